@@ -1,0 +1,28 @@
+# Every verb sets up its own .venv from pinned constraints; nothing is downloaded after the first run.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: help figures test clean
+.DEFAULT_GOAL := help
+
+help:  ## list the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt torch==2.13.0 hatchling editables
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt --no-build-isolation -e '.[runtime,figs,notebooks,dev]'
+	touch $@
+
+figures: .venv/.ready  ## regenerate every figure from tables, streams and committed measurements
+	$(BIN)/python -m paper_figs.make
+
+test: .venv/.ready  ## lint, types, import contracts, the whole suite
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n 2
+
+clean:  ## remove the environment and everything generated
+	rm -rf .venv paper_figs/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,80 @@
+"""What a recomputation must find as the first pass found it: random generators and autocast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+RandomState = tuple[Tensor, ...]
+
+
+class Generators:
+    """The default random generators a step may draw from: the CPU's, and those of the CUDA devices in use.
+
+    Args:
+        devices: devices of the tensors of the call.
+        enabled: ``False`` leaves all generators alone.
+    """
+
+    def __init__(self, devices: set[torch.device], *, enabled: bool = True) -> None:
+        self._enabled = enabled
+        self._cuda = sorted(device.index or 0 for device in devices if device.type == "cuda")
+        self._first: RandomState = ()
+        self._last: RandomState = ()
+
+    def read(self) -> RandomState:
+        """Return the present state; the same object as last time where nothing was drawn in between."""
+        if not self._enabled:
+            return ()
+        state = (torch.get_rng_state(), *(torch.cuda.get_rng_state(index) for index in self._cuda))
+        if len(state) != len(self._last) or not all(map(torch.equal, state, self._last)):
+            self._last = state
+            self._first = self._first or state
+        return self._last
+
+    def settle(self) -> None:
+        """Stop following the generators if nothing was drawn since the first reading: no recomputation will draw."""
+        self._enabled = self._enabled and self.read() is not self._first
+
+    def write(self, state: RandomState) -> None:
+        """Put the generators into `state`."""
+        if not state:
+            return
+        torch.set_rng_state(state[0])
+        for index, cuda in zip(self._cuda, state[1:], strict=True):
+            torch.cuda.set_rng_state(cuda, index)
+
+    @contextmanager
+    def preserved(self) -> Iterator[None]:
+        """Leave the generators, on the way out, as they were on the way in."""
+        before = self.read()
+        try:
+            yield
+        finally:
+            self.write(before)
+
+
+@dataclass(frozen=True, slots=True)
+class Autocast:
+    """The autocast state of the first pass, entered again by every recomputation."""
+
+    settings: tuple[tuple[str, torch.dtype, bool], ...]
+
+    @classmethod
+    def current(cls, devices: set[torch.device]) -> Autocast:
+        """Take note of the calling thread's autocast state."""
+        kinds = sorted({device.type for device in devices} | {"cpu"})
+        return cls(tuple((kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)) for kind in kinds))
+
+    @contextmanager
+    def replayed(self) -> Iterator[None]:
+        """Enter that state; casts of weights are not cached, since a cache would tie the steps' graphs together."""
+        with ExitStack() as stack:
+            for kind, dtype, enabled in self.settings:
+                if enabled or torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=False))
+            yield

@@ -1,0 +1,1 @@
+"""What convinces: referees of the theory that share no code with it."""

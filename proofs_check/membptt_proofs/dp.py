@@ -1,0 +1,58 @@
+"""The referee of the tables: the paper's recurrences transcribed naively. Imports nothing of ours, on purpose.
+
+Ref: gruslys2016, equations (1)-(10), with the boundaries of the main text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+INFINITE = float("inf")  # only ever compared with; every finite cost stays an int
+
+
+def hsm(steps: int, slots: int) -> list[list[float]]:
+    """``C[m][t]`` of hidden-state memorisation, equations (1)-(3)."""
+    c = _boundary(steps, slots, lambda t, m: 2 * t - 1 if m >= t else None)
+    for m in range(2, slots + 1):
+        for t in range(m + 1, steps + 1):
+            c[m][t] = min(y + c[m - 1][t - y] + c[m][y] for y in range(1, t))
+    return c
+
+
+def ism(steps: int, slots: int) -> list[list[float]]:
+    """``C[m][t]`` of internal-state memorisation, equations (4)-(5)."""
+    c = _boundary(steps, slots, lambda t, m: t if m >= t else None)
+    for m in range(2, slots + 1):
+        for t in range(m + 1, steps + 1):
+            c[m][t] = min(y + c[m][y - 1] + c[m - 1][t - y] for y in range(1, t + 1))
+    return c
+
+
+def msm(steps: int, slots: int, alpha: int, beta: int | None = None) -> list[list[float]]:
+    """``C[m][t]`` of mixed-state memorisation, equations (6)-(9); (10) in place of (7) where `beta` is given.
+
+    ``C(1, m) = 1`` for every ``m >= 1``: printed for HSM, needed here where ``1 < m < alpha``.
+    """
+    c = _boundary(steps, slots, lambda t, m: t if m >= alpha * t else None)
+    for m in range(2, slots + 1):
+        for t in range(2, steps + 1):
+            if m >= alpha * t:
+                continue
+            best = min(y + c[m][y] + c[m - 1][t - y] for y in range(1, t))
+            for y in range(1, t + 1):
+                left_over = m - (beta if beta is not None and y == 1 else alpha)
+                if left_over >= 0:
+                    best = min(best, y + c[m][y - 1] + c[left_over][t - y])
+            c[m][t] = best
+    return c
+
+
+def _boundary(steps: int, slots: int, enough: Callable[[int, int], int | None]) -> list[list[float]]:
+    """Rows ``0 .. slots``: ``C(0, m) = 0``, ``C(t, 0)`` infeasible, ``C(1, m) = 1``, ``C(t, 1)``, and enough slots."""
+    c: list[list[float]] = [[0] + [INFINITE] * steps for _ in range(slots + 1)]
+    for m in range(1, slots + 1):
+        for t in range(1, steps + 1):
+            given = 1 if t == 1 else t * (t + 1) // 2 if m == 1 else enough(t, m)
+            if given is not None:
+                c[m][t] = given
+    return c

@@ -1,0 +1,60 @@
+"""Every hypothesis strategy and every exhaustive range of the suite, and the one comparator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hypothesis import strategies as st
+
+from membptt_theory.policy import PolicyTable
+from membptt_theory.tables import build
+
+# (policy, keyword arguments of build): the paper's three, the shared variant of the third, and ours.
+POLICIES: list[tuple[str, dict[str, int]]] = [
+    ("hsm", {}),
+    ("ism", {}),
+    ("msm", {"internal": 2}),
+    ("msm", {"internal": 5}),
+    ("msm", {"internal": 5, "internal_known": 4}),
+    ("msm_plus", {"internal": 3}),
+]
+
+
+def policy_id(value: Any) -> str:
+    """Name a policy in a test id."""
+    return "-".join(map(str, value.values())) if isinstance(value, dict) else str(value)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> tuple[str, dict[str, int]]:
+    """Any policy with any sizes."""
+    name = draw(st.sampled_from(["hsm", "ism", "msm", "msm", "msm_plus"]))
+    if name in ("hsm", "ism"):
+        return name, {}
+    sizes = {"internal": draw(st.integers(2, 9))}
+    if name == "msm" and draw(st.booleans()):
+        sizes["internal_known"] = draw(st.integers(1, sizes["internal"]))
+    return name, sizes
+
+
+@st.composite
+def queries(draw: st.DrawFn, *, most_steps: int, most_slots: int) -> tuple[PolicyTable, int, int]:
+    """A table and a ``(t, m)`` inside it; long sequences only where the table is cheap to build."""
+    name, sizes = draw(policies())
+    limit = most_steps if name in ("hsm", "ism") else min(most_steps, 400)
+    steps, slots = draw(st.integers(1, limit)), draw(st.integers(1, most_slots))
+    return build(name, steps, slots, **sizes), steps, slots
+
+
+def outcome(call: Callable[[], Any]) -> Any:
+    """The value of a call, or the type of what it raises: the one comparator of this suite."""
+    try:
+        return call()
+    except Exception as error:
+        return type(error)
+
+
+def grid(most_steps: int, most_slots: int) -> Iterator[tuple[int, int]]:
+    """Every ``(t, m)`` up to the given sizes."""
+    return ((t, m) for m in range(1, most_slots + 1) for t in range(1, most_steps + 1))

@@ -1,0 +1,38 @@
+"""What the README says is so: its example runs as printed and costs what it says."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from membptt_theory.tables import optimal_cost
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_ten_line_example_runs_and_costs_what_it_says():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    (promised,) = re.findall(r"# (\d+) evaluations", code)
+    calls = 0
+
+    class Counted(torch.nn.LSTMCell):
+        def forward(self, *arguments):
+            nonlocal calls
+            calls += 1
+            return super().forward(*arguments)
+
+    names = {"Counted": Counted}
+    exec(code.replace("torch.nn.LSTMCell(", "Counted("), names)
+    assert calls == int(promised) == optimal_cost("hsm", 1000, 50)
+    assert names["cell"].weight_hh.grad is not None
+
+
+PAGES = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("[!.]*/*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_of_a_readme_is_alive(page):
+    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text())
+    missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert not missing

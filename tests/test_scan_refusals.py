@@ -1,0 +1,161 @@
+"""Bad input gets one clear error, never a wrong gradient."""
+
+import pytest
+import torch
+
+from membptt import scan
+from membptt_theory.tables import build
+
+
+def keep(carry, x):
+    return carry, x
+
+
+ONE, FOUR = torch.ones((), requires_grad=True), torch.ones(4)
+
+BAD_CALLS = [
+    (keep, ONE, FOUR, {"slots": 0}, ValueError, "slots must be at least 1"),
+    (keep, ONE, FOUR, {"slots": -2}, ValueError, "slots must be at least 1"),
+    (keep, ONE, FOUR, {"slots": 2.0}, TypeError, "slots must be an integer"),
+    (keep, ONE, FOUR, {"slots": 2, "policy": "best"}, ValueError, "known policies"),
+    (keep, ONE, FOUR, {"slots": 2, "policy": 3}, TypeError, "a name or a PolicyTable"),
+    (keep, ONE, FOUR, {"slots": 2, "policy": "msm"}, ValueError, "needs internal >= 2"),
+    (keep, ONE, FOUR, {"slots": 2, "policy": "msm", "internal": 2.5}, TypeError, "internal must be an integer"),
+    (keep, ONE, FOUR, {"slots": 2, "policy": build("hsm", 3, 3)}, ValueError, "steps must be between"),
+    (keep, ONE, FOUR, {"slots": 5, "policy": build("hsm", 9, 3)}, ValueError, "slots must be between"),
+    (keep, ONE, torch.ones(0), {"slots": 2}, ValueError, "xs is empty"),
+    (keep, ONE, (), {"slots": 2}, ValueError, "xs is empty"),
+    (keep, ONE, torch.ones(()), {"slots": 2}, ValueError, "first dimension, time"),
+    (keep, ONE, (FOUR, torch.ones(5)), {"slots": 2}, ValueError, r"lengths \[4, 5\]"),
+    (keep, ONE, [1.0, 2.0], {"slots": 2}, TypeError, "leaf 0 of xs is a float"),
+    (keep, 1.0, FOUR, {"slots": 2}, TypeError, "leaf 0 of init is a float"),
+    (keep, ONE, FOUR, {"slots": 2, "params": [1.0]}, TypeError, "leaf 0 of params"),
+    (lambda carry, x: carry, ONE, FOUR, {"slots": 2}, TypeError, "must return a pair"),
+    (lambda carry, x: (carry, 1.0), ONE, FOUR, {"slots": 2}, TypeError, "the output y is a float"),
+    (lambda carry, x: ((carry,), x), ONE, FOUR, {"slots": 2}, ValueError, "carry of structure"),
+    (lambda carry, x: (1.0, x), ONE, FOUR, {"slots": 2}, TypeError, "the carry is a float"),
+    (lambda carry, x: (carry.double(), x), ONE, FOUR, {"slots": 2}, ValueError, "must stay the same"),
+    (lambda carry, x: (torch.stack([carry, x]), x), ONE, FOUR, {"slots": 2}, ValueError, "must stay the same"),
+]
+
+
+@pytest.mark.parametrize(("step", "init", "xs", "options", "error", "says"), BAD_CALLS)
+def test_a_bad_call_is_refused(step, init, xs, options, error, says):
+    with pytest.raises(error, match=says):
+        scan(step, init, xs, **options)
+
+
+def growing():
+    """A step that behaves until its third call, then returns `late`."""
+    calls = 0
+
+    def at(late):
+        def step(carry, x):
+            nonlocal calls
+            calls += 1
+            return (carry, x) if calls < 3 else late(carry, x)
+
+        return step
+
+    return at
+
+
+@pytest.mark.parametrize(
+    ("late", "says"),
+    [
+        (lambda carry, x: ({"h": carry}, x), "step 2 returned a carry of structure"),
+        (lambda carry, x: (carry[None], x), "step 2 returned a carry of shape"),
+        (lambda carry, x: (carry, (x, x)), "step 2 returned an output of structure"),
+        (lambda carry, x: (carry, x[None]), "step 2 returned an output of shape"),
+        (lambda carry, x: (carry, x.double()), "step 2 returned an output of shape"),
+    ],
+)
+def test_a_step_that_changes_its_mind_is_refused_by_number(late, says):
+    with pytest.raises(ValueError, match=says):
+        scan(growing()(late), ONE, FOUR, slots=2)
+
+
+@pytest.mark.parametrize("policy", ["hsm", "ism"])
+def test_a_carry_changed_in_place_is_refused(policy):
+    def step(carry, x):
+        carry.mul_(x)
+        return carry * 1, x
+
+    with pytest.raises(RuntimeError, match=r"in place|inplace"):
+        scan(step, torch.ones(()), torch.ones(5, requires_grad=True), slots=2, policy=policy)
+
+
+def test_inputs_changed_between_forward_and_backward_are_refused():
+    init, xs = torch.ones((), requires_grad=True), torch.ones(5)
+    final, _ = scan(lambda carry, x: (carry * x, None), init, xs, slots=2)
+    xs.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        final.backward()
+
+
+def test_writing_to_the_result_does_not_disturb_the_stored_states():
+    init = torch.ones((), dtype=torch.float64, requires_grad=True)
+    final, ys = scan(lambda carry, x: (carry * x, carry), init, torch.full((5,), 2.0, dtype=torch.float64), slots=2)
+    loss = final + ys.sum()
+    with torch.no_grad():
+        final.mul_(0)
+        ys.mul_(0)
+    loss.backward()
+    assert init.grad.item() == 32 + 31
+
+
+class Normed(torch.nn.Module):
+    """Updates running statistics in place while training."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(3)
+
+    def forward(self, carry, x):
+        return self.norm(carry + x), x
+
+
+class Leaky(torch.nn.Module):
+    """Keeps its membrane potential as an attribute, the way spiking layers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.potential = torch.zeros(2, 3)
+
+    def forward(self, carry, x):
+        self.potential = 0.9 * self.potential + x
+        return carry + self.potential, x
+
+
+@pytest.mark.parametrize(("make", "name"), [(Normed, r"norm\.num_batches_tracked"), (Leaky, "potential")])
+def test_a_step_that_keeps_state_inside_its_module_is_refused(make, name):
+    with pytest.raises(RuntimeError, match=name):
+        scan(make(), torch.ones(2, 3, requires_grad=True), torch.randn(5, 2, 3), slots=2)
+
+
+def test_a_module_that_keeps_its_state_still_is_accepted():
+    final, _ = scan(Normed().eval(), torch.ones(2, 3), torch.randn(5, 2, 3), slots=2)
+    assert final.requires_grad
+
+
+@pytest.mark.parametrize("call", range(1, 14))
+def test_an_exception_in_the_step_leaves_the_next_call_working(call):
+    """One gradient of 6 steps in 2 slots evaluates the step 15 times; each evaluation may fail."""
+    calls = 0
+
+    def step(carry, x):
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise KeyError("injected")
+        return torch.sin(carry * x), carry
+
+    init, xs = torch.ones((), requires_grad=True), torch.ones(6)
+
+    def gradient():
+        final, _ = scan(step, init, xs, slots=2)
+        return torch.autograd.grad(final, init)[0]
+
+    with pytest.raises(KeyError, match="injected"):
+        gradient()
+    assert torch.equal(gradient(), gradient())

@@ -1,0 +1,118 @@
+"""The instruction set: what a checkpoint schedule can tell a machine to do, and the units it is metered in.
+
+A sequence has steps ``0 .. t-1`` and positions ``0 .. t``; step ``p`` maps the hidden state at position ``p`` to the
+hidden state at position ``p + 1``. A machine has a *working state* (the hidden state at one position), a *working
+core* (the internal state of one step, outside the budget), and *slots* of stored states.
+
+Ref: gruslys2016, section 3 (hidden and internal states), appendix A (Algorithm 2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """Run steps ``start .. stop-1`` unrecorded, ``stop - start`` forwards; the working state moves to ``stop``."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tape:
+    """Run one step with its graph recorded: one forward. Its internal state becomes the working core."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backward:
+    """Backpropagate the step in the working core, which is used up. No forward."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreHidden:
+    """Copy the working state into a slot."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInternal:
+    """Move the working core into a slot. The working state stays where it is, at ``step + 1``."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Make a stored hidden state, or the output state of a stored internal state, the working state."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadInternal:
+    """Move a stored internal state back into the working core; its slot is free again."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropHidden:
+    """Free the slot of a stored hidden state."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropInternal:
+    """Free the slot of a stored internal state without backpropagating it."""
+
+    step: int
+
+
+Action = Advance | Tape | Backward | StoreHidden | StoreInternal | Restore | LoadInternal | DropHidden | DropInternal
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Slots taken by each kind of stored state; ``None`` where a policy cannot store that kind.
+
+    Args:
+        hidden: slots of a hidden state. ``None``: the starting state is outside the budget (ISM).
+        internal: slots of an internal state, the paper's alpha.
+        internal_known: slots of an internal state whose input hidden state is stored as well, the paper's beta.
+            ``None``: storage is never shared.
+
+    Raises:
+        TypeError: a size is not an integer.
+        ValueError: a size is below 1, both kinds are ``None``, or ``internal_known`` exceeds ``internal``.
+
+    Ref: gruslys2016, sections 3.3 and 3.4.
+    """
+
+    hidden: int | None
+    internal: int | None
+    internal_known: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "internal", "internal_known"):
+            size = getattr(self, name)
+            if size is not None and (not isinstance(size, int) or isinstance(size, bool)):
+                raise TypeError(
+                    f"{name} must be an integer number of slots, got {size!r} of type {type(size).__name__}"
+                )
+            if size is not None and size < 1:
+                raise ValueError(f"{name} must be at least 1 slot, got {size}")
+        if self.hidden is None and self.internal is None:
+            raise ValueError("a policy must be able to store hidden states, internal states, or both; got neither")
+        if self.internal_known is not None and (self.internal is None or self.internal_known > self.internal):
+            raise ValueError(
+                f"internal_known must be between 1 and internal ({self.internal}), got {self.internal_known}: "
+                "knowing the input hidden state cannot make an internal state larger"
+            )

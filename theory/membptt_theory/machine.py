@@ -1,0 +1,177 @@
+"""The abstract machine: executes a stream of actions on paper, and refuses every illegal move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from membptt_theory.actions import (
+    Action,
+    Advance,
+    Backward,
+    DropHidden,
+    DropInternal,
+    LoadInternal,
+    Restore,
+    Sizes,
+    StoreHidden,
+    StoreInternal,
+    Tape,
+)
+
+
+class IllegalActionError(ValueError):
+    """A stream asked for something the machine's state does not allow, or ended too early."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a stream cost.
+
+    Args:
+        forwards: forward evaluations, first pass and recomputation together.
+        taped: those of them that recorded a graph.
+        peak: largest number of slots in use at any time.
+        actions: length of the stream.
+    """
+
+    forwards: int
+    taped: int
+    peak: int
+    actions: int
+
+
+def meter(actions: Iterable[Action], *, steps: int, sizes: Sizes) -> Report:
+    """Execute `actions` on paper: each step backpropagated exactly once, in reverse, from stored states only.
+
+    Args:
+        actions: the stream.
+        steps: ``t``, the length of the sequence.
+        sizes: slots of each kind of stored state, usually ``table.sizes``.
+
+    Raises:
+        IllegalActionError: names the action, its index and the machine's state.
+
+    Claim: metered-cost-equals-table.
+    """
+    machine = Machine(steps, sizes)
+    for action in actions:
+        machine.execute(action)
+    return machine.finish()
+
+
+class Machine:
+    """State: the working position, the working core, the stored states, the next step to backpropagate.
+
+    An internal state is charged ``sizes.internal_known`` while its input hidden state is stored (by itself or as the
+    output of the internal state before it), ``sizes.internal`` otherwise. The charge follows that state: dropping the
+    input makes the internal state dearer from then on.
+    """
+
+    def __init__(self, steps: int, sizes: Sizes) -> None:
+        self.steps = steps
+        self.sizes = sizes
+        self.position: int | None = 0
+        self.core: int | None = None
+        self.hidden: set[int] = {0} if sizes.hidden is not None else set()
+        self.internal: set[int] = set()
+        self.next_backward = steps - 1
+        self.forwards = self.taped = self.count = 0
+        self.used = self.peak = sizes.hidden or 0
+
+    def execute(self, action: Action) -> None:
+        """Carry out one action.
+
+        Raises:
+            IllegalActionError: the action is not possible now.
+        """
+        match action:
+            case Advance(start, stop):
+                self._need(self.core is None, action, "the working core is busy")
+                self._need(self.position == start, action, f"the working state is not at position {start}")
+                self._need(start < stop <= self.steps, action, f"it must end in {start + 1} .. {self.steps}")
+                self.position = stop
+                self.forwards += stop - start
+            case Tape(step):
+                self._need(self.core is None, action, "the working core is busy")
+                self._need(self.position == step, action, f"the working state is not at position {step}")
+                self._need(step < self.steps, action, f"there is no step {step}")
+                self.position, self.core = step + 1, step
+                self.forwards += 1
+                self.taped += 1
+            case Backward(step):
+                self._need(self.core == step, action, f"the working core does not hold step {step}")
+                self._need(self.next_backward == step, action, f"the next step backward is {self.next_backward}")
+                self.core = self.position = None
+                self.next_backward -= 1
+            case StoreHidden(position):
+                self._need(self.sizes.hidden is not None, action, "hidden states cannot be stored by this policy")
+                self._need(self.core is None, action, "the working core is busy")
+                self._need(self.position == position, action, f"the working state is not at position {position}")
+                self._need(position not in self.hidden, action, "that hidden state is stored already")
+                self._change(self.hidden, position, add=True)
+            case StoreInternal(step):
+                self._need(self.sizes.internal is not None, action, "internal states cannot be stored by this policy")
+                self._need(self.core == step, action, f"the working core does not hold step {step}")
+                self._need(step not in self.internal, action, "that internal state is stored already")
+                self.core = None
+                self._change(self.internal, step, add=True)
+            case Restore(position):
+                self._need(self.core is None, action, "the working core is busy")
+                free_start = position == 0 and self.sizes.hidden is None
+                stored = position in self.hidden or position - 1 in self.internal
+                self._need(stored or free_start, action, "no stored state has that position")
+                self.position = position
+            case LoadInternal(step):
+                self._need(self.core is None, action, "the working core is busy")
+                self._need(step in self.internal, action, "that internal state is not stored")
+                self._change(self.internal, step, add=False)
+                self.position, self.core = step + 1, step
+            case DropHidden(position):
+                self._need(position in self.hidden, action, "that hidden state is not stored")
+                self._change(self.hidden, position, add=False)
+            case DropInternal(step):
+                self._need(step in self.internal, action, "that internal state is not stored")
+                self._change(self.internal, step, add=False)
+        self.count += 1
+
+    def finish(self) -> Report:
+        """Return the report of a complete stream.
+
+        Raises:
+            IllegalActionError: steps are left to backpropagate, or a slot was never freed.
+        """
+        if self.next_backward >= 0:
+            raise IllegalActionError(
+                f"the stream ended with step {self.next_backward} not backpropagated; {self._state()}"
+            )
+        if self.hidden or self.internal:
+            raise IllegalActionError(f"the stream ended with slots in use; {self._state()}")
+        return Report(self.forwards, self.taped, self.peak, self.count)
+
+    def _change(self, kind: set[int], key: int, *, add: bool) -> None:
+        # A hidden state at `key` is the input of internal state `key`; an internal state there holds the next one's.
+        before = self._charge(key)
+        (kind.add if add else kind.remove)(key)
+        self.used += self._charge(key) - before
+        self.peak = max(self.peak, self.used)
+
+    def _charge(self, key: int) -> int:
+        total = (self.sizes.hidden or 0) * (key in self.hidden)
+        for step in (key, key + 1):
+            if step in self.internal:
+                known = step in self.hidden or step - 1 in self.internal
+                size = self.sizes.internal_known if known and self.sizes.internal_known else self.sizes.internal
+                total += size or 0
+        return total
+
+    def _need(self, holds: bool, action: Action, why: str) -> None:
+        if not holds:
+            raise IllegalActionError(f"action {self.count}, {action}: {why}; {self._state()}")
+
+    def _state(self) -> str:
+        core = "empty" if self.core is None else f"step {self.core}"
+        return (
+            f"state: working position {self.position}, working core {core}, hidden states {sorted(self.hidden)}, "
+            f"internal states {sorted(self.internal)}, next step backward {self.next_backward}"
+        )

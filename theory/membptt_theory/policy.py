@@ -1,0 +1,290 @@
+"""The policy table: one frozen array of exact integers that is the specification, the runtime and the picture.
+
+House rules: costs are ints; nobody else computes a split; a table that does not satisfy its own Bellman equality is
+never constructed; two tables are the same policy exactly where their digests are equal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from membptt_theory.actions import Sizes
+from membptt_theory.recurrences import INFEASIBLE, OWNED, Decision, Recurrence, recurrence
+
+FORMAT: Final = "membptt-policy-table/1"
+_ARRAYS: Final = {"costs": "<i8", "decisions": "|u1", "splits": "<i4"}
+_HEADER_LIMIT: Final = 4096
+
+
+class TableError(ValueError):
+    """A policy table, or a file that should hold one, is not what it claims to be."""
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyTable:
+    """Costs, decisions and splits of one policy for every ``t <= steps`` and ``m <= slots``.
+
+    Construction checks the Bellman equality ``C = min_y Q`` at every entry, so that an instance is always a policy
+    whose costs are exactly what its own splits cost and which no other split improves.
+
+    Args:
+        policy: name, one of `membptt_theory.recurrences.POLICIES`.
+        sizes: slots of each kind of stored state.
+        costs: int64, shape ``(modes, slots + 1, steps + 1)``, forwards.
+        decisions: uint8, same shape, a `Decision` each.
+        splits: int32, same shape, ``y`` of the decision (0 where ``t = 0`` or ``m = 0``).
+
+    Raises:
+        TableError: shapes, dtypes, boundary, a decision, a split or a cost violate the recurrence.
+
+    Ref: gruslys2016, Algorithm 1. Claim: table-bellman.
+    """
+
+    policy: str
+    sizes: Sizes
+    costs: NDArray[np.int64]
+    decisions: NDArray[np.uint8]
+    splits: NDArray[np.int32]
+    recurrence: Recurrence = field(init=False, repr=False)
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        try:
+            rule = recurrence(self.policy, internal=self.sizes.internal or 1, internal_known=self.sizes.internal_known)
+        except ValueError as error:
+            raise TableError(str(error)) from error
+        if rule.sizes != self.sizes:
+            raise TableError(f"policy {self.policy!r} has sizes {rule.sizes}, the table says {self.sizes}")
+        object.__setattr__(self, "recurrence", rule)
+        for name, dtype in _ARRAYS.items():
+            array = np.asarray(getattr(self, name))
+            if array.dtype != np.dtype(dtype) or array.shape != self.costs.shape:
+                raise TableError(f"{name} must be {dtype} of shape {self.costs.shape}, got {array.dtype} {array.shape}")
+            object.__setattr__(self, name, _immutable(array))
+        if self.costs.ndim != 3 or len(self.costs) != len(rule.cuts) or min(self.costs.shape[1:]) < 2:
+            raise TableError(f"costs must be ({len(rule.cuts)}, slots + 1, steps + 1), got {self.costs.shape}")
+        object.__setattr__(self, "digest", self.compute_digest())
+        self._check_boundary()
+        self._check_decisions()
+        self._check_minimum()
+
+    @property
+    def steps(self) -> int:
+        """Longest sequence in the table."""
+        return int(self.costs.shape[2]) - 1
+
+    @property
+    def slots(self) -> int:
+        """Largest number of slots in the table."""
+        return int(self.costs.shape[1]) - 1
+
+    def cost(self, steps: int, slots: int, /, mode: int = OWNED) -> int:
+        """Return ``C(t, m)`` in forwards.
+
+        Raises:
+            TypeError: an argument is not an integer.
+            ValueError: outside ``0 <= t <= steps``, ``1 <= m <= slots``.
+        """
+        self._check_query(steps, slots)
+        return int(self.costs[mode, slots, steps])
+
+    def decision(self, steps: int, slots: int, /, mode: int = OWNED) -> tuple[Decision, int]:
+        """Return ``(H, D)`` of ``t >= 1`` steps: what to store, and after how many steps.
+
+        Raises:
+            TypeError: an argument is not an integer.
+            ValueError: outside ``1 <= t <= steps``, ``1 <= m <= slots``.
+        """
+        self._check_query(steps, slots, least=1)
+        return Decision(int(self.decisions[mode, slots, steps])), int(self.splits[mode, slots, steps])
+
+    def room(self, mode: int, decision: Decision, split: int, steps: int, /) -> int:
+        """Return the slots that the state stored at `split` of `steps` steps takes from the right part.
+
+        Raises:
+            ValueError: the policy has no such cut.
+        """
+        cut = self.recurrence.cut(mode, decision, split, steps)
+        if cut is None:
+            raise ValueError(f"policy {self.policy!r} has no cut {decision.name} at y={split} of t={steps}")
+        return cut.room
+
+    def compute_digest(self) -> str:
+        """Hash the canonical form afresh: header as sorted JSON, then each array's little-endian bytes."""
+        sha = hashlib.sha256(self._header().encode())
+        for name, dtype in _ARRAYS.items():
+            sha.update(np.ascontiguousarray(getattr(self, name), dtype=dtype).tobytes())
+        return sha.hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write the table to an ``.npz`` file, whole or not at all."""
+        path = Path(path)
+        header = json.dumps({"table": json.loads(self._header()), "digest": self.digest}).encode()
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                arrays: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
+                np.savez_compressed(file, header=np.frombuffer(header, dtype=np.uint8), **arrays)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: str | Path, *, limit: int = 2**32) -> PolicyTable:
+        """Read a table that `save` wrote; nothing is unpickled.
+
+        Args:
+            path: the ``.npz`` file.
+            limit: largest number of bytes the arrays may take; checked before anything is allocated.
+
+        Raises:
+            TableError: no such table: missing, truncated, foreign, another version, too large, wrong digest, or not a
+                solution of its Bellman equation.
+        """
+        try:
+            with zipfile.ZipFile(path) as archive:
+                header = _read_header(archive)
+                shape = (int(header["modes"]), int(header["slots"]) + 1, int(header["steps"]) + 1)
+                count = shape[0] * shape[1] * shape[2]
+                total = sum(count * np.dtype(dtype).itemsize for dtype in _ARRAYS.values())
+                if min(shape) < 1 or total > limit:
+                    raise TableError(f"a table of shape {shape} takes {total} bytes; the limit is {limit}")
+                for name, dtype in _ARRAYS.items():
+                    if archive.getinfo(f"{name}.npy").file_size > count * np.dtype(dtype).itemsize + _HEADER_LIMIT:
+                        raise TableError(f"{name} is larger than the header's shape {shape} allows")
+            with np.load(path, allow_pickle=False) as data:
+                arrays = {name: data[name] for name in _ARRAYS}
+            table = cls(header["policy"], Sizes(**header["sizes"]), **arrays)
+        except TableError as error:
+            raise TableError(f"{path}: {error}") from error
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, NotImplementedError) as error:
+            raise TableError(f"{path}: not a readable policy table ({error})") from error
+        except Exception as error:  # zlib.error and struct.error have no common base
+            raise TableError(f"{path}: damaged policy table ({error})") from error
+        if table.digest != header["digest"]:
+            raise TableError(f"{path}: digest is {table.digest}, the file says {header['digest']}: rebuild the table")
+        return table
+
+    def _header(self) -> str:
+        sizes = {name: getattr(self.sizes, name) for name in ("hidden", "internal", "internal_known")}
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "policy": self.policy,
+                "sizes": sizes,
+                "modes": len(self.costs),
+                "slots": self.slots,
+                "steps": self.steps,
+            },
+            sort_keys=True,
+        )
+
+    def _check_query(self, steps: int, slots: int, *, least: int = 0) -> None:
+        for name, value, low, high in (("steps", steps, least, self.steps), ("slots", slots, 1, self.slots)):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+                raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}")
+            if not low <= value <= high:
+                raise ValueError(f"{name} must be between {low} and {high} for this table, got {value}")
+
+    def _check_boundary(self) -> None:
+        rule, costs = self.recurrence, self.costs
+        t = np.arange(1, self.steps + 1, dtype=np.int64)
+        wrong = (
+            bool((costs[:, :, 0] != 0).any())
+            or bool((costs[:, 0, 1:] != INFEASIBLE).any())
+            or bool((costs[:, 1, 1:] != t * (t + 1) // 2).any())
+        )
+        for slots in range(2, self.slots + 1):
+            steps = min(self.steps, slots // (self.sizes.internal or 1))
+            given = rule.boundary(steps, slots)
+            wrong = wrong or (given is not None and bool((costs[:, slots, steps] != given).any()))
+        if wrong:
+            raise TableError(f"the boundary of recurrence {rule.equations} is violated")
+
+    def _check_decisions(self) -> None:
+        """Check ``C == Q`` at the table's own decision and split, every entry at once."""
+        rule, costs = self.recurrence, self.costs
+        t = np.arange(1, self.steps + 1)[None, :]
+        m = np.arange(1, self.slots + 1)[:, None]
+        for mode, cuts in enumerate(rule.cuts):
+            decision, y = self.decisions[mode, 1:, 1:], self.splits[mode, 1:, 1:].astype(np.int64)
+            legal = np.zeros(y.shape, dtype=bool)
+            q = np.full(y.shape, INFEASIBLE, dtype=np.int64)
+            for cut in cuts:
+                low = t if cut.first == 0 else cut.first
+                high = low if cut.last is None else t - cut.last
+                here = (decision == cut.decision) & (y >= low) & (y <= np.minimum(high, t)) & (m >= cut.room)
+                row, column = np.nonzero(here)
+                ys = y[here]
+                left = costs[mode, row + 1, ys - cut.taken]
+                right = costs[rule.right_mode(cut.decision), row + 1 - cut.room, column + 1 - ys]
+                q[here] = ys + left + right
+                legal |= here
+            bad = ~legal | (q != costs[mode, 1:, 1:])
+            if bad.any():
+                slots, steps = (int(i[0]) + 1 for i in np.nonzero(bad))
+                raise TableError(
+                    f"entry t={steps}, m={slots} (mode {mode}): cost {int(costs[mode, slots, steps])} is not what its "
+                    f"decision {int(self.decisions[mode, slots, steps])} at y={int(self.splits[mode, slots, steps])} "
+                    f"costs under recurrence {rule.equations}"
+                )
+
+    def _check_minimum(self) -> None:
+        """Check that no split is cheaper: in ``O(t m)`` where the optimum is convex, else over all splits."""
+        if self.recurrence.convex:
+            self._check_minimum_by_convexity()
+            return
+        for steps in range(1, self.steps + 1):
+            for mode in range(len(self.costs)):
+                best, _, _ = self.recurrence.minimise(mode, self.costs, steps)
+                self._refuse_where(best[1:] < self.costs[mode, 1:, steps], steps)
+
+    def _check_minimum_by_convexity(self) -> None:
+        # Convex rows make Q convex in y, and then a split that neither neighbour improves is a minimum.
+        if (np.diff(self.costs[0, 1:, 1:], n=2, axis=1) < 0).any():
+            raise TableError(f"the optimum of {self.policy} is convex in t, the table is not")
+        cut = self.recurrence.cuts[0][0]
+        t = np.arange(1, self.steps + 1)
+        for slots in range(2, self.slots + 1):
+            y = np.clip(self.splits[0, slots, 1:].astype(np.int64), cut.first, t - (cut.last or 0))
+            for neighbour in (y - 1, y, y + 1):
+                inside = (neighbour >= cut.first) & (neighbour <= t - (cut.last or 0))
+                z, n = neighbour[inside], t[inside]
+                q = z + self.costs[0, slots, z - cut.taken] + self.costs[0, slots - cut.room, n - z]
+                worse = q < self.costs[0, slots, n]
+                if worse.any():
+                    self._refuse_where(np.arange(1, self.slots + 1) == slots, int(n[worse][0]))
+
+    def _refuse_where(self, bad: NDArray[np.bool_], steps: int) -> None:
+        if bad.any():
+            raise TableError(
+                f"entry t={steps}, m={int(np.nonzero(bad)[0][0]) + 1} is not the minimum of recurrence "
+                f"{self.recurrence.equations}: another split is cheaper"
+            )
+
+
+def _immutable(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a copy backed by bytes: unlike a read-only flag, that cannot be lifted again."""
+    return np.frombuffer(array.tobytes(), dtype=array.dtype).reshape(array.shape)
+
+
+def _read_header(archive: zipfile.ZipFile) -> dict[str, Any]:
+    if archive.getinfo("header.npy").file_size > _HEADER_LIMIT:
+        raise TableError("the header is too large")
+    with archive.open("header.npy") as file:
+        stored = json.loads(bytes(np.lib.format.read_array(file, allow_pickle=False)))
+    table = dict(stored["table"])
+    if table["format"] != FORMAT:
+        raise TableError(f"format is {table['format']!r}, this version reads {FORMAT!r}: rebuild the table")
+    return {**table, "digest": stored["digest"]}
