@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from membptt_theory.actions import Sizes
+from membptt_theory.bellman import Sweep
 from membptt_theory.recurrences import INFEASIBLE, OWNED, Decision, Recurrence, recurrence
 
 FORMAT: Final = "membptt-policy-table/1"
@@ -245,10 +246,17 @@ class PolicyTable:
         if self.recurrence.convex:
             self._check_minimum_by_convexity()
             return
-        for steps in range(1, self.steps + 1):
-            for mode in range(len(self.costs)):
-                best, _, _ = self.recurrence.minimise(mode, self.costs, steps)
-                self._refuse_where(best[1:] < self.costs[mode, 1:, steps], steps)
+        sweep = Sweep(self.recurrence, self.slots, self.steps)
+        for rows in sweep.blocks():
+            for steps in range(1, self.steps + 1):
+                for mode in range(len(self.costs)):
+                    given = self.costs[mode, rows, steps]
+                    if (sweep.least(mode, rows, steps) < given).any():
+                        raise TableError(
+                            f"an entry t={steps}, m in {rows.start}..{rows.stop - 1} (mode {mode}) is not the minimum "
+                            f"of recurrence {self.recurrence.equations}: another split is cheaper"
+                        )
+                    sweep.put(mode, rows, steps, given)
 
     def _check_minimum_by_convexity(self) -> None:
         # Convex rows make Q convex in y, and then a split that neither neighbour improves is a minimum.
@@ -264,14 +272,10 @@ class PolicyTable:
                 q = z + self.costs[0, slots, z - cut.taken] + self.costs[0, slots - cut.room, n - z]
                 worse = q < self.costs[0, slots, n]
                 if worse.any():
-                    self._refuse_where(np.arange(1, self.slots + 1) == slots, int(n[worse][0]))
-
-    def _refuse_where(self, bad: NDArray[np.bool_], steps: int) -> None:
-        if bad.any():
-            raise TableError(
-                f"entry t={steps}, m={int(np.nonzero(bad)[0][0]) + 1} is not the minimum of recurrence "
-                f"{self.recurrence.equations}: another split is cheaper"
-            )
+                    raise TableError(
+                        f"entry t={int(n[worse][0])}, m={slots} is not the minimum of recurrence "
+                        f"{self.recurrence.equations}: another split is cheaper"
+                    )
 
 
 def _immutable(array: NDArray[Any]) -> NDArray[Any]:

@@ -15,9 +15,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from membptt_theory.actions import Sizes
 
 POLICIES: Final = ("hsm", "ism", "msm", "msm_plus")
@@ -28,8 +25,6 @@ INFEASIBLE: Final = 2**60
 # Modes of a sub-problem. Only "msm_plus" tells them apart; the paper's policies have one table for both.
 OWNED: Final = 0  # the sub-problem's starting state sits in a slot of its own, which it frees at its last use
 KEPT: Final = 1  # somebody else needs the starting state (or it is part of a stored internal state): it stays
-
-Costs = NDArray[np.int64]
 
 
 class Decision(IntEnum):
@@ -108,37 +103,6 @@ class Recurrence:
             case "msm" | "msm_plus" if self.sizes.internal is not None and slots >= self.sizes.internal * steps:
                 return steps
         return None
-
-    def minimise(self, mode: int, costs: Costs, steps: int) -> tuple[Costs, NDArray[np.uint8], NDArray[np.int32]]:
-        """Minimise ``Q`` over every cut and split of ``steps`` steps, for all slots at once.
-
-        Args:
-            mode: `OWNED` or `KEPT`.
-            costs: shape ``(modes, slots + 1, at least steps)``, correct in columns ``0 .. steps-1``.
-            steps: length of the sub-sequence, at least 1.
-
-        Returns:
-            Least cost, decision and smallest optimal split, each of shape ``(slots + 1,)``.
-        """
-        rows = costs.shape[1]
-        best = np.full(rows, INFEASIBLE, dtype=np.int64)
-        decisions = np.zeros(rows, dtype=np.uint8)
-        splits = np.zeros(rows, dtype=np.int32)
-        for cut in self.cuts[mode]:
-            ys = cut.splits(steps)
-            if not ys or cut.room >= rows:
-                continue
-            low, high = ys[0], ys[-1]
-            right = costs[self.right_mode(cut.decision)]
-            q = costs[mode][cut.room :, low - cut.taken : high + 1 - cut.taken] + np.arange(low, high + 1)
-            q += right[: rows - cut.room, steps - high : steps - low + 1][:, ::-1]
-            at = np.argmin(q, axis=1)
-            least = q[np.arange(len(q)), at]
-            better = least < best[cut.room :]
-            best[cut.room :][better] = least[better]
-            decisions[cut.room :][better] = cut.decision
-            splits[cut.room :][better] = low + at[better]
-        return best, decisions, splits
 
 
 def recurrence(policy: str, *, internal: int = 1, internal_known: int | None = None) -> Recurrence:

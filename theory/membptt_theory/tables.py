@@ -15,6 +15,7 @@ from math import comb
 
 import numpy as np
 
+from membptt_theory.bellman import Sweep
 from membptt_theory.policy import PolicyTable
 from membptt_theory.recurrences import INFEASIBLE, Decision, Recurrence, recurrence
 
@@ -123,10 +124,13 @@ def _build(policy: str, steps: int, slots: int, internal: int, internal_known: i
     if rule.convex:
         _fill_by_closed_form(rule, costs[0], decisions[0], splits[0])
     else:
-        for t in range(1, steps + 1):
-            for mode in reversed(range(shape[0])):
-                best, which, where = rule.minimise(mode, costs, t)
-                costs[mode, 1:, t], decisions[mode, 1:, t], splits[mode, 1:, t] = best[1:], which[1:], where[1:]
+        sweep = Sweep(rule, slots, steps)
+        for rows in sweep.blocks():
+            for t in range(1, steps + 1):
+                for mode in range(shape[0]):
+                    best, decisions[mode, rows, t], splits[mode, rows, t] = sweep.best(mode, rows, t)
+                    costs[mode, rows, t] = best
+                    sweep.put(mode, rows, t, best)
     return PolicyTable(policy, rule.sizes, costs, decisions, splits)
 
 
