@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from membptt.core import Core, Outputs
+from membptt.core import Core
+from membptt.outputs import Outputs
 from membptt.slots import Hidden, Internal, Leaves, Slots
 from membptt_theory.actions import (
     Action,
@@ -124,24 +125,27 @@ class Adjoint:
 
     Args:
         carry: gradient of each leaf of the final carry, or ``None``.
-        ys: gradient of each stacked output leaf, or ``None``.
+        ys: gradient of each leaf of the outputs, or ``None``.
+        outputs: knows each step's share of them.
         xs: the input leaves; gradients are gathered for those that require them.
         params: the declared parameters.
     """
 
-    def __init__(self, carry: Gradients, ys: Gradients, xs: Leaves, params: Sequence[Tensor]) -> None:
+    def __init__(self, carry: Gradients, ys: Gradients, outputs: Outputs, xs: Leaves, params: Sequence[Tensor]) -> None:
         self.carry = carry
         self.xs: Gradients = [torch.zeros_like(x) if x.requires_grad else None for x in xs]
         self.params: Gradients = [None] * len(params)
         self._ys = ys
+        self._outputs = outputs
         self._params = params
         self._owned = [False] * len(params)
 
     def step(self, internal: Internal) -> None:
-        """Backpropagate one recorded step: its output gradients in, its input gradients out, the rest accumulated."""
-        y_grads = [None if grad is None else grad[internal.step] for grad in self._ys]
+        """Backpropagate one recorded core: its output gradients in, its input gradients out, the rest accumulated."""
+        y_grads = [self._outputs.gradient(self._ys[one.index], one.at, one.leaf) for one in internal.emitted]
+        made = (*internal.carry_out, *(one.leaf for one in internal.emitted))
         outputs, grads = [], []
-        for output, grad in zip((*internal.carry_out, *internal.y_out), (*self.carry, *y_grads), strict=True):
+        for output, grad in zip(made, (*self.carry, *y_grads), strict=True):
             if grad is not None and output.requires_grad:
                 outputs.append(output)
                 grads.append(grad)
@@ -152,10 +156,11 @@ class Adjoint:
             found = torch.autograd.grad(outputs, inputs, grads, allow_unused=True)
         by_leaf = iter(found)
         self.carry = [next(by_leaf) if leaf.requires_grad else None for leaf in internal.carry_in]
-        for x_grad, leaf in zip(self.xs, internal.x_in, strict=True):
+        for index, leaf in enumerate(internal.x_in):
             grad = next(by_leaf) if leaf.requires_grad else None
+            x_grad = self.xs[index] if grad is not None else None
             if x_grad is not None and grad is not None:
-                x_grad[internal.step] = grad
+                x_grad[internal.span] = grad
         for index, grad in enumerate(by_leaf):
             self._accumulate(index, grad)
 

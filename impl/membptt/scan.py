@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from membptt.core import Core, Inputs, Outputs, Step, check_tensors
+from membptt.core import Core, Step
 from membptt.guards import StateGuard, needs_grad, owning_module
+from membptt.inputs import Inputs, check_tensors
+from membptt.outputs import Outputs, Reduce
 from membptt.replay import Autocast, Generators
 from membptt.runtime import Adjoint, Execution, Gradients
 from membptt.slots import Hidden, Leaves, is_differentiable
@@ -34,19 +36,24 @@ def scan(
     internal: int = 1,
     internal_known: int | None = None,
     params: Iterable[Tensor] | None = None,
+    chunk: int = 1,
+    segments: bool = False,
+    reduce: Reduce | None = None,
     preserve_rng_state: bool = True,
 ) -> tuple[Any, Any]:
     """Apply `step` along a sequence and make the result differentiable in a fixed number of stored states.
 
     Computes ``for p in range(t): carry, y[p] = step(carry, x[p])`` and returns ``(carry, ys)``. Backpropagation
-    recomputes what was not stored, exactly as the policy table says: the number of step evaluations is
-    ``table.cost(t, slots)``, and no more than `slots` slots are ever in use, beside inputs, outputs and a working core.
+    recomputes what was not stored, exactly as the policy table says: the number of core evaluations is
+    ``table.cost(cores, slots)``, and no more than `slots` slots are ever in use, beside inputs, outputs and a working
+    core. A core is `chunk` steps under one graph; by default one step.
 
     Args:
         step: ``step(carry, x) -> (carry, y)``. A function, a module, or a module's method; the same structure, shapes
             and dtypes at every step; no in-place change of `carry`.
         init: starting carry, any pytree of tensors.
-        xs: inputs, any pytree of tensors with time as first dimension, all of length ``t >= 1``.
+        xs: inputs, any pytree of tensors with time as first dimension, all of length ``t >= 1``; or `Indexed`, which
+            reads them when they are needed.
         slots: the budget ``m >= 1``, in the policy's units: HSM hidden states (the starting one included), ISM internal
             states, MSM units of one hidden state (the starting one included).
         policy: ``"hsm"``, ``"ism"``, ``"msm"``, ``"msm_plus"``, or a `PolicyTable` that covers ``(t, slots)``.
@@ -54,11 +61,15 @@ def scan(
         internal_known: beta, its slots where its input hidden state is stored too; MSM only.
         params: tensors used by `step` whose gradients are wanted, beside the parameters of the module that `step` is
             or belongs to.
+        chunk: steps per core. Larger cores cost a larger working core and save the overhead of many small ones.
+        segments: `step` eats a whole core: ``step(carry, xs[k]) -> (carry, ys[k])``, time first, ``k <= chunk`` (the
+            last core may be shorter).
+        reduce: ``None`` stacks the outputs; ``"sum"`` or ``"mean"`` over time keeps them from growing with ``t``.
         preserve_rng_state: recompute with the first pass's random numbers (dropout). Switch off to save a little time
             where `step` draws none.
 
     Returns:
-        The final carry, and `y` of every step stacked along a new first dimension.
+        The final carry, and `y` of every step stacked along a new first dimension, or reduced.
 
     Raises:
         TypeError: a leaf is not a tensor, `step` does not return a pair, or a number is not an integer.
@@ -69,23 +80,23 @@ def scan(
 
     Ref: gruslys2016, Algorithm 2. Claim: scan-forwards-equal-table, scan-gradients-equal-autograd.
     """
-    inputs = Inputs(xs)
+    inputs = Inputs(xs, chunk)
     leaves, spec = optree.tree_flatten(init)
     carry = check_tensors("init", leaves)
     declared = _declared(step, params)
-    table, slots = _table(policy, inputs.steps, slots, internal, internal_known)
-    stream = schedule(table, inputs.steps, slots)
+    table, slots = _table(policy, inputs.cores, slots, internal, internal_known)
+    stream = schedule(table, inputs.cores, slots)
     devices = {tensor.device for tensor in (*carry, *inputs.leaves, *declared)}
     generators = Generators(devices, enabled=preserve_rng_state)
-    core = Core(step, spec, carry, inputs, params=declared, generators=generators)
-    outputs = Outputs(inputs.steps)
+    core = Core(step, spec, carry, inputs, segments=segments, params=declared, generators=generators)
+    outputs = Outputs(inputs.steps, reduce)
     inner = StateGuard(step)
     if needs_grad(carry, inputs.leaves, declared):
         autocast = Autocast.current(devices)
         call = _Call(core, stream, outputs, inner, generators, autocast, len(carry), len(inputs.leaves))
         flat: Leaves = _Scan.apply(call, *carry, *inputs.leaves, *declared)  # type: ignore[no-untyped-call]
     else:
-        final = core.advance(Hidden.of(carry, ()), inputs.leaves, 0, inputs.steps, outputs)
+        final = core.advance(Hidden.of(carry, ()), inputs.leaves, 0, inputs.cores, outputs)
         flat = tuple(leaf.detach() for leaf in (*final.leaves, *outputs.take()))
     if outputs.spec is None:
         raise AssertionError("the first pass fills the outputs")
@@ -131,7 +142,8 @@ class _Scan(torch.autograd.Function):
         call: _Call = ctx.call
         rest = ctx.saved_tensors[call.carry_leaves :]
         xs, params = rest[: call.input_leaves], rest[call.input_leaves :]
-        adjoint = Adjoint(list(grads[: call.carry_leaves]), list(grads[call.carry_leaves :]), xs, params)
+        carry, ys = list(grads[: call.carry_leaves]), list(grads[call.carry_leaves :])
+        adjoint = Adjoint(carry, ys, call.outputs, xs, params)
         with call.generators.preserved(), call.autocast.replayed():
             ctx.execution.backward(xs, adjoint)
         gradients: Gradients = [*adjoint.carry, *adjoint.xs, *adjoint.params]

@@ -46,23 +46,32 @@ class Hidden:
 
 
 @dataclass(frozen=True, slots=True)
+class Emitted:
+    """One leaf of an output: which leaf it is, at which step (or steps), and the tensor with its graph."""
+
+    index: int
+    at: int | slice
+    leaf: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Internal:
-    """An internal state: one step's graph, between leaf inputs of its own and its outputs.
+    """An internal state: one core's graph, between leaf inputs of its own and its outputs.
 
     Args:
-        step: which step was recorded.
+        span: the steps that the core covers.
         carry_in: the input carry's leaves; floating ones are autograd leaves.
-        x_in: the input's leaves; those whose gradient is wanted are autograd leaves.
+        x_in: the inputs' leaves, time first; those whose gradient is wanted are autograd leaves.
         carry_out: the output carry's leaves, with graph.
-        y_out: the output's leaves, with graph.
-        random: the random state after the step.
+        emitted: the outputs' leaves, with graph.
+        random: the random state after the core.
     """
 
-    step: int
+    span: slice
     carry_in: Leaves
     x_in: Leaves
     carry_out: Leaves
-    y_out: Leaves
+    emitted: tuple[Emitted, ...]
     random: RandomState
 
     def output(self) -> Hidden:

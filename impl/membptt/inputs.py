@@ -1,0 +1,103 @@
+"""The input sequence: tensors in memory, or anything that can be read again by position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optree
+from torch import Tensor
+
+from membptt.slots import Leaves
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """Inputs that are read when they are needed, as often as they are needed: they need not fit in memory.
+
+    Args:
+        steps: length of the sequence.
+        read: ``read(start, stop)`` returns steps ``start .. stop-1`` as a pytree of tensors with time as first
+            dimension. It must return the same values every time; no gradient flows into it.
+    """
+
+    steps: int
+    read: Callable[[int, int], Any]
+
+
+class Inputs:
+    """The input sequence, cut into cores.
+
+    Args:
+        xs: a pytree of tensors whose first dimension is time, or `Indexed`.
+        chunk: steps per core.
+
+    Raises:
+        TypeError: a leaf is not a tensor, or `chunk` or the length is not an integer.
+        ValueError: no leaf, no time dimension, leaves of different length, no step, or ``chunk < 1``.
+    """
+
+    def __init__(self, xs: Any, chunk: int) -> None:
+        self._read = xs.read if isinstance(xs, Indexed) else None
+        self.chunk = _count("chunk", chunk)
+        self.leaves: Leaves = ()
+        if isinstance(xs, Indexed):
+            self.steps = _count("the number of steps of xs", xs.steps)
+        else:
+            leaves, self._spec = optree.tree_flatten(xs)
+            self.leaves = check_tensors("xs", leaves)
+            self.steps = _length(self.leaves)
+        self.cores = -(-self.steps // self.chunk)
+        self.wanted = tuple(leaf.requires_grad for leaf in self.leaves)
+
+    def span(self, core: int) -> slice:
+        """Return the steps that `core` covers; the last core may be shorter."""
+        return slice(core * self.chunk, min((core + 1) * self.chunk, self.steps))
+
+    def fetch(self, leaves: Leaves, span: slice) -> tuple[Leaves, optree.PyTreeSpec]:
+        """Return the inputs of some steps, time first: views of `leaves`, or what `Indexed` reads.
+
+        Raises:
+            TypeError: `Indexed` read something other than tensors.
+            ValueError: it read another number of steps.
+        """
+        if self._read is None:
+            return tuple(leaf[span] for leaf in leaves), self._spec
+        flat, spec = optree.tree_flatten(self._read(span.start, span.stop))
+        found = check_tensors("what xs reads", flat)
+        if _length(found) != span.stop - span.start:
+            raise ValueError(f"xs read {_length(found)} steps where steps {span.start}..{span.stop - 1} were asked for")
+        return tuple(leaf.detach() for leaf in found), spec
+
+
+def check_tensors(what: str, leaves: Sequence[Any]) -> Leaves:
+    """Return `leaves` as a tuple of tensors, or raise one clear error."""
+    for index, leaf in enumerate(leaves):
+        if not isinstance(leaf, Tensor):
+            raise TypeError(
+                f"leaf {index} of {what} is a {type(leaf).__name__}; only tensors are allowed: "
+                "wrap numbers in torch.tensor, keep constants out of it"
+            )
+    return tuple(leaves)
+
+
+def _length(leaves: Leaves) -> int:
+    if not leaves:
+        raise ValueError("xs is empty: give at least one tensor whose first dimension is time")
+    if any(leaf.dim() == 0 for leaf in leaves):
+        raise ValueError("every leaf of xs needs a first dimension, time; got a tensor without dimensions")
+    lengths = sorted({len(leaf) for leaf in leaves})
+    if len(lengths) != 1:
+        raise ValueError(f"the leaves of xs must agree in their first dimension (time), got lengths {lengths}")
+    if lengths[0] < 1:
+        raise ValueError("xs is empty: it has no step, and at least one is needed")
+    return lengths[0]
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return value

@@ -1,0 +1,93 @@
+"""The output sequence: stacked over time, or added up as it comes so that it does not grow with time."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import optree
+import torch
+from torch import Tensor
+
+from membptt.inputs import check_tensors
+from membptt.slots import Leaves, is_differentiable
+
+Reduce = Literal["sum", "mean"]
+At = int | slice
+
+
+class Outputs:
+    """The output sequence, filled by the first pass.
+
+    Args:
+        steps: length of the sequence.
+        reduce: ``None`` stacks; ``"sum"`` and ``"mean"`` add up over time.
+
+    Raises:
+        ValueError: another `reduce`.
+    """
+
+    def __init__(self, steps: int, reduce: Reduce | None = None) -> None:
+        if reduce not in (None, "sum", "mean"):
+            raise ValueError(f"reduce must be None, 'sum' or 'mean', got {reduce!r}")
+        self._steps = steps
+        self._reduce = reduce
+        self._leaves: list[Tensor] = []
+        self._shapes: list[tuple[torch.Size, torch.dtype]] = []
+        self.spec: optree.PyTreeSpec | None = None
+
+    def put(self, at: At, y: Any) -> None:
+        """Enter the output of one step, or, at a slice, of several with time first.
+
+        Raises:
+            TypeError: a leaf is not a tensor, or a reduced one is not floating.
+            ValueError: structure, shape or dtype differ from the first step's.
+        """
+        flat, spec = optree.tree_flatten(y)
+        leaves = check_tensors("the output y", flat)
+        first = at.start if isinstance(at, slice) else at
+        shapes = [(leaf.shape[1:] if isinstance(at, slice) else leaf.shape, leaf.dtype) for leaf in leaves]
+        if isinstance(at, slice) and any(leaf.shape[:1] != (at.stop - at.start,) for leaf in leaves):
+            raise ValueError(
+                f"a segment of {at.stop - at.start} steps must return outputs with that many steps in their first "
+                f"dimension, got shapes {[tuple(leaf.shape) for leaf in leaves]} at step {first}"
+            )
+        if self.spec is None:
+            self.spec, self._shapes = spec, shapes
+            self._leaves = [self._empty(leaf, shape) for leaf, (shape, _) in zip(leaves, shapes, strict=True)]
+        elif spec != self.spec:
+            raise ValueError(f"step {first} returned an output of structure {spec}; step 0 returned {self.spec}")
+        elif shapes != self._shapes:
+            raise ValueError(
+                f"step {first} returned an output of shape {_readable(shapes)}; "
+                f"step 0 returned {_readable(self._shapes)}"
+            )
+        for total, leaf in zip(self._leaves, leaves, strict=True):
+            if self._reduce is None:
+                total[at] = leaf.detach()
+            else:
+                total.add_(leaf.detach().sum(0) if isinstance(at, slice) else leaf.detach())
+
+    def take(self) -> Leaves:
+        """Hand the result over; keeping it here as well would tie it to the call that it keeps alive."""
+        leaves, self._leaves = self._leaves, []
+        return tuple(leaf.div_(self._steps) if self._reduce == "mean" else leaf for leaf in leaves)
+
+    def gradient(self, grad: Tensor | None, at: At, like: Tensor) -> Tensor | None:
+        """Return the gradient of one step's (or segment's) output leaf `like`, given the gradient of the result."""
+        if grad is None:
+            return None
+        if self._reduce is None:
+            return grad[at]
+        share = grad / self._steps if self._reduce == "mean" else grad
+        return share.expand_as(like)
+
+    def _empty(self, leaf: Tensor, shape: torch.Size) -> Tensor:
+        if self._reduce is None:
+            return leaf.new_empty((self._steps, *shape))
+        if not is_differentiable(leaf):
+            raise TypeError(f"reduce={self._reduce!r} needs floating outputs, got {leaf.dtype}")
+        return leaf.new_zeros(shape)
+
+
+def _readable(shapes: list[tuple[torch.Size, torch.dtype]]) -> str:
+    return ", ".join(f"{tuple(shape)} {str(dtype).removeprefix('torch.')}" for shape, dtype in shapes)
