@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help figures test clean
+.PHONY: help figures test regen clean
 .DEFAULT_GOAL := help
 
 help:  ## list the verbs
@@ -23,6 +23,12 @@ test: .venv/.ready  ## lint, types, import contracts, the whole suite
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2
+	$(MAKE) regen
+	git diff --exit-code -- theory/tables.lock paper_figs/gallery
+
+regen: .venv/.ready  ## rewrite everything that is generated and committed
+	$(BIN)/python -m membptt_theory.lock
+	$(BIN)/python -m paper_figs.make fig03 --out paper_figs/gallery
 
 clean:  ## remove the environment and everything generated
 	rm -rf .venv paper_figs/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

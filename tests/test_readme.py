@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from membptt_theory.tables import optimal_cost
+from paper_figs.make import make
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,6 +27,11 @@ def test_the_ten_line_example_runs_and_costs_what_it_says():
     exec(code.replace("torch.nn.LSTMCell(", "Counted("), names)
     assert calls == int(promised) == optimal_cost("hsm", 1000, 50)
     assert names["cell"].weight_hh.grad is not None
+
+
+def test_the_picture_is_what_the_stream_draws(tmp_path):
+    make("fig03", tmp_path)
+    assert (tmp_path / "fig03.svg").read_bytes() == (ROOT / "paper_figs/gallery/fig03.svg").read_bytes()
 
 
 PAGES = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("[!.]*/*.md"))

@@ -27,10 +27,11 @@ class Entry(NamedTuple):
     slots: int
 
 
+_POLICIES: Final = (("hsm", 1, None), ("ism", 1, None), ("msm", 5, None), ("msm", 5, 4), ("msm_plus", 5, None))
 PUBLISHED: Final = tuple(
-    Entry(*policy, steps, slots)
+    Entry(policy, internal, known, steps, slots)
     for steps, slots in ((30, 8), (300, 40), (1000, 100))
-    for policy in (("hsm", 1, None), ("ism", 1, None), ("msm", 5, None), ("msm", 5, 4), ("msm_plus", 5, None))
+    for policy, internal, known in _POLICIES
 )
 
 

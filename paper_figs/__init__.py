@@ -1,0 +1,1 @@
+"""The figures, regenerated from tables, streams and committed measurements: ``python -m paper_figs.make``."""

@@ -1,0 +1,76 @@
+"""What a figure may rest on: claims that are checked, and measured files that say where they come from."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+DATA: Final = Path(__file__).parent / "data"
+
+
+class FigureClaimError(Exception):
+    """The numbers a figure would draw contradict the claim it makes."""
+
+
+class DataMissingError(Exception):
+    """The measured data of a figure is not there; the figure is skipped, never invented."""
+
+
+def require(holds: bool, claim: str) -> None:
+    """Raise unless `claim` holds; unlike an assert statement, ``python -O`` keeps it.
+
+    Raises:
+        FigureClaimError: it does not hold.
+    """
+    if not holds:
+        raise FigureClaimError(claim)
+
+
+def load_measured(name: str) -> dict[str, Any]:
+    """Read the measured data of figure `name`.
+
+    Raises:
+        DataMissingError: there is none.
+        FigureClaimError: the file is damaged, unfinished, or holds another figure's data.
+    """
+    path = measured_path(name)
+    if not path.exists():
+        raise DataMissingError(f"{path.name} is not measured yet: python -m paper_figs.make {name} --measure")
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise FigureClaimError(f"{path.name} is damaged ({error})") from error
+    require(isinstance(found, dict) and found.get("figure") == name, f"{path.name} does not hold the data of {name}")
+    require(found.get("complete") is True, f"{path.name} is unfinished: run its command again, it resumes")
+    return dict(found)
+
+
+def save_measured(name: str, content: dict[str, Any]) -> None:
+    """Write the measured data of figure `name`, whole or not at all."""
+    path = measured_path(name)
+    path.parent.mkdir(exist_ok=True)
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    write_whole(path, lambda temporary: temporary.write_text(text))
+
+
+def measured_path(name: str) -> Path:
+    """Return where the measured data of figure `name` is kept."""
+    return DATA / f"{name}.json"
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary neighbour of `path`, then rename it: readers see the old file or the new one."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    try:
+        write(Path(temporary))
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's 0600 would leave figures that only their owner can read
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)

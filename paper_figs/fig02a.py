@@ -1,0 +1,29 @@
+"""Figure 2a: what one gradient costs when only hidden states are stored."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from matplotlib.figure import Figure
+
+from paper_figs.per_step import Curves, curves, draw_curves
+
+CLAIM: Final = (
+    "HSM, forwards per step: 4.636, 2.948, 2.898, 2.498 and 1.999 at t = 1000 with m = 10, 50, 100, 500 and 1000 "
+    "hidden states; a step never gets cheaper as the sequence grows, nor dearer as slots are added."
+)
+TARGETS: Final = {10: 4636, 50: 2948, 100: 2898, 500: 2498, 1000: 1999}  # forwards at t = 1000
+
+
+def data() -> Curves:
+    """Read the curves from the HSM table.
+
+    Raises:
+        FigureClaimError: the claim is false.
+    """
+    return curves("hsm", TARGETS)
+
+
+def draw(found: Curves) -> Figure:
+    """Draw them."""
+    return draw_curves(found, "HSM, $m$ hidden states")

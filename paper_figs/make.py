@@ -1,0 +1,140 @@
+"""Regenerate the figures: ``python -m paper_figs.make``."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib
+import inspect
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from paper_figs.evidence import DataMissingError, FigureClaimError, write_whole
+from paper_figs.style import style
+
+FIGURES: Final = ("fig02a", "fig02b", "fig03", "fig05a", "fig05b", "fig06", "fig07", "fig_charlm")
+COMPARED: Final = ("pdf", "svg")
+FORMATS: Final = (*COMPARED, "png")
+OUT: Final = Path(__file__).parent / "out"
+
+# No dates: the same figure is the same file.
+_UNDATED: Final[dict[str, dict[str, Any]]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit status: 0, or 1 where a claim is false or a file differs."""
+    options = _parser().parse_args(arguments)
+    names = options.figures or list(FIGURES)
+    if options.list:
+        for name in names:
+            print(f"{name:<11} {load(name).CLAIM}")
+        return 0
+    if options.measure:
+        return _measure(names)
+    options.out.mkdir(parents=True, exist_ok=True)
+    failures = []
+    bar = tqdm(names, unit="figure")
+    for name in bar:
+        bar.set_postfix_str(name)
+        try:
+            if options.check:
+                _check(name, options.out, quick=options.quick)
+            else:
+                make(name, options.out, quick=options.quick)
+        except DataMissingError as missing:
+            tqdm.write(f"{name}: skipped. {missing}", file=sys.stderr)
+        except FigureClaimError as error:
+            failures.append(name)
+            tqdm.write(f"{name}: FAILED. {error}", file=sys.stderr)
+    if failures:
+        print(f"failed: {', '.join(failures)}", file=sys.stderr)
+    return int(bool(failures))
+
+
+def make(name: str, out: Path, /, *, quick: bool = False) -> list[Path]:
+    """Check one figure's claim, draw it, and write it as PDF, SVG and PNG.
+
+    Args:
+        name: one of `FIGURES`.
+        out: an existing folder.
+        quick: a smaller workload, where the figure has one.
+
+    Returns:
+        The files written.
+
+    Raises:
+        FigureClaimError: the claim is false; nothing is written.
+        DataMissingError: the figure's measured data is not there.
+    """
+    module = load(name)
+    sized = "quick" in inspect.signature(module.data).parameters
+    found = module.data(quick=quick) if sized else module.data()
+    with style():
+        figure: Figure = module.draw(found)
+        paths = []
+        for kind in FORMATS:
+            about = {"Title": name} if kind == "png" else {"Title": f"{name}: {module.CLAIM}"}
+            save = functools.partial(figure.savefig, format=kind, metadata={**about, **_UNDATED[kind]})
+            write_whole(out / f"{name}.{kind}", save)
+            paths.append(out / f"{name}.{kind}")
+    return paths
+
+
+def load(name: str) -> ModuleType:
+    """Import the module of a figure: ``CLAIM``, ``data()``, ``draw(data)`` and, where it is measured, ``measure()``."""
+    if name not in FIGURES:
+        raise ValueError(f"unknown figure {name!r}; known figures are {', '.join(FIGURES)}")
+    return importlib.import_module(f"paper_figs.{name}")
+
+
+def _check(name: str, out: Path, *, quick: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for fresh in make(name, Path(folder), quick=quick):
+            if fresh.suffix[1:] not in COMPARED:
+                continue
+            made = out / fresh.name
+            if not made.exists():
+                raise FigureClaimError(f"{fresh.name} is absent from {out.name}/: run without --check first")
+            if made.read_bytes() != fresh.read_bytes():
+                raise FigureClaimError(f"{fresh.name} in {out.name}/ is not what this source draws")
+
+
+def _measure(names: list[str]) -> int:
+    measured = [name for name in names if hasattr(load(name), "measure")]
+    if not measured:
+        print(f"nothing to measure: {', '.join(names)} are computed", file=sys.stderr)
+        return 1
+    for name in measured:
+        load(name).measure()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m paper_figs.make", description=__doc__)
+    parser.add_argument(
+        "figures", nargs="*", type=_known, metavar="FIGURE", help=f"which figures (default: all): {', '.join(FIGURES)}"
+    )
+    parser.add_argument("--list", action="store_true", help="print each figure's claim and stop")
+    parser.add_argument(
+        "--check", action="store_true", help="draw afresh and compare with the output folder, byte by byte"
+    )
+    parser.add_argument("--measure", action="store_true", help="measure the data of measured figures; resumes")
+    parser.add_argument("--quick", action="store_true", help="train the character model for a few updates only")
+    parser.add_argument("--out", type=Path, default=OUT, help="output folder (default: paper_figs/out)")
+    return parser
+
+
+def _known(name: str) -> str:
+    if name not in FIGURES:
+        raise argparse.ArgumentTypeError(f"unknown figure {name!r}; known figures are {', '.join(FIGURES)}")
+    return name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

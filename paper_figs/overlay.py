@@ -1,0 +1,130 @@
+"""Figures 2b and 5b share their form: measured time of one gradient against length, on the cost model's prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from membptt_theory.policy import PolicyTable
+from membptt_theory.tables import build
+from paper_figs.evidence import load_measured, require
+from paper_figs.style import COLUMN, GREY, SERIES
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+PLAIN: Final = 0  # the budget under which standard BPTT is filed
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """Medians over the rounds, by budget `m`; `PLAIN` is standard BPTT.
+
+    Args:
+        policy: ``"hsm"`` or ``"ism"``.
+        where: device and sizes, in words.
+        lengths: measured ``t``.
+        seconds: measured time of one gradient.
+        predicted: time by the cost model at ``t = 1 .. max(lengths)``, seconds.
+        ratio: measured time over predicted time, both of the same round.
+        slowdown: measured time over standard BPTT's, both of the same round.
+    """
+
+    policy: str
+    where: str
+    lengths: Array
+    seconds: dict[int, Array]
+    predicted: dict[int, Array]
+    ratio: dict[int, Array]
+    slowdown: dict[int, Array]
+
+
+def overlay(name: str, policy: str, /, *, within: tuple[float, float]) -> Overlay:
+    """Reduce the measured rounds and check what both figures claim.
+
+    Args:
+        name: the figure whose measured file is read.
+        policy: ``"hsm"`` or ``"ism"``.
+        within: least and largest measured time over predicted time.
+
+    Raises:
+        DataMissingError: nothing is measured yet.
+        FigureClaimError: another table was executed, the forwards are not its costs, a time is outside `within`,
+            standard BPTT is slower than predicted, or a larger budget is slower at the longest sequence.
+    """
+    raw = load_measured(name)
+    require(raw["policy"] == policy, f"{name}: the data is of policy {raw['policy']!r}, not {policy!r}")
+    executed = raw["table"]
+    table = build(policy, executed["steps"], executed["slots"])
+    require(executed["digest"] == table.digest, f"{name}: measured with table {executed['digest']}, not {table.digest}")
+    require(len(raw["rounds"]) == raw["repeats"], f"{name}: {len(raw['rounds'])} rounds, not {raw['repeats']}")
+    for m in raw["slots"]:
+        costs = [table.cost(t, m) for t in raw["lengths"]]
+        counted = raw["forwards"][str(m)]
+        require(counted == costs, f"{name}: m = {m} took {counted} forwards, the table says {costs}")
+    found = _reduce(raw, table)
+    for m, ratio in found.ratio.items():
+        low, high = float(ratio.min()), float(ratio.max())
+        inside = within[0] <= low and high <= within[1]
+        require(inside, f"{name}: m = {m} takes {low:.2f} to {high:.2f} of the predicted time, outside {within}")
+    plain = float(found.ratio[PLAIN].max())
+    require(plain < 1, f"{name}: standard BPTT takes {plain:.2f} of the predicted time, not less than it")
+    longest = [float(slowdown[-1]) for slowdown in found.slowdown.values()]
+    ordered = longest[1:] == sorted(longest[1:], reverse=True) and longest[0] < longest[-1]
+    require(
+        ordered, f"{name}: at the longest sequence the budgets take {longest} of standard BPTT's time, out of order"
+    )
+    return found
+
+
+def draw_overlay(found: Overlay) -> Figure:
+    """Draw times on their predictions above, and the ratio of both below."""
+    figure = Figure(figsize=(COLUMN, 4.1), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 1))
+    handles = []
+    for look, (m, seconds) in zip(SERIES, found.seconds.items(), strict=True):
+        hollow = {"markerfacecolor": "white", **look.points()}
+        t = np.arange(1, len(found.predicted[m]) + 1)
+        above.plot(t, 1e3 * found.predicted[m], **look.curve())
+        above.plot(found.lengths, 1e3 * seconds, **hollow)
+        below.plot(found.lengths, found.ratio[m], **{**hollow, **look.curve(), "linewidth": 0.7})
+        label = "standard BPTT" if m == PLAIN else f"$m = {m}$"
+        handles.append(Line2D([], [], label=label, **{**hollow, **look.curve()}))
+    below.axhline(1, color=GREY, zorder=0)
+    above.set_ylabel("time of one gradient [ms]")
+    above.set_ylim(0, None)
+    below.set(xlabel="sequence length $t$ [steps]", ylabel="measured /\npredicted", xlim=(0, 1.03 * found.lengths[-1]))
+    note = f"{found.policy.upper()}\nlines: predicted\nmarkers: measured"
+    above.text(0.03, 0.95, note, transform=above.transAxes, va="top", fontsize=7)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=found.where, title_fontsize=6.5)
+    return figure
+
+
+def _reduce(raw: dict[str, Any], table: PolicyTable) -> Overlay:
+    lengths = np.array(raw["lengths"])
+    budgets = (PLAIN, *raw["slots"])
+    measured = {
+        m: np.array([entry["plain"] if m == PLAIN else entry["scan"][str(m)] for entry in raw["rounds"]])
+        for m in budgets
+    }
+    operations = [entry["operations"] for entry in raw["rounds"]]
+    model = {m: np.array([_predict(table, each, m) for each in operations]) for m in budgets}
+    sizes = f"LSTM {raw['hidden']}, batch {raw['batch']}, {raw['dtype']}"
+    return Overlay(
+        policy=raw["policy"],
+        where=f"{sizes}; {raw['cpu']}, {raw['threads']} thread; median of {raw['repeats']}",
+        lengths=lengths,
+        seconds={m: np.median(each, axis=0) for m, each in measured.items()},
+        predicted={m: np.median(each, axis=0) for m, each in model.items()},
+        ratio={m: np.median(measured[m] / model[m][:, lengths - 1], axis=0) for m in budgets},
+        slowdown={m: np.median(measured[m] / measured[PLAIN], axis=0) for m in budgets},
+    )
+
+
+def _predict(table: PolicyTable, operations: dict[str, float], slots: int) -> Array:
+    """Return ``(C - t) advance + t (taped + backward)`` for every ``t``: every policy tapes each step once."""
+    t = np.arange(1, table.steps + 1)
+    again = np.zeros(len(t)) if slots == PLAIN else np.array([table.cost(int(n), slots) for n in t]) - t
+    return again * operations["advance"] + t * (operations["taped"] + operations["backward"])

@@ -1,0 +1,111 @@
+"""One look for every figure: sizes of a two-column page, colours that survive colour blindness and a grey printer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLUMN: Final = 3.4  # inches
+PAGE: Final = 7.0
+
+# Okabe and Ito's palette, ordered from dark to light, so that greyscale keeps the order.
+BLACK, BLUE, VERMILLION, GREEN, ORANGE, SKY, GREY = (
+    "#000000",
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#E69F00",
+    "#56B4E9",
+    "#8C8C8C",
+)
+
+_RC: Final[dict[str, Any]] = {
+    "font.family": "DejaVu Sans",  # shipped with matplotlib: no machine's fonts change the file
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.4,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,
+    "lines.linewidth": 1.2,
+    "hatch.linewidth": 0.5,
+    "figure.dpi": 100,
+    "savefig.dpi": 300,
+    "savefig.bbox": None,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "membptt",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """How one curve looks: told apart by colour, by dashes and by marker, each sufficient alone."""
+
+    color: str
+    dash: Any
+    marker: str
+
+    def curve(self) -> dict[str, Any]:
+        """Keywords of a line without markers."""
+        return {"color": self.color, "linestyle": self.dash}
+
+    def points(self) -> dict[str, Any]:
+        """Keywords of markers without a line."""
+        return {"color": self.color, "linestyle": "none", "marker": self.marker, "markersize": 3.6}
+
+
+SERIES: Final = (
+    Line(BLACK, "-", "o"),
+    Line(BLUE, (0, (5, 1.5)), "s"),
+    Line(VERMILLION, (0, (1, 1.2)), "^"),
+    Line(GREEN, (0, (5, 1.2, 1, 1.2)), "D"),
+    Line(ORANGE, (0, (8, 1.5, 1, 1.5, 1, 1.5)), "v"),
+)
+POLICY: Final = {"hsm": SERIES[1], "ism": SERIES[2], "msm": SERIES[0]}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Apply the style, and nothing of the user's own settings, inside a ``with`` block."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        parameters: Any = mpl.rcParams
+        parameters.update(_RC)
+        yield
+
+
+def panels(count: int = 1, *, width: float = COLUMN, height: float = 2.5, **grid: Any) -> tuple[Figure, list[Axes]]:
+    """Return a figure of `count` panels side by side, without pyplot and its global state.
+
+    Args:
+        count: number of panels.
+        width: inches, `COLUMN` or `PAGE`.
+        height: inches.
+        grid: further keywords of `Figure.subplots`.
+    """
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False, **grid)
+    return figure, list(axes[0])
+
+
+def label_panels(axes: list[Axes]) -> None:
+    """Write (a), (b), ... at the upper left, outside the data."""
+    for letter, ax in zip("abcdefgh", axes, strict=False):
+        ax.set_title(f"({letter})  {ax.get_title(loc='left')}".rstrip(), loc="left")

@@ -1,0 +1,407 @@
+"""The figures: every claim is checked before it is drawn, every check can fail, and a file is the same in every run."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from membptt_theory.actions import Advance
+from paper_figs import (
+    charlm,
+    evidence,
+    fig02a,
+    fig02b,
+    fig03,
+    fig05a,
+    fig06,
+    fig07,
+    fig_charlm,
+    make,
+    measure,
+    overlay,
+    per_step,
+)
+from paper_figs.evidence import DataMissingError, FigureClaimError, load_measured, require, save_measured, write_whole
+
+ROOT = Path(__file__).parents[1]
+COMPUTED = ("fig02a", "fig03", "fig05a", "fig06", "fig07")
+
+
+class OneDearer:
+    """A table whose cost at one entry is one forward too many."""
+
+    def __init__(self, table, steps, slots):
+        self._table, self._at = table, (steps, slots)
+
+    def __getattr__(self, name):
+        return getattr(self._table, name)
+
+    def cost(self, steps, slots):
+        return self._table.cost(steps, slots) + ((steps, slots) == self._at)
+
+
+def with_one_dearer(module, monkeypatch, policy, steps, slots):
+    build = module.build
+
+    def tampered(name, *sizes, **options):
+        table = build(name, *sizes, **options)
+        return OneDearer(table, steps, slots) if name == policy else table
+
+    monkeypatch.setattr(module, "build", tampered)
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_the_claim_of_a_computed_figure_holds_and_it_is_drawn(name, tmp_path):
+    paths = make.make(name, tmp_path)
+    assert [path.suffix for path in paths] == [".pdf", ".svg", ".png"]
+    assert all(path.stat().st_size > 1000 for path in paths)
+    assert sorted(tmp_path.iterdir()) == sorted(paths), "no temporary file is left"
+
+
+@pytest.mark.parametrize(
+    ("figure", "module", "policy", "steps", "slots"),
+    [
+        (fig02a, per_step, "hsm", 1000, 50),
+        (fig02a, per_step, "hsm", 123, 10),
+        (fig05a, per_step, "ism", 1000, 1000),
+        (fig06, fig06, "msm", 1000, 100),
+        (fig06, fig06, "ism", 1918, 20),  # HSM would overtake one step too early
+    ],
+    ids=str,
+)
+def test_a_table_with_one_forward_too_many_is_refused(figure, module, policy, steps, slots, monkeypatch):
+    with_one_dearer(module, monkeypatch, policy, steps, slots)
+    with pytest.raises(FigureClaimError):
+        figure.data()
+
+
+@pytest.mark.parametrize(
+    ("module", "targets"),
+    [
+        (fig02a, {10: 4635}),
+        (fig05a, {10: 3641}),
+        (fig03, {4: 8}),
+        (fig06, {50: (310, 2723, 2663)}),
+        (fig06, {50: (309, 2723, 2664)}),
+        (fig07, {2: 0.665}),
+    ],
+)
+def test_a_wrong_target_is_refused(module, targets, monkeypatch):
+    monkeypatch.setattr(module, "TARGETS", targets)
+    with pytest.raises(FigureClaimError):
+        module.data()
+
+
+def test_the_memory_of_another_equation_is_refused(monkeypatch):
+    build = fig07.build
+    monkeypatch.setattr(fig07, "build", lambda *sizes, internal, internal_known: build(*sizes, internal=internal))
+    with pytest.raises(FigureClaimError, match="the ratio is"):
+        fig07.data()
+
+
+def test_a_ratio_above_the_stated_bound_is_refused(monkeypatch):
+    monkeypatch.setattr(fig07, "NEVER_ABOVE", {2: 0.664, 5: 0.52, 10: 0.40})
+    with pytest.raises(FigureClaimError, match="the ratio reaches"):
+        fig07.data()
+
+
+def test_a_timeline_is_refused_where_the_runtime_executes_something_else(monkeypatch):
+    executed = fig03._executed
+    monkeypatch.setattr(fig03, "_executed", lambda table, steps: executed(table, steps)[:-1])
+    with pytest.raises(FigureClaimError, match="runtime executes other forwards"):
+        fig03.data()
+
+
+def test_a_timeline_of_a_poorer_stream_is_refused(monkeypatch):
+    schedule = fig03.schedule
+    monkeypatch.setattr(fig03, "schedule", lambda table, steps, slots: schedule(table, steps, slots - 2))
+    with pytest.raises(FigureClaimError, match="forwards, not 7"):
+        fig03.data()
+
+
+def test_the_timeline_draws_every_forward_of_the_stream():
+    (short, long) = fig03.data()
+    assert [len(short.cells), len(long.cells)] == [7 + 4, 24 + 10]
+    stream = list(fig03.schedule(fig03.build("hsm", 10, 4), 10, 4))
+    advanced = sum(action.stop - action.start for action in stream if isinstance(action, Advance))
+    assert sum(kind is fig03.Kind.ADVANCED for _, _, kind in long.cells) == advanced
+    for time, _, _ in long.cells:
+        assert sum(begin <= time < end for _, begin, end in long.stored) <= 4
+
+
+# measured figures, on a small file measured here
+
+SMALL = {"HIDDEN": 3, "BATCH": 2, "LENGTHS": (4, 6), "SLOTS": (2, 3, 4, 5), "ROUNDS": 2, "SINGLE": 5}
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    monkeypatch.setattr(evidence, "DATA", tmp_path / "data")
+    for name, value in SMALL.items():
+        monkeypatch.setattr(measure, name, value)
+
+
+def settled(raw):
+    """Replace the tiny run's noisy times by some that satisfy the claim."""
+    for entry in raw["rounds"]:
+        entry["operations"] = {"advance": 1.0, "taped": 1.0, "backward": 2.0}
+        entry["plain"] = [0.9 * 3 * t for t in raw["lengths"]]
+        for m, forwards in raw["forwards"].items():
+            entry["scan"][m] = [1.1 * (cost + 2 * t) for cost, t in zip(forwards, raw["lengths"], strict=True)]
+    return raw
+
+
+@pytest.fixture
+def measured(small):
+    measure.measure("fig02b", "hsm")
+    raw = settled(load_measured("fig02b"))
+    save_measured("fig02b", raw)
+    return raw
+
+
+def test_a_measured_file_names_its_origin_and_is_drawn(measured, tmp_path):
+    for key in ("cpu", "threads", "versions", "command", "repeats", "table", "dtype", "hidden", "batch"):
+        assert measured[key], key
+    found = fig02b.data()
+    assert found.ratio[2] == pytest.approx(1.1)
+    assert found.predicted[3][-1] == pytest.approx(measured["forwards"]["3"][-1] + 2 * 6)
+    assert len(make.make("fig02b", tmp_path)) == 3
+
+
+def edit_digest(raw):
+    raw["table"]["digest"] = "0" * 64
+
+
+def edit_forwards(raw):
+    raw["forwards"]["2"][1] += 1
+
+
+def edit_times(raw):
+    for entry in raw["rounds"]:
+        entry["scan"]["3"][0] *= 2
+
+
+def edit_plain(raw):
+    for entry in raw["rounds"]:
+        entry["plain"][0] *= 1.2
+
+
+def edit_order(raw):
+    for entry in raw["rounds"]:
+        entry["scan"]["5"][1] = entry["scan"]["4"][1] * 1.01
+
+
+def edit_rounds(raw):
+    raw["rounds"].pop()
+
+
+def edit_policy(raw):
+    raw["policy"] = "ism"
+
+
+def edit_completeness(raw):
+    raw["complete"] = False
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (edit_digest, "measured with table"),
+        (edit_forwards, "the table says"),
+        (edit_times, "of the predicted time"),
+        (edit_plain, "standard BPTT"),
+        (edit_order, "out of order"),
+        (edit_rounds, "rounds, not"),
+        (edit_policy, "policy"),
+        (edit_completeness, "unfinished"),
+    ],
+)
+def test_an_edited_measured_file_is_refused(measured, edit, message):
+    edit(measured)
+    save_measured("fig02b", measured)
+    with pytest.raises(FigureClaimError, match=message):
+        fig02b.data()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"figure": "fig05b", "complete": true}'])
+def test_a_damaged_measured_file_is_one_clear_error(text, small):
+    evidence.DATA.mkdir()
+    evidence.measured_path("fig02b").write_text(text)
+    with pytest.raises(FigureClaimError, match=r"fig02b\.json"):
+        fig02b.data()
+
+
+def test_a_measurement_that_was_cut_off_is_resumed(small, monkeypatch):
+    once = measure.Workload.round
+    calls = []
+
+    def cut_off(self, lengths):
+        calls.append(lengths)
+        if len(calls) == 3:  # the first is the warm-up
+            raise KeyboardInterrupt
+        return once(self, lengths)
+
+    monkeypatch.setattr(measure.Workload, "round", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        measure.measure("fig02b", "hsm")
+    with pytest.raises(FigureClaimError, match="unfinished"):
+        load_measured("fig02b")
+    monkeypatch.setattr(measure.Workload, "round", once)
+    measure.measure("fig02b", "hsm")
+    found = load_measured("fig02b")
+    assert (len(found["rounds"]), found["processes"]) == (2, 2)
+
+
+def test_a_measurement_under_other_conditions_is_not_mixed_in(measured, monkeypatch):
+    save_measured("fig02b", {**measured, "complete": False, "cpu": "another"})
+    with pytest.raises(RuntimeError, match="cpu"):
+        measure.measure("fig02b", "hsm")
+
+
+@pytest.mark.parametrize("name", ["fig02b", "fig05b"])
+def test_the_committed_measurement_satisfies_its_claim(name):
+    try:
+        found = make.load(name).data()
+    except DataMissingError:
+        pytest.skip(f"{name} is not measured yet")
+    assert len(found.seconds) == 5
+
+
+def test_a_figure_without_data_says_so_and_is_skipped(small, tmp_path, capsys):
+    assert make.main(["fig02b", "--out", str(tmp_path / "out")]) == 0
+    assert "fig02b: skipped" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
+# the workload
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return fig_charlm.data(quick=True)
+
+
+def test_scan_trains_the_character_model_like_autograd(trained, tmp_path):
+    assert trained.difference <= 1e-10
+    with make.style():
+        fig_charlm.draw(trained).savefig(tmp_path / "figure.png")
+
+
+def test_a_loss_that_differs_is_refused(trained):
+    losses = [loss * (1 + 3e-10) for loss in trained.scanned.losses]
+    with pytest.raises(FigureClaimError, match="differs from autograd"):
+        fig_charlm.check(trained.setup, "", trained.plain, dataclasses.replace(trained.scanned, losses=losses))
+
+
+def test_a_forward_too_many_is_refused(trained):
+    forwards = [*trained.scanned.forwards[:-1], trained.scanned.forwards[-1] + 1]
+    with pytest.raises(FigureClaimError, match="the table says"):
+        fig_charlm.check(trained.setup, "", trained.plain, dataclasses.replace(trained.scanned, forwards=forwards))
+
+
+def test_a_model_that_learns_nothing_is_refused(trained):
+    flat = [trained.plain.losses[0]] * trained.setup.updates
+    plain, scanned = (dataclasses.replace(curve, losses=flat) for curve in (trained.plain, trained.scanned))
+    with pytest.raises(FigureClaimError, match="nothing was learned"):
+        fig_charlm.check(trained.setup, "", plain, scanned)
+
+
+def test_the_text_is_deterministic_and_may_be_any_path(tmp_path):
+    assert charlm.read_text(50_000) == charlm.read_text(60_000)[:50_000]
+    (tmp_path / "b.py").write_text("two")
+    (tmp_path / "a.py").write_text("one")
+    assert charlm.read_text(6, tmp_path) == "onetwo"
+    assert charlm.read_text(2, tmp_path / "b.py") == "tw"
+    with pytest.raises(ValueError, match="holds 6 characters of text, 7 are wanted"):
+        charlm.read_text(7, tmp_path)
+
+
+def test_too_little_text_is_one_clear_error():
+    with pytest.raises(ValueError, match="too few"):
+        charlm.train_both("x" * 100, fig_charlm.QUICK)
+
+
+# the command
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Two figures, drawn in another process with another hash seed."""
+    out = tmp_path_factory.mktemp("out")
+    command = [sys.executable, "-m", "paper_figs.make", "fig02a", "fig03", "--out", str(out)]
+    subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "PYTHONHASHSEED": "7"}, capture_output=True)
+    return out
+
+
+def test_files_are_the_same_bytes_in_every_run(drawn):
+    assert make.main(["fig02a", "fig03", "--check", "--out", str(drawn)]) == 0
+
+
+def test_files_bear_no_date(drawn):
+    for path in drawn.iterdir():
+        assert not any(word in path.read_bytes() for word in (b"CreationDate", b"<dc:date>", b"date:create"))
+
+
+def test_a_changed_or_absent_file_fails_the_check(drawn, capsys):
+    (drawn / "fig02a.svg").write_bytes((drawn / "fig02a.svg").read_bytes() + b" ")
+    (drawn / "fig03.pdf").unlink()
+    assert make.main(["fig02a", "fig03", "--check", "--out", str(drawn)]) == 1
+    errors = capsys.readouterr().err
+    assert "fig02a.svg" in errors
+    assert "fig03.pdf is absent" in errors
+
+
+def test_a_false_claim_writes_nothing_and_fails_the_command(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(fig03, "TARGETS", {4: 8})
+    assert make.main(["fig03", "--out", str(tmp_path)]) == 1
+    assert "fig03: FAILED" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_lists_every_figure(capsys):
+    assert make.main(["--list"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"{name} " in listed for name in make.FIGURES)
+    assert {path.stem for path in (ROOT / "paper_figs").glob("fig*.py")} == set(make.FIGURES)
+
+
+def test_an_unknown_figure_is_one_clear_error(capsys):
+    with pytest.raises(SystemExit):
+        make.main(["fig99"])
+    assert "unknown figure 'fig99'" in capsys.readouterr().err
+
+
+def test_a_computed_figure_has_nothing_to_measure(capsys):
+    assert make.main(["fig03", "--measure"]) == 1
+    assert "nothing to measure" in capsys.readouterr().err
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    target = tmp_path / "figure.pdf"
+    target.write_text("old")
+
+    def fail(path):
+        path.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(target, fail)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("figure.pdf", "old")]
+
+
+def test_a_false_claim_is_an_exception_under_python_O():
+    code = "from paper_figs.evidence import require; require(False, 'the sky is green')"
+    ran = subprocess.run([sys.executable, "-O", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert "FigureClaimError: the sky is green" in ran.stderr
+    require(True, "nothing happens")
+
+
+def test_the_prediction_counts_each_step_taped_once():
+    table = per_step.build("hsm", 10, 4)
+    operations = {"advance": 1.0, "taped": 10.0, "backward": 100.0}
+    assert overlay._predict(table, operations, 4)[-1] == (24 - 10) + 10 * 110
+    assert overlay._predict(table, operations, overlay.PLAIN)[-1] == 10 * 110
