@@ -11,6 +11,7 @@ from itertools import islice
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from membptt_theory.actions import Advance, Sizes
 from membptt_theory.chen import Cost, best_segment, recursive_cost, recursive_schedule, sqrt_cost, sqrt_schedule
 from membptt_theory.machine import meter
