@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help figures test regen clean
+.PHONY: help figures test prove regen clean
 .DEFAULT_GOAL := help
 
 help:  ## list the verbs
@@ -24,10 +24,14 @@ test: .venv/.ready  ## lint, types, import contracts, the whole suite
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2
 	$(MAKE) regen
-	git diff --exit-code -- theory/tables.lock paper_figs/gallery
+	git diff --exit-code -- theory/tables.lock paper_figs/gallery CLAIMS.md
+
+prove: .venv/.ready  ## one verdict a claim, on the ranges that CLAIMS.md states
+	$(BIN)/python -m membptt_proofs
 
 regen: .venv/.ready  ## rewrite everything that is generated and committed
 	$(BIN)/python -m membptt_theory.lock
+	$(BIN)/python -m membptt_proofs.ledger
 	$(BIN)/python -m paper_figs.make fig03 --out paper_figs/gallery
 
 clean:  ## remove the environment and everything generated

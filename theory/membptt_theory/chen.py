@@ -52,7 +52,7 @@ def sqrt_schedule(steps: int, segment: int, /, *, tapes_last: bool = True) -> It
         TypeError: an argument is not an integer.
         ValueError: an argument is below 1. Raised at the call, not at the first action.
 
-    Ref: chen2016, section 4.1; gruslys2016, section 4.1. Claim: chen-sqrt-cost.
+    Ref: chen2016, section 4; gruslys2016, section 4.1. Claim: chen-sqrt-cost.
     """
     return _sqrt_stream(check_count("steps", steps), check_count("segment", segment), tapes_last)
 
@@ -69,7 +69,7 @@ def recursive_schedule(steps: int, parts: int, /, *, tapes_last: bool = True) ->
         TypeError: an argument is not an integer.
         ValueError: ``steps < 1`` or ``parts < 2``. Raised at the call, not at the first action.
 
-    Ref: chen2016, section 4.3; gruslys2016, section 4.1. Claim: chen-recursive-cost.
+    Ref: chen2016, section 4; gruslys2016, section 4.1. Claim: chen-recursive-cost.
     """
     return _recursive_stream(check_count("steps", steps), check_count("parts", parts, least=2), tapes_last)
 
@@ -140,7 +140,7 @@ def best_segment(steps: int, sizes: Sizes, /, *, slots: int | None = None) -> in
         TypeError: a number is not an integer.
         ValueError: a number is below 1, or `sizes` cannot store what the strategy stores.
 
-    Claim: chen-best-segment.
+    Claim: chen-sqrt-cost.
     """
     steps = check_count("steps", steps)
     _, internal = _room(sizes, needs_internal=steps > 1)

@@ -36,7 +36,7 @@ def build(
         TypeError: a number is not an integer.
         ValueError: ``steps < 1``, ``slots < 1``, unknown policy, or sizes outside the policy's domain.
 
-    Ref: gruslys2016, Algorithm 1. Claim: table-equals-dp.
+    Ref: gruslys2016, Algorithm 1. Claim: hsm-recurrence, ism-recurrence, msm-recurrence.
     """
     steps, slots = check_count("steps", steps), check_count("slots", slots)
     return _build(policy, steps, slots, internal, internal_known)

@@ -1,0 +1,78 @@
+"""Checks of what is derived: every symbolic step verified by sympy, every finite step by exact integers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from membptt_proofs.checks.registry import Effort, check, need
+from membptt_theory.derive import (
+    bounds,
+    chen,
+    chen_memory,
+    constants,
+    cost_fixed,
+    cost_two,
+    hsm,
+    ism,
+    msm,
+    ranges,
+    regime,
+    sharp,
+)
+from membptt_theory.derive.steps import Derivation, Finite
+
+DERIVATIONS: Final[dict[str, tuple[Callable[[], Derivation], ...]]] = {
+    "hsm-closed-form": (hsm.closed_form,),
+    "hsm-splits": (hsm.split_interval,),
+    "hsm-step-counts": (hsm.step_counts,),
+    "duality": (ism.duality,),
+    "ism-closed-form": (ism.closed_form,),
+    "ism-splits": (ism.split_interval,),
+    "ism-step-counts": (ism.step_counts,),
+    "most-times": (partial(regime.most_times, "hsm"), partial(regime.most_times, "ism")),
+    "average-hsm": (regime.average_hsm,),
+    "average-ism": (regime.average_ism,),
+    "B1": (bounds.b1,),
+    "B2": (ranges.b2,),
+    "B3": (ranges.b3_refuted,),
+    "B4": (bounds.b4,),
+    "B5": (bounds.b5,),
+    "B6": (bounds.b6,),
+    "B7": (msm.between,),
+    "B8": (partial(chen.never_worse, chen.Constants()),),
+    "B9": (partial(chen_memory.memory, 2),),
+    "B11": (hsm.closed_form, ism.closed_form),
+    "B11-msm": (msm.not_convex,),
+    "sharp-bounds": (partial(sharp.two_sided, "hsm"), partial(sharp.two_sided, "ism")),
+    "second-order": (partial(sharp.second_order, "hsm"), partial(sharp.second_order, "ism")),
+    "best-constant": (constants.best_constant,),
+    "no-constant": (constants.no_constant,),
+    "msm-versus-ism": (msm.never_worse_than_ism,),
+    "msm-lower-bound": (msm.lower_envelope,),
+    "chen-sqrt-cost": (partial(chen.sqrt_strategy, chen.Constants()),),
+    "chen-recursive-cost": (partial(chen.recursive_strategy, chen.Constants()),),
+    "chen-memory-hsm-ism": (partial(chen_memory.other_policies, 2),),
+    "msm-alpha-cut": (cost_two.alpha_cut,),
+    "msm-cost-two": (partial(cost_two.cost_two, cost_two.Reach()),),
+    "any-schedule-cost-two": (partial(cost_two.every_schedule, cost_two.Reach()),),
+    "msm-fixed-cost": (lambda: cost_fixed.derivations()[0],),
+}
+
+
+def verify(derivations: tuple[Callable[[], Derivation], ...], effort: Effort) -> str:
+    """Verify every step of every derivation, the finite ones included."""
+    symbolic = finite = 0
+    for derive in derivations:
+        derivation = derive()
+        failures = derivation.failures()
+        need(not failures, f"{derivation.name}: {', '.join(failures)}")
+        found = sum(isinstance(step, Finite) for step in derivation.steps)
+        finite += found
+        symbolic += len(derivation.steps) - found
+    return f"{symbolic} symbolic and {finite} finite steps"
+
+
+for _claim, _derivations in DERIVATIONS.items():
+    check(_claim)(partial(verify, _derivations))

@@ -1,0 +1,155 @@
+"""Checks of optimality: the tables against the exhaustive search over all legal schedules."""
+
+from __future__ import annotations
+
+from membptt_proofs.chain_oracle import cheapest_chain_schedule
+from membptt_proofs.checks.registry import Effort, check, need
+from membptt_proofs.oracle import Storage, least_costs, least_forwards
+from membptt_proofs.oracle_shared import detached_costs
+from membptt_theory.actions import Sizes
+from membptt_theory.chain import Chain, solve_chain
+from membptt_theory.machine import meter
+from membptt_theory.schedule import schedule
+from membptt_theory.tables import build, optimal_cost
+
+HSM, ISM = Sizes(hidden=1, internal=None), Sizes(hidden=None, internal=1)
+ALPHAS = range(2, 6)
+
+
+@check("hsm-optimal")
+def hsm_optimal(effort: Effort) -> str:
+    """Search all schedules of hidden states."""
+    steps = effort.pick(7, 9)
+    for t in range(1, steps + 1):
+        for m in range(1, t + 2):
+            need(least_forwards(t, m, HSM) == optimal_cost("hsm", t, m), f"t={t}, m={m}")
+    return f"t <= {steps}, every m"
+
+
+@check("ism-optimal")
+def ism_optimal(effort: Effort) -> str:
+    """Search all schedules of internal states: one slot less than ISM is given reaches its cost."""
+    steps = effort.pick(7, 9)
+    for t in range(1, steps + 1):
+        for m in range(1, t + 2):
+            need(least_forwards(t, m - 1, ISM) == optimal_cost("ism", t, m), f"t={t}, m={m}")
+    return f"t <= {steps}, every m"
+
+
+@check("ism-as-printed-optimal")
+def ism_as_printed_optimal(effort: Effort) -> str:
+    """Verify the counterexample: with equally many slots, ISM is beaten, because it wastes the working core."""
+    table, search = optimal_cost("ism", 2, 1), least_forwards(2, 1, ISM)
+    need((table, search) == (3, 2), f"table {table}, search {search}")
+    return "t = 2, m = 1: the recurrence gives 3, the search 2"
+
+
+@check("msm-optimal")
+def msm_optimal(effort: Effort) -> str:
+    """Verify the smallest counterexample, that there is none smaller, and the one where m is no multiple of alpha."""
+    for alpha, t, m, table, search in ((2, 2, 2, 3, 2), (3, 2, 3, 3, 2), (3, 7, 4, 14, 13)):
+        found = build("msm", t, m, internal=alpha).cost(t, m), least_forwards(t, m, Sizes(1, alpha))
+        need(found == (table, search), f"alpha={alpha}, t={t}, m={m}: {found}")
+    for alpha in ALPHAS:
+        need(all(least_forwards(1, m, Sizes(1, alpha)) == 1 for m in range(1, 3 * alpha)), f"t=1, alpha={alpha}")
+    return "t = 2, alpha = m = 2: recurrence 3, search 2; t = 7, alpha = 3, m = 4: 14 and 13"
+
+
+@check("msm-plus-optimal")
+def msm_plus_optimal(effort: Effort) -> str:
+    """Search all schedules with separate storage, for every m up to where nothing is recomputed."""
+    return _equals_search(effort, "msm_plus", "separate")
+
+
+@check("shared-optimal")
+def shared_optimal(effort: Effort) -> str:
+    """Search all schedules where tensors are counted once and an internal state keeps its input."""
+    return _equals_search(effort, "msm", "shared")
+
+
+@check("shared-detached-optimal")
+def shared_detached_optimal(effort: Effort) -> str:
+    """Search all schedules where a stored internal state may give up its input; compare (10) and a wider recurrence."""
+    steps, worst = effort.pick(7, 9), 0
+    for alpha in ALPHAS:
+        naive = detached_costs(steps, alpha * steps, alpha)
+        table = build("msm", steps, alpha * steps, internal=alpha, internal_known=alpha - 1)
+        for m in range(1, alpha * steps + 1):
+            costs = least_costs(steps, m, Sizes(1, alpha, alpha - 1), storage="detached")
+            need(costs == naive[m], f"alpha={alpha}, m={m}: search {costs}, recurrence {naive[m]}")
+            worst = max(worst, *(table.cost(t, m) - costs[t] for t in range(1, steps + 1)))
+    need(worst == 1, f"(10) is {worst} forwards too dear")
+    return f"t <= {steps}, alpha 2..5, every m; (10) is at most {worst} forward dearer"
+
+
+@check("cost-ratio-invariance")
+def cost_ratio_invariance(effort: Effort) -> str:
+    """Every stream tapes each step once, and the search weighs advance and tape differently without another optimum."""
+    steps = effort.pick(5, 7)
+    for alpha in ALPHAS:
+        for m in range(1, alpha * steps + 1):
+            plain = least_costs(steps, m, Sizes(1, alpha))
+            for advance, tape in ((1, 2), (1, 3), (2, 3), (3, 7)):
+                weighed = least_costs(steps, m, Sizes(1, alpha), advance=advance, tape=tape)
+                expected = [advance * (cost - t) + tape * t for t, cost in enumerate(plain)]
+                need(weighed == expected, f"alpha={alpha}, m={m}, {advance}:{tape}")
+    for policy, sizes in (("hsm", {}), ("ism", {}), ("msm", {"internal": 3}), ("msm_plus", {"internal": 3})):
+        table = build(policy, 40, 9, **sizes)
+        for t in range(1, 41):
+            report = meter(schedule(table, t, 9), steps=t, sizes=table.sizes)
+            need(report.taped == t, f"{policy}: {report.taped} of {t} steps taped")
+    return f"t <= {steps}, alpha 2..5, every m, four ratios; streams to t = 40"
+
+
+@check("chain-optimal")
+def chain_optimal(effort: Effort) -> str:
+    """Search all persistent schedules of every small chain."""
+    chains, cores = 0, effort.pick(3, 4)
+    for number in range(3**cores * 2**cores):
+        costs, sizes, rest = [], [], number
+        for _ in range(cores):
+            rest, size = divmod(rest, 3)
+            rest, cost = divmod(rest, 2)
+            sizes.append(size + 1)
+            costs.append(cost + 1)
+        needs = [(number >> index) % 2 for index in range(cores)]
+        chain = Chain(tuple(costs), tuple(sizes), tuple(needs))
+        table = solve_chain(chain, 4)
+        for slots in range(max(needs), 5):
+            found = cheapest_chain_schedule(costs, sizes, needs, slots, persistent=True)[0]
+            need(found == table.cost(slots), f"{chain}, m={slots}: search {found}, table {table.cost(slots)}")
+        chains += 1
+    return f"{chains} chains of {cores} cores, m <= 4"
+
+
+@check("chain-beyond-persistent")
+def chain_beyond_persistent(effort: Effort) -> str:
+    """Verify the counterexample: a state dropped and recomputed beats the recurrence where sizes differ."""
+    costs, sizes, needs, slots = (1,) * 7, (1, 2, 3, 3, 1, 1, 1), (0,) * 7, 2
+    table = solve_chain(Chain(costs, sizes, needs), slots).cost(slots)
+    search = cheapest_chain_schedule(costs, sizes, needs, slots)[0]
+    need((table, search) == (19, 18), f"table {table}, search {search}")
+    return "unit costs, s = (1, 2, 3, 3, 1, 1, 1), m = 2: the recurrence gives 19, the search 18"
+
+
+@check("chain-homogeneous")
+def chain_homogeneous(effort: Effort) -> str:
+    """Compare equal cores with HSM, whose m counts the input too."""
+    steps = effort.pick(20, 60)
+    table = solve_chain(Chain((1,) * steps, (1,) * steps, (0,) * steps), 10)
+    for m in range(11):
+        need(table.cost(m) == optimal_cost("hsm", steps, m + 1), f"t={steps}, m={m}")
+    return f"t = {steps}, m <= 10"
+
+
+def _equals_search(effort: Effort, policy: str, storage: Storage) -> str:
+    steps, cases = effort.pick(7, 9), 0
+    for alpha in ALPHAS:
+        known = alpha - 1 if storage == "shared" else None
+        table = build(policy, steps, alpha * steps, internal=alpha, internal_known=known)
+        for m in range(1, alpha * steps + 1):
+            found = least_costs(steps, m, Sizes(1, alpha, known), storage=storage)
+            for t in range(1, steps + 1):
+                need(found[t] == table.cost(t, m), f"alpha={alpha}, t={t}, m={m}: search {found[t]}")
+                cases += 1
+    return f"t <= {steps}, alpha 2..5, every m: {cases} cases"

@@ -1,0 +1,214 @@
+"""The ledger and its checks: one each way, every verdict holds, and every checker has been seen to fail."""
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from membptt_proofs import dp, ledger
+from membptt_proofs.__main__ import main
+from membptt_proofs.checks import CHECKS, CheckFailedError, Effort, optimality, run, tables
+from membptt_proofs.checks.derivations import DERIVATIONS, verify
+from membptt_theory import lock
+from membptt_theory.actions import DropHidden
+from membptt_theory.claims import CLAIMS, Claim, Status
+from membptt_theory.derive import bounds, hsm, ranges
+from membptt_theory.policy import PolicyTable
+
+from .test_policy import consistent_costs
+
+ROOT = Path(__file__).parents[1]
+PAPER = [f"B{n}" for n in range(1, 12)]
+PAPER += ["hsm-recurrence", "ism-recurrence", "msm-recurrence", "msm-shared-recurrence", "table-bellman", "algorithm-2"]
+
+
+def test_every_claim_has_one_check_and_every_check_a_claim():
+    assert {claim.id for claim in CLAIMS if not claim.test} == set(CHECKS)
+
+
+@pytest.mark.parametrize("claim", [claim for claim in CLAIMS if claim.test], ids=lambda claim: claim.id)
+def test_a_claim_that_needs_torch_names_a_test_that_exists(claim):
+    path, name = claim.test.split("::")
+    assert f"def {name}(" in (ROOT / path).read_text()
+
+
+def test_every_claim_id_in_a_docstring_is_in_the_ledger():
+    known = {claim.id for claim in CLAIMS}
+    missing = set()
+    for path in [*ROOT.glob("theory/membptt_theory/**/*.py"), *ROOT.glob("impl/membptt/*.py")]:
+        for line in path.read_text().splitlines():
+            if "Claim: " in line:
+                named = line.split("Claim: ")[1].rstrip('."').split(", ")
+                missing |= {(path.name, name) for name in named if name not in known}
+    assert not missing
+
+
+def test_every_statement_of_the_paper_has_a_row():
+    assert set(PAPER) <= {claim.id for claim in CLAIMS}
+
+
+def test_what_is_false_is_called_refuted():
+    refuted = {claim.id for claim in CLAIMS if claim.status is Status.REFUTED}
+    assert {"B3", "msm-optimal", "B11-msm", "algorithm-2", "appendix-b-boundary"} <= refuted
+
+
+@pytest.mark.parametrize("claim", [claim for claim in CLAIMS if not claim.test], ids=lambda claim: claim.id)
+def test_the_check_of_a_claim_holds(claim):
+    verdict = run(claim.id, Effort.QUICK)
+    assert verdict.holds, verdict.evidence
+    assert verdict.evidence
+
+
+def test_what_is_proved_has_symbolic_steps():
+    for claim in CLAIMS:
+        if claim.status is Status.PROVED:
+            assert not verify(DERIVATIONS[claim.id], Effort.QUICK).startswith("0 symbolic")
+
+
+def test_the_ledger_is_what_the_claims_say():
+    assert ledger.PATH.read_text() == ledger.render()
+
+
+def test_one_verdict_is_printed_a_claim(capsys):
+    assert main(["--quick", "duality", "B10", "scan-forwards-equal-table"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[:3]] == [
+        ["OK", "duality"],
+        ["OK", "B10"],
+        ["TEST", "scan-forwards-equal-table"],
+    ]
+    assert lines[3] == "3 claims, 0 failed"
+
+
+def test_an_unknown_claim_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["nothing"])
+    assert "unknown claims: nothing" in capsys.readouterr().err
+
+
+def test_a_failed_check_is_the_exit_status(monkeypatch, capsys):
+    monkeypatch.setattr(optimality, "optimal_cost", lambda *_: 0)
+    assert main(["--quick", "hsm-optimal"]) == 1
+    assert "FAILED" in capsys.readouterr().out
+
+
+def a_wrong_digest(monkeypatch):
+    locked = dict(lock.read())
+    locked[next(iter(locked))] = "0" * 64
+    monkeypatch.setattr(lock, "read", lambda: locked)
+
+
+def a_naive_cost_off_by_one(monkeypatch):
+    right = dp.hsm
+
+    def wrong(steps, slots):
+        costs = right(steps, slots)
+        costs[-1][-1] += 1
+        return costs
+
+    monkeypatch.setattr(dp, "hsm", wrong)
+
+
+def a_worse_but_consistent_split(monkeypatch):
+    right = tables.build
+
+    def wrong(policy, steps, slots, **sizes):
+        table = right(policy, steps, slots, **sizes)
+        if policy != "hsm":
+            return table
+        fake = object.__new__(PolicyTable)
+        for field in dataclasses.fields(PolicyTable):
+            object.__setattr__(fake, field.name, getattr(table, field.name))
+        for name, array in consistent_costs(table, (0, 3, 9, 1, 8)).items():
+            object.__setattr__(fake, name, array)
+        assert not np.array_equal(fake.costs, table.costs)
+        return fake
+
+    monkeypatch.setattr(tables, "build", wrong)
+
+
+def a_dropped_action(monkeypatch):
+    right = tables.schedule
+    monkeypatch.setattr(tables, "schedule", lambda *query: list(right(*query))[1:])
+
+
+def a_slot_never_freed(monkeypatch):
+    right = tables.schedule
+
+    def wrong(*query):
+        return (action for action in right(*query) if not isinstance(action, DropHidden))
+
+    monkeypatch.setattr(tables, "schedule", wrong)
+
+
+def a_schedule_of_another_length_of_slots(monkeypatch):
+    right = tables.schedule
+    monkeypatch.setattr(tables, "schedule", lambda table, t, m: right(table, t, max(1, m - 1)))
+
+
+def a_cost_one_too_dear(monkeypatch):
+    right = optimality.optimal_cost
+    monkeypatch.setattr(optimality, "optimal_cost", lambda policy, t, m: right(policy, t, m) + (t == 5))
+
+
+def the_papers_msm_instead_of_ours(monkeypatch):
+    right = optimality.build
+    monkeypatch.setattr(optimality, "build", lambda policy, *rest, **sizes: right("msm", *rest, **sizes))
+
+
+def a_search_that_finds_nothing_better(monkeypatch):
+    right = optimality.least_forwards
+    monkeypatch.setattr(optimality, "least_forwards", lambda t, m, sizes: right(t, m, sizes) + 1)
+
+
+def a_chain_without_its_needs(monkeypatch):
+    right = optimality.solve_chain
+
+    def wrong(chain, slots):
+        return right(dataclasses.replace(chain, needs=(0,) * len(chain)), slots)
+
+    monkeypatch.setattr(optimality, "solve_chain", wrong)
+
+
+MUTANTS = [
+    ("tables-lock", a_wrong_digest),
+    ("hsm-recurrence", a_naive_cost_off_by_one),
+    ("table-bellman", a_worse_but_consistent_split),
+    ("metered-cost-equals-table", a_dropped_action),
+    ("metered-cost-equals-table", a_slot_never_freed),
+    ("metered-cost-equals-table", a_schedule_of_another_length_of_slots),
+    ("hsm-optimal", a_cost_one_too_dear),
+    ("ism-optimal", a_cost_one_too_dear),
+    ("msm-plus-optimal", the_papers_msm_instead_of_ours),
+    ("msm-optimal", a_search_that_finds_nothing_better),
+    ("ism-as-printed-optimal", a_search_that_finds_nothing_better),
+    ("chain-optimal", a_chain_without_its_needs),
+]
+
+
+@pytest.mark.parametrize(("claim", "mutate"), MUTANTS)
+def test_a_mutant_is_caught_by_the_named_check(claim, mutate, monkeypatch):
+    mutate(monkeypatch)
+    assert not run(claim, Effort.QUICK).holds
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [partial(bounds.b1, constant=-1), partial(hsm.closed_form, lead=2), partial(ranges.b3_refuted, constant=4)],
+)
+def test_a_derivation_with_a_wrong_constant_is_caught(wrong):
+    with pytest.raises(CheckFailedError):
+        verify((wrong,), Effort.QUICK)
+
+
+@pytest.mark.parametrize("field", ["id", "place", "statement", "scope", "group"])
+def test_a_claim_without_a_field_is_refused(field):
+    with pytest.raises(ValueError, match=field):
+        dataclasses.replace(CLAIMS[0], **{field: ""})
+
+
+def test_a_proved_claim_without_a_derivation_is_refused():
+    with pytest.raises(ValueError, match="must name its derivation"):
+        Claim(id="x", group="g", place="ours", statement="s", status=Status.PROVED, scope="all")
