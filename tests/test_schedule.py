@@ -27,7 +27,7 @@ def test_metered_cost_equals_the_table_and_peak_fits_exhaustive(policy, sizes):
         assert report.peak <= m
 
 
-@given(queries(most_steps=5000, most_slots=40))
+@given(queries(most_steps=5000, most_slots=16))
 def test_metered_cost_equals_the_table_and_peak_fits_hypothesis(query):
     table, t, m = query
     report = metered(table, t, m)
