@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help figures test prove regen clean
+.PHONY: help figures test prove notebooks regen clean
 .DEFAULT_GOAL := help
 
 help:  ## list the verbs
@@ -28,6 +28,9 @@ test: .venv/.ready  ## lint, types, import contracts, the whole suite
 
 prove: .venv/.ready  ## one verdict a claim, on the ranges that CLAIMS.md states
 	$(BIN)/python -m membptt_proofs
+
+notebooks: .venv/.ready  ## execute every notebook afresh from its text
+	$(BIN)/python theory/notebooks/execute.py
 
 regen: .venv/.ready  ## rewrite everything that is generated and committed
 	$(BIN)/python -m membptt_theory.lock

@@ -1,0 +1,187 @@
+"""Every notebook is paired with its text, committed executed, and runs from anywhere on a fresh kernel."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tqdm import tqdm
+
+from membptt_theory.claims import CLAIMS
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = (ROOT / "theory" / "notebooks", ROOT / "impl" / "notebooks")
+NOTEBOOKS = [path for folder in FOLDERS for path in sorted(folder.glob("*.ipynb"))]
+PAIRED = [path for folder in FOLDERS for path in sorted(folder.glob("[0-9]*.py"))]
+TIMEOUT = 120  # seconds a cell
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+
+
+def test_every_text_has_its_notebook_and_every_notebook_its_text() -> None:
+    theory = [path.stem for path in NOTEBOOKS if path.parent == FOLDERS[0]]
+    assert theory == ["01_hsm", "02_ism", "03_msm", "04_bounds", "05_chen"]
+    assert [path.with_suffix(".py") for path in NOTEBOOKS] == PAIRED
+
+
+@each_notebook
+def test_a_notebook_has_the_cells_of_its_text(path: Path) -> None:
+    assert differing_cells(load(path), read_text(path.with_suffix(".py"))) == []
+
+
+@each_notebook
+def test_a_notebook_was_committed_executed_without_errors(path: Path) -> None:
+    assert flaws(load(path)) == []
+
+
+@each_notebook
+def test_a_notebook_ends_by_asserting_known_claims(path: Path) -> None:
+    assert claim_flaws(load(path)) == []
+
+
+@each_notebook
+def test_a_notebook_runs_top_to_bottom_from_another_directory(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = load(path)
+    committed = printed(notebook)
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    work = tmp_path / "work"
+    work.mkdir()
+    execute(notebook, work, path.stem)
+    assert flaws(notebook) == []
+    assert list(work.iterdir()) == []
+    if path.parent == FOLDERS[0]:  # exact integers, the same everywhere; a runtime notebook may print times
+        assert printed(notebook) == committed
+
+
+def test_every_flaw_of_a_notebook_is_found() -> None:
+    path = NOTEBOOKS[0]
+    good, text = load(path), read_text(path.with_suffix(".py"))
+    assert (differing_cells(good, text), flaws(good), claim_flaws(good)) == ([], [], [])
+
+    changed = copy.deepcopy(good)
+    changed.cells[1].source += "\npass"
+    assert differing_cells(changed, text) == [1]
+    assert differing_cells(good, {**text, "cells": text["cells"][:-1]}) == [len(good.cells) - 1]
+
+    code = [index for index, cell in enumerate(good.cells) if cell.cell_type == "code"]
+    unexecuted, failed, stale, noisy = (copy.deepcopy(good) for _ in range(4))
+    unexecuted.cells[code[0]].execution_count = None
+    failed.cells[code[1]].outputs[0]["output_type"] = "error"
+    stale.cells[code[2]].outputs = []
+    noisy.cells[code[3]].metadata["execution"] = {"iopub.execute_input": "2020-01-01T00:00:00Z"}
+    assert all(flaws(notebook) for notebook in (unexecuted, failed, noisy))
+    for cell in stale.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+    assert "no figure" in flaws(stale)
+
+    unknown, silent, absent = (copy.deepcopy(good) for _ in range(3))
+    unknown.cells[-1].source = unknown.cells[-1].source.replace("hsm-recurrence", "hsm-is-fastest")
+    silent.cells[-1].outputs = []
+    absent.cells = absent.cells[:-1]
+    assert all(claim_flaws(notebook) for notebook in (unknown, silent, absent))
+
+
+def test_a_failing_cell_fails_the_execution(tmp_path: Path) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    from nbclient.exceptions import CellExecutionError
+
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("assert 1 + 1 == 3")])
+    with pytest.raises(CellExecutionError, match="AssertionError"):
+        execute(notebook, tmp_path, "failing")
+
+
+def test_a_failing_check_fails_the_last_cell(tmp_path: Path) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    from nbclient.exceptions import CellExecutionError
+
+    notebook = load(NOTEBOOKS[0])
+    imports = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    sabotage = "from membptt_proofs.checks import CHECKS\nCHECKS['hsm-splits'] = lambda _: 1 / 0"
+    notebook.cells = [imports, nbformat.v4.new_code_cell(sabotage), notebook.cells[-1]]
+    with pytest.raises(CellExecutionError, match=r"FAILED.*hsm-splits.*ZeroDivisionError"):
+        execute(notebook, tmp_path, "sabotaged")
+
+
+def differing_cells(notebook: Any, text: Any) -> list[int]:
+    """Return the numbers of the cells whose kind or source is not the text's."""
+    ours, theirs = ([(cell["cell_type"], cell["source"].strip()) for cell in one["cells"]] for one in (notebook, text))
+    longest = max(len(ours), len(theirs))
+    return [index for index in range(longest) if ours[index : index + 1] != theirs[index : index + 1]]
+
+
+def flaws(notebook: Any) -> list[str]:
+    """Return what a notebook committed as executed must not have."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    outputs = [output for cell in code for output in cell.outputs]
+    found = []
+    if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
+        found.append("not executed once, top to bottom")
+    if any(output.output_type == "error" or output.get("name") == "stderr" for output in outputs):
+        found.append("an error or a warning")
+    if not any("image/png" in output.get("data", {}) for output in outputs):
+        found.append("no figure")
+    if any(cell.metadata for cell in notebook.cells) or str(ROOT) in str(outputs):
+        found.append("times or places of a machine")
+    if notebook.metadata.kernelspec.name != "python3":
+        found.append("not the python3 kernel")
+    return found
+
+
+def claim_flaws(notebook: Any) -> list[str]:
+    """Return what is wrong with the last cell: it names claims of the ledger, and printed OK for each."""
+    last = notebook.cells[-1]
+    if last.cell_type != "code":
+        return ["the last cell is text"]
+    named = [
+        ast.literal_eval(node.value)
+        for node in ast.parse(last.source).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CLAIMS"
+    ]
+    if len(named) != 1 or not named[0] or "assert" not in last.source:
+        return ["the last cell asserts no CLAIMS"]
+    known = {claim.id for claim in CLAIMS}
+    lines = [line.split() for output in last.outputs for line in output.get("text", "").splitlines()]
+    passed = {word for line in lines if line[:1] == ["OK"] for word in line}
+    return [claim for claim in named[0] if claim not in known & passed]
+
+
+def printed(notebook: Any) -> list[str]:
+    """Return what the cells print."""
+    return ["".join(output.text for output in cell.get("outputs", []) if "text" in output) for cell in notebook.cells]
+
+
+def execute(notebook: Any, folder: Path, name: str) -> None:
+    """Run every cell in place, on a fresh kernel whose working directory is `folder`."""
+    nbclient = pytest.importorskip("nbclient")
+    total = sum(cell.cell_type == "code" for cell in notebook.cells)
+    with tqdm(total=total, desc=name, unit="cell", file=sys.stderr) as progress:
+        client = nbclient.NotebookClient(
+            notebook,
+            timeout=TIMEOUT,
+            kernel_name="python3",
+            record_timing=False,
+            extra_arguments=["--log-level=ERROR"],
+            resources={"metadata": {"path": str(folder)}},
+            on_cell_complete=lambda **_: progress.update(),
+        )
+        client.execute(env={key: value for key, value in os.environ.items() if key != "MPLBACKEND"})
+
+
+def load(path: Path) -> Any:
+    """Read a notebook."""
+    return pytest.importorskip("nbformat").read(path, as_version=4)
+
+
+def read_text(path: Path) -> Any:
+    """Read the py:percent text of a notebook."""
+    return pytest.importorskip("jupytext").read(path)
