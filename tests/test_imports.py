@@ -5,7 +5,21 @@ import sys
 
 import pytest
 
-THEORY = ["actions", "bellman", "chain", "chen", "lock", "machine", "policy", "recurrences", "schedule", "tables"]
+THEORY = [
+    "actions",
+    "archive",
+    "bellman",
+    "chain",
+    "chen",
+    "claims",
+    "lock",
+    "machine",
+    "policy",
+    "recurrences",
+    "schedule",
+    "tables",
+    "tiers",
+]
 
 
 def loaded_after(statement):

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from membptt_theory.actions import Sizes
-from membptt_theory.policy import PolicyTable, TableError
+from membptt_theory.archive import TableError
+from membptt_theory.policy import PolicyTable
 from membptt_theory.recurrences import Decision
 from membptt_theory.tables import build
 
@@ -157,11 +158,11 @@ def wrong_version(header, _):
 
 
 def huge(header, _):
-    header["table"]["steps"] = 10**15
+    header["table"]["shape"] = [1, 8, 10**15]
 
 
 def smaller_than_arrays(header, stored):
-    header["table"]["steps"] = header["table"]["slots"] = 1
+    header["table"]["shape"] = [1, 2, 2]
     stored["costs"] = np.zeros((1, 500, 500), dtype=np.int64)
 
 

@@ -29,6 +29,15 @@ def test_the_ten_line_example_runs_and_costs_what_it_says():
     assert names["cell"].weight_hh.grad is not None
 
 
+def test_the_runtime_example_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "impl/README.md").read_text(), flags=re.DOTALL)
+    names = {}
+    exec(code, names)
+    assert names["cell"].weight_hh.grad is not None
+    assert names["lstm"].weight_hh_l0.grad is not None
+    assert "hsm" in capsys.readouterr().out
+
+
 def test_the_picture_is_what_the_stream_draws(tmp_path):
     make("fig03", tmp_path)
     assert (tmp_path / "fig03.svg").read_bytes() == (ROOT / "paper_figs/gallery/fig03.svg").read_bytes()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from membptt import scan
 from membptt_theory import lock
-from membptt_theory.policy import TableError
+from membptt_theory.archive import TableError
 from membptt_theory.tables import build
 
 from .cells import CELLS, Counting, Lstm, Tanh, gradients, plain, problem, relative_error
@@ -247,7 +247,7 @@ def test_a_scan_inside_a_scan_differentiates():
 
 
 def test_the_executed_table_has_the_digest_of_the_lock(monkeypatch):
-    executed, module = [], importlib.import_module("membptt.scan")
+    executed, module = [], importlib.import_module("membptt.function")
 
     def spy(table, steps, slots):
         executed.append(table.digest)
@@ -283,16 +283,34 @@ def test_a_tampered_table_is_refused(name):
         scan(cheap, torch.ones((), requires_grad=True), torch.ones(17), slots=3, policy=fake)
 
 
-def test_a_second_backward_and_a_double_one_are_refused():
+@pytest.mark.parametrize(("policy", "sizes"), POLICIES, ids=policy_id)
+def test_a_retained_graph_is_backpropagated_again_by_running_the_scan_again(policy, sizes):
+    step, init, xs = problem(Lstm, 6, torch.float64)
+    counting = Counting(step)
+    _, ys = scan(counting, init, xs, slots=2, policy=policy, **sizes)
+    wanted = [xs, *step.parameters()]
+    first = torch.autograd.grad(ys.square().sum(), wanted, retain_graph=True)
+    once = counting.calls
+    second = torch.autograd.grad(ys.square().sum(), wanted)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert counting.calls == 2 * once
+
+
+def test_a_graph_that_was_not_retained_cannot_be_backpropagated_again():
     step, init, xs = problem(Lstm, 6, torch.float64)
     _, ys = scan(step, init, xs, slots=2)
-    ys.sum().backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match="backpropagated before"):
-        ys.sum().backward()
+    loss = ys.sum()
+    loss.backward()
+    with pytest.raises(RuntimeError, match="a second time"):
+        loss.backward()
+
+
+def test_a_double_backward_is_refused():
+    step, init, xs = problem(Lstm, 6, torch.float64)
     _, ys = scan(step, init, xs, slots=2)
-    (grad,) = torch.autograd.grad(ys.square().sum(), xs, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        grad.sum().backward()
+    for loss in (ys.square().sum(), ys.sum()):
+        with pytest.raises(RuntimeError, match="differentiated twice"):
+            torch.autograd.grad(loss, xs, create_graph=True)
 
 
 def test_nothing_outlives_a_call_that_is_never_backpropagated():
@@ -308,3 +326,10 @@ def test_nothing_outlives_a_call_that_is_never_backpropagated():
     del final
     gc.collect()
     assert len(alive) == 0
+
+
+def test_inference_mode_gives_the_values():
+    step, init, xs = problem(Lstm, 6, torch.float32)
+    with torch.inference_mode():
+        _, ys = scan(step, init, xs, slots=2)
+    assert torch.equal(ys, plain(step, init, xs)[1])

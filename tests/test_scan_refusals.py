@@ -115,6 +115,30 @@ class Normed(torch.nn.Module):
         return self.norm(carry + x), x
 
 
+class Functional(torch.nn.Module):
+    """Updates a plain buffer through a kernel that does not count in-place writes."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3))
+        self.register_buffer("var", torch.ones(3))
+
+    def forward(self, carry, x):
+        return torch.nn.functional.batch_norm(carry + x, self.mean, self.var, training=True), x
+
+
+class Remembering(torch.nn.Module):
+    """Keeps its state in a tuple."""
+
+    def __init__(self):
+        super().__init__()
+        self.state = (torch.zeros(2, 3), torch.zeros(2, 3))
+
+    def forward(self, carry, x):
+        self.state = (self.state[0] + x, self.state[1])
+        return carry + self.state[0], x
+
+
 class Leaky(torch.nn.Module):
     """Keeps its membrane potential as an attribute, the way spiking layers do."""
 
@@ -127,7 +151,10 @@ class Leaky(torch.nn.Module):
         return carry + self.potential, x
 
 
-@pytest.mark.parametrize(("make", "name"), [(Normed, r"norm\.num_batches_tracked"), (Leaky, "potential")])
+KEEPING = [(Normed, r"norm\.running_mean"), (Functional, "mean"), (Remembering, r"state\[0\]"), (Leaky, "potential")]
+
+
+@pytest.mark.parametrize(("make", "name"), KEEPING)
 def test_a_step_that_keeps_state_inside_its_module_is_refused(make, name):
     with pytest.raises(RuntimeError, match=name):
         scan(make(), torch.ones(2, 3, requires_grad=True), torch.randn(5, 2, 3), slots=2)

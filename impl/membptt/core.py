@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import optree
@@ -11,11 +12,14 @@ from torch import Tensor
 
 from membptt.guards import refuse_undeclared
 from membptt.inputs import Inputs, check_tensors
-from membptt.outputs import At, Outputs
+from membptt.meter import record_saved
+from membptt.outputs import Outputs
 from membptt.replay import Generators
-from membptt.slots import Emitted, Hidden, Internal, Leaves, as_leaf, signature
+from membptt.slots import At, Emitted, Hidden, Internal, Leaves, as_leaf, head, is_differentiable, signature
+from membptt.witness import Witness
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
+Chunk = Callable[[Any, Sequence[Any]], tuple[Any, Sequence[Any]]]
 
 
 class Core:
@@ -29,6 +33,9 @@ class Core:
         segments: `step` is a segment: ``x`` and ``y`` have time as first dimension.
         params: declared tensors that the step uses and whose gradients are wanted.
         generators: read after every recorded core and every run of cores.
+        compiled: runs a whole chunk of steps in place of the loop over them.
+        witness: compares recomputed states with those of the first pass.
+        metered: take note of what each graph saves.
     """
 
     def __init__(
@@ -41,68 +48,105 @@ class Core:
         segments: bool,
         params: Sequence[Tensor],
         generators: Generators,
+        compiled: Chunk | None = None,
+        witness: Witness | None = None,
+        metered: bool = False,
     ) -> None:
         self._step = step
         self._spec = carry_spec
         self._signature = signature(carry)
+        self._differentiable = [is_differentiable(leaf) for leaf in carry]
         self._init_wanted = any(leaf.requires_grad for leaf in carry)
         self._inputs = inputs
         self._segments = segments
         self._params = params
         self._generators = generators
+        self._compiled = compiled
+        self._witness = witness
+        self._metered = metered
         self._guarded = False
+        # Cores of a single step that nothing watches and nobody compiled.
+        self._bare = not (isinstance(inputs.at(0), slice) or segments or compiled or witness)
 
     def advance(self, state: Hidden, xs: Leaves, start: int, stop: int, outputs: Outputs | None = None) -> Hidden:
         """Run cores ``start .. stop-1`` without graph; the first pass collects their outputs."""
         carry = self._spec.unflatten(state.leaves)
         with torch.no_grad():
-            for core in range(start, stop):
-                x, spec = self._inputs.fetch(xs, self._inputs.span(core))
-                for at, piece in self._pieces(core, x):
-                    carry, y = self._call(carry, spec.unflatten(piece), at)
-                    if outputs is not None:
-                        self._flatten_carry(carry, at)
-                        outputs.put(at, y)
-            leaves = self._flatten_carry(carry, self._inputs.span(stop - 1).stop - 1)
+            if outputs is None and self._bare:
+                # The first pass has checked every step, so only the step itself is left to run.
+                fetch, step = self._inputs.fetch, self._step
+                for at in range(start, stop):
+                    x, spec = fetch(xs, at)
+                    carry, _ = step(carry, spec.unflatten(x))
+            else:
+                carry = self._run_checked(carry, xs, start, stop, outputs)
+            leaves = self._flatten_carry(carry, stop - 1, first_pass=False)
         state.check(start)
         return Hidden.of(leaves, self._generators.read())
 
+    def _run_checked(self, carry: Any, xs: Leaves, start: int, stop: int, outputs: Outputs | None) -> Any:
+        for core in range(start, stop):
+            at = self._inputs.at(core)
+            x, spec = self._inputs.fetch(xs, at)
+            for where, after, y in self._steps(carry, at, x, spec):
+                carry = after
+                if outputs is not None:
+                    self._flatten_carry(carry, where, first_pass=True)
+                    outputs.put(where, y)
+            if self._witness is not None:
+                self._witness.see(core, carry)
+        return carry
+
     def tape(self, state: Hidden, xs: Leaves, core: int, outputs: Outputs | None = None) -> Internal:
         """Run one core with graph, from leaf inputs of its own."""
-        emitted: list[Emitted] = []
-        with torch.enable_grad():
-            carry_in = tuple(as_leaf(leaf, wanted=core > 0 or self._init_wanted) for leaf in state.leaves)
-            span = self._inputs.span(core)
-            x, spec = self._inputs.fetch(xs, span)
-            wanted = self._inputs.wanted or (False,) * len(x)
-            x_in = tuple(as_leaf(leaf, wanted=want) for leaf, want in zip(x, wanted, strict=True))
+        emitted: list[tuple[At, list[Tensor]]] = []
+        saved: dict[int, int] = {}
+        with torch.enable_grad(), record_saved(saved) if self._metered else nullcontext():
+            wanted = self._differentiable if core > 0 or self._init_wanted else (False,) * len(state.leaves)
+            carry_in = tuple(map(as_leaf, state.leaves, wanted))
+            at = self._inputs.at(core)
+            x, spec = self._inputs.fetch(xs, at)
+            x_in = tuple(map(as_leaf, x, self._inputs.wanted or (False,) * len(x)))
             carry = self._spec.unflatten(carry_in)
-            for at, piece in self._pieces(core, x_in):
-                carry, y = self._call(carry, spec.unflatten(piece), at)
-                emitted += [Emitted(index, at, leaf) for index, leaf in enumerate(optree.tree_leaves(y))]
+            for where, after, y in self._steps(carry, at, x_in, spec):
+                carry = after
+                emitted.append((where, optree.tree_leaves(y)))
                 if outputs is not None:
-                    outputs.put(at, y)
-            carry_out = self._flatten_carry(carry, span.stop - 1)
+                    outputs.put(where, y)
+            carry_out = self._flatten_carry(carry, at, first_pass=outputs is not None)
         if not self._guarded:
-            made = (*carry_out, *(one.leaf for one in emitted))
+            made = (*carry_out, *(leaf for _, leaves in emitted for leaf in leaves))
             refuse_undeclared(self._step, made, (*carry_in, *x_in, *self._params))
             self._guarded = True
         state.check(core)
-        return Internal(span, carry_in, x_in, carry_out, tuple(emitted), self._generators.read())
+        if self._witness is not None:
+            self._witness.see(core, carry)
+        heads = [
+            Emitted(index, where, head(leaf, carry_out), leaf.shape)
+            for where, leaves in emitted
+            for index, leaf in enumerate(leaves)
+        ]
+        return Internal(at, carry_in, x_in, carry_out, heads, self._generators.read(), saved)
 
     def rewind(self, state: Hidden) -> None:
         """Prepare to recompute from `state`."""
         self._generators.write(state.random)
 
-    def _pieces(self, core: int, x: Leaves) -> Iterator[tuple[At, Leaves]]:
-        """Yield what the user's step eats: the whole segment, or one step after the other."""
-        span = self._inputs.span(core)
-        if self._segments:
-            yield span, x
+    def _steps(self, carry: Any, at: At, x: Sequence[Tensor], spec: optree.PyTreeSpec) -> Iterator[tuple[At, Any, Any]]:
+        """Run one core; yield carry and output at each step, or once for a whole segment."""
+        if self._segments or not isinstance(at, slice):
+            parts, places = [spec.unflatten(x)], [at]
+        else:
+            # unbind, not indexing: its backward is one stack, where that of indexing fills zeros for every step.
+            parts = [spec.unflatten(step) for step in zip(*(leaf.unbind(0) for leaf in x), strict=True)]
+            places = list(range(at.start, at.stop))
+        if self._compiled is not None:
+            carry, ys = self._compiled(carry, parts)
+            yield from ((where, carry, y) for where, y in zip(places, ys, strict=True))
             return
-        # unbind, not indexing: its backward is one stack, where that of indexing fills zeros for every step.
-        for offset, piece in enumerate(zip(*(leaf.unbind(0) for leaf in x), strict=True)):
-            yield span.start + offset, piece
+        for where, part in zip(places, parts, strict=True):
+            carry, y = self._call(carry, part, where)
+            yield where, carry, y
 
     def _call(self, carry: Any, x: Any, at: At) -> tuple[Any, Any]:
         result = self._step(carry, x)
@@ -110,12 +154,14 @@ class Core:
             raise TypeError(f"step must return a pair (carry, y), got {type(result).__name__} at step {_first(at)}")
         return result
 
-    def _flatten_carry(self, carry: Any, at: At) -> Leaves:
+    def _flatten_carry(self, carry: Any, at: At, *, first_pass: bool) -> Leaves:
         leaves, spec = optree.tree_flatten(carry)
         if spec != self._spec:
             raise ValueError(
                 f"step {_first(at)} returned a carry of structure {spec}; the starting carry has {self._spec}"
             )
+        if not first_pass:
+            return tuple(leaves)
         flat = check_tensors("the carry", leaves)
         found = signature(flat)
         if found != self._signature:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from membptt.inputs import check_tensors
+from membptt.places import find_places
 
 
 def refuse_undeclared(step: Callable[..., Any], outputs: Sequence[Tensor], declared: Sequence[Tensor]) -> None:
@@ -39,12 +42,14 @@ def refuse_undeclared(step: Callable[..., Any], outputs: Sequence[Tensor], decla
 class StateGuard:
     """Notices a module step that keeps state inside itself: every recomputation would update that state again.
 
-    Watched are the buffers and the plain tensor attributes of the module and of every module below it.
+    Watched are buffers and attributes that are or contain tensors, of the module and of every module below it: by
+    identity, by in-place counter, and by value, since some kernels write without counting.
     """
 
     def __init__(self, step: Callable[..., Any]) -> None:
-        self._owner = owning_module(step)
-        self._before = self._state()
+        owner = owning_module(step)
+        self._places = list(find_places(owner)) if owner is not None else []
+        self._before = {name: (tensor, tensor._version, tensor.detach().clone()) for name, tensor in self._tensors()}
 
     def check(self) -> None:
         """Refuse a change since construction.
@@ -52,24 +57,33 @@ class StateGuard:
         Raises:
             RuntimeError: names the buffer or attribute.
         """
-        after = self._state()
-        for name in sorted(self._before.keys() | after.keys()):
-            if self._before.get(name) != after.get(name):
-                raise RuntimeError(
-                    f"the step updates {name!r}, a state inside its module; a recomputed step would update it again. "
-                    "Hand that state on in the carry, or put the module into eval mode"
-                )
+        after = dict(self._tensors())
+        for name, (tensor, version, value) in self._before.items():
+            now = after.pop(name, None)
+            if now is not tensor or tensor._version != version or not torch.equal(tensor, value):
+                raise RuntimeError(_updates(name))
+        for name in after:
+            raise RuntimeError(_updates(name))
 
-    def _state(self) -> dict[str, tuple[int, int]]:
-        """Tell each tensor by identity and in-place counter."""
-        if self._owner is None:
-            return {}
-        found = dict(self._owner.named_buffers())
-        for prefix, module in self._owner.named_modules():
-            for name, value in vars(module).items():
-                if isinstance(value, Tensor):
-                    found[f"{prefix}.{name}".lstrip(".")] = value
-        return {name: (id(tensor), tensor._version) for name, tensor in found.items()}
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for place in self._places:
+            yield from place.tensors()
+
+
+def refuse_wrapped(step: Callable[..., Any]) -> None:
+    """Refuse data-parallel wrappers inside the step: their hooks would fire once for every recorded step.
+
+    Raises:
+        TypeError: names the wrapper.
+    """
+    owner = owning_module(step)
+    for module in owner.modules() if owner is not None else ():
+        kinds = {kind.__name__ for kind in type(module).__mro__}
+        for wrapper in kinds & {"DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"}:
+            raise TypeError(
+                f"the step contains a {wrapper} module, whose communication would run once for every recorded step; "
+                "wrap the module that calls scan instead"
+            )
 
 
 def owning_module(step: Callable[..., Any]) -> nn.Module | None:
@@ -78,6 +92,21 @@ def owning_module(step: Callable[..., Any]) -> nn.Module | None:
         return step
     owner = getattr(step, "__self__", None)
     return owner if isinstance(owner, nn.Module) else None
+
+
+def declared_by(step: Callable[..., Any], params: Iterable[Tensor] | None) -> tuple[Tensor, ...]:
+    """Collect the tensors whose gradients are wanted, each once, those of the step's module first."""
+    owner = owning_module(step)
+    found: tuple[Tensor, ...] = tuple(owner.parameters()) if owner is not None else ()
+    found += check_tensors("params", list(params)) if params is not None else ()
+    return tuple({id(tensor): tensor for tensor in found if tensor.requires_grad}.values())
+
+
+def _updates(name: str) -> str:
+    return (
+        f"the step updates {name!r}, a state inside its module; a recomputed step would update it again. "
+        "Hand that state on in the carry (membptt.Stateful does), or put the module into eval mode"
+    )
 
 
 def _name(step: Callable[..., Any], tensor: Tensor) -> str:

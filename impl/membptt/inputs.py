@@ -9,7 +9,7 @@ from typing import Any
 import optree
 from torch import Tensor
 
-from membptt.slots import Leaves
+from membptt.slots import At, Leaves
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,17 @@ class Inputs:
     Args:
         xs: a pytree of tensors whose first dimension is time, or `Indexed`.
         chunk: steps per core.
+        segments: a core takes its steps at once, time first, even where it is a single one.
 
     Raises:
         TypeError: a leaf is not a tensor, or `chunk` or the length is not an integer.
         ValueError: no leaf, no time dimension, leaves of different length, no step, or ``chunk < 1``.
     """
 
-    def __init__(self, xs: Any, chunk: int) -> None:
+    def __init__(self, xs: Any, chunk: int, *, segments: bool = False) -> None:
         self._read = xs.read if isinstance(xs, Indexed) else None
         self.chunk = _count("chunk", chunk)
+        self._single = self.chunk == 1 and not segments
         self.leaves: Leaves = ()
         if isinstance(xs, Indexed):
             self.steps = _count("the number of steps of xs", xs.steps)
@@ -51,24 +53,27 @@ class Inputs:
         self.cores = -(-self.steps // self.chunk)
         self.wanted = tuple(leaf.requires_grad for leaf in self.leaves)
 
-    def span(self, core: int) -> slice:
-        """Return the steps that `core` covers; the last core may be shorter."""
+    def at(self, core: int) -> At:
+        """Return the step that `core` covers, or the steps; the last core may be shorter."""
+        if self._single:
+            return core
         return slice(core * self.chunk, min((core + 1) * self.chunk, self.steps))
 
-    def fetch(self, leaves: Leaves, span: slice) -> tuple[Leaves, optree.PyTreeSpec]:
-        """Return the inputs of some steps, time first: views of `leaves`, or what `Indexed` reads.
+    def fetch(self, leaves: Leaves, at: At) -> tuple[list[Tensor], optree.PyTreeSpec]:
+        """Return the inputs of a step, or of several with time first: views of `leaves`, or what `Indexed` reads.
 
         Raises:
             TypeError: `Indexed` read something other than tensors.
             ValueError: it read another number of steps.
         """
         if self._read is None:
-            return tuple(leaf[span] for leaf in leaves), self._spec
-        flat, spec = optree.tree_flatten(self._read(span.start, span.stop))
+            return [leaf[at] for leaf in leaves], self._spec
+        start, stop = (at.start, at.stop) if isinstance(at, slice) else (at, at + 1)
+        flat, spec = optree.tree_flatten(self._read(start, stop))
         found = check_tensors("what xs reads", flat)
-        if _length(found) != span.stop - span.start:
-            raise ValueError(f"xs read {_length(found)} steps where steps {span.start}..{span.stop - 1} were asked for")
-        return tuple(leaf.detach() for leaf in found), spec
+        if _length(found) != stop - start:
+            raise ValueError(f"xs read {_length(found)} steps where steps {start}..{stop - 1} were asked for")
+        return [leaf.detach() if isinstance(at, slice) else leaf.detach()[0] for leaf in found], spec
 
 
 def check_tensors(what: str, leaves: Sequence[Any]) -> Leaves:

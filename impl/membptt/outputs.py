@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from membptt.inputs import check_tensors
-from membptt.slots import Leaves, is_differentiable
+from membptt.slots import At, Leaves, is_differentiable
 
 Reduce = Literal["sum", "mean"]
-At = int | slice
 
 
 class Outputs:
@@ -72,14 +71,12 @@ class Outputs:
         leaves, self._leaves = self._leaves, []
         return tuple(leaf.div_(self._steps) if self._reduce == "mean" else leaf for leaf in leaves)
 
-    def gradient(self, grad: Tensor | None, at: At, like: Tensor) -> Tensor | None:
-        """Return the gradient of one step's (or segment's) output leaf `like`, given the gradient of the result."""
-        if grad is None:
-            return None
+    def gradient(self, grad: Tensor, at: At, shape: torch.Size) -> Tensor:
+        """Return the gradient of one step's (or segment's) output leaf, given the gradient of the result."""
         if self._reduce is None:
             return grad[at]
         share = grad / self._steps if self._reduce == "mean" else grad
-        return share.expand_as(like)
+        return share.expand(shape)
 
     def _empty(self, leaf: Tensor, shape: torch.Size) -> Tensor:
         if self._reduce is None:

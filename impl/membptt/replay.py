@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from threading import RLock
 
 import torch
 from torch import Tensor
 
 RandomState = tuple[Tensor, ...]
+
+# The default generators belong to the process: of several threads, one at a time may follow or rewind them.
+_generators = RLock()
 
 
 class Generators:
@@ -25,6 +29,10 @@ class Generators:
         self._cuda = sorted(device.index or 0 for device in devices if device.type == "cuda")
         self._first: RandomState = ()
         self._last: RandomState = ()
+
+    def exclusive(self) -> AbstractContextManager[object]:
+        """Keep the scans of other threads from drawing meanwhile, as long as this one follows the generators."""
+        return _generators if self._enabled else nullcontext()
 
     def read(self) -> RandomState:
         """Return the present state; the same object as last time where nothing was drawn in between."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-import torch
-from torch import Tensor
-
+from membptt.adjoint import Adjoint
 from membptt.core import Core
+from membptt.meter import Probe
 from membptt.outputs import Outputs
 from membptt.slots import Hidden, Internal, Leaves, Slots
 from membptt_theory.actions import (
@@ -23,8 +22,6 @@ from membptt_theory.actions import (
     Tape,
 )
 
-Gradients = list[Tensor | None]
-
 
 class Execution:
     """One stream under way: the tensors behind the machine's working state, working core and slots.
@@ -33,42 +30,38 @@ class Execution:
         core: runs the user's step.
         stream: the actions, of which `forward` takes those before the first backward and `backward` the rest.
         start: the starting hidden state.
+        probe: is told of every action.
     """
 
-    def __init__(self, core: Core, stream: Iterator[Action], start: Hidden) -> None:
+    def __init__(self, core: Core, stream: Iterator[Action], start: Hidden, probe: Probe | None = None) -> None:
         self._core = core
         self._stream = stream
         self._slots = Slots(hidden={0: start})
         self._working: Hidden | None = start
         self._taped: Internal | None = None
-        self._finished = False
+        self._probe = probe
+        self.finished = False
+        self._report(None)
 
-    def forward(self, xs: Leaves, outputs: Outputs) -> Leaves:
+    def forward(self, xs: Leaves, outputs: Outputs | None) -> Leaves:
         """Run up to the first backward action, whose step stays in the working core; return the final carry."""
-        for action in self._stream:
-            if isinstance(action, Backward):
-                break
-            self._execute(action, xs, outputs)
-        if self._taped is None:
-            raise AssertionError("a stream backpropagates the last step first, from the working core")
-        return self._taped.carry_out
-
-    def backward(self, xs: Leaves, adjoint: Adjoint) -> None:
-        """Run the rest of the stream; every stored state is let go of, whatever happens.
-
-        Raises:
-            RuntimeError: called a second time.
-        """
-        if self._finished:
-            raise RuntimeError(
-                "this scan was backpropagated before and its stored states are used up; "
-                "call scan again, or add the losses up and call backward once"
-            )
         try:
-            self._backward_step(adjoint)
             for action in self._stream:
                 if isinstance(action, Backward):
-                    self._backward_step(adjoint)
+                    break
+                self._execute(action, xs, outputs)
+            return self._internal().carry_out
+        except BaseException:
+            self._close()
+            raise
+
+    def backward(self, xs: Leaves, adjoint: Adjoint) -> None:
+        """Run the rest of the stream; every stored state is let go of, whatever happens."""
+        try:
+            self._backward_step(Backward(0), adjoint)
+            for action in self._stream:
+                if isinstance(action, Backward):
+                    self._backward_step(action, adjoint)
                 else:
                     self._execute(action, xs, None)
         finally:
@@ -98,10 +91,16 @@ class Execution:
                 del self._slots.internal[step]
             case Backward():
                 raise AssertionError("backward actions are not executed here")
+        self._report(action)
 
-    def _backward_step(self, adjoint: Adjoint) -> None:
+    def _backward_step(self, action: Backward, adjoint: Adjoint) -> None:
         adjoint.step(self._internal())
         self._working = self._taped = None
+        self._report(action)
+
+    def _report(self, action: Action | None) -> None:
+        if self._probe is not None:
+            self._probe.after(action, self._working, self._taped, self._slots)
 
     def _state(self) -> Hidden:
         if self._working is None:
@@ -114,65 +113,9 @@ class Execution:
         return self._taped
 
     def _close(self) -> None:
-        self._finished = True
+        self.finished = True
         self._slots.clear()
         self._working = self._taped = None
         self._stream = iter(())
-
-
-class Adjoint:
-    """The gradients of one backward pass: of the carry at the present position, of the inputs, of the parameters.
-
-    Args:
-        carry: gradient of each leaf of the final carry, or ``None``.
-        ys: gradient of each leaf of the outputs, or ``None``.
-        outputs: knows each step's share of them.
-        xs: the input leaves; gradients are gathered for those that require them.
-        params: the declared parameters.
-    """
-
-    def __init__(self, carry: Gradients, ys: Gradients, outputs: Outputs, xs: Leaves, params: Sequence[Tensor]) -> None:
-        self.carry = carry
-        self.xs: Gradients = [torch.zeros_like(x) if x.requires_grad else None for x in xs]
-        self.params: Gradients = [None] * len(params)
-        self._ys = ys
-        self._outputs = outputs
-        self._params = params
-        self._owned = [False] * len(params)
-
-    def step(self, internal: Internal) -> None:
-        """Backpropagate one recorded core: its output gradients in, its input gradients out, the rest accumulated."""
-        y_grads = [self._outputs.gradient(self._ys[one.index], one.at, one.leaf) for one in internal.emitted]
-        made = (*internal.carry_out, *(one.leaf for one in internal.emitted))
-        outputs, grads = [], []
-        for output, grad in zip(made, (*self.carry, *y_grads), strict=True):
-            if grad is not None and output.requires_grad:
-                outputs.append(output)
-                grads.append(grad)
-        wanted = [leaf for leaf in (*internal.carry_in, *internal.x_in) if leaf.requires_grad]
-        inputs = [*wanted, *self._params]
-        found: Sequence[Tensor | None] = [None] * len(inputs)
-        if outputs and inputs:
-            found = torch.autograd.grad(outputs, inputs, grads, allow_unused=True)
-        by_leaf = iter(found)
-        self.carry = [next(by_leaf) if leaf.requires_grad else None for leaf in internal.carry_in]
-        for index, leaf in enumerate(internal.x_in):
-            grad = next(by_leaf) if leaf.requires_grad else None
-            x_grad = self.xs[index] if grad is not None else None
-            if x_grad is not None and grad is not None:
-                x_grad[internal.span] = grad
-        for index, grad in enumerate(by_leaf):
-            self._accumulate(index, grad)
-
-    def _accumulate(self, index: int, grad: Tensor | None) -> None:
-        total = self.params[index]
-        if grad is None:
-            return
-        if total is None:
-            self.params[index] = grad
-        elif self._owned[index]:
-            total.add_(grad)
-        else:
-            # The first gradient may share its storage with another one (an LSTM's two biases): add it out of place.
-            self.params[index] = total + grad
-            self._owned[index] = True
+        if self._probe is not None:
+            self._probe.close()

@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from membptt.replay import RandomState
 
 Leaves = tuple[Tensor, ...]
+At = int | slice
+Head = Tensor | GradientEdge | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Hidden:
     """A hidden state: the carry's leaves at one position, without graph.
 
@@ -29,7 +32,7 @@ class Hidden:
     @classmethod
     def of(cls, leaves: Leaves, random: RandomState) -> Hidden:
         """Take note of `leaves` as they are now."""
-        return cls(leaves, random, tuple(leaf._version for leaf in leaves))
+        return cls(leaves, random, _versions(leaves))
 
     def check(self, position: int) -> None:
         """Refuse a state that somebody has written to since it was stored.
@@ -37,46 +40,57 @@ class Hidden:
         Raises:
             RuntimeError: a leaf was changed in place.
         """
-        for index, (leaf, version) in enumerate(zip(self.leaves, self.versions, strict=True)):
-            if leaf._version != version:
+        now = _versions(self.leaves)
+        if self.versions == now:
+            return
+        for index, (found, version) in enumerate(zip(now, self.versions, strict=True)):
+            if found != version:
                 raise RuntimeError(
                     f"leaf {index} of the carry at position {position} was changed in place after it was computed, so "
                     "a recomputation would start from another state; let the step return new tensors instead"
                 )
 
 
-@dataclass(frozen=True, slots=True)
+def _versions(leaves: Leaves) -> tuple[int, ...]:
+    # Tensors made in inference mode have no counter, and are never stored for a backward.
+    return tuple([0 if leaf.is_inference() else leaf._version for leaf in leaves])
+
+
+@dataclass(slots=True)
 class Emitted:
-    """One leaf of an output: which leaf it is, at which step (or steps), and the tensor with its graph."""
+    """One leaf of an output: which leaf it is, at which step (or steps), where its graph begins, and its shape."""
 
     index: int
-    at: int | slice
-    leaf: Tensor
+    at: At
+    head: Head
+    shape: torch.Size
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Internal:
     """An internal state: one core's graph, between leaf inputs of its own and its outputs.
 
     Args:
-        span: the steps that the core covers.
+        at: the step, or steps, that the core covers.
         carry_in: the input carry's leaves; floating ones are autograd leaves.
-        x_in: the inputs' leaves, time first; those whose gradient is wanted are autograd leaves.
-        carry_out: the output carry's leaves, with graph.
-        emitted: the outputs' leaves, with graph.
+        x_in: the inputs' leaves; those whose gradient is wanted are autograd leaves.
+        carry_out: the output carry's leaves, with graph: the output hidden state.
+        emitted: where the outputs' graphs begin. An output itself is not kept, unless it is a leaf of the carry.
         random: the random state after the core.
+        saved: bytes by storage of what the graph saved; filled only while a meter runs.
     """
 
-    span: slice
+    at: At
     carry_in: Leaves
     x_in: Leaves
     carry_out: Leaves
-    emitted: tuple[Emitted, ...]
+    emitted: list[Emitted]
     random: RandomState
+    saved: dict[int, int]
 
     def output(self) -> Hidden:
         """Return the output hidden state, which this internal state contains."""
-        return Hidden.of(tuple(leaf.detach() for leaf in self.carry_out), self.random)
+        return Hidden.of(tuple([leaf.detach() for leaf in self.carry_out]), self.random)
 
 
 @dataclass(slots=True)
@@ -105,10 +119,22 @@ def is_differentiable(tensor: Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
 
 
-def as_leaf(tensor: Tensor, *, wanted: bool = True) -> Tensor:
-    """Return an autograd leaf on the same storage, where its gradient is wanted and possible."""
-    leaf = tensor.detach()
-    return leaf.requires_grad_() if wanted and is_differentiable(tensor) else leaf
+def as_leaf(tensor: Tensor, wanted: bool, /) -> Tensor:
+    """Return a tensor of its own on the same storage: an autograd leaf where its gradient is wanted."""
+    return tensor.detach().requires_grad_() if wanted else tensor.detach()
+
+
+def head(leaf: Tensor, carry: Leaves) -> Head:
+    """Return where the graph of an output begins: an edge, since a tensor would keep the output's storage alive.
+
+    The leaves of the carry are kept anyway, and the engine takes tensors faster than edges.
+    """
+    if not leaf.requires_grad:
+        return None
+    for kept in carry:
+        if leaf is kept:
+            return leaf
+    return get_gradient_edge(leaf)
 
 
 def signature(leaves: Leaves) -> tuple[tuple[torch.Size, torch.dtype, torch.device], ...]:

@@ -80,6 +80,30 @@ Action = Advance | Tape | Backward | StoreHidden | StoreInternal | Restore | Loa
 
 
 @dataclass(frozen=True, slots=True)
+class StoreSlow:
+    """Copy the working state into a slot of the slow tier: one write."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreSlow:
+    """Make a hidden state of the slow tier the working state: one read."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropSlow:
+    """Free a slot of the slow tier."""
+
+    position: int
+
+
+TieredAction = Action | StoreSlow | RestoreSlow | DropSlow
+
+
+@dataclass(frozen=True, slots=True)
 class Sizes:
     """Slots taken by each kind of stored state; ``None`` where a policy cannot store that kind.
 
@@ -116,3 +140,30 @@ class Sizes:
                 f"internal_known must be between 1 and internal ({self.internal}), got {self.internal_known}: "
                 "knowing the input hidden state cannot make an internal state larger"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What two-tier schedules are charged, in a common integer unit: a time of 2.5 forwards is 5 where a forward is 2.
+
+    Args:
+        forward: cost of one step forward.
+        write: cost of a store to the slow tier.
+        read: cost of a restart from the slow tier.
+
+    Raises:
+        TypeError: a price is not an integer.
+        ValueError: ``forward < 1``, or a negative price.
+    """
+
+    forward: int = 1
+    write: int = 0
+    read: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("forward", 1), ("write", 0), ("read", 0)):
+            price = getattr(self, name)
+            if not isinstance(price, int) or isinstance(price, bool):
+                raise TypeError(f"{name} must be an integer, got {price!r} of type {type(price).__name__}")
+            if price < least:
+                raise ValueError(f"{name} must be at least {least}, got {price}")

@@ -11,12 +11,17 @@ from membptt_theory.actions import (
     Backward,
     DropHidden,
     DropInternal,
+    DropSlow,
     LoadInternal,
+    Prices,
     Restore,
+    RestoreSlow,
     Sizes,
     StoreHidden,
     StoreInternal,
+    StoreSlow,
     Tape,
+    TieredAction,
 )
 
 
@@ -133,6 +138,8 @@ class Machine:
             case DropInternal(step):
                 self._need(step in self.internal, action, "that internal state is not stored")
                 self._change(self.internal, step, add=False)
+            case _:
+                self._need(False, action, "this machine does not know that action")
         self.count += 1
 
     def finish(self) -> Report:
@@ -165,7 +172,7 @@ class Machine:
                 total += size or 0
         return total
 
-    def _need(self, holds: bool, action: Action, why: str) -> None:
+    def _need(self, holds: bool, action: TieredAction, why: str) -> None:
         if not holds:
             raise IllegalActionError(f"action {self.count}, {action}: {why}; {self._state()}")
 
@@ -175,3 +182,96 @@ class Machine:
             f"state: working position {self.position}, working core {core}, hidden states {sorted(self.hidden)}, "
             f"internal states {sorted(self.internal)}, next step backward {self.next_backward}"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class TieredReport(Report):
+    """What a two-tier stream cost; `peak` is that of the fast tier.
+
+    Args:
+        slow_peak: largest number of slots of the slow tier in use at any time.
+        writes: stores to the slow tier.
+        reads: restarts from the slow tier.
+    """
+
+    slow_peak: int
+    writes: int
+    reads: int
+
+    def cost(self, prices: Prices, /) -> int:
+        """Return forwards, writes and reads, each at its price."""
+        return prices.forward * self.forwards + prices.write * self.writes + prices.read * self.reads
+
+
+def meter_tiers(actions: Iterable[TieredAction], *, steps: int, start_slow: bool = False) -> TieredReport:
+    """Execute a two-tier stream on paper.
+
+    Args:
+        actions: the stream.
+        steps: ``t``, the length of the sequence.
+        start_slow: the starting state is stored in the slow tier, else in the fast one.
+
+    Raises:
+        IllegalActionError: names the action, its index and the machine's state.
+
+    Claim: tiers-metered-cost-equals-table.
+    """
+    machine = TieredMachine(steps, start_slow=start_slow)
+    for action in actions:
+        machine.execute(action)
+    return machine.finish()
+
+
+class TieredMachine(Machine):
+    """A machine for hidden states with a second set of slots, which is charged by the transfer."""
+
+    def __init__(self, steps: int, *, start_slow: bool = False) -> None:
+        super().__init__(steps, Sizes(hidden=1, internal=None))
+        self.slow: set[int] = set()
+        self.slow_peak = self.writes = self.reads = 0
+        if start_slow:
+            self.hidden, self.slow = self.slow, self.hidden
+            self.used, self.peak, self.slow_peak = 0, 0, 1
+
+    def execute(self, action: TieredAction) -> None:
+        """Carry out one action.
+
+        Raises:
+            IllegalActionError: the action is not possible now.
+        """
+        match action:
+            case StoreSlow(position):
+                self._need(self.core is None, action, "the working core is busy")
+                self._need(self.position == position, action, f"the working state is not at position {position}")
+                self._need(position not in self.slow, action, "the slow tier holds that hidden state already")
+                self.slow.add(position)
+                self.writes += 1
+                self.slow_peak = max(self.slow_peak, len(self.slow))
+            case RestoreSlow(position):
+                self._need(self.core is None, action, "the working core is busy")
+                self._need(position in self.slow, action, "the slow tier does not hold that hidden state")
+                self.position = position
+                self.reads += 1
+            case DropSlow(position):
+                self._need(position in self.slow, action, "the slow tier does not hold that hidden state")
+                self.slow.remove(position)
+            case _:
+                super().execute(action)
+                return
+        self.count += 1
+
+    def finish(self) -> TieredReport:
+        """Return the report of a complete stream.
+
+        Raises:
+            IllegalActionError: steps are left to backpropagate, or a slot of either tier was never freed.
+        """
+        report = super().finish()
+        if self.slow:
+            raise IllegalActionError(f"the stream ended with slots in use; {self._state()}")
+        return TieredReport(
+            report.forwards, report.taped, report.peak, report.actions, self.slow_peak, self.writes, self.reads
+        )
+
+    def _state(self) -> str:
+        return f"{super()._state()}, hidden states of the slow tier {sorted(self.slow)}"

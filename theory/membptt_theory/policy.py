@@ -6,11 +6,6 @@ never constructed; two tables are the same policy exactly where their digests ar
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import tempfile
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,16 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from membptt_theory.actions import Sizes
+from membptt_theory.archive import Header, TableError, digest_arrays, load_arrays, save_arrays
 from membptt_theory.bellman import Sweep
 from membptt_theory.recurrences import INFEASIBLE, OWNED, Decision, Recurrence, recurrence
 
 FORMAT: Final = "membptt-policy-table/1"
 _ARRAYS: Final = {"costs": "<i8", "decisions": "|u1", "splits": "<i4"}
-_HEADER_LIMIT: Final = 4096
-
-
-class TableError(ValueError):
-    """A policy table, or a file that should hold one, is not what it claims to be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,24 +113,11 @@ class PolicyTable:
 
     def compute_digest(self) -> str:
         """Hash the canonical form afresh: header as sorted JSON, then each array's little-endian bytes."""
-        sha = hashlib.sha256(self._header().encode())
-        for name, dtype in _ARRAYS.items():
-            sha.update(np.ascontiguousarray(getattr(self, name), dtype=dtype).tobytes())
-        return sha.hexdigest()
+        return digest_arrays(self._header(), self._arrays(), _ARRAYS)
 
     def save(self, path: str | Path) -> None:
         """Write the table to an ``.npz`` file, whole or not at all."""
-        path = Path(path)
-        header = json.dumps({"table": json.loads(self._header()), "digest": self.digest}).encode()
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                arrays: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
-                np.savez_compressed(file, header=np.frombuffer(header, dtype=np.uint8), **arrays)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        save_arrays(path, {**self._header(), "shape": self.costs.shape}, self.digest, self._arrays())
 
     @classmethod
     def load(cls, path: str | Path, *, limit: int = 2**32) -> PolicyTable:
@@ -153,43 +131,27 @@ class PolicyTable:
             TableError: no such table: missing, truncated, foreign, another version, too large, wrong digest, or not a
                 solution of its Bellman equation.
         """
+        header, digest, arrays = load_arrays(path, FORMAT, _ARRAYS, limit=limit)
         try:
-            with zipfile.ZipFile(path) as archive:
-                header = _read_header(archive)
-                shape = (int(header["modes"]), int(header["slots"]) + 1, int(header["steps"]) + 1)
-                count = shape[0] * shape[1] * shape[2]
-                total = sum(count * np.dtype(dtype).itemsize for dtype in _ARRAYS.values())
-                if min(shape) < 1 or total > limit:
-                    raise TableError(f"a table of shape {shape} takes {total} bytes; the limit is {limit}")
-                for name, dtype in _ARRAYS.items():
-                    if archive.getinfo(f"{name}.npy").file_size > count * np.dtype(dtype).itemsize + _HEADER_LIMIT:
-                        raise TableError(f"{name} is larger than the header's shape {shape} allows")
-            with np.load(path, allow_pickle=False) as data:
-                arrays = {name: data[name] for name in _ARRAYS}
             table = cls(header["policy"], Sizes(**header["sizes"]), **arrays)
-        except TableError as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise TableError(f"{path}: {error}") from error
-        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, NotImplementedError) as error:
-            raise TableError(f"{path}: not a readable policy table ({error})") from error
-        except Exception as error:  # zlib.error and struct.error have no common base
-            raise TableError(f"{path}: damaged policy table ({error})") from error
-        if table.digest != header["digest"]:
-            raise TableError(f"{path}: digest is {table.digest}, the file says {header['digest']}: rebuild the table")
+        if table.digest != digest:
+            raise TableError(f"{path}: digest is {table.digest}, the file says {digest}: rebuild the table")
         return table
 
-    def _header(self) -> str:
-        sizes = {name: getattr(self.sizes, name) for name in ("hidden", "internal", "internal_known")}
-        return json.dumps(
-            {
-                "format": FORMAT,
-                "policy": self.policy,
-                "sizes": sizes,
-                "modes": len(self.costs),
-                "slots": self.slots,
-                "steps": self.steps,
-            },
-            sort_keys=True,
-        )
+    def _header(self) -> Header:
+        return {
+            "format": FORMAT,
+            "policy": self.policy,
+            "sizes": {name: getattr(self.sizes, name) for name in ("hidden", "internal", "internal_known")},
+            "modes": len(self.costs),
+            "slots": self.slots,
+            "steps": self.steps,
+        }
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {name: getattr(self, name) for name in _ARRAYS}
 
     def _check_query(self, steps: int, slots: int, *, least: int = 0) -> None:
         for name, value, low, high in (("steps", steps, least, self.steps), ("slots", slots, 1, self.slots)):
@@ -281,14 +243,3 @@ class PolicyTable:
 def _immutable(array: NDArray[Any]) -> NDArray[Any]:
     """Return a copy backed by bytes: unlike a read-only flag, that cannot be lifted again."""
     return np.frombuffer(array.tobytes(), dtype=array.dtype).reshape(array.shape)
-
-
-def _read_header(archive: zipfile.ZipFile) -> dict[str, Any]:
-    if archive.getinfo("header.npy").file_size > _HEADER_LIMIT:
-        raise TableError("the header is too large")
-    with archive.open("header.npy") as file:
-        stored = json.loads(bytes(np.lib.format.read_array(file, allow_pickle=False)))
-    table = dict(stored["table"])
-    if table["format"] != FORMAT:
-        raise TableError(f"format is {table['format']!r}, this version reads {FORMAT!r}: rebuild the table")
-    return {**table, "digest": stored["digest"]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from membptt_proofs.chain_oracle import cheapest_chain_schedule
 from membptt_proofs.checks.registry import Effort, check, need
 from membptt_proofs.oracle import Storage, least_costs, least_forwards
@@ -9,11 +11,19 @@ from membptt_proofs.oracle_shared import detached_costs
 from membptt_theory.actions import Sizes
 from membptt_theory.chain import Chain, solve_chain
 from membptt_theory.machine import meter
+from membptt_theory.policy import PolicyTable
 from membptt_theory.schedule import schedule
 from membptt_theory.tables import build, optimal_cost
 
 HSM, ISM = Sizes(hidden=1, internal=None), Sizes(hidden=None, internal=1)
 ALPHAS = range(2, 6)
+_TAPED: tuple[tuple[str, dict[str, int]], ...] = (
+    ("hsm", {}),
+    ("ism", {}),
+    ("msm", {"internal": 3}),
+    ("msm", {"internal": 3, "internal_known": 2}),
+    ("msm_plus", {"internal": 3}),
+)
 
 
 @check("hsm-optimal")
@@ -47,11 +57,13 @@ def ism_as_printed_optimal(effort: Effort) -> str:
 @check("msm-optimal")
 def msm_optimal(effort: Effort) -> str:
     """Verify the smallest counterexample, that there is none smaller, and the one where m is no multiple of alpha."""
-    for alpha, t, m, table, search in ((2, 2, 2, 3, 2), (3, 2, 3, 3, 2), (3, 7, 4, 14, 13)):
+    for alpha, t, m, recurrence, search in ((2, 2, 2, 3, 2), (3, 2, 3, 3, 2), (3, 7, 4, 14, 13)):
         found = build("msm", t, m, internal=alpha).cost(t, m), least_forwards(t, m, Sizes(1, alpha))
-        need(found == (table, search), f"alpha={alpha}, t={t}, m={m}: {found}")
+        need(found == (recurrence, search), f"alpha={alpha}, t={t}, m={m}: {found}")
     for alpha in ALPHAS:
-        need(all(least_forwards(1, m, Sizes(1, alpha)) == 1 for m in range(1, 3 * alpha)), f"t=1, alpha={alpha}")
+        table = build("msm", 1, 3 * alpha, internal=alpha)
+        for m in range(1, 3 * alpha + 1):
+            need(table.cost(1, m) == least_forwards(1, m, Sizes(1, alpha)), f"t=1, alpha={alpha}, m={m}")
     return "t = 2, alpha = m = 2: recurrence 3, search 2; t = 7, alpha = 3, m = 4: 14 and 13"
 
 
@@ -78,6 +90,9 @@ def shared_detached_optimal(effort: Effort) -> str:
             costs = least_costs(steps, m, Sizes(1, alpha, alpha - 1), storage="detached")
             need(costs == naive[m], f"alpha={alpha}, m={m}: search {costs}, recurrence {naive[m]}")
             worst = max(worst, *(table.cost(t, m) - costs[t] for t in range(1, steps + 1)))
+        first = min((t, m) for m in range(1, alpha * steps + 1) for t in _dearer(table, m, naive[m]))
+        need(first == (5, 2 * alpha - 1), f"alpha={alpha}: the first gap is at {first}")
+        need((table.cost(*first), naive[first[1]][5]) == (8, 7), f"alpha={alpha}: the gap at {first}")
     need(worst == 1, f"(10) is {worst} forwards too dear")
     return f"t <= {steps}, alpha 2..5, every m; (10) is at most {worst} forward dearer"
 
@@ -93,7 +108,7 @@ def cost_ratio_invariance(effort: Effort) -> str:
                 weighed = least_costs(steps, m, Sizes(1, alpha), advance=advance, tape=tape)
                 expected = [advance * (cost - t) + tape * t for t, cost in enumerate(plain)]
                 need(weighed == expected, f"alpha={alpha}, m={m}, {advance}:{tape}")
-    for policy, sizes in (("hsm", {}), ("ism", {}), ("msm", {"internal": 3}), ("msm_plus", {"internal": 3})):
+    for policy, sizes in _TAPED:
         table = build(policy, 40, 9, **sizes)
         for t in range(1, 41):
             report = meter(schedule(table, t, 9), steps=t, sizes=table.sizes)
@@ -105,18 +120,14 @@ def cost_ratio_invariance(effort: Effort) -> str:
 def chain_optimal(effort: Effort) -> str:
     """Search all persistent schedules of every small chain."""
     chains, cores = 0, effort.pick(3, 4)
-    for number in range(3**cores * 2**cores):
-        costs, sizes, rest = [], [], number
-        for _ in range(cores):
-            rest, size = divmod(rest, 3)
-            rest, cost = divmod(rest, 2)
-            sizes.append(size + 1)
-            costs.append(cost + 1)
-        needs = [(number >> index) % 2 for index in range(cores)]
-        chain = Chain(tuple(costs), tuple(sizes), tuple(needs))
+    # The last state is never stored, so its size does not matter.
+    for costs, sizes, needs in product(
+        product((1, 2), repeat=cores), product((1, 2, 3), repeat=cores - 1), product((0, 1), repeat=cores)
+    ):
+        chain = Chain(costs, (*sizes, 1), needs)
         table = solve_chain(chain, 4)
         for slots in range(max(needs), 5):
-            found = cheapest_chain_schedule(costs, sizes, needs, slots, persistent=True)[0]
+            found = cheapest_chain_schedule(costs, chain.sizes, needs, slots, persistent=True)[0]
             need(found == table.cost(slots), f"{chain}, m={slots}: search {found}, table {table.cost(slots)}")
         chains += 1
     return f"{chains} chains of {cores} cores, m <= 4"
@@ -140,6 +151,10 @@ def chain_homogeneous(effort: Effort) -> str:
     for m in range(11):
         need(table.cost(m) == optimal_cost("hsm", steps, m + 1), f"t={steps}, m={m}")
     return f"t = {steps}, m <= 10"
+
+
+def _dearer(table: PolicyTable, slots: int, costs: list[int]) -> list[int]:
+    return [t for t in range(1, len(costs)) if table.cost(t, slots) > costs[t]]
 
 
 def _equals_search(effort: Effort, policy: str, storage: Storage) -> str:

@@ -1,0 +1,107 @@
+"""The scan as one node of autograd's graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import finalize
+
+import torch
+from torch import Tensor
+
+from membptt.adjoint import Adjoint, Gradients, hooks_deferred
+from membptt.core import Core
+from membptt.guards import StateGuard
+from membptt.meter import Probe, Report
+from membptt.outputs import Outputs
+from membptt.replay import Autocast, Generators, RandomState
+from membptt.runtime import Execution
+from membptt.slots import Hidden, Leaves, is_differentiable
+from membptt_theory.policy import PolicyTable
+from membptt_theory.schedule import schedule
+
+
+@dataclass(slots=True)
+class Call:
+    """Everything about one call of scan that is not a tensor argument."""
+
+    core: Core
+    table: PolicyTable
+    cores: int
+    slots: int
+    outputs: Outputs
+    inner: StateGuard
+    generators: Generators
+    autocast: Autocast
+    carry_leaves: int
+    input_leaves: int
+    report: Report | None
+    random: RandomState = field(init=False, default=())
+
+    def apply(self, carry: Leaves, xs: Leaves, params: Leaves) -> Leaves:
+        """Return final carry and outputs, differentiable in all arguments."""
+        results: Leaves = _Scan.apply(self, *carry, *xs, *params)  # type: ignore[no-untyped-call]
+        return results
+
+    def split(self, tensors: Leaves) -> tuple[Leaves, Leaves, Leaves]:
+        """Tell carry, inputs and parameters apart."""
+        rest = tensors[self.carry_leaves :]
+        return tensors[: self.carry_leaves], rest[: self.input_leaves], rest[self.input_leaves :]
+
+    def begin(self, tensors: Leaves) -> Execution:
+        """Start a stream from the starting carry, in the random state of the first pass."""
+        carry, xs, params = self.split(tensors)
+        start = Hidden.of(carry, self.random)
+        stream = schedule(self.table, self.cores, self.slots)
+        if self.report is None:
+            return Execution(self.core, stream, start)
+        probe = Probe(self.report, (*xs, *params))
+        execution = Execution(self.core, stream, start, probe)
+        finalize(execution, probe.close)
+        return execution
+
+
+class _Scan(torch.autograd.Function):
+    """Forward: the stream up to its first backward action. Backward: the rest of it."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, *tensors: Tensor) -> Leaves:
+        with call.generators.exclusive(), call.autocast.replayed():
+            call.random = call.generators.read()
+            execution = call.begin(tensors)
+            final = execution.forward(call.split(tensors)[1], call.outputs)
+            call.generators.settle()
+        call.inner.check()
+        # Clones: the caller may write to what it gets, the stored states must not notice.
+        results = (*(leaf.detach().clone() for leaf in final), *call.outputs.take())
+        ctx.mark_non_differentiable(*(leaf for leaf in results if not is_differentiable(leaf)))
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors)
+        ctx.call, ctx.execution = call, execution
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        # Only create_graph=True runs this with grad mode on; what follows would be missing from that graph.
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "scan cannot be differentiated twice: call backward without create_graph=True, "
+                "or run the loop under plain autograd where a second derivative is needed"
+            )
+        call: Call = ctx.call
+        _, xs, params = call.split(ctx.saved_tensors)
+        carry, ys = list(grads[: call.carry_leaves]), list(grads[call.carry_leaves :])
+        adjoint = Adjoint(carry, ys, call.outputs, xs, params)
+        with (
+            call.generators.exclusive(),
+            call.generators.preserved(),
+            call.autocast.replayed(),
+            hooks_deferred(params),
+        ):
+            if ctx.execution.finished:  # a further backward of a retained graph: all stored states are used up
+                call.generators.write(call.random)
+                ctx.execution = call.begin(ctx.saved_tensors)
+                ctx.execution.forward(xs, None)
+            ctx.execution.backward(xs, adjoint)
+        gradients: Gradients = [*adjoint.carry, *adjoint.xs, *adjoint.params]
+        return (None, *gradients)

@@ -1,0 +1,171 @@
+"""What a scan did, counted: forwards and backwards of cores, live bytes of the storages in its slots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from membptt.slots import Hidden, Internal, Slots
+from membptt_theory.actions import (
+    Action,
+    Advance,
+    Backward,
+    DropHidden,
+    DropInternal,
+    LoadInternal,
+    StoreHidden,
+    StoreInternal,
+    Tape,
+)
+
+
+@contextmanager
+def meter() -> Iterator[Report]:
+    """Count what the scans called inside the ``with`` block do, their backward passes included.
+
+    Counts are exact and the same from run to run. Nothing is counted, and nothing is paid, outside such a block.
+
+    >>> with membptt.meter() as report:
+    ...     _, ys = membptt.scan(step, init, xs, slots=10)
+    ...     ys.sum().backward()
+    >>> report.forwards, report.peak_bytes
+    """
+    report = Report()
+    token = _active.set(report)
+    try:
+        yield report
+    finally:
+        _active.reset(token)
+
+
+@dataclass(slots=True)
+class Report:
+    """Counts of one or several scans.
+
+    Args:
+        advanced: cores run without graph.
+        taped: cores run with graph.
+        backwards: cores backpropagated.
+        live_bytes: bytes of the storages held in slots, working state and working core, each storage once; inputs,
+            parameters, outputs and gradients are not stored states.
+        peak_bytes: the largest `live_bytes` after any action.
+    """
+
+    advanced: int = 0
+    taped: int = 0
+    backwards: int = 0
+    live_bytes: int = 0
+    peak_bytes: int = 0
+    _holders: dict[int, int] = field(default_factory=dict, repr=False)
+
+    @property
+    def forwards(self) -> int:
+        """Forward evaluations of cores: those without and those with graph."""
+        return self.advanced + self.taped
+
+    def hold(self, parts: dict[int, int]) -> None:
+        """Count one more holder of each storage."""
+        for storage, size in parts.items():
+            holders = self._holders.get(storage, 0)
+            self._holders[storage] = holders + 1
+            self.live_bytes += 0 if holders else size
+
+    def release(self, parts: dict[int, int]) -> None:
+        """Count one holder less."""
+        for storage, size in parts.items():
+            self._holders[storage] -= 1
+            if not self._holders[storage]:
+                del self._holders[storage]
+                self.live_bytes -= size
+
+
+def active() -> Report | None:
+    """Return the report of the ``with`` block that the caller is in, if any."""
+    return _active.get()
+
+
+class Probe:
+    """Follows one execution, action by action.
+
+    Args:
+        report: what to add to.
+        outside: tensors whose storages belong to the caller: inputs and parameters.
+    """
+
+    def __init__(self, report: Report, outside: Iterable[Tensor]) -> None:
+        self._report = report
+        self._outside = storages(outside)
+        self._held: dict[object, tuple[object, dict[int, int]]] = {}
+
+    def after(self, action: Action | None, working: Hidden | None, taped: Internal | None, slots: Slots) -> None:
+        """Take note of what `action` ran and of what is held after it; ``None`` stands for the start."""
+        report = self._report
+        self._put("working", working)
+        self._put("core", taped)
+        match action:
+            case Advance(start, stop):
+                report.advanced += stop - start
+            case Tape():
+                report.taped += 1
+            case Backward():
+                report.backwards += 1
+            case StoreHidden(position) | DropHidden(position):
+                self._put(("hidden", position), slots.hidden.get(position))
+            case StoreInternal(step) | LoadInternal(step) | DropInternal(step):
+                self._put(("internal", step), slots.internal.get(step))
+            case None:
+                self._put(("hidden", 0), slots.hidden.get(0))
+            case _:
+                pass
+        report.peak_bytes = max(report.peak_bytes, report.live_bytes)
+
+    def close(self) -> None:
+        """Release everything."""
+        for key in list(self._held):
+            self._put(key, None)
+
+    def _put(self, key: object, state: Hidden | Internal | None) -> None:
+        before, parts = self._held.pop(key, (None, {}))
+        if state is not None and state is before:
+            self._held[key] = before, parts
+            return
+        if state is not None:
+            new = {storage: size for storage, size in parts_of(state).items() if storage not in self._outside}
+            self._report.hold(new)
+            self._held[key] = state, new
+        self._report.release(parts)
+
+
+def parts_of(state: Hidden | Internal) -> dict[int, int]:
+    """Return the bytes of a stored state by storage."""
+    if isinstance(state, Hidden):
+        return storages(state.leaves)
+    return {**storages((*state.carry_in, *state.carry_out)), **storages(state.x_in, owned=True), **state.saved}
+
+
+def storages(tensors: Iterable[Tensor], *, owned: bool = False) -> dict[int, int]:
+    """Return bytes by storage; with `owned`, only of tensors that fill theirs: others are views of somebody else's."""
+    found = {}
+    for tensor in tensors:
+        storage = tensor.untyped_storage()
+        if storage.nbytes() and not (owned and storage.nbytes() > tensor.nbytes):
+            found[storage.data_ptr()] = storage.nbytes()
+    return found
+
+
+def record_saved(into: dict[int, int]) -> AbstractContextManager[None]:
+    """Note the storages that graphs built inside the ``with`` block save."""
+
+    def pack(tensor: Tensor) -> Tensor:
+        into.update(storages((tensor,)))
+        return tensor.detach()  # an output returned as it is would keep its own graph alive
+
+    return saved_tensors_hooks(pack, lambda tensor: tensor)
+
+
+_active: ContextVar[Report | None] = ContextVar("membptt_meter", default=None)

@@ -1,0 +1,120 @@
+"""A plan for people: the alternatives as a table, the chosen schedule as a timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from membptt_theory.actions import (
+    Action,
+    Advance,
+    Backward,
+    DropHidden,
+    LoadInternal,
+    StoreHidden,
+    StoreInternal,
+    Tape,
+)
+from membptt_theory.schedule import schedule
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from membptt.plan import Plan
+
+_LONGEST = 20_000  # cores; more would not be seen
+_BLUE, _BLACK, _ORANGE, _VERMILLION = "#0072B2", "#000000", "#E69F00", "#D55E00"
+
+Line = list[tuple[float, float]]
+
+
+def show(plan: Plan) -> None:
+    """Print the alternatives of a plan, fastest first."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title=f"{plan.steps} steps within {_readable(plan.budget)}", caption=f"table {plan.digest[:12]}")
+    for name in ("policy", "chunk", "slots", "forwards / core", "peak", "time", "vs best"):
+        table.add_column(name, justify="left" if name == "policy" else "right")
+    for option in plan.options:
+        table.add_row(
+            option.policy,
+            str(option.measured.chunk),
+            str(option.slots),
+            f"{option.forwards / option.cores:.3f}",
+            _readable(option.bytes),
+            f"{option.seconds * 1e3:.1f} ms",
+            f"{option.seconds / plan.seconds:.2f}",
+            style="bold" if option is plan.chosen else None,
+        )
+    Console().print(table)
+
+
+def draw(plan: Plan) -> Figure:
+    """Draw the chosen schedule: position to the right, execution downward.
+
+    Raises:
+        ValueError: more cores than a picture can show.
+    """
+    from matplotlib.collections import LineCollection  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    option = plan.chosen
+    if option.cores > _LONGEST:
+        raise ValueError(f"the schedule has {option.cores} cores, a picture can show {_LONGEST}")
+    lines = _lines(schedule(option.table(), option.cores, option.slots))
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    ax = figure.subplots()
+    for (name, color, width), found in zip(_LOOKS, lines, strict=True):
+        ax.add_collection(LineCollection(found, colors=color, linewidths=width, label=name))
+    last = max(time for found in lines for line in found for _, time in line)
+    ax.set(xlim=(0, option.cores), ylim=(last, 0), xlabel="position [cores]")
+    ax.set(ylabel="execution order [forwards and backwards of cores]")
+    ax.set_title(f"{option.policy}, {option.slots} slots, {plan.chunk} steps a core", loc="left")
+    ax.legend(loc="lower right", frameon=False)
+    return figure
+
+
+_LOOKS = (
+    ("hidden state stored", _ORANGE, 1.0),
+    ("internal state stored", _VERMILLION, 1.6),
+    ("forward", _BLUE, 1.0),
+    ("backward", _BLACK, 1.6),
+)
+
+
+def _lines(stream: Iterable[Action]) -> tuple[list[Line], list[Line], list[Line], list[Line]]:
+    hidden: list[Line] = []
+    internal: list[Line] = []
+    forward: list[Line] = []
+    backward: list[Line] = []
+    since = {("hidden", 0): 0}
+    time = 0
+    for action in stream:
+        match action:
+            case Advance(start, stop):
+                forward.append([(start, time), (stop, time + stop - start)])
+                time += stop - start
+            case Tape(step):
+                forward.append([(step, time), (step + 1, time + 1)])
+                time += 1
+            case Backward(step):
+                backward.append([(step + 1, time), (step, time + 1)])
+                time += 1
+            case StoreHidden(position):
+                since["hidden", position] = time
+            case DropHidden(position):
+                hidden.append([(position, since.pop(("hidden", position))), (position, time)])
+            case StoreInternal(step):
+                since["internal", step] = time
+            case LoadInternal(step):
+                internal.append([(step + 0.5, since.pop(("internal", step))), (step + 0.5, time)])
+    return hidden, internal, forward, backward
+
+
+def _readable(size: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} GiB"

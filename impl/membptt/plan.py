@@ -1,0 +1,199 @@
+"""From a budget in bytes to a policy, its slots and its cores: `plan` measures, looks costs up and chooses."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from torch import Tensor
+
+from membptt.core import Step
+from membptt.guards import declared_by
+from membptt.inputs import Inputs
+from membptt.measure import Measured, Trial
+from membptt.options import Option, least_bytes, options
+from membptt_theory.recurrences import POLICIES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMAT: Final = "membptt-plan/1"
+_LARGEST_CHUNK: Final = 256
+_LARGEST_COMPILED: Final = 8  # each length is compiled twice, and that takes time
+_UNITS: Final = {"": 1, "b": 1} | {
+    f"{letter}{end}": base**power
+    for power, letter in enumerate("kmgt", start=1)
+    for end, base in (("b", 1000), ("ib", 1024))
+}
+
+
+class PlanError(ValueError):
+    """A file that should hold a plan is not what it claims to be."""
+
+
+def plan(
+    step: Step,
+    init: Any,
+    xs: Any,
+    /,
+    *,
+    budget: int | str,
+    params: Iterable[Tensor] | None = None,
+    chunk: int | None = None,
+    policy: str = "auto",
+    segments: bool = False,
+    compile: bool = False,
+) -> Plan:
+    """Measure `step` on a short run and choose the policy, slots and chunk of least predicted time within `budget`.
+
+    The budget covers the stored states and one working core, each storage once. Parameters, inputs, outputs and
+    gradients are outside it. Predicted time is ``(C - t) * advance + t * backprop`` with ``C`` from the policy's table.
+
+    Args:
+        step: as for `scan`, as are `init`, `xs`, `params`, `segments` and `compile`.
+        init: starting carry.
+        xs: inputs.
+        budget: bytes, or text such as ``"512MiB"`` or ``"1.5 GB"``.
+        params: tensors used by a step that is no module.
+        chunk: steps per core; ``None`` tries powers of two, up to 256, or 8 where compiled.
+        policy: a policy's name, or ``"auto"`` for all of them.
+        segments: `step` eats a whole core.
+        compile: measure compiled cores.
+
+    Raises:
+        TypeError: `budget` is neither bytes nor text.
+        ValueError: text that names no size, an unknown policy, or a budget that is too small: the message names the
+            smallest feasible one.
+
+    Claim: plan-bounds-peak.
+    """
+    limit = parse_bytes(budget)
+    if policy not in ("auto", *POLICIES):
+        raise ValueError(f"unknown policy {policy!r}; known policies are auto, {', '.join(POLICIES)}")
+    steps = Inputs(xs, 1).steps
+    trial = Trial(step, init, xs, declared_by(step, params), segments=segments, compile=compile)
+    measured = [trial.measure(size) for size in ([Inputs(xs, chunk).chunk] if chunk is not None else [1])]
+    largest = min(steps, _LARGEST_COMPILED if compile else _LARGEST_CHUNK)
+    while chunk is None and 2 * measured[-1].chunk <= largest:
+        # A larger core is not tried where it would not fit; its size is known well enough before it is run.
+        if least_bytes(measured[-1:]) + measured[-1].internal > limit:
+            break
+        measured.append(trial.measure(2 * measured[-1].chunk))
+    found = options(measured, steps, limit, POLICIES if policy == "auto" else (policy,))
+    if not found:
+        raise ValueError(
+            f"a budget of {limit} bytes is too small: the starting state and one working core take "
+            f"{least_bytes(measured)} bytes, the smallest feasible budget"
+        )
+    return Plan(steps, limit, segments, found[0].table().digest, tuple(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `plan` chose, and what it chose from.
+
+    Args:
+        steps: length of the sequence it was made for.
+        budget: bytes.
+        segments: made for a segment step.
+        digest: of the policy table that will be executed.
+        options: what fits, the chosen one first.
+    """
+
+    steps: int
+    budget: int
+    segments: bool
+    digest: str
+    options: tuple[Option, ...]
+
+    @property
+    def chosen(self) -> Option:
+        """The alternative of least predicted time."""
+        return self.options[0]
+
+    @property
+    def chunk(self) -> int:
+        """Steps per core."""
+        return self.chosen.measured.chunk
+
+    @property
+    def peak_bytes(self) -> int:
+        """Predicted peak of the stored states and the working core; what is measured is not more."""
+        return self.chosen.bytes
+
+    @property
+    def seconds(self) -> float:
+        """Predicted time of one gradient."""
+        return self.chosen.seconds
+
+    def explain(self) -> None:
+        """Print the alternatives, fastest first, with predicted peak and time (needs rich)."""
+        from membptt.picture import show  # noqa: PLC0415  (only who prints needs rich)
+
+        show(self)
+
+    def draw(self) -> Figure:
+        """Draw the chosen schedule: position to the right, execution downward (needs matplotlib)."""
+        from membptt.picture import draw  # noqa: PLC0415  (only who draws needs matplotlib)
+
+        return draw(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan as JSON."""
+        Path(path).write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Read a plan that `save` wrote, and rebuild the table it names.
+
+        Raises:
+            PlanError: no such plan: missing, foreign, another version, or its table has another digest now.
+        """
+        try:
+            stored = json.loads(Path(path).read_text(encoding="utf-8"))
+            if stored["format"] != FORMAT:
+                raise PlanError(f"{path}: format is {stored['format']!r}, this version reads {FORMAT!r}: plan anew")
+            found = tuple(
+                _exactly(Option, {**entry, "measured": _exactly(Measured, entry["measured"])})
+                for entry in stored["options"]
+            )
+            made = cls(stored["steps"], stored["budget"], stored["segments"], stored["digest"], found)
+            digest = made.chosen.table().digest
+        except PlanError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise PlanError(f"{path}: not a readable plan ({error})") from error
+        if digest != made.digest:
+            raise PlanError(f"{path}: its policy table has digest {digest}, the plan says {made.digest}: plan anew")
+        return made
+
+
+def parse_bytes(budget: int | str, /) -> int:
+    """Return a budget in bytes: ``"64MiB"`` is ``64 * 2**20``, ``"64MB"`` is ``64 * 10**6``.
+
+    Raises:
+        TypeError: neither an integer nor text.
+        ValueError: text that names no size, or less than one byte.
+    """
+    if isinstance(budget, bool) or not isinstance(budget, (int, str)):
+        raise TypeError(f"budget must be bytes or text like '512MiB', got {budget!r} of type {type(budget).__name__}")
+    size = budget
+    if isinstance(size, str):
+        parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", size.lower())
+        if parts is None or parts[2] not in _UNITS:
+            raise ValueError(f"budget {budget!r} names no size; write bytes, or text like '512MiB' or '1.5 GB'")
+        size = int(float(parts[1]) * _UNITS[parts[2]])
+    if size < 1:
+        raise ValueError(f"budget must be at least 1 byte, got {budget!r}")
+    return size
+
+
+def _exactly(kind: Any, entry: dict[str, Any]) -> Any:
+    names: Sequence[str] = [field.name for field in fields(kind)]
+    if sorted(entry) != sorted(names):
+        raise PlanError(f"a plan's {kind.__name__.lower()} has the fields {names}, found {sorted(entry)}")
+    return kind(**entry)

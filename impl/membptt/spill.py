@@ -1,0 +1,367 @@
+"""The slow tier: hidden states outside the memory they are computed in, and the transfers to and fro.
+
+States on a CUDA device go to pinned host memory, on a stream beside the computation. All others go to a memory-mapped
+temporary file, which never has a name that outlives the call that makes it: whatever ends the process, nothing is left.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from threading import Lock
+from typing import IO, Final
+
+import torch
+from torch import Tensor
+
+from membptt.slots import Leaves
+from membptt_theory.actions import RestoreSlow, TieredAction
+
+_ALIGNMENT: Final = 64  # of a leaf in its record: a cache line, and more than any dtype asks for
+_LARGEST_GROWTH: Final = 2**28
+
+
+def ahead(actions: Iterator[TieredAction], spill: Spill, window: int, /) -> Iterator[TieredAction]:
+    """Yield `actions`, having the states prefetched that a restart within the next `window` actions will ask for.
+
+    Args:
+        actions: a two-tier stream; it is read `window` actions ahead.
+        spill: the slow tier.
+        window: at least 0. Transfers run beside at most so many actions.
+    """
+    pending: deque[TieredAction] = deque(islice(actions, window))
+    for action in actions:
+        pending.append(action)
+        _prefetch_next(pending, spill)
+        yield pending.popleft()
+    while pending:
+        _prefetch_next(pending, spill)
+        yield pending.popleft()
+
+
+class Spill:
+    """Hidden states of one call by position. What `get` returns is bitwise what `put` was given, strides included.
+
+    Calls from several threads may overlap where their positions differ.
+
+    Args:
+        directory: of the temporary file; the system's by default, which may itself be memory (a tmpfs).
+        in_flight: stores to pinned memory that may be under way; their device memory is not free yet.
+
+    Attributes:
+        bytes: bytes of the states held now.
+        peak_bytes: the most there ever were.
+        reserved: bytes of the file; states that were dropped make room for the next ones.
+    """
+
+    def __init__(self, directory: str | Path | None = None, *, in_flight: int = 2) -> None:
+        self.bytes = self.peak_bytes = 0
+        self._states: dict[int, _State] = {}
+        self._file = _File(directory)
+        self._device = _Device(in_flight)
+        self._fetched: int | None = None
+        self._lock = Lock()
+
+    @property
+    def reserved(self) -> int:
+        """Bytes of the file."""
+        return self._file.size
+
+    def put(self, position: int, leaves: Leaves, /) -> None:
+        """Copy a hidden state to the slow tier. The caller may free or overwrite its tensors at once.
+
+        Raises:
+            ValueError: the position is taken.
+            TypeError: a leaf is sparse, or of a tensor subclass.
+            OSError: no space left for the file. As after any error, nothing is stored.
+        """
+        for leaf in leaves:
+            if type(leaf) not in (Tensor, torch.nn.Parameter) or leaf.layout is not torch.strided:
+                raise TypeError(f"only plain dense tensors can be spilled, got {type(leaf).__name__}, {leaf.layout}")
+        if position in self._states:
+            raise ValueError(f"the slow tier holds the hidden state at position {position} already")
+        on_device = [leaf.is_cuda for leaf in leaves]
+        state = _State(
+            on_device,
+            self._device.put([leaf.detach() for leaf in leaves if leaf.is_cuda]),
+            self._file.put([leaf.detach() for leaf in leaves if not leaf.is_cuda]),
+            sum(leaf.numel() * leaf.element_size() for leaf in leaves),
+        )
+        with self._lock:
+            self._states[position] = state
+            self.bytes += state.bytes
+            self.peak_bytes = max(self.peak_bytes, self.bytes)
+
+    def prefetch(self, position: int, /) -> None:
+        """Begin to bring a state back; at most one is on its way, a second call is ignored until it was fetched.
+
+        Raises:
+            KeyError: no such state.
+        """
+        state = self._find(position)
+        with self._lock:
+            if self._fetched is not None:
+                return
+            self._fetched = position
+        state.fetching = self._device.fetch(state.pinned)
+        self._file.will_need(state.record)
+
+    def get(self, position: int, /) -> Leaves:
+        """Return new tensors with the state's values, on its device; the state stays.
+
+        Raises:
+            KeyError: no such state.
+        """
+        state = self._find(position)
+        fetching, state.fetching = state.fetching, None
+        with self._lock:
+            self._fetched = None if self._fetched == position else self._fetched
+        fetched = self._device.wait(fetching or self._device.fetch(state.pinned))
+        read = iter(self._file.get(state.record))
+        return tuple(next(fetched) if there else next(read) for there in state.on_device)
+
+    def drop(self, position: int, /) -> None:
+        """Let go of a state.
+
+        Raises:
+            KeyError: no such state.
+        """
+        state = self._find(position)
+        with self._lock:
+            del self._states[position]
+            self.bytes -= state.bytes
+            self._fetched = None if self._fetched == position else self._fetched
+        self._file.free(state.record)
+
+    def close(self) -> None:
+        """Let go of everything, the file included; the spill can be used again."""
+        with self._lock:
+            self._states.clear()
+            self.bytes, self._fetched = 0, None
+        self._device.close()
+        self._file.close()
+
+    def __contains__(self, position: object) -> bool:
+        return position in self._states
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __enter__(self) -> Spill:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _find(self, position: int) -> _State:
+        state = self._states.get(position)
+        if state is None:
+            raise KeyError(f"the slow tier holds no hidden state at position {position}, only {sorted(self._states)}")
+        return state
+
+
+@dataclass(slots=True)
+class _State:
+    on_device: list[bool]
+    pinned: list[_Pinned]
+    record: _Record
+    bytes: int
+    fetching: list[_Fetched] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Pinned:
+    host: Tensor
+    device: torch.device
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    leaf: Tensor
+    ready: torch.cuda.Event
+
+
+class _Device:
+    """Copies between CUDA devices and pinned host memory, on one stream of its own for each device."""
+
+    def __init__(self, in_flight: int) -> None:
+        self._in_flight = in_flight
+        self._streams: dict[torch.device, torch.cuda.Stream] = {}
+        self._written: deque[torch.cuda.Event] = deque()
+        self._lock = Lock()
+
+    def put(self, leaves: list[Tensor]) -> list[_Pinned]:
+        pinned = []
+        for leaf in leaves:
+            side = self._beside(leaf.device)
+            with torch.cuda.stream(side):
+                host = torch.empty_like(leaf, device="cpu", pin_memory=True)
+                host.copy_(leaf, non_blocking=True)
+            leaf.record_stream(side)  # its memory is not handed out again before the copy is done
+            pinned.append(_Pinned(host, leaf.device))
+        with self._lock:
+            self._written.extend(self._streams[device].record_event() for device in {leaf.device for leaf in leaves})
+            while len(self._written) > self._in_flight:
+                self._written.popleft().synchronize()
+        return pinned
+
+    def fetch(self, pinned: list[_Pinned]) -> list[_Fetched]:
+        """Begin the copies back. On its stream, each comes after the copy out of the same state."""
+        fetched = []
+        for one in pinned:
+            leaf = torch.empty_like(one.host, device=one.device)
+            side = self._beside(one.device)  # after the allocation: its memory may be in use by earlier kernels
+            with torch.cuda.stream(side):
+                leaf.copy_(one.host, non_blocking=True)
+            leaf.record_stream(side)
+            fetched.append(_Fetched(leaf, side.record_event()))
+        return fetched
+
+    def wait(self, fetched: list[_Fetched]) -> Iterator[Tensor]:
+        """Let the current streams, not the host, wait for the copies; return the tensors."""
+        for one in fetched:
+            current = torch.cuda.current_stream(one.leaf.device)
+            current.wait_event(one.ready)
+            one.leaf.record_stream(current)
+        return iter([one.leaf for one in fetched])
+
+    def close(self) -> None:
+        self._written.clear()
+
+    def _beside(self, device: torch.device) -> torch.cuda.Stream:
+        """Return the stream of `device`, made to wait for what its current stream was given so far."""
+        side = self._streams.get(device)
+        if side is None:
+            side = self._streams.setdefault(device, torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream(device))
+        return side
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """The leaves of one state, one after the other: a part of a mapping, and each leaf's place and form in it.
+
+    Args:
+        mapping: the part of the file that holds the record; ``None`` where no leaf has an element.
+        start: first byte in `mapping`.
+        length: bytes, whole pages.
+        leaves: offset from `start`, a tensor without storage of the leaf's form, its device.
+    """
+
+    mapping: mmap.mmap | None
+    start: int
+    length: int
+    leaves: list[tuple[int, Tensor, torch.device]]
+
+
+class _File:
+    """A memory-mapped temporary file that grows by parts; freed records are used again by others of their length."""
+
+    def __init__(self, directory: str | Path | None) -> None:
+        self.size = 0
+        self._directory = directory
+        self._mapping: mmap.mmap | None = None  # the part that has room left
+        self._next = 0
+        self._free: dict[int, list[tuple[mmap.mmap, int]]] = {}
+        self._lock = Lock()
+
+    def put(self, leaves: list[Tensor]) -> _Record:
+        length, placed = 0, []
+        for leaf in leaves:
+            placed.append((length, torch.empty_like(leaf, device="meta"), leaf.device))
+            length += -(-leaf.numel() * leaf.element_size() // _ALIGNMENT) * _ALIGNMENT
+        length = -(-length // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
+        record = _Record(*self._take(length), length, placed)
+        try:
+            for leaf, view in zip(leaves, _views(record), strict=True):
+                view.copy_(leaf)
+            _advise(record, "MADV_DONTNEED")  # the file has it: the pages need not stay in this process
+        except BaseException:
+            self.free(record)
+            raise
+        return record
+
+    def get(self, record: _Record) -> list[Tensor]:
+        found = []
+        for (_, form, device), view in zip(record.leaves, _views(record), strict=True):
+            found.append(_empty(form, device).copy_(view))
+        _advise(record, "MADV_DONTNEED")
+        return found
+
+    def will_need(self, record: _Record) -> None:
+        _advise(record, "MADV_WILLNEED")
+
+    def free(self, record: _Record) -> None:
+        if record.mapping is not None:
+            with self._lock:
+                self._free.setdefault(record.length, []).append((record.mapping, record.start))
+
+    def close(self) -> None:
+        # Mappings end with their last reference; none is closed under a copy that another thread has under way.
+        with self._lock:
+            self._free.clear()
+            self._mapping, self._next, self.size = None, 0, 0
+
+    def _take(self, length: int) -> tuple[mmap.mmap | None, int]:
+        if not length:
+            return None, 0
+        with self._lock:
+            if self._free.get(length):
+                return self._free[length].pop()
+            if self._mapping is None or self._next + length > len(self._mapping):
+                growth = max(length, min(self.size, _LARGEST_GROWTH))
+                self._mapping, self._next = _map_unnamed(self._directory, growth), 0
+                self.size += growth
+            start = self._next
+            self._next += length
+            return self._mapping, start
+
+
+def _views(record: _Record) -> Iterator[Tensor]:
+    """Yield each leaf as a tensor on the mapped file."""
+    for offset, form, _ in record.leaves:
+        if record.mapping is None or not form.numel():
+            yield _empty(form, torch.device("cpu"))
+            continue
+        flat = torch.frombuffer(record.mapping, dtype=form.dtype, count=form.numel(), offset=record.start + offset)
+        yield flat.as_strided(form.shape, form.stride())
+
+
+def _empty(form: Tensor, device: torch.device) -> Tensor:
+    # Not empty_like: from a tensor without storage that goes through Python, and imports half of sympy.
+    return torch.empty_strided(form.shape, form.stride(), dtype=form.dtype, device=device)
+
+
+def _map_unnamed(directory: str | Path | None, length: int) -> mmap.mmap:
+    """Map a file that has no name; it is gone with its mapping."""
+    with tempfile.TemporaryFile(dir=directory) as file:
+        _reserve(file, length)
+        return mmap.mmap(file.fileno(), length)
+
+
+def _reserve(file: IO[bytes], length: int) -> None:
+    """Give the file its blocks now: on a full disk that is an error, a write to its mapping would be a bus error."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, length)
+    else:
+        file.truncate(length)
+
+
+def _advise(record: _Record, advice: str) -> None:
+    """Tell the system what happens to a record's pages, where it can be told."""
+    option = getattr(mmap, advice, None)
+    if record.mapping is not None and option is not None:
+        record.mapping.madvise(option, record.start, record.length)
+
+
+def _prefetch_next(pending: deque[TieredAction], spill: Spill) -> None:
+    for action in islice(pending, 1, None):
+        if isinstance(action, RestoreSlow) and action.position in spill:
+            spill.prefetch(action.position)
+            return

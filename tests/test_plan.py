@@ -1,0 +1,292 @@
+"""A budget in bytes: what is measured is never more than what was planned, and close to it."""
+
+import json
+from dataclasses import replace
+
+import optree
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from membptt import Indexed, Plan, PlanError, meter, plan, scan
+from membptt.footprint import peak_bytes
+from membptt.measure import Measured
+from membptt.options import options
+from membptt.plan import parse_bytes
+from membptt_theory.actions import Sizes
+from membptt_theory.machine import meter as on_paper
+from membptt_theory.recurrences import POLICIES
+from membptt_theory.schedule import schedule
+from membptt_theory.tables import build
+
+from .cells import CELLS, Lstm, ResidualMlp, gradients, plain, problem, relative_error
+from .strategies import grid, policies
+
+
+@pytest.fixture(autouse=True)
+def _short_measurements(monkeypatch):
+    monkeypatch.setattr("membptt.measure._SECONDS", 0)
+
+
+class LstmSegment(torch.nn.Module):
+    """A fused core."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = torch.nn.LSTM(3, 4)
+
+    def init(self, batch):
+        return tuple(torch.randn(1, batch, 4) for _ in range(2))
+
+    def forward(self, carry, xs):
+        ys, carry = self.lstm(xs, carry)
+        return carry, ys
+
+
+class Masked(torch.nn.Module):
+    """Every core refers to one large constant, hands one on in its carry, and saves a product of both."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.randn(2, 50))
+        self.w = torch.nn.Parameter(torch.randn(50))
+
+    def init(self, batch):
+        return torch.randn(batch, 50), torch.randn(batch, 50)
+
+    def forward(self, carry, x):
+        h, constant = carry
+        return (torch.tanh(h * self.w * self.mask + constant.detach()), constant.detach()), x.sum()
+
+
+def measured_peak(step, init, xs, made, **call):
+    with meter() as report:
+        _, ys = scan(step, init, xs, plan=made, **call)
+        optree.tree_leaves(ys)[0].sum().backward()
+    assert report.live_bytes == 0
+    assert report.forwards == made.chosen.forwards
+    return report.peak_bytes
+
+
+@pytest.mark.parametrize("make", CELLS)
+@pytest.mark.parametrize("policy", ["auto", *POLICIES])
+def test_measured_peak_is_at_most_the_planned_one_and_within_a_tenth_of_it(make, policy):
+    for steps, chunk in ((60, 1), (60, 7), (61, 30), (61, None)):
+        step, init, xs = problem(make, steps, torch.float32)
+        floor = smallest_budget(step, init, xs, chunk=chunk)
+        for budget in (floor, 2 * floor, 10 * floor, 100 * floor):
+            made = plan(step, init, xs, budget=budget, policy=policy, chunk=chunk)
+            found = measured_peak(step, init, xs, made)
+            assert 0.9 * made.peak_bytes <= found <= made.peak_bytes <= budget
+
+
+@pytest.mark.parametrize("chunk", [5, None])
+def test_a_segment_is_planned_like_a_step(chunk):
+    step, init, xs = problem(LstmSegment, 40, torch.float32)
+    floor = smallest_budget(step, init, xs, chunk=chunk, segments=True)
+    made = plan(step, init, xs, budget=3 * floor, chunk=chunk, segments=True)
+    found = measured_peak(step, init, xs, made, segments=True)
+    assert 0.9 * made.peak_bytes <= found <= made.peak_bytes <= 3 * floor
+
+
+def test_storages_that_all_cores_share_count_once():
+    step, _, xs = problem(Masked, 30, torch.float32)
+    carry = torch.randn(2, 50, requires_grad=True), torch.randn(2, 50)
+    made = plan(step, carry, xs, budget=20_000, chunk=1)
+    with meter() as report:
+        scan(step, carry, xs, plan=made)[0][0].sum().backward()
+    assert made.chosen.measured.shared == 2 * 400
+    assert made.chosen.measured.hidden == 400
+    assert 0.9 * made.peak_bytes <= report.peak_bytes <= made.peak_bytes
+
+
+def test_inputs_that_are_read_count_and_inputs_in_memory_do_not():
+    step, init, xs = problem(ResidualMlp, 30, torch.float32)
+    xs = xs.detach()
+    budget = 40 * smallest_budget(step, init, Indexed(30, lambda start, stop: xs[start:stop].clone()), chunk=1)
+    sizes = []
+    for data in (xs, Indexed(30, lambda start, stop: xs[start:stop].clone())):
+        made = plan(step, init, data, budget=budget, chunk=1)
+        assert 0.9 * made.peak_bytes <= measured_peak(step, init, data, made) <= made.peak_bytes
+        sizes.append(made.chosen.measured.internal)
+    assert sizes[1] == sizes[0] + xs[0].nbytes
+
+
+def smallest_budget(step, init, xs, **options):
+    """Read the smallest feasible budget off the error of a smaller one."""
+    with pytest.raises(ValueError, match="smallest feasible budget") as failure:
+        plan(step, init, xs, budget=1, **options)
+    return int(str(failure.value).rsplit("take ", 1)[1].split()[0])
+
+
+def test_the_smallest_budget_that_an_error_names_is_feasible_and_one_byte_less_is_not():
+    step, init, xs = problem(Lstm, 12, torch.float64)
+    floor = smallest_budget(step, init, xs)
+    expected = gradients(plain(step, init, xs), step, init, xs)
+    assert relative_error(gradients(scan(step, init, xs, budget=floor), step, init, xs), expected) <= 1e-10
+    with pytest.raises(ValueError, match="too small"):
+        scan(step, init, xs, budget=floor - 1)
+
+
+SIZES = Measured(chunk=1, start=1, hidden=1, internal=3, tail=3, shared=0, advance=1.0, backprop=3.0)
+
+
+def test_bytes_on_paper_equal_the_machines_slots_where_storages_are_counted_alike():
+    """With a hidden state of one byte, slots and bytes differ by the working core and by shared storages only."""
+    for policy, sizes in (("hsm", {}), ("msm", {"internal": 5}), ("msm_plus", {"internal": 5})):
+        for t, m in grid(12, 12):
+            table = build(policy, t, m, **sizes)
+            peak = on_paper(schedule(table, t, m), steps=t, sizes=table.sizes).peak
+            found = peak_bytes(schedule(table, t, m), t, SIZES)
+            assert found <= peak + 5
+            assert policy != "hsm" or found >= peak + 4
+
+
+@given(policies(), st.integers(1, 60), st.integers(1, 40), st.integers(0, 9), st.integers(1, 9))
+def test_bytes_on_paper_are_at_most_those_of_the_machine_hypothesis(which, steps, slots, internal, hidden):
+    policy, extra = which
+    table = build(policy, steps, slots, **extra)
+    sizes = replace(SIZES, internal=internal, tail=internal, hidden=hidden, start=hidden)
+    full = internal + 2 * hidden
+    weights = Sizes(hidden=hidden, internal=full)
+    found = peak_bytes(schedule(table, steps, slots), steps, sizes)
+    machine = on_paper(_with_start(schedule(table, steps, slots), policy), steps=steps, sizes=weights).peak
+    assert found <= machine + full
+
+
+def _with_start(stream, policy):
+    """ISM leaves the starting state outside its budget and never drops it."""
+    from membptt_theory.actions import DropHidden
+
+    yield from stream
+    if policy == "ism":
+        yield DropHidden(0)
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 200), st.integers(0, 3000), st.integers(1, 20), st.integers(0, 200))
+def test_every_option_fits_its_budget_hypothesis(steps, budget, hidden, internal):
+    measured = [Measured(k, hidden, hidden, k * internal + 1, 1, 5, k * 1.0, k * 3.0) for k in (1, 2, 4)]
+    found = options(measured, steps, budget)
+    for option in found:
+        stream = schedule(option.table(), option.cores, option.slots)
+        assert peak_bytes(stream, option.cores, option.measured) <= option.bytes
+        assert option.bytes <= budget
+        assert option.forwards == option.table().cost(option.cores, option.slots)
+    assert found == sorted(found, key=lambda option: (option.seconds, option.bytes))
+
+
+def test_a_plan_made_from_wrong_sizes_is_seen_to_be_wrong():
+    """The comparison of measured and planned bytes notices a state that weighs one tenth more than it should."""
+    step, init, xs = problem(Lstm, 60, torch.float32)
+    made = plan(step, init, xs, budget=8_000, chunk=1, policy="ism")
+    right = made.chosen.measured
+    wrong = replace(right, internal=right.internal * 9 // 10, tail=0, hidden=right.hidden * 9 // 10)
+    light = replace(made.chosen, bytes=peak_bytes(schedule(made.chosen.table(), 60, made.chosen.slots), 60, wrong))
+    assert measured_peak(step, init, xs, made) <= made.chosen.bytes
+    assert measured_peak(step, init, xs, replace(made, options=(light,))) > light.bytes
+
+
+def test_more_bytes_never_cost_forwards():
+    measured = [Measured(1, 8, 8, 40, 40, 0, 1.0, 3.0)]
+    for policy in POLICIES:
+        best = [options(measured, 100, budget, [policy])[0].forwards for budget in range(100, 4100, 800)]
+        assert best == sorted(best, reverse=True)
+        assert best[-1] < best[0]
+
+
+def test_a_plan_survives_a_file(tmp_path):
+    step, init, xs = problem(Lstm, 25, torch.float64)
+    made = plan(step, init, xs, budget="3KiB")
+    made.save(tmp_path / "plan.json")
+    loaded = Plan.load(tmp_path / "plan.json")
+    assert loaded == made
+    expected = gradients(plain(step, init, xs), step, init, xs)
+    assert relative_error(gradients(scan(step, init, xs, plan=loaded), step, init, xs), expected) <= 1e-10
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda stored: {**stored, "digest": "0" * 64}, "has digest"),
+        (lambda stored: {**stored, "format": "membptt-plan/0"}, "plan anew"),
+        (lambda stored: {key: value for key, value in stored.items() if key != "budget"}, "not a readable plan"),
+        (lambda stored: {**stored, "options": []}, "not a readable plan"),
+        (lambda stored: {**stored, "options": [{**stored["options"][0], "more": 1}]}, "has the fields"),
+        (lambda stored: [], "not a readable plan"),
+    ],
+)
+def test_a_changed_plan_is_refused(tmp_path, change, says):
+    step, init, xs = problem(Lstm, 9, torch.float32)
+    path = tmp_path / "plan.json"
+    plan(step, init, xs, budget="2KiB").save(path)
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(PlanError, match=says):
+        Plan.load(path)
+    with pytest.raises(PlanError, match="not a readable plan"):
+        Plan.load(tmp_path / "none.json")
+
+
+def test_a_plan_for_another_length_is_refused():
+    step, init, xs = problem(Lstm, 9, torch.float32)
+    made = plan(step, init, xs, budget="2KiB")
+    with pytest.raises(ValueError, match="made for 9 steps"):
+        scan(step, init, xs[:8], plan=made)
+
+
+def test_a_budget_is_planned_once_for_each_step_and_shape(monkeypatch):
+    calls = []
+    monkeypatch.setattr("membptt.resolve.plan", lambda *args, **options: calls.append(1) or plan(*args, **options))
+    step, init, xs = problem(Lstm, 10, torch.float64)
+    for _ in range(3):
+        scan(step, init, xs, budget=12345)
+    scan(step, init, xs[:7], budget=12345)
+    assert len(calls) == 2
+
+
+def test_planning_leaves_the_random_state_alone():
+    xs = torch.randn(10, 3)
+    before = torch.get_rng_state()
+    plan(lambda c, x: (torch.nn.functional.dropout(c, 0.5), x), torch.ones(3), xs, budget="1KiB")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("64MiB", 64 * 2**20), ("64 MB", 64 * 10**6), ("1.5gib", 3 * 2**29), ("7", 7), (" 3 KB ", 3000), (99, 99)],
+)
+def test_sizes_in_words(text, size):
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("budget", ["", "lots", 0, "-3MB", "3 m", 1.5, True])
+def test_what_is_no_size_is_refused(budget):
+    with pytest.raises((TypeError, ValueError), match="budget"):
+        scan(lambda c, x: (c, x), torch.ones(1), torch.ones(3), budget=budget)
+
+
+def test_planning_refuses_a_bad_step_like_scan_does():
+    with pytest.raises(TypeError, match="must return a pair"):
+        scan(lambda c, x: c, torch.ones(1), torch.ones(3), budget="1MB")
+    with pytest.raises(ValueError, match="must stay the same"):
+        scan(lambda c, x: (c.double(), x), torch.ones(1), torch.ones(3), budget="1MB")
+
+
+@pytest.mark.parametrize("given", [{}, {"slots": 3, "budget": "1MB"}])
+def test_exactly_one_budget_is_required(given):
+    with pytest.raises(TypeError, match="exactly one"):
+        scan(lambda c, x: (c, x), torch.ones(1), torch.ones(3), **given)
+
+
+def test_a_plan_explains_and_draws_itself(capsys):
+    pytest.importorskip("rich")
+    pytest.importorskip("matplotlib")
+    step, init, xs = problem(Lstm, 30, torch.float32)
+    made = plan(step, init, xs, budget="4KiB")
+    made.explain()
+    printed = capsys.readouterr().out
+    assert made.chosen.policy in printed
+    assert "4 KiB" in printed
+    (axes,) = made.draw().axes
+    assert len(axes.collections) == 4
