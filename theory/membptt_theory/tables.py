@@ -113,7 +113,7 @@ def check_count(name: str, value: int, /, *, least: int = 1) -> int:
     return int(value)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _build(policy: str, steps: int, slots: int, internal: int, internal_known: int | None) -> PolicyTable:
     rule = recurrence(policy, internal=internal, internal_known=internal_known)
     shape = (len(rule.cuts), slots + 1, steps + 1)

@@ -1,0 +1,340 @@
+"""Time and memory of one gradient, all methods side by side: prints a table, writes the data, resumes.
+
+    python impl/benchmarks/side_by_side.py --cells lstm gru --steps 100 1000
+
+Every method computes the same gradient. One round runs each of them once, in turn, so that what slows the machine for a
+while slows what is compared. Memory and forwards are counted in runs of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from membptt_bench import driven, methods, record, report
+from membptt_bench.cells import CELLS, Problem, compiled, problem
+from membptt_bench.fit import CHUNKS, Fit, Setting, operations, run
+from membptt_bench.meter import Peak, allocated_bytes, cuda_bytes, live_bytes
+from tqdm import tqdm
+
+from membptt_theory.recurrences import POLICIES
+
+BLOCK = 5  # calls of the step in one compiled graph
+COMPILED = ("msm",)  # policies that are also run compiled
+ALIKE = 1.1  # budgets closer than this are served by one setting, which fits into the least of them
+SNAPSHOTS = (10, 50)
+MIXED_LIMIT = 3e7  # splits that checkpoint_schedules compares in Python to plan a mixed schedule
+COUNTED = (
+    "storages made during the run, at the worst moment; inputs, starting carry, parameters and their .grad are not "
+    "counted, and peak_bytes leaves out storages of exactly a weight's size (gradients on their way into .grad)"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what is missing, then print every point asked for."""
+    options = _options(arguments)
+    torch.set_num_threads(options.threads)
+    for cell in options.cells:
+        for steps in options.steps:
+            path = record.path_of(options.data, options.device, cell, steps)
+            if not options.show:
+                measure(path, cell, steps, options)
+            if path.exists():
+                report.show(record.load(path))
+
+
+def measure(path: Path, cell: str, steps: int, options: argparse.Namespace) -> None:
+    """Measure one point, or what is left of it.
+
+    Raises:
+        RecordError: the unfinished file at `path` was measured under other conditions.
+    """
+    bench = Bench(cell, steps, options)
+    point = bench.fresh()
+    if path.exists():
+        found = record.load(path)
+        same = [
+            key
+            for key in point
+            if key not in ("budgets", "methods", "skipped", "fitted", "measured", "rounds", "complete")
+        ]
+        other = [key for key in same if found[key] != point[key] and key not in ("command", "rounds_wanted")]
+        if other:
+            raise record.RecordError(f"{path.name} was measured with another {', '.join(other)}: delete it first")
+        point = {**found, "rounds_wanted": max(found["rounds_wanted"], options.rounds)}
+    if not point["measured"]:
+        gc.freeze()  # what is imported stays: every later collection is quick
+        bench.settle(point, path)
+        gc.unfreeze()
+        point["measured"] = True
+        record.save(path, record.check(point))
+    missing = range(len(point["rounds"]), point["rounds_wanted"])
+    bench.warm(point if missing else {"methods": []})
+    bar = tqdm(total=len(missing) * len(point["methods"]), desc=f"{cell} T={steps}: timing", unit="run")
+    for _ in missing:
+        point["rounds"].append(bench.round(point["methods"], bar))
+        point["complete"] = len(point["rounds"]) >= point["rounds_wanted"]
+        record.save(path, record.check(point))
+    bar.close()
+
+
+class Bench:
+    """One cell at one length: its problems, eager and compiled, and the methods on them."""
+
+    def __init__(self, cell: str, steps: int, options: argparse.Namespace) -> None:
+        self._options = options
+        self._problems: dict[int, Problem] = {}
+        self._make: Callable[[], Problem] = partial(problem, cell, steps, quick=options.quick, device=options.device)
+        self._steps = steps
+        self._eager = self.problem(0)
+
+    def problem(self, block: int) -> Problem:
+        """Return the problem, eager (0) or with so many calls of the step in one compiled graph."""
+        if block not in self._problems:
+            made = self._make()
+            self._problems[block] = compiled(made, block) if block else made
+            for param in made.params:
+                param.grad = torch.zeros_like(param)
+        return self._problems[block]
+
+    def fresh(self) -> dict[str, Any]:
+        """Return an empty record under today's conditions."""
+        small = self._options.quick
+        return {
+            **record.conditions(self._options.device),
+            "format": record.FORMAT,
+            "command": "python impl/benchmarks/side_by_side.py " + " ".join(self._options.given),
+            "quick": small,
+            "cell": self._eager.cell,
+            "steps": self._steps,
+            "calls": self._eager.calls,
+            "unit": self._eager.unit,
+            "batch": len(self._eager.init[0]),
+            "sizes": CELLS[self._eager.cell][2 if small else 1],
+            "hidden_bytes": self._eager.hidden_bytes,
+            "counted": COUNTED,
+            "budgets": {},
+            "methods": [],
+            "skipped": {},
+            "fitted": [],
+            "measured": False,
+            "rounds": [],
+            "rounds_wanted": self._options.rounds,
+            "complete": False,
+        }
+
+    def settle(self, point: dict[str, Any], path: Path) -> None:
+        """Measure the references, derive the budgets from them, and fit `scan` into each; saved after every method."""
+        blocks = self._blocks(point)
+        for method in tqdm(self._references(point, blocks), desc=f"{point['cell']} T={self._steps}: references"):
+            if method["label"] not in {one["label"] for one in point["methods"]}:
+                self._count(method)
+                point["methods"].append(method)
+                record.save(path, record.check(point))
+        peaks = {
+            one["label"]: one["peak_bytes"]
+            for one in point["methods"]
+            if not one["block"] and one["family"] != "membptt"
+        }
+        point["budgets"] = {
+            **{name: peak for name, peak in peaks.items() if name != "plain"},
+            "half of checkpoint": peaks["checkpoint"] // 2,
+            "5 % of plain": peaks["plain"] // 20,
+        }
+        fits = {block: Fit(self.problem(block), partial(self._peak, block)) for block in (0, *blocks[-1:])}
+        chosen: list[tuple[str, int, str, tuple[int, ...]]]
+        names = _leaders(point["budgets"])
+        chosen = [(name, 0, policy, CHUNKS) for name in names for policy in POLICIES]
+        # One step a core, to compare with the other implementation of the same schedule.
+        chosen += [(name, 0, "hsm", (1,)) for name in names if name.startswith("multistage")]
+        chosen += [(name, blocks[-1], policy, CHUNKS) for name in names for policy in COMPILED if blocks]
+        done = len(point["fitted"])
+        for choice in tqdm(chosen[done:], desc=f"{point['cell']} T={self._steps}: fitting"):
+            self._fit(point, fits, choice)
+            point["fitted"].append(list(choice[:3]))
+            record.save(path, record.check(point))
+
+    def warm(self, point: dict[str, Any]) -> None:
+        """Compile and plan what will be timed: a training loop does both once."""
+        for method in tqdm(point["methods"], desc=f"{self._eager.cell} T={self._steps}: warming up", unit="run"):
+            if method["block"] or method["family"] in ("mixed", "membptt"):
+                self.runner(method)()
+
+    def round(self, found: list[dict[str, Any]], bar: Any) -> dict[str, Any]:
+        """Time everything once, in seconds."""
+        timed: dict[str, float] = {}
+        for method in found:
+            compute = self.runner(method)
+            self._clear()
+            start = self._now()
+            compute()
+            timed[method["label"]] = self._now() - start
+            bar.update()
+        cores = {(one["block"], one["settings"]["chunk"]) for one in found if one["family"] == "membptt"}
+        timed_operations = {
+            f"{block}x{chunk}": operations(self.problem(block), chunk) for block, chunk in sorted(cores)
+        }
+        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+        return {"seconds": timed, "operations": timed_operations, "load": load}
+
+    def runner(self, method: dict[str, Any]) -> Callable[[], None]:
+        """Return the call that computes the gradient as `method` says."""
+        on, settings = self.problem(method["block"]), method["settings"]
+        match method["family"]:
+            case "plain":
+                return partial(methods.plain, on)
+            case "checkpoint":
+                return partial(methods.checkpointed, on, **settings)
+            case "nested":
+                return partial(methods.nested, on, **settings)
+            case "multistage":
+                return partial(driven.multistage, on, **settings)
+            case "mixed":
+                return partial(driven.mixed, on, **settings)
+            case "membptt":
+                return partial(run, on, Setting(**settings))
+        raise record.RecordError(f"no method {method['family']!r}")
+
+    def _references(self, point: dict[str, Any], blocks: Sequence[int]) -> list[dict[str, Any]]:
+        calls = self._eager.calls
+        segment = methods.square_root(self._eager)
+        found = [_method("plain", "plain")]
+        found += [_method(f"plain compiled by {block}", "plain", block=block) for block in blocks]
+        found += [
+            _method("checkpoint", "checkpoint", segment=segment, reentrant=False),
+            _method("checkpoint reentrant", "checkpoint", segment=segment, reentrant=True),
+            _method("nested", "nested", segment=methods.cube_root(self._eager)),
+        ]
+        fitting = [snapshots for snapshots in SNAPSHOTS if snapshots < calls]
+        found += [_method(f"multistage {snapshots}", "multistage", snapshots=snapshots) for snapshots in fitting]
+        for snapshots in fitting[-1:]:
+            if calls**2 * snapshots / 2 > MIXED_LIMIT:
+                point["skipped"][f"mixed {snapshots}"] = (
+                    "checkpoint_schedules plans it in O(T^2 m), in Python unless numba is installed"
+                )
+            else:
+                found.append(_method(f"mixed {snapshots}", "mixed", snapshots=snapshots))
+        return found
+
+    def _fit(self, point: dict[str, Any], fits: dict[int, Fit], choice: tuple[str, int, str, tuple[int, ...]]) -> None:
+        name, block, policy, chunks = choice
+        budget, kind = point["budgets"][name], f", compiled by {block}" if block else ""
+        best = fits[block].best(policy, budget, chunks)
+        found = None if best is None else fits[block].verified(best[0], budget)
+        if found is None:
+            reason = f"nothing fits into {budget} bytes at a reasonable cost"
+            point["skipped"][f"{policy} at {name}{kind}"] = reason
+            return
+        setting, peak, forwards = found
+        label = f"membptt {policy}, m = {setting.slots}, chunk {setting.chunk}{kind}"
+        by_label = {one["label"]: one for one in point["methods"]}
+        if label not in by_label:
+            method = _method(label, "membptt", block=block, **vars(setting))
+            method["table_digest"] = setting.table(self.problem(block).calls).digest
+            self._note(method, peak, forwards)
+            point["methods"].append(method)
+            by_label[label] = method
+        alike = [other for other, size in point["budgets"].items() if budget <= size <= ALIKE * budget]
+        by_label[label]["budgets"] = sorted({*by_label[label]["budgets"], *alike})
+
+    def _count(self, method: dict[str, Any]) -> None:
+        on, compute = self.problem(method["block"]), self.runner(method)
+        self._clear()
+        on.counter[0] = 0
+        compute()
+        forwards = on.counter[0]
+        self._note(method, self._peak(method["block"], compute), forwards)
+
+    @staticmethod
+    def _note(method: dict[str, Any], peak: Peak, forwards: int) -> None:
+        method["peak_bytes"], method["peak_bytes_with_gradients"] = peak.peak, peak.peak_with_gradients
+        method["forwards"] = forwards
+
+    def _peak(self, block: int, compute: Callable[[], None]) -> Peak:
+        on = self.problem(block)
+        self._clear()
+        gc.collect()  # or blocks of former runs would be freed in the middle of this one
+        if on.xs.is_cuda:
+            return cuda_bytes(compute)
+        if block:
+            compute()  # compiles, which allocates too
+            return allocated_bytes(compute, on.params)
+        grads = [param.grad for param in on.params if param.grad is not None]
+        return live_bytes(compute, [*on.params, *grads, *on.init, on.xs, on.output], on.params)
+
+    def _clear(self) -> None:
+        for on in self._problems.values():
+            for param in on.params:
+                if param.grad is not None:
+                    param.grad.zero_()
+
+    def _blocks(self, point: dict[str, Any]) -> list[int]:
+        """Return the sizes of compiled graphs, the last one for `scan`; none without a compiler."""
+        if not self._options.compile:
+            point["skipped"]["compiled"] = "switched off"
+            return []
+        try:
+            torch.compile(lambda x: x.sin() + 1)(torch.ones(2, device=self._options.device))
+        except Exception as error:
+            point["skipped"]["compiled"] = f"no compiler: {type(error).__name__}"
+            return []
+        larger = BLOCK if self._eager.unit == 1 and self._eager.calls % BLOCK == 0 else 1
+        return sorted({1, larger})
+
+    def _now(self) -> float:
+        if self._options.device == "cuda":
+            torch.cuda.synchronize()
+        return perf_counter()
+
+
+def _leaders(budgets: dict[str, int]) -> list[str]:
+    """Return the budgets that need settings of their own, ascending."""
+    found: list[str] = []
+    for name in sorted(budgets, key=lambda one: budgets[one]):
+        if not found or budgets[name] > ALIKE * budgets[found[-1]]:
+            found.append(name)
+    return found
+
+
+def _method(label: str, family: str, *, block: int = 0, **settings: Any) -> dict[str, Any]:
+    return {
+        "label": label,
+        "family": family,
+        "settings": settings,
+        "block": block,
+        "budgets": [],
+        "peak_bytes": 0,
+        "peak_bytes_with_gradients": 0,
+        "forwards": 0,
+        "table_digest": None,
+    }
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", nargs="+", choices=list(CELLS), default=list(CELLS))
+    parser.add_argument("--steps", nargs="+", type=int)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="tiny cells and a short sequence: only to see it work")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--no-compile", dest="compile", action="store_false")
+    parser.add_argument("--show", action="store_true", help="measure nothing, print what is there")
+    parser.add_argument("--data", type=Path, default=Path(__file__).parent / "data")
+    options = parser.parse_args(given)
+    options.steps = options.steps or ([40] if options.quick else [100, 1000, 10_000])
+    options.given = given
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,302 @@
+"""The benchmark computes what it says: equal gradients, honest meters, whole data files."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+from membptt_theory.tables import optimal_cost
+
+# The scripts are run from their own folder, which is no installed package.
+sys.path.insert(0, str(Path(__file__).parents[1] / "impl" / "benchmarks"))
+cells = import_module("membptt_bench.cells")
+driven = import_module("membptt_bench.driven")
+fit = import_module("membptt_bench.fit")
+meter = import_module("membptt_bench.meter")
+methods = import_module("membptt_bench.methods")
+record = import_module("membptt_bench.record")
+report = import_module("membptt_bench.report")
+side_by_side = import_module("side_by_side")
+schedule_speed = import_module("schedule_speed")
+long_sequence = import_module("long_sequence")
+
+STEPS = 20
+METHODS = {
+    "checkpoint": lambda p: methods.checkpointed(p, methods.square_root(p), reentrant=False),
+    "checkpoint reentrant": lambda p: methods.checkpointed(p, methods.square_root(p), reentrant=True),
+    "nested": lambda p: methods.nested(p, methods.cube_root(p)),
+    "multistage": lambda p: driven.multistage(p, 3),
+    "mixed": lambda p: driven.mixed(p, 3),
+    "hsm": lambda p: methods.scanned(p, "hsm", 3),
+    "hsm in chunks": lambda p: methods.scanned(p, "hsm", 2, 3),
+    "ism": lambda p: methods.scanned(p, "ism", 3),
+    "msm": lambda p: methods.scanned(p, "msm", 9, 2, internal=4, internal_known=3),
+    "msm_plus": lambda p: methods.scanned(p, "msm_plus", 9, internal=4),
+}
+SCRIPTS = {"cells": ["lstm"], "steps": ["20"]}
+
+
+def tiny(cell, dtype=torch.float64):
+    made = cells.problem(cell, STEPS, quick=True, dtype=dtype)
+    for param in made.params:
+        param.grad = torch.zeros_like(param)
+    return made
+
+
+def gradients(run, on):
+    for param in on.params:
+        param.grad.zero_()
+    on.counter[0] = 0
+    run(on)
+    return [param.grad.clone() for param in on.params]
+
+
+def outside(on):
+    return [*on.params, *(param.grad for param in on.params), *on.init, on.xs, on.output]
+
+
+def error(found, expected):
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("cell", list(cells.CELLS))
+@pytest.mark.parametrize("name", list(METHODS))
+def test_every_method_computes_the_gradient_of_plain_autograd(cell, name):
+    on = tiny(cell)
+    expected = gradients(methods.plain, on)
+    assert all(float(one.abs().max()) > 0 for one in expected)
+    assert error(gradients(METHODS[name], on), expected) < 1e-10
+
+
+@pytest.mark.parametrize("name", ["nested", "multistage", "hsm"])
+def test_a_method_that_loses_a_step_is_noticed(name):
+    on = tiny("lstm")
+    expected = gradients(methods.plain, on)
+    on.xs[13] += 0.1
+    assert error(gradients(METHODS[name], on), expected) > 1e-6
+
+
+def test_compiled_blocks_are_the_same_recurrence(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    on = tiny("gru")
+    blocked = cells.compiled(on, 5)
+    assert blocked.calls == STEPS // 5
+    assert blocked.unit == 5
+    expected = gradients(methods.plain, on)
+    # The same loss but for the count of outputs that its mean divides by.
+    given = cells.replace(blocked, output=blocked.output)
+    loss = on.loss
+    object.__setattr__(given, "loss", loss)
+    assert error(gradients(methods.plain, given), expected) < 1e-10
+    assert given.counter[0] == STEPS
+    with pytest.raises(ValueError, match="cannot be cut into blocks of 7"):
+        cells.compiled(on, 7)
+
+
+def test_the_state_space_segment_equals_its_recurrence_step_by_step():
+    on = tiny("state-space")
+    module, x = on.bare, on.xs[0]
+    one_by_one = cells.StateSpace(4, 2, 1).double()
+    one_by_one.load_state_dict(module.state_dict())
+    carry, total = on.init, 0
+    for row in x:
+        carry, y = one_by_one(carry, row.unsqueeze(0))
+        total = total + y
+    whole, y = module(on.init, x)
+    assert torch.allclose(whole[0], carry[0], rtol=1e-12, atol=1e-14)
+    assert torch.allclose(y, total, rtol=1e-12, atol=1e-14)
+
+
+def test_unknown_cells_and_lengths_are_refused():
+    with pytest.raises(ValueError, match="no cell 'mamba'"):
+        cells.problem("mamba", 10)
+    with pytest.raises(ValueError, match="segments of 5 steps"):
+        cells.problem("state-space", 12, quick=True)
+
+
+def test_multistage_driven_by_hand_takes_the_forwards_of_hsm():
+    on = tiny("lstm")
+    gradients(lambda p: driven.multistage(p, 3), on)
+    assert on.counter[0] == optimal_cost("hsm", STEPS, 3)
+    gradients(lambda p: methods.scanned(p, "hsm", 3), on)
+    assert on.counter[0] == optimal_cost("hsm", STEPS, 3)
+
+
+def test_the_meter_counts_a_known_peak_exactly():
+    x, weight = torch.ones(100), torch.ones(7, 3)
+
+    def work():
+        a = x * x  # 400 bytes
+        b = a + x  # 800
+        del a
+        c = b * x  # 800 at most, the first block is free again
+        del b, c
+        _ = weight * weight  # the size of a weight: kept apart
+
+    found = meter.live_bytes(work, [x, weight], [weight])
+    assert found == meter.Peak(800, 800)
+    assert meter.allocated_bytes(work, [weight]) == found
+    assert meter.live_bytes(lambda: (weight * weight, x * x), [x, weight], [weight]) == meter.Peak(400, 484)
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "multistage", "mixed", "hsm", "ism"])
+def test_both_meters_agree(name):
+    on = tiny("lstm", torch.float32)
+    METHODS[name](on)
+    seen = meter.live_bytes(lambda: METHODS[name](on), outside(on), on.params).peak_with_gradients
+    allocated = meter.allocated_bytes(lambda: METHODS[name](on), on.params).peak_with_gradients
+    # scan reads the random generators' state, which no operation makes.
+    assert abs(allocated - seen) <= 2 * torch.get_rng_state().nbytes
+
+
+def test_a_leak_is_seen_by_the_meter():
+    on, kept = tiny("lstm", torch.float32), []
+
+    def leaky():
+        methods.scanned(on, "hsm", 2)
+        kept.append(torch.ones(1000))
+
+    honest = meter.live_bytes(lambda: methods.scanned(on, "hsm", 2), outside(on), on.params).peak
+    assert meter.live_bytes(lambda: (leaky(), leaky()), outside(on), on.params).peak > honest
+
+
+@pytest.mark.parametrize("policy", ["hsm", "ism", "msm", "msm_plus"])
+def test_fitted_settings_stay_within_their_budget(policy):
+    on = tiny("attention-memory", torch.float32)
+    finder = fit.Fit(on, lambda run: meter.live_bytes(run, outside(on), on.params))
+    whole = meter.live_bytes(lambda: methods.plain(on), outside(on), on.params).peak
+    budget = whole // 4
+    setting, predicted = finder.best(policy, budget)
+    setting, found, forwards = finder.verified(setting, budget)
+    assert found.peak <= budget
+    assert forwards == setting.table(on.calls).cost(-(-on.calls // setting.chunk), setting.slots) * setting.chunk
+    assert predicted > 0
+    assert finder.best(policy, 100) is None
+
+
+def quick(folder, *more):
+    arguments = ["--quick", "--no-compile", "--cells", *SCRIPTS["cells"], "--steps", *SCRIPTS["steps"]]
+    side_by_side.main([*arguments, "--rounds", "1", "--data", str(folder), *more])
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    quick(folder)
+    return folder / "side_by_side_cpu_lstm_20.json"
+
+
+def test_the_quick_run_prints_the_table_and_writes_a_legal_file(measured, capsys):
+    point = record.load(measured)
+    assert point["complete"]
+    assert [path.name for path in measured.parent.iterdir()] == [measured.name]
+    labels = {one["label"] for one in point["methods"]}
+    assert {"plain", "checkpoint", "checkpoint reentrant", "nested", "multistage 10", "mixed 10"} <= labels
+    families = {one["settings"].get("policy") for one in point["methods"]}
+    assert {"hsm", "ism", "msm", "msm_plus"} <= families
+    for one in point["methods"]:
+        assert all(one["peak_bytes"] <= point["budgets"][name] for name in one["budgets"])
+    quick(measured.parent, "--show")
+    printed = capsys.readouterr().out
+    assert all(label.split(",")[0] in printed for label in labels)
+    assert "target" in printed
+
+
+def test_a_finished_point_is_not_measured_again_and_an_unfinished_one_goes_on(measured):
+    before = measured.read_bytes()
+    quick(measured.parent)
+    assert measured.read_bytes() == before
+    quick(measured.parent, "--rounds", "2")
+    point = record.load(measured)
+    assert len(point["rounds"]) == 2
+    assert point["rounds"][0] == json.loads(before)["rounds"][0]
+
+
+def test_a_point_measured_under_other_conditions_is_not_continued(measured):
+    point = json.loads(measured.read_text()) | {"threads": 7}
+    other = measured.parent / "other"
+    record.save(record.path_of(other, "cpu", "lstm", 20), point)
+    with pytest.raises(record.RecordError, match="another threads"):
+        quick(other)
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "point.json"
+    record.save(path, {"old": True})
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(KeyboardInterrupt):
+        record.save(path, {"old": False})
+    assert json.loads(path.read_text()) == {"old": True}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_every_damage_to_a_record_is_refused(measured):
+    good = json.loads(measured.read_text())
+    assert record.check(good) == good
+    for key in good:
+        with pytest.raises(record.RecordError):
+            record.check({name: value for name, value in good.items() if name != key})
+        with pytest.raises(record.RecordError):
+            record.check(good | {key: object()})
+    for change in ({"format": "other/1"}, {"complete": False}, {"methods": good["methods"][:-1]}, {"extra": 1}):
+        with pytest.raises(record.RecordError):
+            record.check(good | change)
+    with pytest.raises(record.RecordError, match="same label"):
+        record.check(good | {"methods": good["methods"] + good["methods"][:1]})
+
+
+def test_a_damaged_file_names_itself(tmp_path):
+    path = tmp_path / "broken.json"
+    path.write_text("{")
+    with pytest.raises(record.RecordError, match=r"broken\.json"):
+        record.load(path)
+
+
+def test_the_table_is_printed_without_rich(measured, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    lines = []
+    report.show(record.load(measured), lines.append)
+    head = lines[0].splitlines()[1]
+    assert all(name in head for name in report.HEAD)
+
+
+def test_a_target_that_is_missed_is_called_so(measured):
+    point = record.load(measured)
+    for one in point["rounds"]:
+        for label in one["seconds"]:
+            one["seconds"][label] = 1000.0 if label.startswith("membptt") else 1.0
+    lines = list(report.targets(point))
+    assert lines
+    assert all("NOT met" in line for line in lines)
+
+
+def test_schedule_speed_prints_its_ratio_and_writes_its_data(tmp_path, capsys):
+    schedule_speed.main(["--steps", "300", "--slots", "5", "--rounds", "2", "--data", str(tmp_path)])
+    assert "times faster" in capsys.readouterr().out
+    content = json.loads((tmp_path / "schedule_speed_300_5.json").read_text())
+    assert content["forwards"] == optimal_cost("hsm", 300, 5)
+    assert len(content["rounds"]) == 2
+
+
+def test_the_long_sequence_stays_within_its_memory_and_resumes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(long_sequence, "SIZES", {"hidden": 8})
+    arguments = ["--steps", "1000", "--plain-steps", "200", "--fractions", "10", "--blocks", "0"]
+    long_sequence.main([*arguments, "--data", str(tmp_path)])
+    assert "of plain at T = 200" in capsys.readouterr().out
+    path = tmp_path / "long_sequence_1000.json"
+    before = path.read_bytes()
+    (one,) = json.loads(before)["runs"].values()
+    assert one["peak_bytes"] <= one["limit_bytes"]
+    assert one["gradient_norm"] > 0
+    long_sequence.main([*arguments, "--data", str(tmp_path)])
+    assert path.read_bytes() == before
