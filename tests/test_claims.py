@@ -193,6 +193,10 @@ def one_more(module, name, *, where=lambda *_: True):
     return mutate
 
 
+def a_search_that_takes_no_forwards(monkeypatch):
+    monkeypatch.setattr(optimality, "least_costs", lambda steps, *_, **__: [0] * (steps + 1))
+
+
 def storage_that_is_never_shared(monkeypatch):
     right = optimality.build
     wrong = lambda *query, internal, internal_known=None: right(*query, internal=internal)  # noqa: E731
@@ -240,6 +244,7 @@ MUTANTS = [
     ("shared-optimal", storage_that_is_never_shared),
     ("shared-detached-optimal", one_more(optimality, "least_costs")),
     ("cost-ratio-invariance", one_more(optimality, "least_costs")),
+    ("any-schedule-cost-two", a_search_that_takes_no_forwards),
     ("chain-beyond-persistent", one_more(optimality, "cheapest_chain_schedule")),
     ("chain-homogeneous", one_more(optimality, "optimal_cost")),
     ("algorithm-2", an_algorithm_that_runs),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from membptt_proofs import dp
-from membptt_theory.derive import bounds, constants, hsm, ism, msm, ranges, regime, sharp
+from membptt_theory.derive import bounds, constants, hsm, ism, monotone, msm, ranges, regime, sharp
 from membptt_theory.derive.steps import Finite, Identity, Inequality, beta, natural, nonnegative
 from membptt_theory.tables import build, optimal_cost
 
@@ -24,6 +24,8 @@ DERIVATIONS = [
     (ism.closed_form, (), ("lead", "arm", "reps")),
     (ism.split_interval, (), ("left_low", "left_high", "right_low", "right_high")),
     (ism.step_counts, (), ("shift",)),
+    (monotone.monotone_splits, ("hsm",), ("left_low", "left_high", "right_low", "right_high")),
+    (monotone.monotone_splits, ("ism",), ("left_low", "left_high", "right_low", "right_high")),
     (bounds.b1, (), ("constant",)),
     (bounds.b4, (), ("more",)),
     (bounds.b5, (), ("less",)),
@@ -125,6 +127,32 @@ def test_splits_end_where_the_cost_rises_hypothesis(policy, steps, slots, data):
     best = optimal_cost(policy, steps, slots)
     assert q(splits[0]) == q(splits[-1]) == q(data.draw(st.sampled_from(splits))) == best
     assert all(q(y) > best for y in (splits[0] - 1, splits[-1] + 1) if 1 <= y < steps + taken)
+
+
+@given(st.sampled_from(["hsm", "ism"]), st.integers(2, 10**12), st.integers(2, 300))
+def test_both_ends_of_the_splits_move_by_one_step_at_most_hypothesis(policy, steps, slots):
+    now, after = (SOLVED[policy].optimal_splits(steps + more, slots) for more in (0, 1))
+    assert after[0] - now[0] in (0, 1)
+    assert after[-1] - now[-1] in (0, 1)
+
+
+@pytest.mark.parametrize("policy", SOLVED)
+@pytest.mark.parametrize(("steps", "slots"), [(1, 1), (1, 5), (2, 2), (60, 3), (300, 15)])
+def test_the_pointer_finds_the_costs_of_the_naive_recurrence_in_two_evaluations_an_entry(policy, steps, slots):
+    search, table = monotone.pointer_search(policy, steps, slots), getattr(dp, policy)(steps, slots)
+    assert search.costs == [list(table[s][1 : steps + 1]) for s in range(1, slots + 1)]
+    assert search.evaluations <= 2 * steps * (slots - 1)
+
+
+def test_a_pointer_that_misses_a_cost_fails_the_finite_check(monkeypatch):
+    right = monotone.pointer_search("hsm", 200, 20)
+    for wrong in (
+        right._replace(costs=[[cost + 1 for cost in row] for row in right.costs]),
+        right._replace(splits=[[y + 1 for y in row] for row in right.splits]),
+        right._replace(evaluations=2 * 200 * 20 + 1),
+    ):
+        monkeypatch.setattr(monotone, "pointer_search", lambda *_, found=wrong: found)
+        assert monotone.monotone_splits("hsm").failures() == ("finite",)
 
 
 def all_counts(policy, steps, slots):
@@ -289,9 +317,11 @@ def test_arguments_outside_the_domain_are_refused():
         lambda: regime.longest_average("hsm", 0, 3),
         lambda: msm.lower_bound(5, 5, internal=0),
         lambda: constants.counterexample(0),
+        lambda: monotone.pointer_search("hsm", 0, 3),
+        lambda: monotone.pointer_search("msm", 2, 3),
         lambda: ranges.check_range(4, slots=1),
         lambda: ranges.check_range(1, slots=None),
     ]
     for call in calls:
-        with pytest.raises(ValueError, match=r"must be at least|closed form"):
+        with pytest.raises(ValueError, match=r"must be at least|closed form|monotone splits"):
             call()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from membptt_proofs.oracle import least_costs
 from membptt_theory.actions import Sizes
-from membptt_theory.derive import chen, chen_memory, cost_fixed, cost_two
+from membptt_theory.chen import Cost, recursive_cost, sqrt_cost
+from membptt_theory.derive import chen, chen_memory, chen_recursive, cost_fixed, cost_two
 from membptt_theory.derive.cost_two import Reach, least_slots, longest
 from membptt_theory.derive.steps import Derivation, Finite
-from membptt_theory.tables import build
+from membptt_theory.tables import build, optimal_cost
 
 DERIVATIONS = (*chen.derivations(), *chen_memory.derivations(), *cost_two.derivations(), *cost_fixed.derivations())
 IDS = [derivation.name for derivation in DERIVATIONS]
@@ -33,11 +37,12 @@ def test_every_step_of_a_derivation_verifies(derivation: Derivation) -> None:
         ("msm-cost-two", [cost_two.cost_two(Reach(some=wrong)) for wrong in (0, 2)]),
         ("msm-cost-two", [cost_two.cost_two(Reach(below=wrong)) for wrong in (0, 2)]),
         ("msm-cost-two", [cost_two.cost_two(Reach(grow=wrong)) for wrong in (0, 2)]),
-        ("msm-fixed-cost", [cost_fixed.derivations(cost_fixed.Pascal(corner=wrong))[0] for wrong in (0, 2)]),
-        ("msm-fixed-cost", [cost_fixed.derivations(cost_fixed.Pascal(lift=wrong))[0] for wrong in (0, 2)]),
+        ("msm-fixed-cost", [cost_fixed.fixed_cost(cost_fixed.Pascal(corner=wrong)) for wrong in (0, 2)]),
+        ("msm-fixed-cost", [cost_fixed.fixed_cost(cost_fixed.Pascal(lift=wrong)) for wrong in (0, 2)]),
         ("chen-sqrt-cost", [chen.sqrt_strategy(chen.Constants(passes=wrong)) for wrong in (1, 3)]),
         ("chen-sqrt-cost", [chen.sqrt_strategy(chen.Constants(core=wrong)) for wrong in (0, 2)]),
         ("chen-recursive-cost", [chen.recursive_strategy(chen.Constants(start=wrong)) for wrong in (0, 2)]),
+        ("chen-recursive-cost", [chen.recursive_strategy(chen.Constants(slope=wrong)) for wrong in (0, 2)]),
         ("chen-never-better", [chen.never_worse(chen.Constants(core=wrong)) for wrong in (0, 2)]),
         ("chen-never-better", [chen.never_worse(chen.Constants(passes=wrong)) for wrong in (1, 3)]),
         ("chen-memory-at-cost-two", [chen_memory.memory(wrong) for wrong in (1, 3)]),
@@ -53,6 +58,49 @@ def test_a_changed_constant_fails_a_symbolic_step(name: str, mutants: list[Deriv
 @pytest.mark.parametrize("wrong", [Reach(none=1), Reach(none=3), Reach(some=2), Reach(below=0), Reach(grow=2)])
 def test_a_wrong_closed_form_fails_the_finite_check(wrong: Reach) -> None:
     assert "finite" in cost_two.cost_two(wrong).failures()
+
+
+def test_the_closed_form_needs_an_internal_state_of_more_than_beta() -> None:
+    assert Reach().longest(3, 2, 0) == longest(3, 2) == 6
+    assert build("msm", 7, 3, internal=2, internal_known=2).cost(7, 3) == 14
+    assert build("msm", 7, 3, internal=3, internal_known=2).cost(7, 3) > 14
+
+
+def test_chens_own_cost_saves_nothing_at_depth_two() -> None:
+    for parts in range(2, 60):
+        cost = recursive_cost(parts**2, parts)
+        assert cost.slots == 2 * parts - 1
+        assert optimal_cost("hsm", parts**2, 2 * parts - 2) == cost.forwards
+        assert parts == 2 or optimal_cost("hsm", parts**2, 2 * parts - 3) > cost.forwards
+
+
+@pytest.mark.parametrize(("depth", "parts", "factor"), [(3, 3000, 0.816), (4, 900, 0.721), (5, 400, 0.662)])
+def test_hsm_needs_these_parts_of_the_recursive_strategys_slots(depth: int, parts: int, factor: float) -> None:
+    cost = recursive_cost(parts**depth, parts)
+    slots = bisect_left(range(1, cost.slots), True, key=lambda m: optimal_cost("hsm", parts**depth, m) <= cost.forwards)
+    assert (slots + 1) / cost.slots == pytest.approx(factor, abs=2e-3)
+
+
+def test_what_is_proved_does_not_build_on_the_argument_in_words() -> None:
+    assert not any("any-schedule-cost-two" in derivation.uses for derivation in DERIVATIONS)
+
+
+@pytest.mark.parametrize("more", [Cost(1, 0), Cost(0, 1)])
+def test_a_wrong_closed_form_of_chens_strategies_fails_against_the_metered_streams(
+    more: Cost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(right: Callable[..., Cost]) -> Callable[..., Cost]:
+        return lambda *given: Cost(*map(sum, zip(right(*given), more, strict=True)))
+
+    monkeypatch.setattr(chen, "sqrt_cost", wrong(sqrt_cost))
+    monkeypatch.setattr(chen_recursive, "recursive_cost", wrong(recursive_cost))
+    assert "metered" in chen.sqrt_strategy(chen.Constants()).failures()
+    assert "metered" in chen.recursive_strategy(chen.Constants()).failures()
+
+
+def test_a_wrong_cost_of_hsm_fails_at_chens_own_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chen_recursive, "optimal_cost", lambda *given: optimal_cost(*given) + 1)
+    assert chen.recursive_strategy(chen.Constants()).failures() == ("own-cost-finite",)
 
 
 def test_the_bound_for_every_schedule_can_fail() -> None:

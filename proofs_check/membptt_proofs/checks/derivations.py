@@ -16,6 +16,7 @@ from membptt_theory.derive import (
     cost_two,
     hsm,
     ism,
+    monotone,
     msm,
     regime,
     sharp,
@@ -40,7 +41,7 @@ DERIVATIONS: Final[dict[str, tuple[Callable[[], Derivation], ...]]] = {
     "B7": (msm.between,),
     "B8": (partial(chen.never_worse, chen.Constants()),),
     "B9": (partial(chen_memory.memory, 2),),
-    "B11": (hsm.closed_form, ism.closed_form),
+    "B11": (partial(monotone.monotone_splits, "hsm"), partial(monotone.monotone_splits, "ism")),
     "sharp-bounds": (partial(sharp.two_sided, "hsm"), partial(sharp.two_sided, "ism")),
     "second-order": (partial(sharp.second_order, "hsm"), partial(sharp.second_order, "ism")),
     "best-constant": (constants.best_constant,),
@@ -52,8 +53,7 @@ DERIVATIONS: Final[dict[str, tuple[Callable[[], Derivation], ...]]] = {
     "chen-memory-hsm-ism": (partial(chen_memory.other_policies, 2),),
     "msm-alpha-cut": (cost_two.alpha_cut,),
     "msm-cost-two": (partial(cost_two.cost_two, cost_two.Reach()),),
-    "any-schedule-cost-two": (partial(cost_two.every_schedule, cost_two.Reach()),),
-    "msm-fixed-cost": (lambda: cost_fixed.derivations()[0],),
+    "msm-fixed-cost": (cost_fixed.fixed_cost,),
 }
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 
 from membptt_proofs.chain_oracle import cheapest_chain_schedule
+from membptt_proofs.checks.derivations import verify
 from membptt_proofs.checks.registry import Effort, check, need
 from membptt_proofs.oracle import Storage, least_costs, least_forwards
 from membptt_proofs.oracle_shared import detached_costs
 from membptt_theory.actions import Sizes
 from membptt_theory.chain import Chain, solve_chain
+from membptt_theory.derive import any_schedule, reach
 from membptt_theory.machine import meter
 from membptt_theory.policy import PolicyTable
 from membptt_theory.schedule import schedule
@@ -95,6 +98,24 @@ def shared_detached_optimal(effort: Effort) -> str:
         need((table.cost(*first), naive[first[1]][5]) == (8, 7), f"alpha={alpha}: the gap at {first}")
     need(worst == 1, f"(10) is {worst} forwards too dear")
     return f"t <= {steps}, alpha 2..5, every m; (10) is at most {worst} forward dearer"
+
+
+@check("any-schedule-cost-two")
+def any_schedule_cost_two(effort: Effort) -> str:
+    """Verify the arithmetic, and search for a schedule that goes further in two forwards a step."""
+    evidence = verify((partial(any_schedule.every_schedule, reach.Reach()),), effort)
+    steps = effort.pick(7, 9)
+    storages: tuple[Storage, ...] = ("separate", "shared", "detached")
+    for alpha, storage in product(ALPHAS, storages):
+        # Separate storage shares nothing, so alpha itself is what one more internal state takes.
+        known = alpha if storage == "separate" else alpha - 1
+        sizes = Sizes(1, alpha, None if storage == "separate" else alpha - 1)
+        for m in range(1, alpha * steps + 1):
+            bound = sum(-(-j // known) for j in range(1, m + 2)) + 2 * (m // known + 1)
+            costs = least_costs(steps, m, sizes, storage=storage)
+            longest = max(t for t in range(steps + 1) if costs[t] <= 2 * t)
+            need(longest <= bound, f"alpha={alpha}, m={m}, {storage}: t={longest}, bound {bound}")
+    return f"{evidence}; search for t <= {steps}, alpha 2..5, every m, three ways to count storage"
 
 
 @check("cost-ratio-invariance")

@@ -1,6 +1,7 @@
 """How much memory the paper's policies save at Chen's own cost: "about half", stated exactly.
 
-At two forwards a step MSM (10) needs ``sqrt(2 beta t)`` slots, to leading order, and no schedule needs less. That is
+At two forwards a step MSM (10), with ``alpha >= beta + 1``, needs ``sqrt(2 beta t)`` slots, to leading order. (That no
+schedule at all needs less is argued in words only, in `any_schedule`; nothing here builds on it.) That is
 
 - ``sqrt(2 beta) / (1 + beta)`` of Chen's ``sqrt(t) (1 + beta)`` at segments of sqrt(t): at most half from beta = 6 on;
 - ``1 / sqrt(2)`` of Chen's ``2 sqrt(beta t)`` at its best segment, for every beta: never half.
@@ -22,7 +23,7 @@ import sympy as sp
 
 from membptt_theory.actions import Sizes
 from membptt_theory.chen import best_segment, sqrt_cost
-from membptt_theory.derive.cost_two import least_slots
+from membptt_theory.derive.reach import least_slots
 from membptt_theory.derive.steps import Derivation, Finite, Identity, Inequality, Step, natural
 from membptt_theory.tables import build, check_count, optimal_cost
 
@@ -59,7 +60,7 @@ class Memory(NamedTuple):
 
 
 def memory_at_chens_cost(steps: int, known: int, /) -> Memory:
-    """Return the exact slots of MSM (10) and of Chen's strategy at one cost, at any ``t``.
+    """Return the exact slots of MSM (10), alpha beyond beta, and of Chen's strategy at one cost, at any ``t``.
 
     >>> memory_at_chens_cost(1000, 5)
     Memory(steps=1000, known=5, msm=98, chen=182, msm_as_chen=105, best=136, msm_as_best=113)
@@ -84,6 +85,9 @@ def last_at_most_half(known: int, /) -> int | None:
     >>> [last_at_most_half(known) for known in (1, 2, 3, 4, 5, 6)]
     [5, 8, 17, 52, 267, None]
 
+    Args:
+        known: beta; alpha is beta + 1 or more.
+
     Raises:
         TypeError: beta is not an integer.
         ValueError: beta is below 1.
@@ -105,18 +109,21 @@ def derivations(gain: int = 2) -> tuple[Derivation, ...]:
 
 
 def memory(gain: int) -> Derivation:
-    """Derive the limits of MSM's memory over Chen's at Chen's own cost, and when that is half."""
+    """Derive the limits of MSM's memory over Chen's at Chen's own cost, and when that is half.
+
+    Claim: B9.
+    """
     over = sp.Function("m")(t) / (sp.sqrt(t) * (1 + b))
     return Derivation(
         "chen-memory-at-cost-two",
         sp.Eq(sp.Limit(over, t, sp.oo), sp.sqrt(2 * b) / (1 + b)),
-        sp.And(sp.Ge(b, 1), sp.Eq(sp.Function("C")(t, m), 2 * t)),
-        "m(t) = sqrt(2 b t) - b/2 + O(1) by msm-cost-two; no schedule does better in the limit (any-schedule-cost-two)."
-        " At most half of sqrt(t) (1 + b) in the limit exactly for b >= 3 + 2 sqrt(2), so b >= 6; 1/sqrt(2) of Chen's "
-        "best segment for every b; at Chen's cost to the last forward, 2t - L with L = x sqrt(t), the factor is "
-        "sqrt(1 - 1 / (1 + b x^2)^2).",
+        sp.And(sp.Ge(natural("alpha"), b + 1), sp.Le(sp.Function("C")(t, m), 2 * t)),
+        "For alpha >= beta + 1, and m(t) the fewest slots of MSM (10) at two forwards a step: m(t) = sqrt(2 b t) - b/2 "
+        "+ O(1) by msm-cost-two. At most half of sqrt(t) (1 + b) in the limit exactly for b >= 3 + 2 sqrt(2), so b >= "
+        "6; 1/sqrt(2) of Chen's best segment for every b; at Chen's cost to the last forward, 2t - L with L = x "
+        "sqrt(t), the factor is sqrt(1 - 1 / (1 + b x^2)^2).",
         (*_area_steps(), *_limit_steps(gain)),
-        ("msm-cost-two", "any-schedule-cost-two", "chen-sqrt-cost"),
+        ("msm-cost-two", "chen-sqrt-cost"),
     )
 
 

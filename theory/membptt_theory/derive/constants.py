@@ -92,7 +92,9 @@ def best_constant(*, power: int = 1, numerator: int = 9, denominator: int = 8) -
 
 
 def no_constant(*, pairs: int = 1) -> Derivation:
-    """Derive that for every constant ``c`` there are ``t, m`` with ``C > c t**(1+1/m)``, even with ``C - t`` for ``C``.
+    """Derive that for every constant ``c`` some ``m`` has ``C > c t**(1+1/m)`` for all large ``t``.
+
+    Even with ``C - t`` for ``C``, since ``t / t**(1+1/m)`` tends to 0.
 
     Args:
         pairs: ``i (m + pairs - i) >= m`` is the step that makes ``K(m)`` unbounded.
@@ -116,9 +118,10 @@ def no_constant(*, pairs: int = 1) -> Derivation:
     )
     return Derivation(
         "no-constant",
-        sp.Gt(sp.Function("C")(x, m), c * x ** (1 + 1 / m)),
+        sp.Gt(sp.Limit(sp.Function("C")(x, m) / x ** (1 + 1 / m), x, sp.oo), c),
         sp.Eq(m, 4 * (c + 1) ** 2),
-        "By sharp-hsm C / t**(1+1/m) tends to K(m), and K(m) is unbounded.",
+        "By sharp-hsm C / t**(1+1/m) tends to K(m), and K(m) > c at m = 4 (c+1)**2: there C > c t**(1+1/m) for all "
+        "large t (not for all: at t = 1 both are 1 for c = 1).",
         steps,
         uses=("sharp-hsm",),
     )

@@ -1,8 +1,9 @@
 """MSM without double storage (10) at a fixed number of forwards a step: what one more forward buys.
 
-For every whole number ``a`` the longest ``t`` with ``C(t, m) <= a t`` is ``m^a / (a! beta)`` to leading order, so ``a``
-forwards a step need ``(a! beta t)^(1/a)`` slots. HSM needs ``((a-1)! t)^(1/(a-1))``: the mixture takes one more root.
-The two bounds differ by a binomial that does not depend on beta, and not at all for ``a <= 2``.
+Let ``alpha >= beta + 1``. For every whole number ``a`` the longest ``t`` with ``C(t, m) <= a t`` is ``m^a / (a! beta)``
+to leading order, so ``a`` forwards a step need ``(a! beta t)^(1/a)`` slots. HSM needs ``((a-1)! t)^(1/(a-1))``: the
+mixture takes one more root. The two bounds differ by a binomial that does not depend on beta, and not at all for
+``a <= 2``.
 """
 
 from __future__ import annotations
@@ -76,28 +77,32 @@ class Pascal:
 
 def derivations(pascal: Pascal | None = None) -> tuple[Derivation, ...]:
     """Return the derivations of this module: one."""
+    return (fixed_cost(pascal),)
+
+
+def fixed_cost(pascal: Pascal | None = None) -> Derivation:
+    """Derive bounds of the longest ``t`` at ``a`` forwards a step, a binomial apart that does not depend on beta.
+
+    Claim: msm-fixed-cost.
+    """
     given = pascal or Pascal()
-    steps = (*_lower_steps(given), *_upper_steps(given), *_gap_steps(given))
+    steps = (*_lower_steps(given), *_upper_steps(given), *_gap_steps(given), *_leading_steps(given))
     finite = Finite(
         "finite", lambda: _longest_is_between(given), "beta <= 4, a <= 4, m <= 8; F is reached for m >= 2a - 3"
     )
     gap = sp.binomial(m + a - 2, a - 3)
-    return (
-        Derivation(
-            "msm-fixed-cost",
-            sp.And(
-                sp.Le(F(a + 1, m) - gap, sp.Function("T")(a, m)),
-                sp.Le(sp.Function("T")(a, m), F(a + 1, m)),
-            ),
-            sp.Ge(a, 2),
-            "F_2(m) = ceil(m/b), F_r(1) = r (r-1) / 2, F_r(m) = F_(r-1)(m) + F_r(m-1). By induction over the cuts "
-            "of (10), C(t, m) >= r t - F_r(m) for all t, m and r >= 2, so C <= a t only at t <= F_(a+1)(m). G has "
-            "the same rule, G_1 = F_2 and G_a(1) = 2a - 1, and C(G_a(m), m) <= a G_a(m). Both are m^a / (a! b) to "
-            "leading order. By the cut that proves G, once T(a, m) = F_(a+1)(m) at a - 1 from some m on, and at a "
-            "there, it is so ever after.",
-            (*steps, finite),
-            ("msm-alpha-cut", "msm-cost-two"),
-        ),
+    longest = sp.Function("T")(a, m)
+    return Derivation(
+        "msm-fixed-cost",
+        sp.And(sp.Le(F(a + 1, m) - gap, longest), sp.Le(longest, F(a + 1, m))),
+        sp.And(sp.Ge(natural("alpha"), b + 1), sp.Ge(a, 2)),
+        "For alpha >= beta + 1. F_2(m) = ceil(m/b), F_r(1) = r (r-1) / 2, F_r(m) = F_(r-1)(m) + F_r(m-1). By induction "
+        "over the cuts of (10), C(t, m) >= r t - F_r(m) for all t, m and r >= 2, so C <= a t only at t <= F_(a+1)(m). "
+        "G has the same rule, G_1 = F_2 and G_a(1) = 2a - 1, and C(G_a(m), m) <= a G_a(m). F - G is the binomial, for "
+        "every a. Both are m^a / (a! b) to leading order. By the cut that proves G, once T(a, m) = F_(a+1)(m) at a - 1 "
+        "from some m on, and at a there, it is so ever after.",
+        (*steps, finite),
+        ("msm-alpha-cut", "msm-cost-two"),
     )
 
 
@@ -133,20 +138,23 @@ def _gap_steps(given: Pascal) -> Iterator[Step]:
     gap = sp.binomial(m + a - 2, a - 3)
     corner = (given.edge(a + 1) - (2 * a - given.lift)).subs(a, a + 2)
     yield Identity("gap-edge", corner, sp.binomial(a + 1, a - 1), "m = 1, at a + 2: (a+1) a / 2; none at a = 2")
-    for depth in range(3, 7):
-        sums = gap.subs(a, depth - 1) + gap.subs({m: m - 1, a: depth}, simultaneous=True)
-        at_depth = sp.expand_func(gap.subs(a, depth))
-        yield Identity(
-            f"gap-{depth}", sp.expand_func(sums), at_depth, "Pascal's rule: the gap is this binomial", {m: 2}
-        )
-        lead = sp.expand_func(sp.binomial(m + depth - 1, depth)) / b
-        yield Identity(
-            f"leading-{depth}",
-            lead,
-            sp.expand_func(sp.binomial(m + depth - 2, depth - 1) + sp.binomial(m + depth - 2, depth)) / b,
-            "binomial(m + r - 2, r - 1) / b has the same rule and starts from m / b: it is below F_r(m), and the "
-            "rest is one order in m smaller",
-        )
+    text = "Pascal's rule at every a >= 3: the gap, 0 at a = 2, is this binomial"
+    yield Identity("gap", gap.subs(a, a - 1) + gap.subs(m, m - 1), gap, text, {m: 2, a: 3})
+
+
+def _leading_steps(given: Pascal) -> Iterator[Step]:
+    lead, rest = sp.binomial(m + r - 2, r - 1), sp.binomial(m + r - 3, r - 2)
+    text = "the rule of F_r(m), at every r >= 3"
+    yield Identity("leading", lead.subs(r, r - 1) + lead.subs(m, m - 1), lead, text, {m: 2, r: 3})
+    yield Identity("rest", rest.subs(r, r - 1) + rest.subs(m, m - 1), rest, text, {m: 2, r: 3})
+    spare = nonnegative("u")
+    text = "so binomial(m+r-2, r-1) / b <= F_r(m) <= that + r (r-1) / 2 binomial(m+r-3, r-2), one order in m smaller:"
+    yield Inequality("rest-weight", given.edge(r), given.edge(r - 1), spare, {spare: r - 1}, text)
+    text = "it starts so at r = 2, where m/b <= ceil(m/b) <= m/b + 1, and at m = 1"
+    yield Identity("rest-edge", (given.edge(r) * rest).subs(m, 1), r * (r - 1) / 2, text, {r: 2})
+    more, low = nonnegative("v"), lead.subs(m, 1) / b
+    slack = {spare: r - 2, more: 1 - 1 / b}
+    yield Inequality("leading-edge", given.edge(r), low, spare * (spare + 3) / 2 + more, slack, "r >= 2 and b >= 1")
 
 
 def _sums(edge: int, row: list[int]) -> list[int]:

@@ -2,8 +2,8 @@
 
 Let ``S(m)`` be the sum of ``ceil(j/beta)`` over ``j = 1 .. m``, and ``alpha >= beta + 1``. The longest sequence of at
 most ``2t - l`` forwards, ``0 <= l <= ceil(m/beta)``, has ``N_l`` steps, with ``N_0 = S(m) + 2`` and
-``N_l = S(m) + 1 - beta l (l-1) / 2``; every shorter one of at least ``l`` steps is as cheap. So ``C = 2t - l`` with the
-largest such ``l``: a closed form wherever ``C <= 2t``.
+``N_l = S(m) + 1 - beta l (l-1) / 2`` for ``l >= 1``; every shorter one of at least ``l`` steps is as
+cheap. So ``C = 2t - l`` with the largest such ``l``: a closed form wherever ``C <= 2t``.
 
 The schedule behind it is Chen's with segments that grow as slots become free: beside ``j`` hidden states a segment of
 ``1 + floor((m-j)/beta)`` steps fits.
@@ -12,104 +12,19 @@ The schedule behind it is Chen's with segments that grow as slots become free: b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from math import isqrt
-from typing import Any
 
 import sympy as sp
 
+from membptt_theory.derive.any_schedule import every_schedule
+from membptt_theory.derive.reach import Reach, least_slots, longest
 from membptt_theory.derive.steps import Derivation, Finite, Identity, Inequality, Step, natural, nonnegative
-from membptt_theory.tables import build, check_count
+from membptt_theory.tables import build
+
+__all__ = ["Reach", "alpha_cut", "cost_two", "derivations", "every_schedule", "least_slots", "longest"]
 
 # b: the paper's beta, c = ceil(m/b), s = m - b (c-1), l: forwards saved below two a step
 b, c, ell, s, t, y = (natural(name) for name in "bclsty")
 S = sp.Function("S")
-
-
-def longest(slots: int, known: int, /, saved: int = 0) -> int:
-    """Return the longest ``t`` that MSM (10) backpropagates in at most ``2t - saved`` forwards; 0 where none is.
-
-    >>> [longest(63, 2, saved) for saved in (0, 1, 2)]
-    [1026, 1025, 1023]
-
-    Args:
-        slots: ``m``, at least 1.
-        known: beta; alpha is beta + 1 or more, which one does not matter.
-        saved: ``ell``, forwards below two a step, at least 0.
-
-    Raises:
-        TypeError: a number is not an integer.
-        ValueError: a number is too small.
-
-    Claim: msm-cost-two.
-    """
-    slots, known = check_count("slots", slots), check_count("known", known)
-    return Reach().longest(slots, known, check_count("saved", saved, least=0))
-
-
-def least_slots(steps: int, known: int, /, saved: int = 0) -> int:
-    """Return the fewest slots in which MSM (10) takes at most ``2t - saved`` forwards, at any ``t``.
-
-    >>> [least_slots(1000, known) for known in (2, 5, 10)]
-    [63, 98, 137]
-
-    Raises:
-        TypeError: a number is not an integer.
-        ValueError: a number is too small, or ``saved > t``: every step runs at least once.
-
-    Claim: msm-cost-two.
-    """
-    steps, known = check_count("steps", steps), check_count("known", known)
-    saved = check_count("saved", saved, least=0)
-    if saved > steps:
-        raise ValueError(f"saved must be at most steps ({steps}), got {saved}: every step runs at least once")
-    wanted = steps - 2 if saved == 0 else steps - 1 + known * saved * (saved - 1) // 2
-    if wanted <= 0:
-        return max(1, known * (saved - 1) + 1)
-    # The largest number q of whole blocks with S(known q) < wanted; the rest comes in steps of q + 1.
-    blocks = (isqrt(4 * (2 * (wanted - 1) // known) + 1) - 1) // 2
-    rest = -(-(wanted - known * blocks * (blocks + 1) // 2) // (blocks + 1))
-    return max(known * blocks + rest, known * (saved - 1) + 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """The closed form; mutation tests change the constants.
-
-    Args:
-        none: ``N_0 - S(m)``.
-        some: ``N_l - S(m) + beta ell (ell - below) / 2`` for ``ell >= 1``.
-        below: see `some`.
-        grow: ``S(beta q + s) = beta q (q + grow) / 2 + s (q + 1)``.
-    """
-
-    none: int = 2
-    some: int = 1
-    below: int = 1
-    grow: int = 1
-
-    def twice_area(self, blocks: Any, rest: Any, known: Any) -> Any:
-        """Return ``2 S(known * blocks + rest)`` for ``0 <= rest <= known``."""
-        return known * blocks * (blocks + self.grow) + 2 * rest * (blocks + 1)
-
-    def twice_longest(self, saved: Any, blocks: Any, rest: Any, known: Any) -> Any:
-        """Return ``2 N_l`` for ``l >= 1``."""
-        return self.twice_area(blocks, rest, known) + 2 * self.some - known * saved * (saved - self.below)
-
-    def longest(self, slots: int, known: int, saved: int) -> int:
-        """Return ``N_l``, or 0 where ``l > ceil(m / known)``."""
-        blocks, rest = divmod(slots, known)
-        if saved > -(-slots // known):
-            return 0
-        if saved == 0:
-            return int(self.twice_area(blocks, rest, known)) // 2 + self.none
-        return int(self.twice_longest(saved, blocks, rest, known)) // 2
-
-    def cost(self, steps: int, slots: int, known: int) -> int | None:
-        """Return ``C``, or ``None`` where it is more than ``2t``."""
-        possible = range(min(steps, -(-slots // known)) + 1)
-        saved = [one for one in possible if steps <= self.longest(slots, known, one)]
-        return 2 * steps - max(saved) if saved else None
 
 
 def derivations(reach: Reach | None = None) -> tuple[Derivation, ...]:
@@ -144,67 +59,24 @@ def alpha_cut(spare: int = 1) -> Derivation:
 
 
 def cost_two(reach: Reach) -> Derivation:
-    """Derive the longest sequence of at most ``2t - l`` forwards, for every ``l >= 0``."""
+    """Derive the longest sequence of at most ``2t - l`` forwards, for ``0 <= l <= ceil(m/beta)``, alpha > beta.
+
+    Claim: msm-cost-two.
+    """
     steps = (*_area_steps(reach), *_lower_steps(reach), *_upper_steps(reach))
     m = natural("m")
     return Derivation(
         "msm-cost-two",
         sp.Eq(sp.Function("N")(ell, m), S(m) + 1 - b * ell * (ell - 1) / 2),
-        sp.Le(ell, sp.ceiling(m / b)),
-        "Lower bound, by induction on (t, m) over the cuts of (10): for all t and m, C >= t; C >= 2t - c; C >= 3t - "
-        "S(m) - 2; and b l C >= (2 b l + 1) t - W_l(m) for every l >= 1, where W_l(m) = S(m) + 1 + b l e - b e "
-        "(e-1)/2 with e = min(c, l). The last is the line through the corners (N_l, 2 N_l - l) and (N_l+1, ..); "
-        "costs are integers, so at t > N_(l+1) it leaves 2t - C <= l. Upper bound: by induction on m, with a hidden "
-        "state after t - N_l(m-1) steps.",
+        sp.And(sp.Ge(natural("alpha"), b + 1), sp.Ge(ell, 1, evaluate=False), sp.Le(ell, sp.ceiling(m / b))),
+        "For alpha >= beta + 1, and N(0, m) = S(m) + 2. At alpha = beta it is false: at alpha = beta = 2, m = 3 seven "
+        "steps take 14 forwards, S(3) + 2 = 6. Lower bound, by induction on (t, m) over the cuts of (10): for all t "
+        "and m, C >= t; C >= 2t - c; C >= 3t - S(m) - 2; and b l C >= (2 b l + 1) t - W_l(m) for every l >= 1, where "
+        "W_l(m) = S(m) + 1 + b l e - b e (e-1)/2 with e = min(c, l). The last is the line through the corners (N_l, 2 "
+        "N_l - l) and (N_l+1, ..); costs are integers, so at t > N_(l+1) it leaves 2t - C <= l. Upper bound: by "
+        "induction on m, with a hidden state after t - N_l(m-1) steps.",
         (*steps, Finite("finite", lambda: _closed_form_is_the_table(reach), "beta <= 4, t <= 90, m <= 24, all costs")),
         ("msm-alpha-cut",),
-    )
-
-
-def every_schedule(reach: Reach) -> Derivation:
-    """Derive that no schedule whatever does much better: ``t <= S(m+1) + 2 (floor(m/beta) + 1)`` at cost ``2t``."""
-    once, twice, more, excess, stored = (natural(name) for name in ("once", "twice", "more", "excess", "stored"))
-    q, m = sp.Symbol("q", integer=True, nonnegative=True), natural("m")
-    steps: tuple[Step, ...] = (
-        Identity(
-            "runs-beyond-two",
-            2 * (once + twice + more) - (once + 2 * twice + 2 * more + excess),
-            once - excess,
-            "so at cost 2t at most as many steps run three times or more as run once; a step that runs once has its "
-            "internal state stored (or in the core) when the first step goes backward: at most floor(m/beta) + 1 "
-            "steps, and with those that run more often at most 2 (floor(m/beta) + 1) are not regular",
-        ),
-        Identity(
-            "segments-add-up",
-            reach.twice_area(q, s, b) / 2 - reach.twice_area(q, s - 1, b) / 2,
-            1 + q,
-            "a regular step runs once before and once after that moment, the second time with its graph. Read "
-            "regular steps from the right: a segment ends at each one recorded later than all before it. When the "
-            "last step of segment i of K is recorded, the rest of its segment is stored as internal states, and "
-            "each of the K - i segments to its left will start from a stored state of its own (were it shared, a "
-            "regular step would run again). Hence segment i has at most 1 + floor((m - (K-i))/beta) regular steps, "
-            "K - i = 0 .. m, which add up to S(m+1)",
-        ),
-        Inequality(
-            "slots-of-a-segment",
-            b * (s - 1) + stored,
-            s - 1 + stored,
-            (b - 1) * (s - 1),
-            text="an internal state takes beta slots or more, a hidden state one or more, in every model of storage",
-        ),
-        Finite(
-            "finite", lambda: _every_schedule_obeys(reach), "MSM+ (separate storage, beta = alpha) and (10), t <= 160"
-        ),
-    )
-    return Derivation(
-        "any-schedule-cost-two",
-        sp.Le(t, S(m + 1) + 2 * (sp.floor(m / b) + 1)),
-        sp.Le(sp.Function("cost")(t, m), 2 * t),
-        "Every legal schedule, whatever it stores, drops or runs again. The argument is the words of the steps; "
-        "with msm-cost-two it makes sqrt(2 beta t) the least memory at two forwards a step, up to O(1) slots for "
-        "fixed beta.",
-        steps,
-        ("msm-cost-two",),
     )
 
 
@@ -328,18 +200,5 @@ def _closed_form_is_the_table(reach: Reach) -> bool:
             for steps in range(1, 91):
                 cost, closed = table.cost(steps, slots), reach.cost(steps, slots, known)
                 if (cost if cost <= 2 * steps else None) != closed:
-                    return False
-    return True
-
-
-def _every_schedule_obeys(reach: Reach) -> bool:
-    for known in range(2, 6):
-        for table in (
-            build("msm_plus", 160, 24, internal=known),
-            build("msm", 160, 24, internal=known + 1, internal_known=known),
-        ):
-            for slots in range(1, 25):
-                bound = int(reach.twice_area(*divmod(slots + 1, known), known)) // 2 + 2 * (slots // known + 1)
-                if any(table.cost(steps, slots) <= 2 * steps for steps in range(bound + 1, 161)):
                     return False
     return True

@@ -40,7 +40,7 @@ def between(*, room: int = 1, taken: int = 1) -> Derivation:
             "hidden-cut",
             y + hidden(y, m) + hidden(t - y, m - room),
             y + hidden(y, m) + hidden(t - y, m - 1),
-            "every cut of HSM is a cut of MSM: C_MSM <= C_HSM by induction",
+            "bookkeeping: every cut of HSM is a cut of MSM, with the same room; so C_MSM <= C_HSM by induction",
         ),
         Inequality("ism-rises-in-t", line(m, r, x + 1), line(m, r, x), r, text="the slopes of ISM are never negative"),
         Inequality(
