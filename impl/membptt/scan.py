@@ -136,9 +136,9 @@ def scan(
         metered=report is not None,
     )
     outputs = Outputs(inputs.steps, reduce)
-    inner = StateGuard(step)
     if needs_grad(carry, inputs.leaves, declared):
         autocast = Autocast.current(devices)
+        inner = StateGuard(step)
         sizes = len(carry), len(inputs.leaves)
         call = Call(
             core, choice.table, inputs.cores, choice.slots, outputs, inner, generators, autocast, *sizes, report

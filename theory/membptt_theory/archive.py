@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+ARRAYS: Final = {"costs": "<i8", "decisions": "|u1", "splits": "<i4"}  # what every table of this project holds
 _HEADER_LIMIT: Final = 4096
 
 Header = dict[str, Any]
@@ -22,6 +23,19 @@ Arrays = dict[str, NDArray[Any]]
 
 class TableError(ValueError):
     """A table, or a file that should hold one, is not what it claims to be."""
+
+
+def admit(name: str, array: NDArray[Any], shape: tuple[int, ...], /) -> NDArray[Any]:
+    """Return an immutable copy of one of a table's `ARRAYS`.
+
+    Raises:
+        TableError: it has another dtype or shape.
+    """
+    array, dtype = np.asarray(array), ARRAYS[name]
+    if array.dtype != np.dtype(dtype) or array.shape != shape:
+        raise TableError(f"{name} must be {dtype} of shape {shape}, got {array.dtype} {array.shape}")
+    # Backed by bytes: unlike a read-only flag, that cannot be lifted again.
+    return np.frombuffer(array.tobytes(), dtype=array.dtype).reshape(shape)
 
 
 def save_arrays(path: str | Path, header: Header, digest: str, arrays: Mapping[str, NDArray[Any]], /) -> None:
@@ -39,15 +53,12 @@ def save_arrays(path: str | Path, header: Header, digest: str, arrays: Mapping[s
         raise
 
 
-def load_arrays(
-    path: str | Path, file_format: str, dtypes: Mapping[str, str], /, *, limit: int
-) -> tuple[Header, str, Arrays]:
+def load_arrays(path: str | Path, file_format: str, /, *, limit: int) -> tuple[Header, str, Arrays]:
     """Read what `save_arrays` wrote: the header, the digest it claims, the arrays.
 
     Args:
         path: the file.
-        file_format: the header's ``"format"``.
-        dtypes: dtype of each array by name; the header's ``"shape"`` is the shape of all of them.
+        file_format: the header's ``"format"``; its ``"shape"`` is the shape of all arrays.
         limit: largest number of bytes the arrays may take; checked before anything is allocated.
 
     Raises:
@@ -58,14 +69,14 @@ def load_arrays(
             header, digest = _read_header(archive, file_format)
             shape = tuple(int(size) for size in header["shape"])
             count = int(np.prod(shape, dtype=object))
-            total = sum(count * np.dtype(dtype).itemsize for dtype in dtypes.values())
+            total = sum(count * np.dtype(dtype).itemsize for dtype in ARRAYS.values())
             if min(shape) < 1 or total > limit:
                 raise TableError(f"a table of shape {shape} takes {total} bytes; the limit is {limit}")
-            for name, dtype in dtypes.items():
+            for name, dtype in ARRAYS.items():
                 if archive.getinfo(f"{name}.npy").file_size > count * np.dtype(dtype).itemsize + _HEADER_LIMIT:
                     raise TableError(f"{name} is larger than the header's shape {shape} allows")
         with np.load(path, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in dtypes}
+            arrays = {name: data[name] for name in ARRAYS}
         if any(array.shape != shape for array in arrays.values()):
             raise TableError(f"the arrays do not have the header's shape {shape}")
         return header, digest, arrays
@@ -75,10 +86,10 @@ def load_arrays(
         raise TableError(f"{path}: not a readable table ({error})") from error
 
 
-def digest_arrays(header: Header, arrays: Mapping[str, NDArray[Any]], dtypes: Mapping[str, str], /) -> str:
-    """Hash the canonical form: header as sorted JSON, then each array's bytes in the given dtype."""
+def digest_arrays(header: Header, arrays: Mapping[str, NDArray[Any]], /) -> str:
+    """Hash the canonical form: header as sorted JSON, then each of `ARRAYS`, little-endian."""
     sha = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-    for name, dtype in dtypes.items():
+    for name, dtype in ARRAYS.items():
         sha.update(np.ascontiguousarray(arrays[name], dtype=dtype).tobytes())
     return sha.hexdigest()
 

@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from membptt_theory.actions import Sizes
-from membptt_theory.archive import Header, TableError, digest_arrays, load_arrays, save_arrays
+from membptt_theory.archive import ARRAYS, Header, TableError, admit, digest_arrays, load_arrays, save_arrays
 from membptt_theory.bellman import Sweep
 from membptt_theory.recurrences import INFEASIBLE, OWNED, Decision, Recurrence, recurrence
 
 FORMAT: Final = "membptt-policy-table/1"
-_ARRAYS: Final = {"costs": "<i8", "decisions": "|u1", "splits": "<i4"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +57,8 @@ class PolicyTable:
         if rule.sizes != self.sizes:
             raise TableError(f"policy {self.policy!r} has sizes {rule.sizes}, the table says {self.sizes}")
         object.__setattr__(self, "recurrence", rule)
-        for name, dtype in _ARRAYS.items():
-            array = np.asarray(getattr(self, name))
-            if array.dtype != np.dtype(dtype) or array.shape != self.costs.shape:
-                raise TableError(f"{name} must be {dtype} of shape {self.costs.shape}, got {array.dtype} {array.shape}")
-            object.__setattr__(self, name, _immutable(array))
+        for name in ARRAYS:
+            object.__setattr__(self, name, admit(name, getattr(self, name), self.costs.shape))
         if self.costs.ndim != 3 or len(self.costs) != len(rule.cuts) or min(self.costs.shape[1:]) < 2:
             raise TableError(f"costs must be ({len(rule.cuts)}, slots + 1, steps + 1), got {self.costs.shape}")
         object.__setattr__(self, "digest", self.compute_digest())
@@ -113,7 +109,7 @@ class PolicyTable:
 
     def compute_digest(self) -> str:
         """Hash the canonical form afresh: header as sorted JSON, then each array's little-endian bytes."""
-        return digest_arrays(self._header(), self._arrays(), _ARRAYS)
+        return digest_arrays(self._header(), self._arrays())
 
     def save(self, path: str | Path) -> None:
         """Write the table to an ``.npz`` file, whole or not at all."""
@@ -131,7 +127,7 @@ class PolicyTable:
             TableError: no such table: missing, truncated, foreign, another version, too large, wrong digest, or not a
                 solution of its Bellman equation.
         """
-        header, digest, arrays = load_arrays(path, FORMAT, _ARRAYS, limit=limit)
+        header, digest, arrays = load_arrays(path, FORMAT, limit=limit)
         try:
             table = cls(header["policy"], Sizes(**header["sizes"]), **arrays)
         except (ValueError, TypeError, KeyError) as error:
@@ -151,7 +147,7 @@ class PolicyTable:
         }
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        return {name: getattr(self, name) for name in _ARRAYS}
+        return {name: getattr(self, name) for name in ARRAYS}
 
     def _check_query(self, steps: int, slots: int, *, least: int = 0) -> None:
         for name, value, low, high in (("steps", steps, least, self.steps), ("slots", slots, 1, self.slots)):
@@ -238,8 +234,3 @@ class PolicyTable:
                         f"entry t={int(n[worse][0])}, m={slots} is not the minimum of recurrence "
                         f"{self.recurrence.equations}: another split is cheaper"
                     )
-
-
-def _immutable(array: NDArray[Any]) -> NDArray[Any]:
-    """Return a copy backed by bytes: unlike a read-only flag, that cannot be lifted again."""
-    return np.frombuffer(array.tobytes(), dtype=array.dtype).reshape(array.shape)

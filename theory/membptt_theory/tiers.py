@@ -45,7 +45,7 @@ from membptt_theory.actions import (
     Tape,
     TieredAction,
 )
-from membptt_theory.archive import Header, TableError, digest_arrays, load_arrays, save_arrays
+from membptt_theory.archive import ARRAYS, Header, TableError, admit, digest_arrays, load_arrays, save_arrays
 from membptt_theory.recurrences import INFEASIBLE
 from membptt_theory.tables import check_count
 from membptt_theory.tiers_sweep import Tier, TierDecision, TierSweep
@@ -53,7 +53,6 @@ from membptt_theory.tiers_sweep import Tier, TierDecision, TierSweep
 __all__ = ["Prices", "Tier", "TierDecision", "TierTable", "build_tiers", "schedule_tiers"]
 
 FORMAT: Final = "membptt-tier-table/1"
-_ARRAYS: Final = {"costs": "<i8", "decisions": "|u1", "splits": "<i4"}
 
 
 def build_tiers(steps: int, fast: int, slow: int | None, prices: Prices, /) -> TierTable:
@@ -107,12 +106,8 @@ class TierTable:
 
     def __post_init__(self) -> None:
         shape = self.costs.shape
-        for name, dtype in _ARRAYS.items():
-            array = np.asarray(getattr(self, name))
-            if array.dtype != np.dtype(dtype) or array.shape != shape:
-                raise TableError(f"{name} must be {dtype} of shape {shape}, got {array.dtype} {array.shape}")
-            # A copy backed by bytes: unlike a read-only flag, that cannot be lifted again.
-            object.__setattr__(self, name, np.frombuffer(array.tobytes(), dtype=array.dtype).reshape(shape))
+        for name in ARRAYS:
+            object.__setattr__(self, name, admit(name, getattr(self, name), shape))
         if len(shape) != 4 or shape[0] != 2 or min(shape) < 1 or shape[3] < 2 or not (self.bounded or shape[1] == 1):
             raise TableError(f"costs must be (2, slow + 1, fast + 1, steps + 1), got {shape}")
         object.__setattr__(self, "digest", self.compute_digest())
@@ -162,11 +157,11 @@ class TierTable:
 
     def compute_digest(self) -> str:
         """Hash the canonical form afresh."""
-        return digest_arrays(self._header(), {name: getattr(self, name) for name in _ARRAYS}, _ARRAYS)
+        return digest_arrays(self._header(), {name: getattr(self, name) for name in ARRAYS})
 
     def save(self, path: str | Path) -> None:
         """Write the table to an ``.npz`` file, whole or not at all."""
-        save_arrays(path, self._header(), self.digest, {name: getattr(self, name) for name in _ARRAYS})
+        save_arrays(path, self._header(), self.digest, {name: getattr(self, name) for name in ARRAYS})
 
     @classmethod
     def load(cls, path: str | Path, *, limit: int = 2**32) -> TierTable:
@@ -180,7 +175,7 @@ class TierTable:
             TableError: missing, truncated, foreign, another version, too large, wrong digest, or not a solution of the
                 recurrence.
         """
-        header, digest, arrays = load_arrays(path, FORMAT, _ARRAYS, limit=limit)
+        header, digest, arrays = load_arrays(path, FORMAT, limit=limit)
         try:
             table = cls(Prices(**header["prices"]), header["bounded"], **arrays)
         except (TableError, KeyError, TypeError, ValueError) as error:
