@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from membptt_bench import driven, methods, record, report
-from membptt_bench.cells import CELLS, Problem, compiled, problem
+from membptt_bench.cells import CELLS, FUSED, Problem, compiled, fused, problem
 from membptt_bench.fit import CHUNKS, Fit, Setting, operations, run
 from membptt_bench.meter import Peak, allocated_bytes, cuda_bytes, live_bytes
 from tqdm import tqdm
@@ -28,14 +28,37 @@ from tqdm import tqdm
 from membptt_theory.recurrences import POLICIES
 
 BLOCK = 5  # calls of the step in one compiled graph
-COMPILED = ("msm",)  # policies that are also run compiled
-ALIKE = 1.1  # budgets closer than this are served by one setting, which fits into the least of them
+KERNEL_STEPS = {0: 10, 400: 20}  # steps of one fused kernel call, from so many steps on
+ONE_POLICY = ("msm",)  # policies that are also run compiled and fused
+ALIKE = 1.2  # budgets closer than this are served by one setting, which fits into the least of them
 SNAPSHOTS = (10, 50)
+LONG = 5000  # calls from which on fewer methods are measured: LONG_POLICIES at LONG_BUDGETS
+LONG_POLICIES = ("hsm", "msm")
+LONG_BUDGETS = ("checkpoint", "5 % of plain", "multistage 50", "checkpoint fused")
 MIXED_LIMIT = 3e7  # splits that checkpoint_schedules compares in Python to plan a mixed schedule
 COUNTED = (
     "storages made during the run, at the worst moment; inputs, starting carry, parameters and their .grad are not "
     "counted, and peak_bytes leaves out storages of exactly a weight's size (gradients on their way into .grad)"
 )
+
+
+class Variant(NamedTuple):
+    """How the step is run: by which kernel, and how many calls of it in one.
+
+    Args:
+        kernel: ``"eager"``, ``"compiled"`` or ``"fused"``.
+        block: calls of the step in one call of the kernel.
+    """
+
+    kernel: str
+    block: int
+
+    def __str__(self) -> str:
+        """Say it in a method's label."""
+        return f"{self.kernel} by {self.block}"
+
+
+EAGER = Variant("eager", 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -91,19 +114,20 @@ class Bench:
 
     def __init__(self, cell: str, steps: int, options: argparse.Namespace) -> None:
         self._options = options
-        self._problems: dict[int, Problem] = {}
+        self._problems: dict[Variant, Problem] = {}
         self._make: Callable[[], Problem] = partial(problem, cell, steps, quick=options.quick, device=options.device)
         self._steps = steps
-        self._eager = self.problem(0)
+        self._eager = self.problem(EAGER)
 
-    def problem(self, block: int) -> Problem:
-        """Return the problem, eager (0) or with so many calls of the step in one compiled graph."""
-        if block not in self._problems:
+    def problem(self, variant: Variant) -> Problem:
+        """Return the problem, its step run as `variant` says."""
+        if variant not in self._problems:
             made = self._make()
-            self._problems[block] = compiled(made, block) if block else made
+            blocked = {"eager": lambda given, _: given, "compiled": compiled, "fused": fused}[variant.kernel]
+            self._problems[variant] = blocked(made, variant.block)
             for param in made.params:
                 param.grad = torch.zeros_like(param)
-        return self._problems[block]
+        return self._problems[variant]
 
     def fresh(self) -> dict[str, Any]:
         """Return an empty record under today's conditions."""
@@ -133,8 +157,10 @@ class Bench:
 
     def settle(self, point: dict[str, Any], path: Path) -> None:
         """Measure the references, derive the budgets from them, and fit `scan` into each; saved after every method."""
-        blocks = self._blocks(point)
-        for method in tqdm(self._references(point, blocks), desc=f"{point['cell']} T={self._steps}: references"):
+        compilable, kernels = self._compiled(point), self._fused()
+        for method in tqdm(
+            self._references(point, compilable, kernels), desc=f"{point['cell']} T={self._steps}: references"
+        ):
             if method["label"] not in {one["label"] for one in point["methods"]}:
                 self._count(method)
                 point["methods"].append(method)
@@ -142,30 +168,33 @@ class Bench:
         peaks = {
             one["label"]: one["peak_bytes"]
             for one in point["methods"]
-            if not one["block"] and one["family"] != "membptt"
+            if one["family"] != "membptt" and (one["kernel"] == "eager" or one["family"] == "checkpoint")
         }
         point["budgets"] = {
             **{name: peak for name, peak in peaks.items() if name != "plain"},
             "half of checkpoint": peaks["checkpoint"] // 2,
             "5 % of plain": peaks["plain"] // 20,
         }
-        fits = {block: Fit(self.problem(block), partial(self._peak, block)) for block in (0, *blocks[-1:])}
-        chosen: list[tuple[str, int, str, tuple[int, ...]]]
-        names = _leaders(point["budgets"])
-        chosen = [(name, 0, policy, CHUNKS) for name in names for policy in POLICIES]
+        others = (*compilable[-1:], *kernels)
+        fits = {one: Fit(self.problem(one), partial(self._peak, one)) for one in (EAGER, *others)}
+        chosen: list[tuple[str, Variant, str, tuple[int, ...]]]
+        asked = {name: size for name, size in point["budgets"].items() if not self._long or name in LONG_BUDGETS}
+        names = _leaders(asked)
+        policies = LONG_POLICIES if self._long else POLICIES
+        chosen = [(name, EAGER, policy, CHUNKS) for name in names for policy in policies]
         # One step a core, to compare with the other implementation of the same schedule.
-        chosen += [(name, 0, "hsm", (1,)) for name in names if name.startswith("multistage")]
-        chosen += [(name, blocks[-1], policy, CHUNKS) for name in names for policy in COMPILED if blocks]
+        chosen += [(name, EAGER, "hsm", (1,)) for name in names if name.startswith("multistage")]
+        chosen += [(name, one, policy, CHUNKS) for name in names for one in others for policy in ONE_POLICY]
         done = len(point["fitted"])
         for choice in tqdm(chosen[done:], desc=f"{point['cell']} T={self._steps}: fitting"):
             self._fit(point, fits, choice)
-            point["fitted"].append(list(choice[:3]))
+            point["fitted"].append([choice[0], str(choice[1]), choice[2]])
             record.save(path, record.check(point))
 
     def warm(self, point: dict[str, Any]) -> None:
         """Compile and plan what will be timed: a training loop does both once."""
         for method in tqdm(point["methods"], desc=f"{self._eager.cell} T={self._steps}: warming up", unit="run"):
-            if method["block"] or method["family"] in ("mixed", "membptt"):
+            if method["kernel"] == "compiled" or method["family"] in ("mixed", "membptt"):
                 self.runner(method)()
 
     def round(self, found: list[dict[str, Any]], bar: Any) -> dict[str, Any]:
@@ -178,16 +207,16 @@ class Bench:
             compute()
             timed[method["label"]] = self._now() - start
             bar.update()
-        cores = {(one["block"], one["settings"]["chunk"]) for one in found if one["family"] == "membptt"}
+        cores = {(_variant(one), one["settings"]["chunk"]) for one in found if one["family"] == "membptt"}
         timed_operations = {
-            f"{block}x{chunk}": operations(self.problem(block), chunk) for block, chunk in sorted(cores)
+            f"{one.kernel} {one.block}x{chunk}": operations(self.problem(one), chunk) for one, chunk in sorted(cores)
         }
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         return {"seconds": timed, "operations": timed_operations, "load": load}
 
     def runner(self, method: dict[str, Any]) -> Callable[[], None]:
         """Return the call that computes the gradient as `method` says."""
-        on, settings = self.problem(method["block"]), method["settings"]
+        on, settings = self.problem(_variant(method)), method["settings"]
         match method["family"]:
             case "plain":
                 return partial(methods.plain, on)
@@ -203,17 +232,27 @@ class Bench:
                 return partial(run, on, Setting(**settings))
         raise record.RecordError(f"no method {method['family']!r}")
 
-    def _references(self, point: dict[str, Any], blocks: Sequence[int]) -> list[dict[str, Any]]:
+    @property
+    def _long(self) -> bool:
+        return self._eager.calls >= LONG
+
+    def _references(
+        self, point: dict[str, Any], compilable: Sequence[Variant], kernels: Sequence[Variant]
+    ) -> list[dict[str, Any]]:
         calls = self._eager.calls
         segment = methods.square_root(self._eager)
         found = [_method("plain", "plain")]
-        found += [_method(f"plain compiled by {block}", "plain", block=block) for block in blocks]
+        found += [_method(f"plain {one}", "plain", one) for one in (*compilable, *kernels)]
         found += [
             _method("checkpoint", "checkpoint", segment=segment, reentrant=False),
             _method("checkpoint reentrant", "checkpoint", segment=segment, reentrant=True),
             _method("nested", "nested", segment=methods.cube_root(self._eager)),
         ]
-        fitting = [snapshots for snapshots in SNAPSHOTS if snapshots < calls]
+        found += [
+            _method("checkpoint fused", "checkpoint", one, segment=max(1, round(segment / one.block)), reentrant=False)
+            for one in kernels
+        ]
+        fitting = [snapshots for snapshots in SNAPSHOTS if snapshots < calls][-1 if self._long else 0 :]
         found += [_method(f"multistage {snapshots}", "multistage", snapshots=snapshots) for snapshots in fitting]
         for snapshots in fitting[-1:]:
             if calls**2 * snapshots / 2 > MIXED_LIMIT:
@@ -224,11 +263,13 @@ class Bench:
                 found.append(_method(f"mixed {snapshots}", "mixed", snapshots=snapshots))
         return found
 
-    def _fit(self, point: dict[str, Any], fits: dict[int, Fit], choice: tuple[str, int, str, tuple[int, ...]]) -> None:
-        name, block, policy, chunks = choice
-        budget, kind = point["budgets"][name], f", compiled by {block}" if block else ""
-        best = fits[block].best(policy, budget, chunks)
-        found = None if best is None else fits[block].verified(best[0], budget)
+    def _fit(
+        self, point: dict[str, Any], fits: dict[Variant, Fit], choice: tuple[str, Variant, str, tuple[int, ...]]
+    ) -> None:
+        name, variant, policy, chunks = choice
+        budget, kind = point["budgets"][name], "" if variant == EAGER else f", {variant}"
+        best = fits[variant].best(policy, budget, chunks)
+        found = None if best is None else fits[variant].verified(best[0], budget)
         if found is None:
             reason = f"nothing fits into {budget} bytes at a reasonable cost"
             point["skipped"][f"{policy} at {name}{kind}"] = reason
@@ -237,8 +278,8 @@ class Bench:
         label = f"membptt {policy}, m = {setting.slots}, chunk {setting.chunk}{kind}"
         by_label = {one["label"]: one for one in point["methods"]}
         if label not in by_label:
-            method = _method(label, "membptt", block=block, **vars(setting))
-            method["table_digest"] = setting.table(self.problem(block).calls).digest
+            method = _method(label, "membptt", variant, **vars(setting))
+            method["table_digest"] = setting.table(self.problem(variant).calls).digest
             self._note(method, peak, forwards)
             point["methods"].append(method)
             by_label[label] = method
@@ -246,25 +287,25 @@ class Bench:
         by_label[label]["budgets"] = sorted({*by_label[label]["budgets"], *alike})
 
     def _count(self, method: dict[str, Any]) -> None:
-        on, compute = self.problem(method["block"]), self.runner(method)
+        on, compute = self.problem(_variant(method)), self.runner(method)
         self._clear()
         on.counter[0] = 0
         compute()
         forwards = on.counter[0]
-        self._note(method, self._peak(method["block"], compute), forwards)
+        self._note(method, self._peak(_variant(method), compute), forwards)
 
     @staticmethod
     def _note(method: dict[str, Any], peak: Peak, forwards: int) -> None:
         method["peak_bytes"], method["peak_bytes_with_gradients"] = peak.peak, peak.peak_with_gradients
         method["forwards"] = forwards
 
-    def _peak(self, block: int, compute: Callable[[], None]) -> Peak:
-        on = self.problem(block)
+    def _peak(self, variant: Variant, compute: Callable[[], None]) -> Peak:
+        on = self.problem(variant)
         self._clear()
         gc.collect()  # or blocks of former runs would be freed in the middle of this one
         if on.xs.is_cuda:
             return cuda_bytes(compute)
-        if block:
+        if variant.kernel == "compiled":
             compute()  # compiles, which allocates too
             return allocated_bytes(compute, on.params)
         grads = [param.grad for param in on.params if param.grad is not None]
@@ -276,8 +317,8 @@ class Bench:
                 if param.grad is not None:
                     param.grad.zero_()
 
-    def _blocks(self, point: dict[str, Any]) -> list[int]:
-        """Return the sizes of compiled graphs, the last one for `scan`; none without a compiler."""
+    def _compiled(self, point: dict[str, Any]) -> list[Variant]:
+        """Return the compiled variants, the last one for `scan`; none without a compiler."""
         if not self._options.compile:
             point["skipped"]["compiled"] = "switched off"
             return []
@@ -287,7 +328,13 @@ class Bench:
             point["skipped"]["compiled"] = f"no compiler: {type(error).__name__}"
             return []
         larger = BLOCK if self._eager.unit == 1 and self._eager.calls % BLOCK == 0 else 1
-        return sorted({1, larger})
+        return [Variant("compiled", block) for block in sorted({1, larger}) if block == larger or not self._long]
+
+    def _fused(self) -> list[Variant]:
+        """Return the variant run by torch's own kernel for sequences, where the cell has one."""
+        block = max(size for least, size in KERNEL_STEPS.items() if self._steps >= least)
+        whole = self._eager.cell in FUSED and self._eager.calls % block == 0
+        return [Variant("fused", block)] if whole else []
 
     def _now(self) -> float:
         if self._options.device == "cuda":
@@ -304,12 +351,16 @@ def _leaders(budgets: dict[str, int]) -> list[str]:
     return found
 
 
-def _method(label: str, family: str, *, block: int = 0, **settings: Any) -> dict[str, Any]:
+def _variant(method: dict[str, Any]) -> Variant:
+    return Variant(method["kernel"], method["block"])
+
+
+def _method(label: str, family: str, variant: Variant = EAGER, /, **settings: Any) -> dict[str, Any]:
     return {
         "label": label,
         "family": family,
         "settings": settings,
-        "block": block,
+        **variant._asdict(),
         "budgets": [],
         "peak_bytes": 0,
         "peak_bytes_with_gradients": 0,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import torch
 
-FORMAT: Final = "membptt-side-by-side/1"
+FORMAT: Final = "membptt-side-by-side/2"
 _POINT: Final[dict[str, type | tuple[type, ...]]] = {
     "format": str,
     "command": str,
@@ -45,6 +45,7 @@ _METHOD: Final[dict[str, type | tuple[type, ...]]] = {
     "label": str,
     "family": str,
     "settings": dict,
+    "kernel": str,
     "block": int,
     "budgets": list,
     "peak_bytes": int,
