@@ -99,6 +99,34 @@ def test_compiled_blocks_are_the_same_recurrence(monkeypatch):
         cells.compiled(on, 7)
 
 
+@pytest.mark.parametrize("cell", list(cells.FUSED))
+def test_torchs_own_kernel_runs_the_same_recurrence(cell):
+    on = tiny(cell)
+    blocked = cells.fused(on, 5)
+    assert (blocked.calls, blocked.unit) == (STEPS // 5, 5)
+    object.__setattr__(blocked, "loss", on.loss)  # the same loss but for the count of outputs its mean divides by
+    expected = gradients(methods.plain, on)
+    assert error(gradients(methods.plain, blocked), expected) < 1e-10
+    assert blocked.counter[0] == STEPS
+    assert error(gradients(lambda p: methods.scanned(p, "hsm", 2), blocked), expected) < 1e-10
+    with pytest.raises(ValueError, match="cannot be cut into blocks of 7"):
+        cells.fused(on, 7)
+
+
+def test_only_cells_that_torch_has_a_kernel_for_are_fused():
+    with pytest.raises(ValueError, match="sequences of lstm, gru, not of 'spiking'"):
+        cells.fused(tiny("spiking"), 5)
+
+
+def test_at_great_lengths_fewer_methods_are_measured(monkeypatch, tmp_path):
+    monkeypatch.setattr(side_by_side, "LONG", STEPS)
+    quick(tmp_path)
+    point = record.load(tmp_path / "side_by_side_cpu_lstm_20.json")
+    assert {policy for _, _, policy in point["fitted"]} == set(side_by_side.LONG_POLICIES)
+    assert {name for name, _, _ in point["fitted"]} <= set(side_by_side.LONG_BUDGETS)
+    assert "mixed 10" in {one["label"] for one in point["methods"]}
+
+
 def test_the_state_space_segment_equals_its_recurrence_step_by_step():
     on = tiny("state-space")
     module, x = on.bare, on.xs[0]
@@ -198,6 +226,7 @@ def test_the_quick_run_prints_the_table_and_writes_a_legal_file(measured, capsys
     assert [path.name for path in measured.parent.iterdir()] == [measured.name]
     labels = {one["label"] for one in point["methods"]}
     assert {"plain", "checkpoint", "checkpoint reentrant", "nested", "multistage 10", "mixed 10"} <= labels
+    assert {"plain fused by 10", "checkpoint fused"} <= labels
     families = {one["settings"].get("policy") for one in point["methods"]}
     assert {"hsm", "ism", "msm", "msm_plus"} <= families
     for one in point["methods"]:
