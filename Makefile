@@ -24,7 +24,7 @@ test: .venv/.ready  ## lint, types, import contracts, the whole suite
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2
 	$(MAKE) regen
-	git diff --exit-code -- theory/tables.lock paper_figs/gallery CLAIMS.md
+	git diff --exit-code -- theory/tables.lock paper_figs/gallery paper_figs/RESULTS.md CLAIMS.md
 
 prove: .venv/.ready  ## one verdict a claim, on the ranges that CLAIMS.md states
 	$(BIN)/python -m membptt_proofs
@@ -35,7 +35,7 @@ notebooks: .venv/.ready  ## execute every notebook afresh from its text
 regen: .venv/.ready  ## rewrite everything that is generated and committed
 	$(BIN)/python -m membptt_theory.lock
 	$(BIN)/python -m membptt_proofs.ledger
-	$(BIN)/python -m paper_figs.make fig03 --out paper_figs/gallery
+	$(BIN)/python -m paper_figs.results
 
 clean:  ## remove the environment and everything generated
 	rm -rf .venv paper_figs/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

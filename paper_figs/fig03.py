@@ -23,6 +23,14 @@ CLAIM: Final = (
     "The optimal HSM policies with m = 4 slots for t = 4 and t = 10 steps take 7 and 24 forwards, hold no more "
     "than 4 hidden states at any time, and are, forward by forward, what the runtime executes."
 )
+SAYS: Final = (
+    "The picture is the program: every cell is one evaluation or one backward that the runtime executes, in that "
+    "order. White cells are what is paid for storing little."
+)
+DOES_NOT_SAY: Final = (
+    "that a policy looks as simple in more slots or at longer sequences; and where several splits are equally "
+    "cheap it shows the smallest one only."
+)
 SLOTS: Final = 4
 TARGETS: Final = {4: 7, 10: 24}  # t: forwards
 

@@ -18,7 +18,17 @@ from tqdm import tqdm
 from paper_figs.evidence import DataMissingError, FigureClaimError, write_whole
 from paper_figs.style import style
 
-FIGURES: Final = ("fig02a", "fig02b", "fig03", "fig05a", "fig05b", "fig06", "fig07", "fig_charlm")
+# One line a figure, in the order of the results page.
+FIGURES: Final = (
+    "fig02a",
+    "fig02b",
+    "fig03",
+    "fig05a",
+    "fig05b",
+    "fig06",
+    "fig07",
+    "fig_charlm",
+)
 COMPARED: Final = ("pdf", "svg")
 FORMATS: Final = (*COMPARED, "png")
 OUT: Final = Path(__file__).parent / "out"
@@ -57,13 +67,14 @@ def main(arguments: list[str] | None = None) -> int:
     return int(bool(failures))
 
 
-def make(name: str, out: Path, /, *, quick: bool = False) -> list[Path]:
+def make(name: str, out: Path, /, *, quick: bool = False, formats: tuple[str, ...] = FORMATS) -> list[Path]:
     """Check one figure's claim, draw it, and write it as PDF, SVG and PNG.
 
     Args:
         name: one of `FIGURES`.
         out: an existing folder.
         quick: a smaller workload, where the figure has one.
+        formats: which of `FORMATS`.
 
     Returns:
         The files written.
@@ -77,8 +88,10 @@ def make(name: str, out: Path, /, *, quick: bool = False) -> list[Path]:
     found = module.data(quick=quick) if sized else module.data()
     with style():
         figure: Figure = module.draw(found)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # settled once: a file does not depend on which were written before it
         paths = []
-        for kind in FORMATS:
+        for kind in formats:
             about = {"Title": name} if kind == "png" else {"Title": f"{name}: {module.CLAIM}"}
             save = functools.partial(figure.savefig, format=kind, metadata={**about, **_UNDATED[kind]})
             write_whole(out / f"{name}.{kind}", save)
@@ -87,7 +100,11 @@ def make(name: str, out: Path, /, *, quick: bool = False) -> list[Path]:
 
 
 def load(name: str) -> ModuleType:
-    """Import the module of a figure: ``CLAIM``, ``data()``, ``draw(data)`` and, where it is measured, ``measure()``."""
+    """Import the module of a figure.
+
+    It has ``CLAIM``, which ``data()`` checks, ``SAYS`` and ``DOES_NOT_SAY`` for the results page, ``draw(data)`` and,
+    where it is measured, ``measure()``.
+    """
     if name not in FIGURES:
         raise ValueError(f"unknown figure {name!r}; known figures are {', '.join(FIGURES)}")
     return importlib.import_module(f"paper_figs.{name}")
@@ -125,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="draw afresh and compare with the output folder, byte by byte"
     )
     parser.add_argument("--measure", action="store_true", help="measure the data of measured figures; resumes")
-    parser.add_argument("--quick", action="store_true", help="train the character model for a few updates only")
+    parser.add_argument("--quick", action="store_true", help="a smaller workload, where a figure has one")
     parser.add_argument("--out", type=Path, default=OUT, help="output folder (default: paper_figs/out)")
     return parser
 

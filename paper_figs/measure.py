@@ -55,6 +55,16 @@ def measure(name: str, policy: str, /) -> None:
         save_measured(name, content)
 
 
+def cpu_name() -> str:
+    """Return what the processor calls itself."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 class Workload:
     """The LSTM whose gradient is timed.
 
@@ -159,7 +169,7 @@ def _conditions(name: str, policy: str, table: PolicyTable) -> dict[str, Any]:
         "command": f"python -m paper_figs.make {name} --measure",
         "policy": policy,
         "device": "cpu",
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
@@ -172,12 +182,3 @@ def _conditions(name: str, policy: str, table: PolicyTable) -> dict[str, Any]:
         "repeats": ROUNDS,
         "table": {"steps": table.steps, "slots": table.slots, "digest": table.digest},
     }
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

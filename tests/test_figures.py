@@ -405,3 +405,28 @@ def test_the_prediction_counts_each_step_taped_once():
     operations = {"advance": 1.0, "taped": 10.0, "backward": 100.0}
     assert overlay._predict(table, operations, 4)[-1] == (24 - 10) + 10 * 110
     assert overlay._predict(table, operations, overlay.PLAIN)[-1] == 10 * 110
+
+
+# the training run that is committed
+
+
+def test_the_committed_training_run_satisfies_its_claim():
+    try:
+        found = fig_charlm.data()
+    except DataMissingError:
+        pytest.skip("fig_charlm is not measured yet")
+    assert len(found.plain.losses) == found.setup.updates
+
+
+def test_a_training_run_is_saved_and_read_back(monkeypatch, tmp_path):
+    monkeypatch.setattr(evidence, "DATA", tmp_path)
+    monkeypatch.setattr(fig_charlm, "Setup", lambda: fig_charlm.QUICK)
+    fig_charlm.measure()
+    found = fig_charlm.data()
+    assert found.setup == fig_charlm.QUICK
+    raw = load_measured("fig_charlm")
+    assert {"cpu", "versions", "sha256", "command"} <= raw.keys()
+    raw["setup"]["slots"] += 1
+    save_measured("fig_charlm", raw)
+    with pytest.raises(FigureClaimError, match="was trained with"):
+        fig_charlm.data()
