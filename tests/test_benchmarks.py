@@ -25,6 +25,7 @@ report = import_module("membptt_bench.report")
 side_by_side = import_module("side_by_side")
 schedule_speed = import_module("schedule_speed")
 long_sequence = import_module("long_sequence")
+throughput = import_module("throughput")
 
 STEPS = 20
 METHODS = {
@@ -319,7 +320,8 @@ def test_schedule_speed_prints_its_ratio_and_writes_its_data(tmp_path, capsys):
 
 def test_the_long_sequence_stays_within_its_memory_and_resumes(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(long_sequence, "SIZES", {"hidden": 8})
-    arguments = ["--steps", "1000", "--plain-steps", "200", "--fractions", "10", "--blocks", "0"]
+    arguments = ["--steps", "1000", "--whole", "1000", "--plain-steps", "200", "--plain-longest", "1000"]
+    arguments += ["--fractions", "10", "1", "--blocks", "0"]
     long_sequence.main([*arguments, "--data", str(tmp_path)])
     assert "of plain at T = 200" in capsys.readouterr().out
     path = tmp_path / "long_sequence_1000.json"
@@ -327,5 +329,43 @@ def test_the_long_sequence_stays_within_its_memory_and_resumes(tmp_path, capsys,
     (one,) = json.loads(before)["runs"].values()
     assert one["peak_bytes"] <= one["limit_bytes"]
     assert one["gradient_norm"] > 0
+    whole = json.loads(before)["plain_here"]
+    assert whole["steps"] == 1000
+    assert whole["peak_bytes"] > one["peak_bytes"]
     long_sequence.main([*arguments, "--data", str(tmp_path)])
     assert path.read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def throughputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("throughput")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(throughput, "BATCHES", (1, 2, 4, 8, 16))
+        patch.setattr(throughput, "SCANNED_BATCHES", (2, 8))
+        patch.setattr(throughput, "CHUNKS", (1, 2))
+        patch.setattr(throughput.Bench, "__init__", _with_budget(throughput.Bench.__init__, 60_000))
+        throughput.main(["--quick", "--budget", "1", "--steps", "40", "80", "--rounds", "2", "--data", str(folder)])
+    return folder / "throughput_lstm_1.json"
+
+
+def _with_budget(init, budget):
+    return lambda self, steps, _, *, quick: init(self, steps, budget, quick=quick)
+
+
+def test_throughput_gives_every_method_the_largest_batch_that_fits(throughputs):
+    content = json.loads(throughputs.read_text())
+    for steps, found in content["lengths"].items():
+        assert {"membptt eager", "membptt fused", "checkpoint eager"} <= set(found)
+        for label, one in found.items():
+            assert one["peak_bytes"] <= 60_000
+            assert len(one["tokens_a_second"]) == 2
+            if not label.startswith("membptt") and one["batch"] < 16:
+                bench = throughput.Bench(int(steps), 60_000, quick=True)
+                twice = bench.problem(one["kernel"], 2 * one["batch"])
+                assert bench._peak(twice, bench._call(one["method"], twice, None)).peak > 60_000
+
+
+def test_throughput_of_other_conditions_is_not_continued(throughputs, tmp_path):
+    record.save(tmp_path / throughputs.name, json.loads(throughputs.read_text()) | {"threads": 7})
+    with pytest.raises(record.RecordError, match="another threads"):
+        throughput.main(["--quick", "--budget", "1", "--steps", "100", "--rounds", "2", "--data", str(tmp_path)])

@@ -1,9 +1,10 @@
-"""A million steps: time a step and memory of `scan`, against plain autograd at the length it can still do.
+"""Up to a million steps in a memory that does not grow: time a step and memory of `scan`, against plain autograd.
 
-    python impl/benchmarks/long_sequence.py --steps 1000000
+    python impl/benchmarks/long_sequence.py --steps 1000 10000 100000 1000000
 
-A small GRU reads inputs that are made from their index, so that nothing but the slots grows with the sequence. Plain
-autograd runs 10,000 steps; its activation memory at the full length is extrapolated in proportion and marked so. The
+A small GRU reads inputs that are made from their index, so that nothing but the slots grows with the sequence. The
+memory limits are fractions of what plain autograd would hold at a million steps, the same at every length. Plain
+autograd is measured up to 100,000 steps; its activation memory beyond is extrapolated in proportion and marked so. The
 peak of `scan` is counted on shorter sequences that fill all slots and, where there are as many slots as cores, carried
 on slot by slot; the growth of the process at the full length is recorded beside it. The gradients are really computed.
 """
@@ -34,9 +35,12 @@ from tqdm import tqdm
 from membptt import Indexed, scan
 from membptt_theory.tables import build, optimal_cost
 
-FORMAT = "membptt-long-sequence/1"
-PLAIN_STEPS = 10_000
-TARGETS = {1000: 1.6, 10_000: 2.1}
+FORMAT = "membptt-long-sequence/2"
+PLAIN_STEPS = 10_000  # where scan's time is compared with plain autograd's, and its memory extrapolated from
+PLAIN_LONGEST = 100_000
+WHOLE = 1_000_000  # steps of which the memory limits are fractions
+FRACTIONS = (1000, 3000, 10_000)
+TARGETS = {1000: 1.6, 10_000: 2.1}  # of the time a step of plain autograd
 CHUNKS = (20, 50, 100, 200, 500)  # steps
 TABLE_LIMIT = 3e7  # entries
 SIZES = {"hidden": 64}
@@ -59,19 +63,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every memory limit that is not yet in the data, then print."""
     options = _options(arguments)
     torch.set_num_threads(options.threads)
-    path = options.data / f"long_sequence_{options.steps}.json"
-    content = _resume(path, options)
-    bench = Bench(options.plain_steps, options.steps)
+    for steps in options.steps:
+        run(options.data / f"long_sequence_{steps}.json", steps, options)
+
+
+def run(path: Path, steps: int, options: argparse.Namespace) -> None:
+    """Measure one length, or what is left of it, and print it."""
+    content = _resume(path, steps)
+    bench = Bench(min(steps, options.plain_steps), steps)
     if not content["plain"]:
-        peak = bench.peak(0, partial(methods.plain, bench.problem(0)))
-        content["plain"] = {"steps": options.plain_steps, "peak_bytes": peak.peak, "extrapolated_to": options.steps}
+        content["plain"] = bench.plain(bench.plain_steps)
+        save(path, content)
+    if not content["plain_here"] and bench.plain_steps < steps <= options.plain_longest:
+        content["plain_here"] = Bench(steps, steps).plain(steps)
+        save(path, content)
     for block in options.blocks:
         for fraction in options.fractions:
             name = f"1/{fraction}" + (f", compiled by {block}" if block else "")
             if name in content["runs"]:
                 continue
+            limit = int(bytes_a_step(content) * options.whole / fraction)
+            if limit >= bytes_a_step(content) * steps:
+                continue  # plain autograd fits
             try:
-                content["runs"][name] = measure(bench, content, fraction, block, options.repeats)
+                content["runs"][name] = {"fraction": fraction, **measure(bench, limit, block, options.repeats)}
             except NothingFitsError as error:
                 print(f"{name}: {error}")
                 continue
@@ -79,10 +94,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     show(content)
 
 
-def measure(bench: Bench, content: dict[str, Any], fraction: int, block: int, repeats: int) -> dict[str, Any]:
+def bytes_a_step(content: dict[str, Any]) -> float:
+    """Return the activation memory of plain autograd, per step."""
+    return float(content["plain"]["peak_bytes"]) / int(content["plain"]["steps"])
+
+
+def measure(bench: Bench, limit: int, block: int, repeats: int) -> dict[str, Any]:
     """Choose settings for one limit, count their peak, and time them between runs of plain autograd."""
-    steps, plain = content["steps"], content["plain"]
-    limit = int(plain["peak_bytes"] * steps / plain["steps"] / fraction)
     choice = bench.choose(block, limit)
     hidden = bench.problem(0).hidden_bytes
     peaks = bench.slot_peaks(block, choice)
@@ -97,18 +115,19 @@ def measure(bench: Bench, content: dict[str, Any], fraction: int, block: int, re
     times: dict[str, list[float]] = {"plain": [], "membptt": []}
     bench.time_plain()  # warm up
     grown = _resident()
-    for _ in tqdm(range(repeats), desc=f"1/{fraction}, block {block}: {choice}", unit="run"):
+    for _ in tqdm(range(repeats), desc=f"{limit / 1e6:.1f} MB, block {block}: {choice}", unit="run"):
         times["plain"] += [bench.time_plain() for _ in range(3)]
         times["membptt"].append(bench.time(block, choice))
     times["plain"] += [bench.time_plain() for _ in range(3)]
-    cores = -(-steps // choice.chunk)
+    cores = -(-bench.steps // choice.chunk)
     return {
-        "fraction": fraction,
         "limit_bytes": limit,
         "block": block,
         "policy": "hsm",
         "slots": choice.slots,
         "chunk": choice.chunk,
+        "hidden_bytes": hidden,
+        "internal_bytes": bench.internal_bytes(block, choice),
         "forwards_a_step": optimal_cost("hsm", cores, choice.slots) / cores,
         "table_digest": build("hsm", cores, choice.slots).digest,
         "peak_bytes": peak,
@@ -121,13 +140,15 @@ def measure(bench: Bench, content: dict[str, Any], fraction: int, block: int, re
 
 def show(content: dict[str, Any]) -> None:
     """Print what is measured, with the project's targets."""
-    plain = content["plain"]
-    whole = plain["peak_bytes"] * content["steps"] / plain["steps"]
+    plain, whole = content["plain"], bytes_a_step(content) * content["steps"]
     print(f"GRU {SIZES['hidden']}, batch 16, T = {content['steps']}, {content['device_name']}")
-    print(f"plain: {plain['peak_bytes'] / 1e6:.0f} MB at T = {plain['steps']}, {whole / 1e9:.2f} GB extrapolated")
+    print(f"plain: {plain['peak_bytes'] / 1e6:.0f} MB at T = {plain['steps']}, {whole / 1e9:.3f} GB in proportion")
+    if content["plain_here"]:
+        print(f"plain here: {content['plain_here']['peak_bytes'] / 1e9:.3f} GB, measured")
     for name, run in content["runs"].items():
         times = {key: median(values) for key, values in run["seconds_a_step"].items()}
-        ratio, target = times["membptt"] / times["plain"], TARGETS.get(run["fraction"])
+        ratio = times["membptt"] / times["plain"]
+        target = TARGETS.get(run["fraction"]) if content["steps"] == WHOLE else None
         verdict = "" if target is None else f"; target {target:g}: {'met' if ratio <= target else 'NOT met'}"
         print(
             f"{name}: m = {run['slots']}, chunk {run['chunk']}: {run['forwards_a_step']:.2f} forwards a step, "
@@ -145,18 +166,27 @@ class Bench:
     """
 
     def __init__(self, plain_steps: int, steps: int) -> None:
-        self._plain_steps, self._steps = plain_steps, steps
+        self.plain_steps, self.steps = plain_steps, steps
         self._problems: dict[int, Problem] = {}
         self._fits: dict[int, Fit] = {}
 
     def problem(self, block: int) -> Problem:
         """Return the problem, eager (0) or with so many steps in one compiled graph."""
         if block not in self._problems:
-            made = problem("gru", self._plain_steps, sizes=SIZES)
+            made = problem("gru", self.plain_steps, sizes=SIZES)
             self._problems[block] = compiled(made, block) if block else made
             for param in made.params:
                 param.grad = torch.zeros_like(param)
         return self._problems[block]
+
+    def plain(self, steps: int) -> dict[str, Any]:
+        """Count plain autograd's peak, and time it."""
+        peak = self.peak(0, partial(methods.plain, self.problem(0))).peak
+        return {"steps": steps, "peak_bytes": peak, "seconds_a_step": [self.time_plain() for _ in range(3)]}
+
+    def internal_bytes(self, block: int, choice: Choice) -> int:
+        """Return what one core's internal state takes."""
+        return self._fits[block].core(choice.chunk // max(1, block)).internal
 
     def choose(self, block: int, limit: int) -> Choice:
         """Return the HSM settings that are predicted to be fastest within `limit` bytes.
@@ -169,8 +199,8 @@ class Bench:
         found = []
         for chunk in CHUNKS:
             calls = chunk // max(1, block)
-            cores = -(-self._steps // chunk)
-            if 8 * chunk > self._plain_steps or chunk % max(1, block):
+            cores = -(-self.steps // chunk)
+            if 8 * chunk > self.plain_steps or chunk % max(1, block):
                 continue
             core = fit.core(calls)
             # Inputs are made when they are read: one core's are alive, and the next one's while they are made.
@@ -190,11 +220,11 @@ class Bench:
         Raises:
             RuntimeError: a slot is not what its carry takes, so that the peak could not be carried on.
         """
-        cores = self._plain_steps // choice.chunk // 2
+        cores = self.plain_steps // choice.chunk // 2
         most = min(choice.slots, cores)
         found = []
         for slots in sorted({max(2, most // 2), most}):
-            run = partial(self._scan, block, min(self._plain_steps, 2 * slots * choice.chunk), slots, choice.chunk)
+            run = partial(self._scan, block, min(self.plain_steps, 2 * slots * choice.chunk), slots, choice.chunk)
             found.append((slots, self.peak(block, run).peak))
         (fewer, low), (more, high) = found[0], found[-1]
         if high - low != (more - fewer) * self.problem(0).hidden_bytes:
@@ -203,12 +233,12 @@ class Bench:
 
     def time(self, block: int, choice: Choice) -> float:
         """Time one gradient over the long sequence, in seconds a step."""
-        build("hsm", -(-self._steps // choice.chunk), choice.slots)  # cached: planning is not part of a training step
-        return _timed(partial(self._scan, block, self._steps, choice.slots, choice.chunk)) / self._steps
+        build("hsm", -(-self.steps // choice.chunk), choice.slots)  # cached: planning is not part of a training step
+        return _timed(partial(self._scan, block, self.steps, choice.slots, choice.chunk)) / self.steps
 
     def time_plain(self) -> float:
         """Time one gradient of plain autograd, in seconds a step."""
-        return _timed(partial(methods.plain, self.problem(0))) / self._plain_steps
+        return _timed(partial(methods.plain, self.problem(0))) / self.plain_steps
 
     def peak(self, block: int, run: Callable[[], None]) -> Peak:
         """Count live bytes."""
@@ -257,20 +287,21 @@ def _resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _resume(path: Path, options: argparse.Namespace) -> dict[str, Any]:
+def _resume(path: Path, steps: int) -> dict[str, Any]:
     fresh = {
         **conditions("cpu"),
         "format": FORMAT,
-        "command": f"python impl/benchmarks/long_sequence.py --steps {options.steps}",
-        "steps": options.steps,
+        "command": f"python impl/benchmarks/long_sequence.py --steps {steps}",
+        "steps": steps,
         "sizes": SIZES,
         "plain": {},
+        "plain_here": {},
         "runs": {},
     }
     if not path.exists():
         return fresh
     found: dict[str, Any] = json.loads(path.read_text())
-    other = [key for key in fresh if key not in ("plain", "runs") and found.get(key) != fresh[key]]
+    other = [key for key in fresh if key not in ("plain", "plain_here", "runs") and found.get(key) != fresh[key]]
     if other:
         raise RuntimeError(f"{path.name} was measured with another {', '.join(other)}: delete it first")
     return found
@@ -278,10 +309,12 @@ def _resume(path: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1_000_000)
+    parser.add_argument("--steps", nargs="+", type=int, default=[1000, 10_000, 100_000, 1_000_000])
+    parser.add_argument("--whole", type=int, default=WHOLE, help="steps of which the limits are fractions")
     parser.add_argument("--plain-steps", type=int, default=PLAIN_STEPS)
-    parser.add_argument("--fractions", nargs="+", type=int, default=list(TARGETS))
-    parser.add_argument("--blocks", nargs="+", type=int, default=[0, 10], help="0: eager; else steps a compiled graph")
+    parser.add_argument("--plain-longest", type=int, default=PLAIN_LONGEST)
+    parser.add_argument("--fractions", nargs="+", type=int, default=list(FRACTIONS))
+    parser.add_argument("--blocks", nargs="+", type=int, default=[10, 0], help="0: eager; else steps a compiled graph")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--data", type=Path, default=Path(__file__).parent / "data")

@@ -66,6 +66,7 @@ def problem(
     *,
     quick: bool = False,
     sizes: dict[str, int] | None = None,
+    batch: int | None = None,
     device: str = "cpu",
     dtype: Any = torch.float32,
 ) -> Problem:
@@ -76,6 +77,7 @@ def problem(
         steps: time steps; a multiple of what one call of the cell eats.
         quick: the tiny size of tests.
         sizes: others than the benchmark's.
+        batch: another than the benchmark's.
         device: where everything lives.
         dtype: of everything.
 
@@ -90,7 +92,7 @@ def problem(
     unit = getattr(module, "unit", 1)
     if steps % unit:
         raise ValueError(f"{cell} is run in segments of {unit} steps; {steps} is no multiple")
-    batch = 3 if quick else BATCH
+    batch = batch or (3 if quick else BATCH)
     init = tuple(torch.zeros(batch, *shape, device=device, dtype=dtype) for shape in module.carry)
     shape = (steps, batch, module.inputs) if unit == 1 else (steps // unit, unit, batch, module.inputs)
     # Drawn on the CPU: every device gets the same numbers.

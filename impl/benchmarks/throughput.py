@@ -1,0 +1,216 @@
+"""Tokens per second under a fixed memory: every method with the batch that serves it best, against sequence length.
+
+    python impl/benchmarks/throughput.py --budget 64
+
+Plain autograd and Chen's checkpoints take the largest batch, a power of two, whose measured peak fits; where not even
+one sequence fits there is no point. `scan` takes the batch, chunk and slots that are predicted to be fastest. Each
+method runs its step eagerly and by torch's fused kernel. All methods of one length are timed in interleaved rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from membptt_bench import methods
+from membptt_bench.cells import Problem, fused, problem
+from membptt_bench.fit import CHUNKS, Fit, Setting, run
+from membptt_bench.meter import Peak, live_bytes
+from membptt_bench.record import RecordError, conditions, save
+from tqdm import tqdm
+
+FORMAT = "membptt-throughput/1"
+CELL = "lstm"
+LENGTHS = (100, 300, 1000, 3000, 10_000)
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+SCANNED_BATCHES = (16, 64)
+KERNEL_STEPS = 20  # of one fused call
+POLICIES = ("hsm", "msm")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One method at one length, with what it was given.
+
+    Args:
+        method: ``"plain"``, ``"checkpoint"`` or ``"membptt"``.
+        kernel: ``"eager"`` or ``"fused"``.
+        batch: sequences at a time.
+        peak_bytes: measured.
+        setting: of `scan`; ``None`` for the others.
+    """
+
+    method: str
+    kernel: str
+    batch: int
+    peak_bytes: int
+    setting: Setting | None
+
+    @property
+    def label(self) -> str:
+        """Return the method's name."""
+        return f"{self.method} {self.kernel}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure every length that is missing, then print."""
+    options = _options(arguments)
+    torch.set_num_threads(options.threads)
+    path = options.data / f"throughput_{CELL}_{options.budget}.json"
+    content = _resume(path, options)
+    for steps in options.steps:
+        if str(steps) not in content["lengths"]:
+            content["lengths"][str(steps)] = measure(steps, options.budget * 2**20, options.rounds, quick=options.quick)
+            save(path, content)
+    show(content)
+
+
+def measure(steps: int, budget: int, rounds: int, *, quick: bool = False) -> dict[str, Any]:
+    """Choose every method's batch at one length, and time them in turn."""
+    bench = Bench(steps, budget, quick=quick)
+    chosen: list[Choice] = []
+    for kernel in ("eager", "fused"):
+        for choose in (bench.plain, bench.checkpointed, bench.scanned):
+            gc.collect()
+            found = choose(kernel)
+            if found is not None:
+                chosen.append(found)
+    timed: dict[str, list[float]] = {one.label: [] for one in chosen}
+    for one in chosen:
+        bench.runner(one)()
+    for _ in tqdm(range(rounds), desc=f"T={steps}: timing", unit="round"):
+        for one in chosen:
+            compute = bench.runner(one)
+            before = perf_counter()
+            compute()
+            timed[one.label].append(perf_counter() - before)
+    return {
+        one.label: {**asdict(one), "tokens_a_second": [steps * one.batch / taken for taken in timed[one.label]]}
+        for one in chosen
+    }
+
+
+class Bench:
+    """One length and one budget: problems of every batch.
+
+    Args:
+        steps: length.
+        budget: bytes.
+        quick: the tiny cell of tests.
+    """
+
+    def __init__(self, steps: int, budget: int, *, quick: bool) -> None:
+        self._steps, self._budget, self._quick = steps, budget, quick
+        self._segment = methods.square_root(self.problem("eager", 1))
+
+    def plain(self, kernel: str) -> Choice | None:
+        """Return plain autograd with the largest batch that fits."""
+        return self._largest("plain", kernel)
+
+    def checkpointed(self, kernel: str) -> Choice | None:
+        """Return Chen's strategy with the largest batch that fits."""
+        return self._largest("checkpoint", kernel)
+
+    def scanned(self, kernel: str) -> Choice | None:
+        """Return `scan` with the batch, policy, slots and chunk of least predicted time a token that fit."""
+        found: list[tuple[float, int, Setting, Fit]] = []
+        for batch in SCANNED_BATCHES:
+            on = self.problem(kernel, batch)
+            fit = Fit(on, partial(self._peak, on))
+            for policy in POLICIES:
+                best = fit.best(policy, self._budget, CHUNKS)
+                if best is not None:
+                    found.append((best[1] / batch, batch, best[0], fit))
+        for _, batch, setting, fit in sorted(found, key=lambda one: one[0]):
+            verified = fit.verified(setting, self._budget)
+            if verified is not None:
+                return Choice("membptt", kernel, batch, verified[1].peak, verified[0])
+        return None
+
+    def runner(self, choice: Choice) -> Callable[[], None]:
+        """Return the call that computes the gradient."""
+        return self._call(choice.method, self.problem(choice.kernel, choice.batch), choice.setting)
+
+    def problem(self, kernel: str, batch: int) -> Problem:
+        """Return the cell with so many sequences at a time."""
+        on = problem(CELL, self._steps, quick=self._quick, batch=batch)
+        if kernel == "fused":
+            on = fused(on, KERNEL_STEPS)
+        for param in on.params:
+            param.grad = torch.zeros_like(param)
+        return on
+
+    def _largest(self, method: str, kernel: str) -> Choice | None:
+        found = None
+        for batch in BATCHES:
+            on = self.problem(kernel, batch)
+            peak = self._peak(on, self._call(method, on, None)).peak
+            if peak > self._budget:
+                break
+            found = Choice(method, kernel, batch, peak, None)
+        return found
+
+    def _call(self, method: str, on: Problem, setting: Setting | None) -> Callable[[], None]:
+        if setting is not None:
+            return partial(run, on, setting)
+        if method == "plain":
+            return partial(methods.plain, on)
+        segment = max(1, round(self._segment / on.unit))
+        return partial(methods.checkpointed, on, segment, reentrant=False)
+
+    @staticmethod
+    def _peak(on: Problem, compute: Callable[[], None]) -> Peak:
+        grads = [param.grad for param in on.params if param.grad is not None]
+        return live_bytes(compute, [*on.params, *grads, *on.init, on.xs, on.output], on.params)
+
+
+def show(content: dict[str, Any]) -> None:
+    """Print tokens per second, medians."""
+    print(f"{content['cell']}, {content['budget_bytes'] / 2**20:.0f} MiB, {content['device_name']}")
+    for steps, found in sorted(content["lengths"].items(), key=lambda item: int(item[0])):
+        parts = [f"{label} {median(one['tokens_a_second']):.0f} (batch {one['batch']})" for label, one in found.items()]
+        print(f"T = {steps}: {'; '.join(parts)} tokens a second")
+
+
+def _resume(path: Path, options: argparse.Namespace) -> dict[str, Any]:
+    fresh = {
+        **conditions("cpu"),
+        "format": FORMAT,
+        "command": f"python impl/benchmarks/throughput.py --budget {options.budget}",
+        "cell": CELL,
+        "quick": options.quick,
+        "budget_bytes": options.budget * 2**20,
+        "rounds": options.rounds,
+        "lengths": {},
+    }
+    if not path.exists():
+        return fresh
+    found: dict[str, Any] = json.loads(path.read_text())
+    other = [key for key in fresh if key != "lengths" and found.get(key) != fresh[key]]
+    if other:
+        raise RecordError(f"{path.name} was measured with another {', '.join(other)}: delete it first")
+    return found
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", nargs="+", type=int, default=list(LENGTHS))
+    parser.add_argument("--budget", type=int, default=64, help="MiB of activations")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="a tiny cell: only to see it work")
+    parser.add_argument("--data", type=Path, default=Path(__file__).parent / "data")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
