@@ -14,11 +14,13 @@ THEORY = [
     "claims",
     "lock",
     "machine",
+    "picture",
     "policy",
     "recurrences",
     "schedule",
     "tables",
     "tiers",
+    "timeline",
 ]
 
 
@@ -32,6 +34,11 @@ def loaded_after(statement):
 def test_theory_imports_neither_torch_nor_sympy(module):
     loaded = loaded_after(f"import membptt_theory.{module}")
     assert not loaded & {"torch", "sympy", "scipy", "membptt", "membptt_proofs"}
+
+
+def test_the_command_line_starts_without_torch_sympy_or_matplotlib():
+    loaded = loaded_after("import membptt_cli.__main__")
+    assert not loaded & {"torch", "sympy", "scipy", "matplotlib", "membptt", "membptt_proofs"}
 
 
 def test_the_naive_referees_import_nothing_of_ours():

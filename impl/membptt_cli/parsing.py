@@ -1,0 +1,97 @@
+"""What the commands share: the options that name a table, examples in the help, errors, output."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from membptt_theory.policy import PolicyTable
+from membptt_theory.recurrences import POLICIES
+from membptt_theory.tables import build
+
+if TYPE_CHECKING:
+    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+
+Run = Callable[[argparse.Namespace], int]
+
+
+class Refusal(Exception):
+    """A request that cannot be met, and why."""
+
+
+def command(commands: Commands, name: str, run: Run, about: str, more: str, *shown: str) -> argparse.ArgumentParser:
+    """Add a command with examples in its help; `main` calls `run`."""
+    made = commands.add_parser(
+        name,
+        help=about,
+        description=textwrap.fill(f"{about[0].upper()}{about[1:]}. {more}", 90),
+        epilog=examples(*shown),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.set_defaults(run=run, prog=made.prog)
+    return made
+
+
+def examples(*shown: str) -> str:
+    """Format the examples of a help text; the tests find them by this form and run every one."""
+    return "\n".join(["examples:", *(f"  {line}" for line in shown)])
+
+
+def add_table_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name a policy table."""
+    parser.add_argument("--policy", choices=POLICIES, required=True, help="which states may be stored")
+    parser.add_argument("--steps", type=int, required=True, metavar="T", help="length of the sequence")
+    parser.add_argument("--slots", type=int, required=True, metavar="M", help="room for stored states")
+    parser.add_argument(
+        "--internal", type=int, metavar="ALPHA", help="slots of an internal state (msm, msm_plus; default: 2)"
+    )
+    parser.add_argument(
+        "--internal-known",
+        type=int,
+        metavar="BETA",
+        help="its slots where its input state is stored too (msm; default: storage is not shared)",
+    )
+
+
+def named_table(options: argparse.Namespace) -> PolicyTable:
+    """Build the table that `add_table_options` asked for.
+
+    Raises:
+        ValueError: a number or a size is outside the policy's domain.
+    """
+    mixed = options.policy in ("msm", "msm_plus")
+    internal = options.internal if options.internal is not None else (2 if mixed else 1)
+    return build(options.policy, options.steps, options.slots, internal=internal, internal_known=options.internal_known)
+
+
+def described(table: PolicyTable) -> dict[str, Any]:
+    """Return what names a table."""
+    sizes = table.sizes
+    return {
+        "policy": table.policy,
+        "steps": table.steps,
+        "slots": table.slots,
+        "hidden": sizes.hidden,
+        "internal": sizes.internal,
+        "internal_known": sizes.internal_known,
+        "digest": table.digest,
+    }
+
+
+def print_json(found: Any) -> None:
+    """Print one JSON value."""
+    json.dump(found, sys.stdout, indent=1)
+    print()
+
+
+def readable(size: float) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} TiB"

@@ -1,0 +1,157 @@
+"""``membptt plan``: from sizes and a budget in bytes to a policy, its slots and its cores."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from membptt_cli.parsing import Refusal, command, print_json, readable
+from membptt_theory.recurrences import POLICIES
+
+if TYPE_CHECKING:
+    from membptt.measure import Measured
+    from membptt.options import Option
+    from membptt_cli.parsing import Commands
+
+_LARGEST_CHUNK = 256
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = command(
+        commands,
+        "plan",
+        run,
+        "choose policy, slots and steps per core for a budget in bytes",
+        "The runtime's planner with sizes that you give instead of measured ones. Time is counted in forwards of one "
+        "step: every step is recorded and backpropagated once, and advanced over as often as the table says.",
+        "membptt plan --steps 100000 --hidden-bytes 8192 --internal-bytes 40960 --budget 64MiB",
+        "membptt plan --steps 1000 --hidden-bytes 4096 --internal-bytes 20480 --budget 1MB --policy hsm --chunk 1",
+        "membptt plan --steps 1000 --hidden-bytes 4096 --internal-bytes 20480 --budget 1MB --json",
+    )
+    parser.add_argument("--steps", type=int, required=True, metavar="T", help="length of the sequence")
+    parser.add_argument("--hidden-bytes", type=int, required=True, metavar="N", help="what one step hands to the next")
+    parser.add_argument(
+        "--internal-bytes",
+        type=int,
+        required=True,
+        metavar="N",
+        help="all that backpropagating one step needs, the states before and after it included",
+    )
+    parser.add_argument("--budget", required=True, metavar="SIZE", help="bytes, or 64MiB, 1.5GB, ...")
+    parser.add_argument("--policy", choices=("auto", *POLICIES), default="auto", help="default: auto, the fastest")
+    parser.add_argument("--chunk", type=int, metavar="K", help="steps per core (default: powers of two up to 256)")
+    parser.add_argument(
+        "--backward", type=float, default=2.0, metavar="X", help="what a backward costs, in forwards (default: 2)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what fits the budget, the fastest first."""
+    try:
+        from membptt.options import least_bytes  # noqa: PLC0415  (the planner comes with the runtime)
+        from membptt.options import options as fitting  # noqa: PLC0415
+        from membptt.plan import parse_bytes  # noqa: PLC0415
+    except ImportError as error:
+        raise Refusal(f"the planner is the runtime's: pip install 'membptt[runtime]' ({error})") from error
+    budget = parse_bytes(options.budget)
+    _check(options)
+    sizes = [_core(options, chunk) for chunk in _chunks(options)]
+    found = fitting(sizes, options.steps, budget, POLICIES if options.policy == "auto" else (options.policy,))
+    if not found:
+        raise Refusal(
+            f"a budget of {budget} bytes is too small: the starting state and one working core take "
+            f"{least_bytes(sizes)} bytes, the smallest feasible budget"
+        )
+    if options.json:
+        rows = [_row(option) for option in found]
+        print_json({"steps": options.steps, "budget": budget, "digest": found[0].table().digest, "options": rows})
+    else:
+        _show(options, budget, found)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name in ("steps", "hidden_bytes", "internal_bytes", "chunk"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise Refusal(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if options.chunk is not None and options.chunk > options.steps:
+        raise Refusal(f"--chunk {options.chunk} is more than the {options.steps} steps there are")
+    if options.internal_bytes < 2 * options.hidden_bytes:
+        raise Refusal(
+            f"--internal-bytes {options.internal_bytes} is less than two hidden states of "
+            f"{options.hidden_bytes} bytes: it includes the state before the step and the state after it"
+        )
+    if not 0 <= options.backward < float("inf"):
+        raise Refusal(f"--backward must be a number of forwards, 0 or more, got {options.backward}")
+
+
+def _chunks(options: argparse.Namespace) -> list[int]:
+    if options.chunk is not None:
+        return [options.chunk]
+    return [1 << power for power in range(9) if 1 << power <= min(options.steps, _LARGEST_CHUNK)]
+
+
+def _core(options: argparse.Namespace, chunk: int) -> Measured:
+    """Return the core of `chunk` steps: its graph also holds the hidden states between its steps."""
+    from membptt.measure import Measured  # noqa: PLC0415
+
+    hidden: int = options.hidden_bytes
+    beyond: int = options.internal_bytes - 2 * hidden
+
+    def internal(steps: int) -> int:
+        return steps * beyond + (steps - 1) * hidden
+
+    tail = options.steps % chunk or chunk
+    return Measured(
+        chunk=chunk,
+        start=hidden,
+        hidden=hidden,
+        internal=internal(chunk),
+        tail=internal(tail),
+        shared=0,
+        advance=float(chunk),
+        backprop=chunk * (1 + options.backward),
+    )
+
+
+def _row(option: Option) -> dict[str, Any]:
+    return {
+        "policy": option.policy,
+        "chunk": option.measured.chunk,
+        "cores": option.cores,
+        "slots": option.slots,
+        "slot_bytes": option.unit,
+        "internal": option.internal,
+        "internal_known": option.internal_known,
+        "forwards": option.forwards,
+        "time_in_forwards": option.seconds,
+        "peak_bytes": option.bytes,
+    }
+
+
+def _show(options: argparse.Namespace, budget: int, found: list[Option]) -> None:
+    plain = options.steps * (1 + options.backward)
+    table = Table(
+        title=f"{options.steps} steps within {readable(budget)}, the fastest first",
+        caption="forwards / core: by the policy's table; time: plain backpropagation = 1",
+    )
+    for name in ("policy", "steps / core", "slots", "bytes / slot", "forwards / core", "peak", "time"):
+        table.add_column(name, justify="left" if name == "policy" else "right")
+    for option in found:
+        table.add_row(
+            option.policy,
+            str(option.measured.chunk),
+            str(option.slots),
+            readable(option.unit),
+            f"{option.forwards / option.cores:.3f}",
+            readable(option.bytes),
+            f"{option.seconds / plain:.3f}",
+            style="bold" if option is found[0] else None,
+        )
+    Console().print(table)

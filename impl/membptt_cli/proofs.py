@@ -1,0 +1,35 @@
+"""``membptt prove``: one verdict a claim."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from membptt_cli.parsing import command
+
+if TYPE_CHECKING:
+    from membptt_cli.parsing import Commands
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = command(
+        commands,
+        "prove",
+        run,
+        "check the claims, one verdict each",
+        "Without an ID all of them, on the ranges of CLAIMS.md: that takes a while. Exit status 1 if one fails.",
+        "membptt prove hsm-closed-form",
+        "membptt prove --quick --json hsm-splits ism-splits",
+    )
+    parser.add_argument("claims", nargs="*", metavar="ID", help="claims to check, by their ids in CLAIMS.md")
+    parser.add_argument("--quick", action="store_true", help="the smaller ranges of the test suite")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Hand over to the proofs, which import sympy."""
+    from membptt_proofs.__main__ import main  # noqa: PLC0415
+
+    flags = [flag for flag, given in (("--quick", options.quick), ("--json", options.json)) if given]
+    return main([*flags, "--", *options.claims], prog=options.prog)

@@ -1,0 +1,153 @@
+"""``membptt schedule``: the stream of actions of one table, counted, listed or drawn."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from dataclasses import astuple
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from membptt_cli.parsing import Refusal, add_table_options, command, described, named_table, print_json
+from membptt_theory.actions import Action
+from membptt_theory.machine import meter
+from membptt_theory.policy import PolicyTable
+from membptt_theory.schedule import schedule
+from membptt_theory.timeline import Kind, Timeline, timeline
+
+if TYPE_CHECKING:
+    from membptt_cli.parsing import Commands
+
+_FORMATS = ("svg", "pdf", "png")
+_TALLEST = 500  # lines of a drawing in the terminal
+_GLYPHS = {Kind.ADVANCED: ("→", "blue"), Kind.TAPED: ("●", "cyan"), Kind.BACK: ("◀", "bold")}
+_HIDDEN, _INTERNAL = ("│", "yellow"), ("▒", "red")
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = command(
+        commands,
+        "schedule",
+        run,
+        "count, list or draw what a policy does",
+        "Forwards and peak are counted by executing the stream on paper; they are the table's.",
+        "membptt schedule --policy msm --steps 10 --slots 4 --draw",
+        "membptt schedule --policy hsm --steps 1000 --slots 50",
+        "membptt schedule --policy msm_plus --steps 10 --slots 7 --internal 3 --actions --json",
+        "membptt schedule --policy ism --steps 30 --slots 3 --out ism.svg",
+    )
+    add_table_options(parser)
+    parser.add_argument("--draw", action="store_true", help="draw it in the terminal")
+    parser.add_argument("--actions", action="store_true", help="list every action")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"draw it to a file: {', '.join(_FORMATS)}")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what was asked for."""
+    table = named_table(options)
+    stream = schedule(table, table.steps, table.slots)
+    report = meter(stream, steps=table.steps, sizes=table.sizes)
+    counted = {"forwards": report.forwards, "recorded": report.taped, "peak": report.peak, "actions": report.actions}
+    if options.out is not None:
+        _write(options.out, table)
+    if options.json:
+        listed: dict[str, Any] = {"stream": [_named(action) for action in _stream(table)]} if options.actions else {}
+        print_json({**described(table), **counted, **listed})
+        return 0
+    sizes = table.sizes
+    alpha = f", alpha = {sizes.internal}" if sizes.hidden and sizes.internal else ""
+    beta = f", beta = {sizes.internal_known}" if sizes.internal_known else ""
+    print(f"{table.policy}, {table.steps} steps, {table.slots} slots{alpha}{beta}")
+    print(f"{report.forwards} forwards, {report.forwards / table.steps:.3f} a step; {report.peak} slots at most")
+    print(f"table {table.digest}")
+    if options.draw:
+        print()
+        draw(_timeline(table), Console(highlight=False))
+    if options.actions:
+        print()
+        for action in _stream(table):
+            print(*_named(action))
+    return 0
+
+
+def draw(found: Timeline, console: Console) -> None:
+    """Draw in the terminal: position to the right, execution downward, the slots in use at the right.
+
+    Raises:
+        Refusal: it has more lines or columns than a terminal shows.
+    """
+    rows = len(found.cells)
+    slots = min(found.peak, 32)
+    across = len(str(rows)) + 2 + 2 * found.steps + 1 + 2 + slots + 1 + len(str(found.peak))
+    if rows > _TALLEST or across > max(console.width, 80):
+        raise Refusal(
+            f"a drawing of {rows} lines, {across} columns is more than a terminal shows "
+            f"({_TALLEST} lines, {max(console.width, 80)} columns): write it to a file with --out FILE.svg"
+        )
+    canvas = [[" "] * (2 * found.steps + 1) for _ in range(rows)]
+    looks: dict[tuple[int, int], str] = {}
+    held = chain(
+        ((2 * place, since, until, _HIDDEN) for place, since, until in found.hidden),
+        ((2 * place + 1, since, until, _INTERNAL) for place, since, until in found.internal),
+        ((2 * cell.step + 1, time, time + 1, _GLYPHS[cell.kind]) for time, cell in enumerate(found.cells)),
+    )
+    for column, since, until, (glyph, look) in held:
+        for row in range(since, until):
+            canvas[row][column], looks[row, column] = glyph, look
+    margin = len(str(rows))
+    for row, line in enumerate(canvas):
+        text = Text(f"{row:>{margin}}  ", style="dim")
+        for column, glyph in enumerate(line):
+            text.append(glyph, style=looks.get((row, column), ""))
+        used = found.memory[row]
+        full = slots * used // max(found.peak, 1)
+        text.append(f"  {'■' * full}{'·' * (slots - full)} {used}")
+        console.print(text, no_wrap=True, crop=False, overflow="ignore")
+    legend = Text("\n" + " " * (margin + 2))
+    for (glyph, look), name in (
+        *((look, kind.value) for kind, look in _GLYPHS.items()),
+        (_HIDDEN, "hidden state stored"),
+        (_INTERNAL, "internal state stored"),
+        (("■", ""), "slots in use"),
+    ):
+        legend.append(glyph, style=look).append(f" {name}  ")
+    console.print(legend)
+
+
+def _stream(table: PolicyTable) -> Any:
+    return schedule(table, table.steps, table.slots)
+
+
+def _timeline(table: PolicyTable) -> Timeline:
+    return timeline(_stream(table), steps=table.steps, sizes=table.sizes)
+
+
+def _named(action: Action) -> list[str | int]:
+    return [type(action).__name__, *astuple(action)]
+
+
+def _write(path: Path, table: PolicyTable) -> None:
+    kind = path.suffix[1:]
+    if kind not in _FORMATS:
+        raise Refusal(f"--out {path}: a drawing is written as {', '.join(_FORMATS)}; name the file accordingly")
+    try:
+        from membptt_theory.picture import draw_schedule  # noqa: PLC0415
+
+        figure = draw_schedule(_timeline(table), f"{table.policy}, t = {table.steps}, m = {table.slots}")
+    except ImportError as error:
+        raise Refusal(f"drawing to a file needs matplotlib: pip install 'membptt[figs]' ({error})") from error
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=f".{kind}")
+    os.close(handle)
+    try:
+        figure.savefig(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,234 @@
+"""The command line: every example of every help runs, numbers are the library's, refusals say what to do."""
+
+import argparse
+import csv
+import importlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from membptt_cli import schedules
+from membptt_cli.__main__ import main, parser
+from membptt_theory.policy import PolicyTable
+from membptt_theory.schedule import schedule
+from membptt_theory.tables import build, optimal_cost
+from membptt_theory.timeline import Kind, timeline
+
+ROOT = Path(__file__).parents[1]
+
+
+def subparsers(whole):
+    """Return a parser and all parsers below it."""
+    found = [whole]
+    for action in whole._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                found += subparsers(below)
+    return found
+
+
+COMMANDS = [below for below in subparsers(parser()) if below.get_default("run") is not None]
+EXAMPLES = sorted(
+    {line.strip() for below in subparsers(parser()) for line in (below.epilog or "").splitlines() if "membptt " in line}
+)
+
+
+def answer(capsys, line, expected=0):
+    """Run one line; return what it prints on standard output, or what it says it cannot do."""
+    assert main(shlex.split(line.removeprefix("membptt "))) == expected, capsys.readouterr().err
+    printed = capsys.readouterr()
+    return printed.out if expected != 2 else printed.err
+
+
+def test_every_command_has_help_with_examples(capsys):
+    assert {below.prog for below in COMMANDS} == {
+        "membptt plan",
+        "membptt schedule",
+        "membptt table export",
+        "membptt table check",
+        "membptt prove",
+    }
+    for below in COMMANDS:
+        assert below.prog in (below.epilog or "")
+        with pytest.raises(SystemExit, match="0"):
+            main([*below.prog.split()[1:], "--help"])
+        assert "examples:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("line", EXAMPLES)
+def test_an_example_of_the_help_runs(line, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    build("msm", 20, 6, internal=3).save("msm.npz")  # what an example reads
+    found = answer(capsys, line)
+    assert found
+    if "--json" in line:
+        assert json.loads(found)
+    for name in re.findall(r"--out (\S+)", line):
+        assert Path(name).stat().st_size
+
+
+def test_the_examples_of_the_readme_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    part = (ROOT / "README.md").read_text().split("## Command line")[1].split("\n## ")[0]
+    lines = re.findall(r"^    (membptt .*?)(?:  #.*)?$", part, flags=re.MULTILINE)
+    assert {line.split()[1] for line in lines} == {"plan", "schedule", "table", "prove"}
+    for line in lines:
+        assert answer(capsys, line)
+
+
+def test_the_console_script_is_the_module_s_main():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, name = scripts["membptt"].split(":")
+    assert getattr(importlib.import_module(module), name) is main
+    line = [sys.executable, "-m", "membptt_cli", "schedule", "--policy", "hsm", "--steps", "1000", "--slots", "50"]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert f"{optimal_cost('hsm', 1000, 50)} forwards, 2.948 a step; 50 slots at most" in done.stdout
+
+
+def test_schedule_prints_the_stream_and_its_counts(capsys):
+    table = build("msm_plus", 10, 7, internal=3)
+    found = json.loads(answer(capsys, "schedule --policy msm_plus --steps 10 --slots 7 --internal 3 --actions --json"))
+    assert (found["forwards"], found["digest"]) == (table.cost(10, 7), table.digest)
+    named = [[type(action).__name__, *map(int, re.findall(r"\d+", str(action)))] for action in schedule(table, 10, 7)]
+    assert found["stream"] == named
+    assert found["actions"] == len(named)
+    listed = answer(capsys, "schedule --policy msm_plus --steps 10 --slots 7 --internal 3 --actions")
+    assert listed.split("\n\n")[1].splitlines() == [" ".join(map(str, action)) for action in named]
+
+
+@pytest.mark.parametrize(("policy", "sizes"), [("hsm", {}), ("ism", {}), ("msm", {"internal": 2})])
+def test_the_drawing_has_every_forward_every_backward_and_the_memory(policy, sizes, capsys):
+    for steps in range(1, 13):
+        for slots in range(1, 6):
+            table = build(policy, steps, slots, **sizes)
+            found = timeline(schedule(table, steps, slots), steps=steps, sizes=table.sizes)
+            schedules.draw(found, Console(width=80, color_system=None))
+            lines = capsys.readouterr().out.splitlines()[: len(found.cells)]
+            drawn = "".join(line[: -(found.peak + 4)] for line in lines)
+            for kind, (glyph, _) in schedules._GLYPHS.items():
+                assert drawn.count(glyph) == sum(cell.kind is kind for cell in found.cells), kind
+            assert [int(line.split()[-1]) for line in lines] == list(found.memory)
+            assert [line.count("■") for line in lines] == list(found.memory)
+
+
+def test_a_drawing_names_where_each_step_runs(capsys):
+    table = build("hsm", 4, 2)
+    found = timeline(schedule(table, 4, 2), steps=4, sizes=table.sizes)
+    schedules.draw(found, Console(width=80, color_system=None))
+    lines = capsys.readouterr().out.splitlines()
+    margin = len(str(len(found.cells))) + 2
+    for line, cell in zip(lines, found.cells, strict=False):
+        assert line[margin + 2 * cell.step + 1] == schedules._GLYPHS[Kind(cell.kind)][0]
+
+
+def test_plan_prints_what_the_planner_finds(capsys):
+    options = pytest.importorskip("membptt.options")
+    from membptt.measure import Measured
+
+    line = "plan --steps 1000 --hidden-bytes 4096 --internal-bytes 20480 --budget 1MB --chunk 1 --json"
+    found = json.loads(answer(capsys, line))
+    core = Measured(1, 4096, 4096, 12288, 12288, 0, 1.0, 3.0)
+    expected = options.options([core], 1000, 10**6)
+    assert [row["forwards"] for row in found["options"]] == [option.forwards for option in expected]
+    assert found["digest"] == expected[0].table().digest
+    assert all(row["peak_bytes"] <= 10**6 for row in found["options"])
+    (hsm,) = (row for row in found["options"] if row["policy"] == "hsm")
+    assert hsm["forwards"] == optimal_cost("hsm", 1000, hsm["slots"])
+    assert hsm["time_in_forwards"] == hsm["forwards"] - 1000 + 3 * 1000
+
+
+def test_a_core_of_several_steps_weighs_their_graphs_and_the_states_between(capsys):
+    pytest.importorskip("membptt.options")
+    line = "plan --steps 4 --hidden-bytes 10 --internal-bytes 50 --budget {} --chunk 4 --json"
+    least = 2 * 10 + 4 * 30 + 3 * 10 + 10  # both ends, four graphs, three states between, the start
+    assert json.loads(answer(capsys, line.format(least)))["options"][0]["peak_bytes"] <= least
+    assert f"take {least} bytes" in answer(capsys, line.format(least - 1), expected=2)
+
+
+def test_plan_without_torch_says_what_to_install():
+    code = (
+        "import sys\nsys.modules['torch'] = None\nfrom membptt_cli.__main__ import main\n"
+        "assert main('schedule --policy hsm --steps 9 --slots 3 --draw'.split()) == 0\n"
+        "sys.exit(main('plan --steps 9 --hidden-bytes 1 --internal-bytes 5 --budget 99'.split()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "pip install 'membptt[runtime]'" in done.stderr
+
+
+def test_an_exported_table_is_the_table(capsys, tmp_path):
+    table = build("msm", 30, 9, internal=3, internal_known=2)
+    asked = "table export --policy msm --steps 30 --slots 9 --internal 3 --internal-known 2"
+    for kind in ("npz", "csv", "json"):
+        assert table.digest in answer(capsys, f"{asked} --out {tmp_path / f'x.{kind}'}")
+    assert PolicyTable.load(tmp_path / "x.npz").digest == table.digest
+    rows = list(csv.DictReader((tmp_path / "x.csv").read_text().splitlines()))
+    assert len(rows) == 30 * 9
+    for row in rows:
+        steps, slots = int(row["steps"]), int(row["slots"])
+        decision, split = table.decision(steps, slots)
+        assert (int(row["cost"]), int(row["split"])) == (table.cost(steps, slots), split)
+        assert row["decision"] == decision.name.lower()
+    whole = json.loads((tmp_path / "x.json").read_text())
+    assert whole["costs"] == table.costs[:, 1:].tolist()
+    assert json.loads(answer(capsys, f"{asked} --json")) == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.csv", "x.json", "x.npz"]
+
+
+def test_a_damaged_table_is_found_out(capsys, tmp_path):
+    path = tmp_path / "x.npz"
+    build("hsm", 30, 9).save(path)
+    assert answer(capsys, f"table check {path}").startswith("OK")
+    assert json.loads(answer(capsys, f"table check {path} --json"))["holds"] is True
+    path.write_bytes(path.read_bytes()[:-40])
+    assert answer(capsys, f"table check {path}", expected=1).startswith("FAILED")
+    assert json.loads(answer(capsys, f"table check {path} --json", expected=1))["holds"] is False
+
+
+def test_prove_gives_one_verdict_a_claim(capsys, monkeypatch):
+    verdicts = json.loads(answer(capsys, "prove --quick --json hsm-splits"))
+    assert [(row["id"], row["holds"]) for row in verdicts] == [("hsm-splits", True)]
+    from membptt_proofs.checks import CHECKS
+
+    monkeypatch.setitem(CHECKS, "hsm-splits", lambda _: 1 / 0)
+    assert "FAILED" in answer(capsys, "prove --quick hsm-splits", expected=1)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("schedule --policy hsm --steps 0 --slots 3", "steps must be at least 1, got 0"),
+        ("schedule --policy msm --steps 9 --slots 3 --internal 1", "needs internal >= 2"),
+        ("schedule --policy hsm --steps 9 --slots 3 --internal 4", "has one kind of slot"),
+        ("schedule --policy hsm --steps 99 --slots 3 --draw", "write it to a file with --out FILE.svg"),
+        ("schedule --policy hsm --steps 9 --slots 3 --out x.gif", "a drawing is written as svg, pdf, png"),
+        ("schedule --policy hsm --steps 9 --slots 3 --out nowhere/x.svg", "No such file or directory"),
+        ("table export --policy hsm --steps 9 --slots 3", "say where to: --out FILE with the ending npz, csv, json"),
+        ("table export --policy hsm --steps 9 --slots 3 --out x.pkl", "a table is written as npz, csv, json"),
+        ("plan --steps 9 --hidden-bytes 8 --internal-bytes 9 --budget 99", "less than two hidden states of 8 bytes"),
+        ("plan --steps 9 --hidden-bytes 8 --internal-bytes 40 --budget many", "names no size"),
+        ("plan --steps 9 --hidden-bytes 8 --internal-bytes 40 --budget 47", "take 48 bytes, the smallest feasible"),
+        ("plan --steps 9 --hidden-bytes 8 --internal-bytes 40 --budget 99 --chunk 10", "more than the 9 steps"),
+        ("plan --steps 9 --hidden-bytes 8 --internal-bytes 40 --budget 99 --backward -1", "0 or more, got -1.0"),
+    ],
+)
+def test_a_refusal_says_what_was_wrong(line, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = answer(capsys, line, expected=2)
+    assert message in found
+    assert found.startswith(f"membptt {' '.join(line.split()[: 2 if line.startswith('table') else 1])}: error: ")
+    assert len(found.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("line", ["", "plan", "schedule --policy best", "table", "prove no-such-claim"])
+def test_a_line_that_is_no_command_ends_with_status_two(line):
+    with pytest.raises(SystemExit, match="2"):
+        main(shlex.split(line))

@@ -1,0 +1,131 @@
+"""A stream of actions laid out in time, for whatever draws one: what runs when, what is stored how long, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from membptt_theory.actions import (
+    Action,
+    Advance,
+    Backward,
+    DropHidden,
+    DropInternal,
+    LoadInternal,
+    Restore,
+    Sizes,
+    StoreHidden,
+    StoreInternal,
+    Tape,
+)
+from membptt_theory.machine import Machine
+
+
+def timeline(actions: Iterable[Action], *, steps: int, sizes: Sizes) -> Timeline:
+    """Execute a complete stream on paper and note when everything happens.
+
+    Time counts forwards and backwards of single steps; storing, restoring and dropping take none.
+
+    Args:
+        actions: the stream, for example `membptt_theory.schedule.schedule`.
+        steps: ``t``, the length of the sequence.
+        sizes: slots of each kind of stored state.
+
+    Raises:
+        IllegalActionError: names the action, its index and the machine's state.
+
+    Claim: metered-cost-equals-table.
+    """
+    machine = Machine(steps, sizes)
+    cells: list[Cell] = []
+    memory: list[int] = []
+    hidden: list[Stored] = []
+    internal: list[Stored] = []
+    restarts: list[Restart] = []
+    since = {("hidden", 0): 0}
+    for action in actions:
+        machine.execute(action)
+        now = len(cells)
+        match action:
+            case Advance(start, stop):
+                cells += [Cell(step, Kind.ADVANCED) for step in range(start, stop)]
+            case Tape(step):
+                cells.append(Cell(step, Kind.TAPED))
+            case Backward(step):
+                cells.append(Cell(step, Kind.BACK))
+            case StoreHidden(position):
+                since["hidden", position] = now
+            case DropHidden(position):
+                hidden.append(Stored(position, since.pop(("hidden", position)), now))
+            case StoreInternal(step):
+                since["internal", step] = now
+            case LoadInternal(step) | DropInternal(step):
+                internal.append(Stored(step, since.pop(("internal", step)), now))
+            case Restore(position):
+                restarts.append(Restart(position, now))
+        memory += [machine.used] * (len(cells) - now)
+    machine.finish()
+    return Timeline(steps, tuple(cells), tuple(memory), tuple(hidden), tuple(internal), tuple(restarts))
+
+
+class Kind(StrEnum):
+    """What is done to one step at one time."""
+
+    ADVANCED = "advanced"
+    TAPED = "recorded"
+    BACK = "backpropagated"
+
+
+class Cell(NamedTuple):
+    """One step at one time."""
+
+    step: int
+    kind: Kind
+
+
+class Stored(NamedTuple):
+    """A state in a slot: the hidden state at position `place`, or the internal state of step `place`."""
+
+    place: int
+    since: int
+    until: int
+
+
+class Restart(NamedTuple):
+    """A stored state becomes the working state at `time`."""
+
+    position: int
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """One stream in time.
+
+    Args:
+        steps: ``t``.
+        cells: what runs at each time, in order.
+        memory: slots in use meanwhile; as long as `cells`.
+        hidden: stored hidden states, in the order in which they are dropped.
+        internal: stored internal states, likewise.
+        restarts: in order.
+    """
+
+    steps: int
+    cells: tuple[Cell, ...]
+    memory: tuple[int, ...]
+    hidden: tuple[Stored, ...]
+    internal: tuple[Stored, ...]
+    restarts: tuple[Restart, ...]
+
+    @property
+    def forwards(self) -> int:
+        """Forward evaluations, first pass and recomputation together."""
+        return len(self.cells) - self.steps
+
+    @property
+    def peak(self) -> int:
+        """Largest number of slots in use while a step runs."""
+        return max(self.memory)
