@@ -12,6 +12,7 @@ THEORY = [
     "chain",
     "chen",
     "claims",
+    "files",
     "lock",
     "machine",
     "picture",

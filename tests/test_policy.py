@@ -180,7 +180,7 @@ def other_policy(header, _):
         (wrong_digest, "digest"),
         (wrong_version, "rebuild the table"),
         (huge, "the limit is"),
-        (smaller_than_arrays, "larger than the header"),
+        (smaller_than_arrays, "must be <i8 of the header's shape"),
         (no_array, "splits"),
         (other_policy, "sizes"),
     ],

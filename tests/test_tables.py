@@ -144,6 +144,7 @@ BAD_BUILDS = [
     (("hsm", 5, "4"), {}, TypeError, "slots must be an integer"),
     (("xyz", 5, 5), {}, ValueError, "known policies are hsm, ism, msm"),
     (("msm", 5, 5), {}, ValueError, "needs internal >= 2"),
+    (("msm", 5, 5), {"internal": 10**30}, ValueError, "below"),
     (("msm", 5, 5), {"internal": 2.0}, TypeError, "internal must be an integer"),
     (("msm", 5, 5), {"internal": 3, "internal_known": 4}, ValueError, "between 1 and internal"),
     (("msm", 5, 5), {"internal": 3, "internal_known": 0}, ValueError, "at least 1 slot"),

@@ -7,7 +7,7 @@ that need torch, which name the test that checks them. The claims stand in ``cla
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from importlib.resources import files
 from typing import Any, Final
@@ -22,6 +22,10 @@ class Status(StrEnum):
     MEASURED = "measured"  # on the stated device
     REFUTED = "refuted"  # a counterexample, verified at every run
     OPEN = "open"  # neither
+
+
+class ClaimError(ValueError):
+    """A claim, or a ledger of claims, is not well formed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +44,7 @@ class Claim:
         figure: the figures that show it.
 
     Raises:
-        ValueError: an empty field that must not be, or an unknown status.
+        ClaimError: a field that is no text, or is empty and must not be; proved without a derivation.
     """
 
     id: str
@@ -54,24 +58,37 @@ class Claim:
     figure: str = ""
 
     def __post_init__(self) -> None:
+        if not all(isinstance(getattr(self, field.name), str) for field in fields(self)):
+            raise ClaimError(f"claim {self.id!r} has a field that is no text")
         for name in ("id", "group", "place", "statement", "scope"):
             if not getattr(self, name):
-                raise ValueError(f"claim {self.id!r} has no {name}")
+                raise ClaimError(f"claim {self.id!r} has no {name}")
         if self.status is Status.PROVED and not self.derivation:
-            raise ValueError(f"claim {self.id!r} is proved, so it must name its derivation")
+            raise ClaimError(f"claim {self.id!r} is proved, so it must name its derivation")
 
 
 def load() -> tuple[Claim, ...]:
     """Read the ledger.
 
     Raises:
-        TypeError: an unknown or a missing field.
-        ValueError: a claim is not well formed, or two have the same id.
+        ClaimError: as `parse`.
     """
-    rows: list[dict[str, Any]] = tomllib.loads(files(__package__).joinpath("claims.toml").read_text("utf-8"))["claim"]
-    claims = tuple(Claim(**{**row, "status": Status(row["status"])}) for row in rows)
+    return parse(files(__package__).joinpath("claims.toml").read_text("utf-8"))
+
+
+def parse(text: str, /) -> tuple[Claim, ...]:
+    """Parse a ledger.
+
+    Raises:
+        ClaimError: not TOML, no claims, an unknown or a missing field, a claim that is not well formed, or an id twice.
+    """
+    try:
+        rows: list[dict[str, Any]] = tomllib.loads(text)["claim"]
+        claims = tuple(Claim(**{**row, "status": Status(row["status"])}) for row in rows)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ClaimError(f"not a ledger of claims ({error})") from error
     if len({claim.id for claim in claims}) != len(claims):
-        raise ValueError("two claims have the same id")
+        raise ClaimError("two claims have the same id")
     return claims
 
 

@@ -5,16 +5,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from tqdm import tqdm
 
+from membptt_theory.files import UnreadableError, read_text, write_whole
 from membptt_theory.tables import build
 
 PATH: Final = Path(__file__).parents[1] / "tables.lock"
+
+
+class LockError(ValueError):
+    """A file is not a lock of tables."""
 
 
 class Entry(NamedTuple):
@@ -53,14 +57,31 @@ def read(path: Path = PATH) -> dict[Entry, str]:
     """Read the lock back.
 
     Raises:
-        ValueError: a line is not an entry.
+        LockError: the file is not a lock.
     """
-    digests = {}
-    for line in path.read_text().splitlines():
+    try:
+        return parse(read_text(path))
+    except UnreadableError as error:
+        raise LockError(f"{path}: {error}") from error
+
+
+def parse(text: str) -> dict[Entry, str]:
+    """Parse what `render` formats.
+
+    Raises:
+        LockError: a line is not an entry, or a table is named twice.
+    """
+    digests: dict[Entry, str] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
         if line.startswith("#"):
             continue
-        policy, internal, known, steps, slots, sha = line.split()
-        entry = Entry(policy, int(internal), None if known == "-" else int(known), int(steps), int(slots))
+        try:
+            policy, internal, known, steps, slots, sha = line.split()
+            entry = Entry(policy, int(internal), None if known == "-" else int(known), int(steps), int(slots))
+        except ValueError as error:
+            raise LockError(f"line {number} is not `policy alpha beta steps slots sha256` ({error})") from error
+        if entry in digests:
+            raise LockError(f"line {number} names a table that an earlier line names")
         digests[entry] = sha
     return digests
 
@@ -68,9 +89,7 @@ def read(path: Path = PATH) -> dict[Entry, str]:
 def main() -> None:
     """Rewrite the lock, whole or not at all."""
     digests = {entry: digest(entry) for entry in tqdm(PUBLISHED, desc="tables", file=sys.stderr)}
-    temporary = PATH.with_suffix(".tmp")
-    temporary.write_text(render(digests))
-    os.replace(temporary, PATH)
+    write_whole(PATH, lambda temporary: temporary.write_text(render(digests)))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from membptt_theory.actions import Sizes
-from membptt_theory.archive import ARRAYS, Header, TableError, admit, digest_arrays, load_arrays, save_arrays
+from membptt_theory.archive import ARRAYS, Header, TableError, admit, digest_arrays, load_table, save_arrays
 from membptt_theory.bellman import Sweep
 from membptt_theory.recurrences import INFEASIBLE, OWNED, Decision, Recurrence, recurrence
 
@@ -127,14 +127,9 @@ class PolicyTable:
             TableError: no such table: missing, truncated, foreign, another version, too large, wrong digest, or not a
                 solution of its Bellman equation.
         """
-        header, digest, arrays = load_arrays(path, FORMAT, limit=limit)
-        try:
-            table = cls(header["policy"], Sizes(**header["sizes"]), **arrays)
-        except (ValueError, TypeError, KeyError) as error:
-            raise TableError(f"{path}: {error}") from error
-        if table.digest != digest:
-            raise TableError(f"{path}: digest is {table.digest}, the file says {digest}: rebuild the table")
-        return table
+        return load_table(
+            path, FORMAT, lambda header, arrays: cls(header["policy"], Sizes(**header["sizes"]), **arrays), limit=limit
+        )
 
     def _header(self) -> Header:
         return {

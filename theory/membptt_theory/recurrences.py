@@ -136,6 +136,8 @@ def recurrence(policy: str, *, internal: int = 1, internal_known: int | None = N
     sizes = Sizes(hidden=1, internal=internal, internal_known=internal_known)
     if internal < 2:
         raise ValueError(f"policy {policy!r} needs internal >= 2 (alpha, slots of an internal state), got {internal}")
+    if internal >= 2**31:
+        raise ValueError(f"internal (alpha) must be below 2**31 slots, got {internal}")
     unshared = Cut(Decision.INTERNAL, first=1, last=0, room=internal, taken=1)
     if policy == "msm" and internal_known is None:
         return Recurrence("msm", sizes, ((hidden, unshared, last),), "(6)-(9)", convex=False)

@@ -45,7 +45,7 @@ from membptt_theory.actions import (
     Tape,
     TieredAction,
 )
-from membptt_theory.archive import ARRAYS, Header, TableError, admit, digest_arrays, load_arrays, save_arrays
+from membptt_theory.archive import ARRAYS, Header, TableError, admit, digest_arrays, load_table, save_arrays
 from membptt_theory.recurrences import INFEASIBLE
 from membptt_theory.tables import check_count
 from membptt_theory.tiers_sweep import Tier, TierDecision, TierSweep
@@ -105,6 +105,8 @@ class TierTable:
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.bounded, bool):
+            raise TableError(f"bounded must be True or False, got {self.bounded!r}")
         shape = self.costs.shape
         for name in ARRAYS:
             object.__setattr__(self, name, admit(name, getattr(self, name), shape))
@@ -175,14 +177,12 @@ class TierTable:
             TableError: missing, truncated, foreign, another version, too large, wrong digest, or not a solution of the
                 recurrence.
         """
-        header, digest, arrays = load_arrays(path, FORMAT, limit=limit)
-        try:
-            table = cls(Prices(**header["prices"]), header["bounded"], **arrays)
-        except (TableError, KeyError, TypeError, ValueError) as error:
-            raise TableError(f"{path}: {error}") from error
-        if table.digest != digest:
-            raise TableError(f"{path}: digest is {table.digest}, the file says {digest}: rebuild the table")
-        return table
+        return load_table(
+            path,
+            FORMAT,
+            lambda header, arrays: cls(Prices(**header["prices"]), header["bounded"], **arrays),
+            limit=limit,
+        )
 
     def _header(self) -> Header:
         prices = asdict(self.prices)
