@@ -227,7 +227,7 @@ def test_the_quick_run_prints_the_table_and_writes_a_legal_file(measured, capsys
     assert [path.name for path in measured.parent.iterdir()] == [measured.name]
     labels = {one["label"] for one in point["methods"]}
     assert {"plain", "checkpoint", "checkpoint reentrant", "nested", "multistage 10", "mixed 10"} <= labels
-    assert {"plain fused by 10", "checkpoint fused"} <= labels
+    assert {"plain fused by 5", "checkpoint fused"} <= labels
     families = {one["settings"].get("policy") for one in point["methods"]}
     assert {"hsm", "ism", "msm", "msm_plus"} <= families
     for one in point["methods"]:

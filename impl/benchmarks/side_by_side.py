@@ -28,7 +28,7 @@ from tqdm import tqdm
 from membptt_theory.recurrences import POLICIES
 
 BLOCK = 5  # calls of the step in one compiled graph
-KERNEL_STEPS = {0: 10, 400: 20}  # steps of one fused kernel call, from so many steps on
+KERNEL_STEPS = {0: 5, 400: 10, 4000: 20}  # steps of one fused kernel call, from so many steps on
 ONE_POLICY = ("msm",)  # policies that are also run compiled and fused
 ALIKE = 1.2  # budgets closer than this are served by one setting, which fits into the least of them
 SNAPSHOTS = (10, 50)
