@@ -26,6 +26,7 @@ side_by_side = import_module("side_by_side")
 schedule_speed = import_module("schedule_speed")
 long_sequence = import_module("long_sequence")
 throughput = import_module("throughput")
+drop_in = import_module("drop_in")
 
 STEPS = 20
 METHODS = {
@@ -369,3 +370,24 @@ def test_throughput_of_other_conditions_is_not_continued(throughputs, tmp_path):
     record.save(tmp_path / throughputs.name, json.loads(throughputs.read_text()) | {"threads": 7})
     with pytest.raises(record.RecordError, match="another threads"):
         throughput.main(["--quick", "--budget", "1", "--steps", "100", "--rounds", "2", "--data", str(tmp_path)])
+
+
+def test_the_drop_in_layer_is_measured_in_a_twentieth_of_torchs_memory(tmp_path, capsys):
+    drop_in.main(["--steps", "400", "--batch", "4", "--hidden", "16", "--rounds", "1", "--data", str(tmp_path)])
+    content = json.loads((tmp_path / "drop_in_cpu_400.json").read_text())
+    assert content["peak_bytes"] * drop_in.FRACTION <= content["torch_peak_bytes"]
+    assert content["largest_gradient_difference"] < drop_in.TOLERANCE
+    assert "of torch.nn.LSTM's time" in capsys.readouterr().out
+
+
+def test_a_drop_in_layer_with_another_gradient_is_refused(tmp_path, monkeypatch):
+    ours = drop_in.Bench.ours
+
+    def wrong(self, chunk, slots):
+        ours(self, chunk, slots)
+        self._layer.weight_hh_l0.grad.mul_(1.01)
+
+    monkeypatch.setattr(drop_in.Bench, "ours", wrong)
+    with pytest.raises(RuntimeError, match="the gradients differ"):
+        drop_in.main(["--steps", "400", "--batch", "4", "--hidden", "16", "--rounds", "1", "--data", str(tmp_path)])
+    assert list(tmp_path.iterdir()) == []

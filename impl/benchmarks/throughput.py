@@ -47,6 +47,7 @@ class Choice:
         batch: sequences at a time.
         peak_bytes: measured.
         setting: of `scan`; ``None`` for the others.
+        table_digest: of what it executes.
     """
 
     method: str
@@ -54,6 +55,7 @@ class Choice:
     batch: int
     peak_bytes: int
     setting: Setting | None
+    table_digest: str | None = None
 
     @property
     def label(self) -> str:
@@ -133,7 +135,8 @@ class Bench:
         for _, batch, setting, fit in sorted(found, key=lambda one: one[0]):
             verified = fit.verified(setting, self._budget)
             if verified is not None:
-                return Choice("membptt", kernel, batch, verified[1].peak, verified[0])
+                digest = verified[0].table(self.problem(kernel, batch).calls).digest
+                return Choice("membptt", kernel, batch, verified[1].peak, verified[0], digest)
         return None
 
     def runner(self, choice: Choice) -> Callable[[], None]:
