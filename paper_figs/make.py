@@ -20,13 +20,16 @@ from paper_figs.style import style
 
 # One line a figure, in the order of the results page.
 FIGURES: Final = (
+    "fig01",
     "fig02a",
     "fig02b",
     "fig03",
+    "fig04",
     "fig05a",
     "fig05b",
     "fig06",
     "fig07",
+    "fig08",
     "fig_charlm",
 )
 COMPARED: Final = ("pdf", "svg")

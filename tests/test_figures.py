@@ -11,23 +11,28 @@ import pytest
 from membptt_theory.actions import Advance
 from paper_figs import (
     charlm,
+    divide,
     evidence,
+    fig01,
     fig02a,
     fig02b,
     fig03,
+    fig04,
     fig05a,
     fig06,
     fig07,
+    fig08,
     fig_charlm,
     make,
     measure,
     overlay,
     per_step,
+    timeline,
 )
 from paper_figs.evidence import DataMissingError, FigureClaimError, load_measured, require, save_measured, write_whole
 
 ROOT = Path(__file__).parents[1]
-COMPUTED = ("fig02a", "fig03", "fig05a", "fig06", "fig07")
+COMPUTED = ("fig01", "fig02a", "fig03", "fig04", "fig05a", "fig06", "fig07", "fig08")
 
 
 class OneDearer:
@@ -108,28 +113,85 @@ def test_a_ratio_above_the_stated_bound_is_refused(monkeypatch):
         fig07.data()
 
 
-def test_a_timeline_is_refused_where_the_runtime_executes_something_else(monkeypatch):
-    executed = fig03._executed
-    monkeypatch.setattr(fig03, "_executed", lambda table, steps: executed(table, steps)[:-1])
+TIMELINES = pytest.mark.parametrize("module", [fig01, fig03, fig04, fig08], ids=lambda module: module.__name__)
+
+
+@TIMELINES
+def test_a_timeline_is_refused_where_the_runtime_executes_something_else(module, monkeypatch):
+    executed = timeline.executed
+    monkeypatch.setattr(timeline, "executed", lambda *sizes: executed(*sizes)[:-1])
     with pytest.raises(FigureClaimError, match="runtime executes other forwards"):
-        fig03.data()
+        module.data()
 
 
-def test_a_timeline_of_a_poorer_stream_is_refused(monkeypatch):
-    schedule = fig03.schedule
-    monkeypatch.setattr(fig03, "schedule", lambda table, steps, slots: schedule(table, steps, slots - 2))
-    with pytest.raises(FigureClaimError, match="forwards, not 7"):
+@TIMELINES
+def test_a_timeline_of_a_poorer_stream_is_refused(module, monkeypatch):
+    schedule = timeline.schedule
+    monkeypatch.setattr(timeline, "schedule", lambda table, steps, slots: schedule(table, steps, slots - 2))
+    with pytest.raises(FigureClaimError, match="forwards, not"):
+        module.data()
+
+
+def test_a_stream_in_more_slots_than_stated_is_refused(monkeypatch):
+    peak = dataclasses.replace(timeline.meter([], steps=0, sizes=fig03.build("ism", 1, 1).sizes), peak=5)
+    monkeypatch.setattr(timeline, "meter", lambda *stream, **options: peak)
+    with pytest.raises(FigureClaimError, match="5 slots are used at once, not 4"):
         fig03.data()
 
 
 def test_the_timeline_draws_every_forward_of_the_stream():
     (short, long) = fig03.data()
     assert [len(short.cells), len(long.cells)] == [7 + 4, 24 + 10]
-    stream = list(fig03.schedule(fig03.build("hsm", 10, 4), 10, 4))
+    stream = list(timeline.schedule(fig03.build("hsm", 10, 4), 10, 4))
     advanced = sum(action.stop - action.start for action in stream if isinstance(action, Advance))
-    assert sum(kind is fig03.Kind.ADVANCED for _, _, kind in long.cells) == advanced
+    assert sum(kind is timeline.Kind.ADVANCED for _, _, kind in long.cells) == advanced
     for time, _, _ in long.cells:
-        assert sum(begin <= time < end for _, begin, end in long.stored) <= 4
+        assert sum(begin <= time < end for _, begin, end in long.hidden) <= 4
+
+
+@pytest.mark.parametrize("module", [fig01, fig04])
+@pytest.mark.parametrize(("name", "message"), [("SPLIT", "first split is 4, not 5"), ("FORWARDS", "forwards, not")])
+def test_a_division_that_is_not_the_streams_is_refused(module, name, message, monkeypatch):
+    monkeypatch.setattr(module, name, getattr(module, name) + 1)
+    with pytest.raises(FigureClaimError, match=message):
+        module.data()
+
+
+@pytest.mark.parametrize("module", [fig01, fig04])
+def test_a_division_whose_parts_are_not_in_a_row_is_refused(module, monkeypatch):
+    schedule = divide.schedule
+    swapped = lambda *sizes: list(schedule(*sizes))[::-1]  # noqa: E731
+    monkeypatch.setattr(divide, "schedule", swapped)
+    with pytest.raises(FigureClaimError, match="is not divided at y = 4"):
+        module.data()
+
+
+def test_the_rows_of_a_division_are_those_of_its_timeline():
+    for module in (fig01, fig04):
+        found = module.data()
+        begins, ends = zip(*(part[:2] for part in found.parts), strict=True)
+        assert (begins[0], ends[-1]) == (0, len(found.timeline.cells))
+        assert begins[1:] == ends[:-1]
+        for begin, end, forwards, _ in found.parts:
+            rows = [kind for time, _, kind in found.timeline.cells if begin <= time < end]
+            assert sum(kind is not timeline.Kind.BACK for kind in rows) == forwards
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("SPACING", (28, 21, 15, 10, 8), "the spacing is"),
+        ("AVERAGE_COSTS", (324, 320, 84), "spacing, optimum and longest are"),
+        ("AVERAGE", (4, 4), "the spacing is"),
+        ("EXECUTED", (15, 10, 5, 5), "stores at distances"),
+        ("EACH", (3, 4), "forwards, not 119"),
+        ("FORWARDS", 118, "forwards, not 118"),
+    ],
+)
+def test_another_spacing_is_refused(name, value, message, monkeypatch):
+    monkeypatch.setattr(fig08, name, value)
+    with pytest.raises(FigureClaimError, match=message):
+        fig08.data()
 
 
 # measured figures, on a small file measured here

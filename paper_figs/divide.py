@@ -1,0 +1,105 @@
+"""Figures 1 and 4 share their form: one stream, cut into the three parts of its first division."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from membptt_theory.actions import Action, Advance, Backward, LoadInternal, Restore, StoreHidden, StoreInternal, Tape
+from membptt_theory.schedule import schedule
+from membptt_theory.tables import build
+from paper_figs.evidence import require
+from paper_figs.style import COLUMN, GREY, panels
+from paper_figs.timeline import ROWS, Timeline, draw_timeline, legend, timeline
+
+STEPS: Final = 10
+SLOTS: Final = 3
+
+
+@dataclass(frozen=True)
+class Division:
+    """One stream and its first division.
+
+    Args:
+        timeline: of the whole stream.
+        split: ``y``.
+        parts: ``(first row, end row, forwards, what is done)``, from top to bottom.
+    """
+
+    timeline: Timeline
+    split: int
+    parts: tuple[tuple[int, int, int, str], ...]
+
+
+def division(policy: str, /, *, split: int, forwards: int) -> Division:
+    """Read the stream and check that it is a first pass, the right part's own stream, the left part's own stream.
+
+    Args:
+        policy: ``"hsm"`` or ``"ism"``.
+        split: ``y`` that the figure states.
+        forwards: ``C`` that the figure states.
+
+    Raises:
+        FigureClaimError: the stream is not so divided, or has another split or cost.
+    """
+    table = build(policy, STEPS, SLOTS)
+    found = timeline(table, STEPS, SLOTS, forwards=forwards)
+    y = table.decision(STEPS, SLOTS)[1]
+    require(y == split, f"{policy}: the first split is {y}, not {split}")
+    internal = policy == "ism"
+    first: list[Action] = [Advance(0, y - 1), Tape(y - 1), StoreInternal(y - 1)]
+    if not internal:
+        first = [Advance(0, y), StoreHidden(y)]
+    right = [_shifted(action, y) for action in schedule(table, STEPS - y, SLOTS - 1)]
+    loaded: list[Action] = [LoadInternal(y - 1), Backward(y - 1)] if internal else []
+    left = list(schedule(table, y - internal, SLOTS))
+    stream = list(schedule(table, STEPS, SLOTS))
+    require(stream == [*first, *right, *loaded, Restore(0), *left], f"{policy}: the stream is not divided at y = {y}")
+    costs = y, table.cost(STEPS - y, SLOTS - 1), table.cost(y - internal, SLOTS)
+    require(sum(costs) == forwards, f"{policy}: the parts cost {costs}, together not {forwards}")
+    ends = _ends([costs[0], costs[1] + STEPS - y, internal, costs[2] + y - internal])
+    stored = f"internal state of step {y - 1}" if internal else f"hidden state {y}"
+    words = (
+        f"run $y = {y}$ steps,\nstore {stored}",
+        f"right part: {STEPS - y} steps\nin $m-1 = {SLOTS - 1}$ slots",
+        f"load it: step {y - 1}\ngoes backward",
+        f"left part: {y - internal} steps\nin $m = {SLOTS}$ slots",
+    )
+    parts = zip((0, *ends), ends, (costs[0], costs[1], 0, costs[2]), words, strict=False)
+    return Division(found, y, tuple(part for part in parts if part[1] > part[0]))
+
+
+def draw_division(found: Division) -> Figure:
+    """Draw the timeline, and beside it a bracket around the rows of each part."""
+    figure, (ax, margin) = panels(2, width=COLUMN, height=4.3, width_ratios=(1.5, 1), sharey=True)
+    draw_timeline(ax, found.timeline)
+    ax.set_xticks(range(0, found.timeline.steps + 1, 2))
+    ax.set(ylabel=ROWS, ylim=(len(found.timeline.cells) + 0.4, -0.8))
+    ax.axvline(found.split, color=GREY, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
+    margin.set_axis_off()
+    margin.set_xlim(0, 1)
+    for begin, end, forwards, words in found.parts:
+        _bracket(margin, begin, end, f"{words}\n{forwards} forwards" if forwards else words)
+        ax.axhline(end, color=GREY, linewidth=0.5, zorder=0)
+    kinds = {"hidden": bool(found.timeline.hidden), "internal": bool(found.timeline.internal)}
+    figure.legend(handles=legend(**kinds), loc="outside lower center", ncols=3, handlelength=1.5, columnspacing=1.2)
+    return figure
+
+
+def _bracket(ax: Axes, begin: int, end: int, words: str) -> None:
+    low, high = begin + 0.15, end - 0.15
+    ax.plot([0, 0.06, 0.06, 0], [low, low, high, high], color="black", linewidth=0.8, clip_on=False)
+    ax.text(0.12, (low + high) / 2, words, va="center", fontsize=7, linespacing=1.15)
+
+
+def _ends(rows: list[int]) -> list[int]:
+    return [sum(rows[: k + 1]) for k in range(len(rows))]
+
+
+def _shifted(action: Action, by: int) -> Action:
+    """Return the action `by` positions to the right."""
+    moved: dict[str, Any] = {each.name: getattr(action, each.name) + by for each in fields(action)}
+    return replace(action, **moved)
