@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
+
+from membptt_theory.files import UnreadableError, read_json, write_whole
 
 DATA: Final = Path(__file__).parent / "data"
 
@@ -41,8 +40,8 @@ def load_measured(name: str) -> dict[str, Any]:
     if not path.exists():
         raise DataMissingError(f"{path.name} is not measured yet: python -m paper_figs.make {name} --measure")
     try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
+        found = read_json(path)
+    except UnreadableError as error:
         raise FigureClaimError(f"{path.name} is damaged ({error})") from error
     require(isinstance(found, dict) and found.get("figure") == name, f"{path.name} does not hold the data of {name}")
     require(found.get("complete") is True, f"{path.name} is unfinished: run its command again, it resumes")
@@ -60,17 +59,3 @@ def save_measured(name: str, content: dict[str, Any]) -> None:
 def measured_path(name: str) -> Path:
     """Return where the measured data of figure `name` is kept."""
     return DATA / f"{name}.json"
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary neighbour of `path`, then rename it: readers see the old file or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    try:
-        write(Path(temporary))
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's 0600 would leave figures that only their owner can read
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

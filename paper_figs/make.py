@@ -15,7 +15,8 @@ from typing import Any, Final
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from paper_figs.evidence import DataMissingError, FigureClaimError, write_whole
+from membptt_theory.files import write_whole
+from paper_figs.evidence import DataMissingError, FigureClaimError
 from paper_figs.style import style
 
 # One line a figure, in the order of the results page.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from membptt import scan
+from membptt_theory.files import read_json
 from membptt_theory.policy import PolicyTable
 from membptt_theory.tables import build
 from paper_figs.evidence import measured_path, save_measured
@@ -152,7 +152,7 @@ def _resume(name: str, fresh: dict[str, Any]) -> dict[str, Any]:
     empty = {"processes": 0, "complete": False}
     if not path.exists():
         return {**fresh, **empty}
-    found: dict[str, Any] = json.loads(path.read_text())
+    found: dict[str, Any] = read_json(path)
     if found["complete"]:
         return {**fresh, **empty}
     other = [key for key, value in fresh.items() if key != "rounds" and found.get(key) != value]

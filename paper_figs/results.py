@@ -15,7 +15,8 @@ from typing import Final
 
 from tqdm import tqdm
 
-from paper_figs.evidence import DataMissingError, FigureClaimError, write_whole
+from membptt_theory.files import write_whole
+from paper_figs.evidence import DataMissingError, FigureClaimError
 from paper_figs.make import FIGURES, load, make
 
 HERE: Final = Path(__file__).parent

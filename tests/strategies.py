@@ -49,6 +49,14 @@ def queries(draw: st.DrawFn, *, most_steps: int, most_slots: int) -> tuple[Polic
     return build(name, most_steps, most_slots, **sizes), steps, slots
 
 
+# Any JSON value, numbers that JSON does not have included.
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.integers(-3, 9) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+
+
 def outcome(call: Callable[[], Any]) -> Any:
     """The value of a call, or the type of what it raises: the one comparator of this suite."""
     try:

@@ -29,7 +29,7 @@ from paper_figs import (
     per_step,
     timeline,
 )
-from paper_figs.evidence import DataMissingError, FigureClaimError, load_measured, require, save_measured, write_whole
+from paper_figs.evidence import DataMissingError, FigureClaimError, load_measured, require, save_measured
 
 ROOT = Path(__file__).parents[1]
 COMPUTED = ("fig01", "fig02a", "fig03", "fig04", "fig05a", "fig06", "fig07", "fig08")
@@ -439,19 +439,6 @@ def test_an_unknown_figure_is_one_clear_error(capsys):
 def test_a_computed_figure_has_nothing_to_measure(capsys):
     assert make.main(["fig03", "--measure"]) == 1
     assert "nothing to measure" in capsys.readouterr().err
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
-    target = tmp_path / "figure.pdf"
-    target.write_text("old")
-
-    def fail(path):
-        path.write_text("half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_whole(target, fail)
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("figure.pdf", "old")]
 
 
 def test_a_false_claim_is_an_exception_under_python_O():

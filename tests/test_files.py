@@ -24,7 +24,7 @@ from membptt_theory.policy import PolicyTable
 from membptt_theory.tables import build
 from membptt_theory.tiers import Prices, TierTable, build_tiers
 
-from .strategies import outcome
+from .strategies import JSON, outcome
 
 TABLES = {
     "hsm": (PolicyTable, build("hsm", 4, 3)),
@@ -133,11 +133,6 @@ def test_flipped_bits_inside_the_members_are_refused_hypothesis(data):
         assert found in (TableError, table.digest)
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.integers(-3, 9) | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
-    max_leaves=8,
-)
 FIELDS = ["format", "policy", "sizes", "shape", "modes", "slots", "steps", "prices", "bounded", "more"]
 
 

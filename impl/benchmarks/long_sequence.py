@@ -12,7 +12,6 @@ on slot by slot; the growth of the process at the full length is recorded beside
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import sys
 from collections.abc import Callable, Sequence
@@ -33,6 +32,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from membptt import Indexed, scan
+from membptt_theory.files import read_json
 from membptt_theory.tables import build, optimal_cost
 
 FORMAT = "membptt-long-sequence/2"
@@ -300,7 +300,7 @@ def _resume(path: Path, steps: int) -> dict[str, Any]:
     }
     if not path.exists():
         return fresh
-    found: dict[str, Any] = json.loads(path.read_text())
+    found: dict[str, Any] = read_json(path)
     other = [key for key in fresh if key not in ("plain", "plain_here", "runs") and found.get(key) != fresh[key]]
     if other:
         raise RuntimeError(f"{path.name} was measured with another {', '.join(other)}: delete it first")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,6 +26,8 @@ from membptt_bench.fit import CHUNKS, Fit, Setting, run
 from membptt_bench.meter import Peak, live_bytes
 from membptt_bench.record import RecordError, conditions, save
 from tqdm import tqdm
+
+from membptt_theory.files import read_json
 
 FORMAT = "membptt-throughput/1"
 CELL = "lstm"
@@ -197,7 +198,7 @@ def _resume(path: Path, options: argparse.Namespace) -> dict[str, Any]:
     }
     if not path.exists():
         return fresh
-    found: dict[str, Any] = json.loads(path.read_text())
+    found: dict[str, Any] = read_json(path)
     other = [key for key in fresh if key != "lengths" and found.get(key) != fresh[key]]
     if other:
         raise RecordError(f"{path.name} was measured with another {', '.join(other)}: delete it first")

@@ -6,11 +6,12 @@ import importlib.metadata
 import json
 import os
 import platform
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+
+from membptt_theory.files import read_json, write_whole
 
 FORMAT: Final = "membptt-side-by-side/2"
 _POINT: Final[dict[str, type | tuple[type, ...]]] = {
@@ -95,22 +96,18 @@ def load(path: Path) -> dict[str, Any]:
         RecordError: damaged, or not a legal record.
     """
     try:
-        return check(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
+        return check(read_json(path))
+    except ValueError as error:
         raise RecordError(f"{path.name}: {error}") from error
+    except (TypeError, KeyError, AttributeError) as error:  # a list where a mapping should be, three levels down
+        raise RecordError(f"{path.name}: not a legal record ({error})") from error
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """Write JSON through a temporary neighbour: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(json.dumps(content, indent=1, sort_keys=True) + "\n")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    write_whole(path, lambda temporary: temporary.write_text(text))
 
 
 def conditions(device: str) -> dict[str, Any]:
