@@ -1,0 +1,168 @@
+"""What a stranger installs: one set of pins, and a wheel that another project can use."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+import zipfile
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+ENVIRONMENT = (ROOT / "environment.yml").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+PACKAGES = {"membptt", "membptt_cli", "membptt_proofs", "membptt_theory"}
+PINS = {
+    canonicalize_name(name): pin
+    for name, pin in (line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+}
+DECLARED = [
+    Requirement(line)
+    for line in [
+        *PROJECT["build-system"]["requires"],
+        *PROJECT["project"]["dependencies"],
+        *(line for extra in EXTRAS.values() for line in extra),
+        "editables",  # what hatchling asks for when it makes an editable wheel
+    ]
+]
+
+
+@pytest.mark.parametrize("requirement", DECLARED, ids=str)
+def test_every_requirement_has_a_pin_that_it_allows(requirement):
+    assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
+
+
+@pytest.mark.parametrize("requirement", DECLARED, ids=str)
+def test_every_requirement_is_installed_at_its_pin(requirement):
+    try:
+        found = version(requirement.name)
+    except PackageNotFoundError:
+        pytest.skip(f"{requirement.name} is not installed here")
+    assert found.partition("+")[0] == PINS[canonicalize_name(requirement.name)]
+
+
+def needed():
+    """Names of all packages that the requirements reach, and of those whose own needs nobody here can tell."""
+    reached, unknown = set(), set()
+    pending = [(canonicalize_name(each.name), frozenset(each.extras)) for each in DECLARED]
+    while pending:
+        name, extras = pending.pop()
+        if (name, extras) in reached:
+            continue
+        reached.add((name, extras))
+        try:
+            lines = requires(name) or []
+        except PackageNotFoundError:
+            unknown.add(name)
+            continue
+        for each in map(Requirement, lines):
+            if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in {"", *extras}):
+                pending.append((canonicalize_name(each.name), frozenset(each.extras)))
+    return {name for name, _ in reached}, unknown
+
+
+def test_no_pin_is_without_a_user_and_no_need_without_a_pin():
+    reached, unknown = needed()
+    if unknown:
+        pytest.skip(f"not installed here, so their needs are unknown: {sorted(unknown)}")
+    # What torch's builds for a GPU bring along differs from machine to machine.
+    on_a_gpu = {name for name in reached if name.startswith(("nvidia-", "cuda-", "triton"))}
+    assert reached - on_a_gpu == PINS.keys() - on_a_gpu
+
+
+def test_the_three_ways_to_install_agree():
+    torch = PINS["torch"]
+    for text in (MAKEFILE, ENVIRONMENT):
+        assert re.findall(r"torch==(\S+)", text) == [torch]
+        assert re.findall(r"-e '?\.\[([a-z,]+)\]", text) == [",".join(EXTRAS)]
+        assert re.findall(r"-c (\S+)", text)
+        assert set(re.findall(r"-c (\S+)", text)) == {"constraints.txt"}
+    (python,) = re.findall(r"python=([\d.]+)", ENVIRONMENT)
+    assert re.findall(r"PYTHON \?= python(\S+)", MAKEFILE) == [python]
+    assert SpecifierSet(PROJECT["project"]["requires-python"]).contains(python)
+    assert set(re.findall(r"^  - ([a-z-]+)$", ENVIRONMENT, flags=re.MULTILINE)) == {"conda-forge", "pip", "make"}
+
+
+def test_help_lists_every_verb():
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed here")
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", MAKEFILE, flags=re.MULTILINE)
+    printed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    lines = [line.split(maxsplit=2) for line in printed.splitlines() if line.startswith("  make ")]
+    assert [verb for _, verb, _ in lines] == phony.split()
+    assert all(about for *_, about in lines)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel that ``pip install .`` makes, built without a network."""
+    out = tmp_path_factory.mktemp("wheel")
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", out, ROOT)
+    (path,) = out.glob("*.whl")
+    return path
+
+
+def pip(*arguments, python=sys.executable):
+    command = [sys.executable, "-m", "pip", "--python", python, *arguments, "--disable-pip-version-check", "--no-index"]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_wheel_holds_four_typed_packages_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    files = {name for name in names if ".dist-info/" not in name}
+    assert {name.split("/")[0] for name in files} == PACKAGES
+    assert {f"{package}/py.typed" for package in PACKAGES} <= files
+    assert {Path(name).suffix for name in files} == {".py", ".toml", ".typed"}
+    assert not [name for name in files if re.search(r"test|notebook|benchmark|__pycache__", name)]
+    sources = {
+        str(path.relative_to(ROOT / folder))
+        for folder in ("theory", "impl", "proofs_check")
+        for package in PACKAGES
+        for path in (ROOT / folder / package).rglob("*")
+        if path.is_file() and path.suffix in (".py", ".toml", ".typed")
+    }
+    assert files == sources
+
+
+def test_another_project_can_use_the_wheel(wheel, tmp_path):
+    """In an environment of its own, which borrows this one's dependencies but not this checkout."""
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    (own,) = (tmp_path / "venv").rglob("site-packages")
+    # A path file does not pass on the path files of the place that it names, so an editable install stays out.
+    (own / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    pip("install", "--no-deps", wheel, python=python)
+    (tmp_path / "client.py").write_text(
+        "import torch\n"
+        "import membptt, membptt_cli, membptt_proofs, membptt_theory\n"
+        f"for package in (membptt, membptt_cli, membptt_proofs, membptt_theory):\n"
+        f"    assert package.__file__.startswith({str(own)!r}), package.__file__\n"
+        "from membptt_theory.tables import optimal_cost\n"
+        "w, calls = torch.full((3,), 0.9, requires_grad=True), []\n"
+        "def step(h, x):\n"
+        "    calls.append(1)\n"
+        "    return torch.tanh(w * h + x), h\n"
+        "h, _ = membptt.scan(step, torch.zeros(3), torch.ones(20, 3), slots=4, params=[w])\n"
+        "h.sum().backward()\n"
+        "assert len(calls) == optimal_cost('hsm', 20, 4) and w.grad.abs().sum() > 0\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    run = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+    done = subprocess.run([str(python), "-W", "error", "client.py"], check=False, **run)
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run([str(python.parent / "membptt"), "--help"], check=False, **run)
+    assert done.returncode == 0, done.stderr
+    assert "usage: membptt" in done.stdout
