@@ -10,7 +10,7 @@ import optree
 import torch
 from torch import Tensor
 
-from membptt.guards import refuse_undeclared
+from membptt.guards import Unchanged, Undeclared
 from membptt.inputs import Inputs, check_tensors
 from membptt.meter import record_saved
 from membptt.outputs import Outputs
@@ -64,14 +64,18 @@ class Core:
         self._compiled = compiled
         self._witness = witness
         self._metered = metered
-        self._guarded = False
+        self._undeclared: Undeclared | None = None
+        self._unchanged = Unchanged(inputs.leaves, params)
         # Cores of a single step that nothing watches and nobody compiled.
         self._bare = not (isinstance(inputs.at(0), slice) or segments or compiled or witness)
 
     def advance(self, state: Hidden, xs: Leaves, start: int, stop: int, outputs: Outputs | None = None) -> Hidden:
-        """Run cores ``start .. stop-1`` without graph; the first pass collects their outputs."""
+        """Run cores ``start .. stop-1`` without graph; the first pass collects their outputs.
+
+        Called with grad mode on, as where nothing declared wants a gradient, it makes sure that nothing else does.
+        """
         carry = self._spec.unflatten(state.leaves)
-        with torch.no_grad():
+        with torch.set_grad_enabled(outputs is not None and torch.is_grad_enabled()):
             if outputs is None and self._bare:
                 # The first pass has checked every step, so only the step itself is left to run.
                 fetch, step = self._inputs.fetch, self._step
@@ -81,6 +85,8 @@ class Core:
             else:
                 carry = self._run_checked(carry, xs, start, stop, outputs)
             leaves = self._flatten_carry(carry, stop - 1, first_pass=False)
+            if torch.is_grad_enabled():
+                leaves = tuple(leaf.detach() for leaf in leaves)
         state.check(start)
         return Hidden.of(leaves, self._generators.read())
 
@@ -88,13 +94,20 @@ class Core:
         for core in range(start, stop):
             at = self._inputs.at(core)
             x, spec = self._inputs.fetch(xs, at)
+            if torch.is_grad_enabled():
+                x = [leaf.detach() for leaf in x]
+            ys = []
             for where, after, y in self._steps(carry, at, x, spec):
                 carry = after
                 if outputs is not None:
-                    self._flatten_carry(carry, where, first_pass=True)
+                    leaves = self._flatten_carry(carry, where, first_pass=True)
                     outputs.put(where, y)
+                    if torch.is_grad_enabled():
+                        self._search((*leaves, *optree.tree_leaves(y)), ())
+                if self._witness is not None:
+                    ys.append(y)
             if self._witness is not None:
-                self._witness.see(core, carry)
+                self._witness.see(core, carry, ys)
         return carry
 
     def tape(self, state: Hidden, xs: Leaves, core: int, outputs: Outputs | None = None) -> Internal:
@@ -114,13 +127,11 @@ class Core:
                 if outputs is not None:
                     outputs.put(where, y)
             carry_out = self._flatten_carry(carry, at, first_pass=outputs is not None)
-        if not self._guarded:
-            made = (*carry_out, *(leaf for _, leaves in emitted for leaf in leaves))
-            refuse_undeclared(self._step, made, (*carry_in, *x_in, *self._params))
-            self._guarded = True
+        self._search([*carry_out, *(leaf for _, leaves in emitted for leaf in leaves)], (*carry_in, *x_in))
+        self._unchanged.check()
         state.check(core)
         if self._witness is not None:
-            self._witness.see(core, carry)
+            self._witness.see(core, carry, [leaves for _, leaves in emitted])
         heads = [
             Emitted(index, where, head(leaf, carry_out), leaf.shape)
             for where, leaves in emitted
@@ -147,6 +158,12 @@ class Core:
         for where, part in zip(places, parts, strict=True):
             carry, y = self._call(carry, part, where)
             yield where, carry, y
+
+    def _search(self, made: Sequence[Tensor], own: Sequence[Tensor]) -> None:
+        """Refuse what one core returned, if its graph reaches what was not declared."""
+        if self._undeclared is None:
+            self._undeclared = Undeclared(self._step, self._params)
+        self._undeclared.refuse(made, own)
 
     def _call(self, carry: Any, x: Any, at: At) -> tuple[Any, Any]:
         result = self._step(carry, x)

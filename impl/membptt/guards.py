@@ -2,72 +2,139 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 
+from membptt.captures import reached_by
 from membptt.inputs import check_tensors
 from membptt.places import find_places
 
+_WRAPPERS = frozenset({"DistributedDataParallel", "FullyShardedDataParallel"})
+_Accumulate = torch._C._functions.AccumulateGrad  # type: ignore[attr-defined]
 
-def refuse_undeclared(step: Callable[..., Any], outputs: Sequence[Tensor], declared: Sequence[Tensor]) -> None:
-    """Refuse a step whose graph reaches a tensor that requires grad and was not declared.
 
-    Raises:
-        ValueError: names the tensor: its gradient would be lost.
+class Undeclared:
+    """Finds, in the graphs of recorded cores, tensors that require grad and were not declared.
+
+    Every recorded core is searched, since a step may capture another tensor at every call.
+
+    Args:
+        step: named in the error.
+        declared: the tensors whose gradients are not lost. Their accumulators are known by identity as long as this
+            object keeps them, which makes the search cheap: it visits the nodes that one core adds.
     """
-    known = {id(tensor) for tensor in declared}
-    stops = {tensor.grad_fn for tensor in declared if tensor.grad_fn is not None}
-    pending = [tensor.grad_fn for tensor in outputs if tensor.grad_fn is not None]
-    seen = set(pending)
-    while pending:
-        node = pending.pop()
-        if node in stops:
-            continue
-        variable = getattr(node, "variable", None)
-        if variable is not None and id(variable) not in known:
-            raise ValueError(
-                f"the step uses {_name(step, variable)}, of shape {tuple(variable.shape)}, which requires grad but was "
-                "not declared, so its gradient would be lost; pass it in params=, or detach it"
-            )
-        for child, _ in node.next_functions:
-            if child is not None and child not in seen:
+
+    def __init__(self, step: Callable[..., Any], declared: Sequence[Tensor]) -> None:
+        self._step = step
+        self._ids = {id(tensor) for tensor in declared}
+        edges = [get_gradient_edge(tensor) for tensor in declared]
+        self._accumulators = {edge.node for edge in edges if edge.node.__class__ is _Accumulate}
+        # Of a node with several outputs, such as unbind's, one may be declared and another not.
+        self._edges = {(edge.node, edge.output_nr) for edge in edges} if len(self._accumulators) < len(edges) else None
+
+    def refuse(self, made: Iterable[Tensor], own: Iterable[Tensor]) -> None:
+        """Search the graphs of `made`, what one core returned, down to `own`, its inputs.
+
+        Raises:
+            ValueError: names the tensor: its gradient would be lost.
+        """
+        edges, mine = self._edges, {id(tensor) for tensor in own}
+        seen: set[Any] = {None, *self._accumulators}
+        pending: list[Any] = []
+        for tensor in made:
+            node = tensor.grad_fn
+            if node is None:
+                if tensor.requires_grad and id(tensor) not in mine and id(tensor) not in self._ids:
+                    raise self._error(tensor)
+            elif node not in seen and not (edges and (node, tensor.output_nr) in edges):
+                seen.add(node)
+                pending.append(node)
+        for node in pending:
+            for child, output in node.next_functions:
+                if child in seen or (edges and (child, output) in edges):
+                    continue
                 seen.add(child)
-                pending.append(child)
+                if child.__class__ is not _Accumulate:
+                    pending.append(child)
+                elif id(child.variable) not in mine:
+                    raise self._error(child.variable)
+
+    def _error(self, tensor: Tensor) -> ValueError:
+        return ValueError(
+            f"the step uses {_name(self._step, tensor)}, of shape {tuple(tensor.shape)}, which requires grad but was "
+            "not declared, so its gradient would be lost; pass it in params=, or detach it"
+        )
 
 
-class StateGuard:
-    """Notices a module step that keeps state inside itself: every recomputation would update that state again.
+class Unchanged:
+    """Notices a step that writes to what is read again by every recomputation: the inputs and the parameters."""
 
-    Watched are buffers and attributes that are or contain tensors, of the module and of every module below it: by
-    identity, by in-place counter, and by value, since some kernels write without counting.
-    """
-
-    def __init__(self, step: Callable[..., Any]) -> None:
-        owner = owning_module(step)
-        self._places = list(find_places(owner)) if owner is not None else []
-        self._before = {name: (tensor, tensor._version, tensor.detach().clone()) for name, tensor in self._tensors()}
+    def __init__(self, xs: Sequence[Tensor], params: Sequence[Tensor]) -> None:
+        self._tensors = (*xs, *params)
+        self._inputs = len(xs)
+        self._before = [_version(tensor) for tensor in self._tensors]
 
     def check(self) -> None:
         """Refuse a change since construction.
 
         Raises:
-            RuntimeError: names the buffer or attribute.
+            RuntimeError: a tensor was changed in place.
         """
-        after = dict(self._tensors())
+        now = [_version(tensor) for tensor in self._tensors]
+        if now != self._before:
+            index = next(index for index, pair in enumerate(zip(now, self._before, strict=True)) if pair[0] != pair[1])
+            what = f"leaf {index} of xs" if index < self._inputs else f"parameter {index - self._inputs}"
+            raise RuntimeError(
+                f"{what}, of shape {tuple(self._tensors[index].shape)}, was changed in place while the step ran, and a "
+                "recomputation would read the changed values; let the step work on a copy"
+            )
+
+
+class StateGuard:
+    """Notices a step that keeps state outside the carry: every recomputation would update that state again.
+
+    Watched are buffers and attributes that are or contain tensors, of every module that the step is or names and of
+    the modules below it: by identity, by in-place counter, and by value, since some kernels write without counting.
+    Tensors that the step names outside modules are watched by identity and counter.
+    """
+
+    def __init__(self, step: Callable[..., Any]) -> None:
+        self._step = step
+        self._before = {name: (tensor, _version(tensor), tensor.detach().clone()) for name, tensor in self._inside()}
+        self._named = {name: (tensor, _version(tensor)) for name, tensor in self._outside()}
+
+    def check(self) -> None:
+        """Refuse a change since construction.
+
+        Raises:
+            RuntimeError: names the buffer, attribute or variable.
+        """
+        after = dict(self._inside())
         for name, (tensor, version, value) in self._before.items():
             now = after.pop(name, None)
-            if now is not tensor or tensor._version != version or not torch.equal(tensor, value):
+            if now is not tensor or _version(tensor) != version or not torch.equal(tensor, value):
                 raise RuntimeError(_updates(name))
-        for name in after:
+        for name in after:  # a state that was a number, or nothing, before the first step
             raise RuntimeError(_updates(name))
+        variables = dict(self._outside())
+        for name, (tensor, version) in self._named.items():
+            if variables.get(name) is not tensor or _version(tensor) != version:
+                raise RuntimeError(_updates(name))
 
-    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        for place in self._places:
-            yield from place.tensors()
+    def _inside(self) -> Iterator[tuple[str, Tensor]]:
+        for prefix, module in reached_by(self._step):
+            if isinstance(module, nn.Module):
+                for place in find_places(module):
+                    yield from ((f"{prefix}.{name}".lstrip("."), tensor) for name, tensor in place.tensors())
+
+    def _outside(self) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in reached_by(self._step):
+            if isinstance(tensor, Tensor) and "." not in name:
+                yield name, tensor
 
 
 def refuse_wrapped(step: Callable[..., Any]) -> None:
@@ -77,9 +144,12 @@ def refuse_wrapped(step: Callable[..., Any]) -> None:
         TypeError: names the wrapper.
     """
     owner = owning_module(step)
-    for module in owner.modules() if owner is not None else ():
-        kinds = {kind.__name__ for kind in type(module).__mro__}
-        for wrapper in kinds & {"DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"}:
+    below = [(module, _WRAPPERS | {"FSDPModule"}) for module in owner.modules()] if owner is not None else []
+    # What a closure names may be the sharded module that calls scan itself, or serve without gradients.
+    named = reached_by(step) if torch.is_grad_enabled() else ()
+    beside = [(module, _WRAPPERS) for name, module in named if "." not in name]
+    for module, wrappers in below + beside:
+        for wrapper in wrappers & {kind.__name__ for kind in type(module).__mro__}:
             raise TypeError(
                 f"the step contains a {wrapper} module, whose communication would run once for every recorded step; "
                 "wrap the module that calls scan instead"
@@ -104,24 +174,25 @@ def declared_by(step: Callable[..., Any], params: Iterable[Tensor] | None) -> tu
 
 def _updates(name: str) -> str:
     return (
-        f"the step updates {name!r}, a state inside its module; a recomputed step would update it again. "
-        "Hand that state on in the carry (membptt.Stateful does), or put the module into eval mode"
+        f"the step updates {name!r}, a state inside its module or beside it; a recomputed step would update it again. "
+        "Hand that state on in the carry (membptt.Stateful does it for modules), or put the module into eval mode"
     )
 
 
 def _name(step: Callable[..., Any], tensor: Tensor) -> str:
     """Name a tensor the way the user's source does, where closures or globals tell."""
-    function = step if inspect.isfunction(step) else getattr(step, "__func__", getattr(type(step), "forward", None))
-    if function is not None and inspect.isfunction(function):
-        found = inspect.getclosurevars(function)
-        for name, value in {**found.globals, **found.nonlocals}.items():
-            if value is tensor:
-                return f"the tensor {name!r}"
-            if isinstance(value, nn.Module):
-                for inner, parameter in value.named_parameters():
-                    if parameter is tensor:
-                        return f"the parameter '{name}.{inner}'"
+    for name, value in reached_by(step):
+        if value is tensor:
+            return f"the tensor {name!r}"
+        if isinstance(value, nn.Module):
+            for inner, parameter in value.named_parameters():
+                if parameter is tensor:
+                    return f"the parameter '{name}.{inner}'"
     return "a tensor" if not isinstance(tensor, nn.Parameter) else "a parameter"
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def needs_grad(*groups: Sequence[Tensor]) -> bool:

@@ -11,29 +11,37 @@ from torch import Tensor
 
 
 class Witness:
-    """Remembers a digest of the state after every core, and compares each recomputation with it."""
+    """Remembers digests of the state and the outputs of every core, and compares each recomputation with them."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, bytes] = {}
+        self._seen: dict[tuple[int, str], bytes] = {}
 
-    def see(self, core: int, carry: Any) -> None:
-        """Take note of the state after `core`, or compare it.
+    def see(self, core: int, carry: Any, ys: Any) -> None:
+        """Take note of the state after `core` and of its outputs, or compare them.
 
         Raises:
             RuntimeError: not one bit may differ, and one does.
         """
-        found = _digest(optree.tree_leaves(carry))
-        if self._seen.setdefault(core, found) != found:
-            raise RuntimeError(
-                f"the step is not deterministic: recomputing core {core} gave another state than the first pass, so "
-                "its gradient would belong to another function. Look for random numbers from a generator of its own, "
-                "for numbers that change between calls, and for kernels without a deterministic variant "
-                "(torch.use_deterministic_algorithms)"
-            )
+        for what, tree in (("state", carry), ("output", ys)):
+            found = _digest(optree.tree_leaves(tree))
+            if self._seen.setdefault((core, what), found) != found:
+                raise RuntimeError(
+                    f"the step is not deterministic: recomputing core {core} gave another {what} than the first pass, "
+                    "so its gradient would belong to another function. Look for random numbers from a generator of its "
+                    "own, for numbers that change between calls, and for kernels without a deterministic variant "
+                    "(torch.use_deterministic_algorithms)"
+                )
 
 
-def _digest(leaves: list[Tensor]) -> bytes:
+def _digest(leaves: list[Any]) -> bytes:
     sha = hashlib.blake2b(digest_size=16)
     for leaf in leaves:
-        sha.update(leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        sha.update(f"{tuple(leaf.shape)} {leaf.dtype}".encode() if isinstance(leaf, Tensor) else repr(leaf).encode())
+        if isinstance(leaf, Tensor):
+            sha.update(bits(leaf).cpu().numpy().tobytes())
     return sha.digest()
+
+
+def bits(tensor: Tensor) -> Tensor:
+    """Return the bytes of `tensor`, so that they can be compared where a number does not equal itself."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)

@@ -1,0 +1,262 @@
+"""Nothing silent: whatever would lose or double a gradient is refused, at whichever step, under whichever name."""
+
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from membptt import scan
+from membptt.captures import reached_by
+from membptt.guards import Unchanged, Undeclared
+from membptt.witness import Witness
+
+from .strategies import POLICIES, policies, policy_id
+
+ONE, XS = torch.ones((), requires_grad=True), torch.linspace(0.1, 1, 8)
+
+
+def captured_at(position, weight):
+    """A step that captures `weight` at one position only; the carry counts."""
+
+    def step(carry, x):
+        h, count = carry
+        return (h * weight if int(count) == position else torch.sin(h * x), count + 1), h
+
+    return step
+
+
+def differentiate(step, **options):
+    (h, _), ys = scan(step, (ONE, torch.zeros((), dtype=torch.int64)), XS, **options)
+    torch.autograd.grad(h + ys.sum(), ONE)
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+@pytest.mark.parametrize(("policy", "sizes"), POLICIES, ids=policy_id)
+def test_a_tensor_captured_at_any_one_step_is_named_exhaustive(policy, sizes, chunk):
+    weight = torch.tensor(0.5, requires_grad=True)
+    for position in range(8):
+        step = captured_at(position, weight)
+        with pytest.raises(ValueError, match="the tensor 'weight'"):
+            differentiate(step, slots=3, policy=policy, chunk=chunk, **sizes)
+        differentiate(step, slots=3, policy=policy, chunk=chunk, params=[weight], **sizes)
+
+
+@given(policies(), st.integers(0, 7), st.integers(1, 9), st.integers(1, 4))
+def test_a_tensor_captured_at_any_one_step_is_named_hypothesis(which, position, slots, chunk):
+    policy, sizes = which
+    weight = torch.tensor(0.5, requires_grad=True)
+    with pytest.raises(ValueError, match="the tensor 'weight'"):
+        differentiate(captured_at(position, weight), slots=slots, policy=policy, chunk=chunk, **sizes)
+
+
+def test_a_search_of_the_first_recorded_core_only_is_caught(monkeypatch):
+    refuse, calls = Undeclared.refuse, []
+    monkeypatch.setattr(Undeclared, "refuse", lambda *call: None if calls else calls.append(refuse(*call)))
+    differentiate(captured_at(2, torch.tensor(0.5, requires_grad=True)), slots=3)
+
+
+W = torch.tensor(0.5, requires_grad=True)
+FIRST, SECOND = torch.ones(2, requires_grad=True).unbind(0)
+WEIGHTS = [W]
+
+
+def test_an_undeclared_tensor_handed_out_as_it_is_is_named():
+    with pytest.raises(ValueError, match="the tensor 'W'"):
+        scan(lambda carry, x: (carry * x, W), ONE, XS, slots=2)
+    _, ys = scan(lambda carry, x: (carry * x, W), ONE, XS, slots=2, params=[W])
+    assert torch.autograd.grad(ys.sum(), W)[0].item() == 8
+
+
+def test_of_tensors_that_one_operation_made_each_is_to_be_declared():
+    with pytest.raises(ValueError, match="not declared"):
+        scan(lambda carry, x: (carry * FIRST * SECOND, x), ONE, XS, slots=2, params=[FIRST])
+    scan(lambda carry, x: (carry * FIRST * SECOND, x), ONE, XS, slots=2, params=[FIRST, SECOND])
+
+
+@pytest.mark.parametrize("step", [lambda c, x: (c * W, x), lambda c, x: (c, W * x), lambda c, x: (c, W)])
+def test_where_nothing_declared_wants_a_gradient_an_undeclared_tensor_is_named(step):
+    with pytest.raises(ValueError, match="the tensor 'W'"):
+        scan(step, torch.ones(()), XS, slots=2)
+    with torch.no_grad():
+        assert not scan(step, torch.ones(()), XS, slots=2)[0].requires_grad
+
+
+def test_an_undeclared_tensor_inside_a_nested_scan_is_named():
+    def outer(carry, x):
+        return scan(lambda c, z: (torch.sin(c * W + z), z), carry, XS, slots=2, params=[W])[0], x
+
+    with pytest.raises(ValueError, match="the tensor 'W'"):
+        scan(outer, ONE, XS, slots=2)
+    torch.autograd.grad(scan(outer, ONE, XS, slots=2, params=[W])[0], [ONE, W])
+
+
+def test_the_inputs_captured_as_a_whole_are_named():
+    xs = XS.clone().requires_grad_()
+    with pytest.raises(ValueError, match="the tensor 'xs'"):
+        scan(lambda carry, x: (carry * x + xs.sum(), x), ONE, xs, slots=2)
+
+
+def writing(carry, x):
+    y = torch.sin(carry * x)
+    x.mul_(2)
+    return y, None
+
+
+def test_inputs_that_the_step_writes_to_are_refused():
+    with pytest.raises(RuntimeError, match=r"leaf 0 of xs.* was changed in place"):
+        scan(writing, ONE, XS.clone(), slots=2)
+
+
+def test_a_parameter_that_the_step_writes_to_is_refused():
+    cell = nn.Linear(1, 1)
+
+    def step(carry, x):
+        with torch.no_grad():
+            cell.bias.mul_(0.9)
+        return torch.tanh(cell(carry) + x), None
+
+    with pytest.raises(RuntimeError, match=r"parameter 1.* was changed in place"):
+        scan(step, torch.ones(1), XS, slots=2, params=cell.parameters())
+
+
+def test_a_write_that_nobody_watches_is_caught(monkeypatch):
+    """Without the check the gradient would be that of other inputs."""
+
+    def gradient(step):
+        return torch.autograd.grad(scan(step, ONE, XS.clone(), slots=2)[0], ONE)[0]
+
+    monkeypatch.setattr(Unchanged, "check", lambda self: None)
+    assert not torch.allclose(gradient(writing), gradient(lambda carry, x: (torch.sin(carry * x), None)))
+
+
+NORM = nn.BatchNorm1d(3)
+RUNNING = torch.zeros(3)
+
+
+def helper(h):
+    return NORM(h)
+
+
+class Holder:
+    """Not a module, and holds one."""
+
+    def __init__(self):
+        self.layers = [nn.Identity(), nn.BatchNorm1d(3)]
+
+    def step(self, carry, x):
+        return self.layers[1](carry + x), x
+
+    def __call__(self, carry, x):
+        return self.step(carry, x)
+
+
+def by_closure():
+    norm = nn.BatchNorm1d(3)
+    return lambda carry, x: (norm(carry + x), x)
+
+
+def by_closed_tensor():
+    count = torch.zeros(3)
+
+    def step(carry, x):
+        count.add_(1)
+        return carry + count, x
+
+    return step
+
+
+def by_rebinding():
+    state = torch.zeros(3)
+
+    def step(carry, x):
+        nonlocal state
+        state = state + x
+        return carry + state, x
+
+    return step
+
+
+def by_closed_object():
+    holder = Holder()
+    return lambda carry, x: (holder.step(carry, x)[0], x)
+
+
+def with_argument(norm, carry, x):
+    return norm(carry + x), x
+
+
+class Unset(nn.Module):
+    """Has no state, or a number, until its first call."""
+
+    def __init__(self, start):
+        super().__init__()
+        self.potential = start
+
+    def forward(self, carry, x):
+        self.potential = x if self.potential is None else self.potential + x
+        return carry + self.potential, x
+
+
+HIDING = {
+    "closure": (by_closure, r"'norm\.running_mean'"),
+    "global": (lambda: lambda carry, x: (NORM(carry + x), x), r"'NORM\.running_mean'"),
+    "helper": (lambda: lambda carry, x: (helper(carry + x), x), r"'NORM\.running_mean'"),
+    "partial": (lambda: partial(with_argument, nn.BatchNorm1d(3)), r"'argument\[0\]\.running_mean'"),
+    "method": (lambda: Holder().step, r"'layers\[1\]\.running_mean'"),
+    "callable": (Holder, r"'layers\[1\]\.running_mean'"),
+    "closed object": (by_closed_object, r"'holder\.layers\[1\]\.running_mean'"),
+    "closed tensor": (by_closed_tensor, "'count'"),
+    "rebinding": (by_rebinding, "'state'"),
+    "nothing at first": (lambda: Unset(None), "'potential'"),
+    "a number at first": (lambda: Unset(0.0), "'potential'"),
+}
+
+
+@pytest.mark.parametrize("where", HIDING)
+def test_state_outside_the_carry_is_refused_wherever_the_step_hides_it(where):
+    make, says = HIDING[where]
+    step = make()
+    params = [weight for _, one in reached_by(step) if isinstance(one, nn.Module) for weight in one.parameters()]
+    with pytest.raises(RuntimeError, match=says):
+        scan(step, torch.ones(2, 3, requires_grad=True), torch.randn(5, 2, 3), slots=2, params=params)
+
+
+def test_a_step_that_only_reads_what_it_names_is_accepted():
+    norm, scale, seen = nn.BatchNorm1d(3).eval(), torch.ones(3), [torch.zeros(3)]
+
+    def step(carry, x):
+        seen.append(x)
+        return norm(carry + x * scale), x
+
+    scan(step, torch.ones(2, 3, requires_grad=True), torch.randn(5, 2, 3), slots=2, params=norm.parameters())
+
+
+def drawing(generator, *, output):
+    def step(carry, x):
+        noise = torch.rand((), generator=generator)
+        return torch.sin(carry * x) + (0 if output else noise), x + noise
+
+    return step
+
+
+@pytest.mark.parametrize("what", ["state", "output"])
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_states_and_outputs_that_differ_are_noticed_when_asked_for(what, chunk):
+    step = drawing(torch.Generator(), output=what == "output")
+    with pytest.raises(RuntimeError, match=f"gave another {what}"):
+        scan(step, ONE, XS, slots=2, check=True, chunk=chunk)[1].sum().backward()
+
+
+def test_a_witness_tells_shapes_and_equal_numbers_of_other_bits_apart():
+    witness = Witness()
+    witness.see(0, torch.zeros(2, 3), None)
+    witness.see(1, torch.tensor(float("nan")), None)
+    witness.see(1, torch.tensor(float("nan")), None)
+    with pytest.raises(RuntimeError, match="another state"):
+        witness.see(0, torch.zeros(3, 2), None)
+    witness.see(2, torch.zeros(()), None)
+    with pytest.raises(RuntimeError, match="another state"):
+        witness.see(2, -torch.zeros(()), None)
