@@ -113,11 +113,11 @@ def problem(
 
 def gradients(result: Any, step: nn.Module, init: Any, xs: Tensor) -> list[Tensor]:
     """Gradients of a loss that weighs every element of carry and outputs differently."""
-    loss = torch.zeros((), dtype=xs.dtype)
+    loss = torch.zeros((), dtype=xs.dtype, device=xs.device)
     for leaf in optree.tree_leaves(result):
         if leaf.is_floating_point():
-            weights = torch.linspace(-1, 1, leaf.numel(), dtype=leaf.dtype).cos().reshape(leaf.shape)
-            loss = loss + (weights * leaf).sum()
+            weights = torch.linspace(-1, 1, leaf.numel(), dtype=leaf.dtype, device=leaf.device).cos()
+            loss = loss + (weights.reshape(leaf.shape) * leaf).sum()
     wanted = [leaf for leaf in optree.tree_leaves(init) if leaf.requires_grad] + [xs, *step.parameters()]
     return list(torch.autograd.grad(loss, wanted))
 

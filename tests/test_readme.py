@@ -29,13 +29,20 @@ def test_the_ten_line_example_runs_and_costs_what_it_says():
     assert names["cell"].weight_hh.grad is not None
 
 
-def test_the_runtime_example_runs(capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "impl/README.md").read_text(), flags=re.DOTALL)
+def test_the_runtime_examples_run(capsys):
     names = {}
-    exec(code, names)
+    for code in re.findall(r"```python\n(.*?)```", (ROOT / "impl/README.md").read_text(), flags=re.DOTALL):
+        exec(code, names)
     assert names["cell"].weight_hh.grad is not None
     assert names["lstm"].weight_hh_l0.grad is not None
+    assert not names["h"].requires_grad
     assert "hsm" in capsys.readouterr().out
+
+
+def test_the_truncated_example_fails_as_it_says_where_the_carry_is_not_detached():
+    code = "".join(re.findall(r"```python\n(.*?)```", (ROOT / "impl/README.md").read_text(), flags=re.DOTALL))
+    with pytest.raises(RuntimeError, match="second time"):
+        exec(code.replace("h = h.detach()", "pass"), {})
 
 
 def test_the_picture_is_what_the_stream_draws(tmp_path):

@@ -11,29 +11,45 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from membptt.captured import Captured
+
 Chunk = Callable[[Any, Sequence[Any]], tuple[Any, Sequence[Any]]]
 
 
 def compile_chunk(step: Callable[..., Any], devices: set[torch.device]) -> Chunk | None:
     """Return the loop over `step` compiled, or ``None``, with a warning, where this machine cannot compile.
 
-    The result is kept as long as the step lives: hand the same object to every call, or every call compiles anew.
+    On CUDA, cores without graph are also captured, and replayed where that proves equal and faster. The result is kept
+    as long as the step lives: hand the same object to every call, or every call compiles anew. What it returns is to
+    be used up before its next call, but for the carry.
     """
-    for kind in sorted({device.type for device in devices}):
+    kinds = sorted({device.type for device in devices})
+    for kind in kinds:
         problem = _problem(kind)
         if problem is not None:
             warnings.warn(f"compile=True has no effect: torch.compile fails for {kind} ({problem})", stacklevel=3)
             return None
+    capture = kinds == ["cuda"]
     try:
-        found = _compiled.get(step)
+        found = _compiled.setdefault(step, {})
     except TypeError:  # not weakly referable, a bound method's partial for example
-        return _compile(step)
-    if found is None:
-        found = _compiled[step] = _compile(step)
-    return found
+        return _compile(step, capture=capture)
+    if capture not in found:
+        found[capture] = _compile(step, capture=capture)
+    return found[capture]
 
 
-def _compile(step: Callable[..., Any]) -> Chunk:
+def _compile(step: Callable[..., Any], *, capture: bool) -> Chunk:
+    plain: Chunk = torch.compile(_loop(step), dynamic=False, options=_OPTIONS)
+    # A captured core reads parameters where they were; that they still are is one of these assertions.
+    if not capture or not torch._inductor.config.size_asserts:
+        return plain
+    # fullgraph: a call that fails has run nothing yet, so the plain core can take its place.
+    replayed: Chunk = torch.compile(_loop(step), dynamic=False, fullgraph=True, options=_OPTIONS | _CAPTURE)
+    return Captured(plain, replayed)
+
+
+def _loop(step: Callable[..., Any]) -> Chunk:
     def loop(carry: Any, parts: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
         ys = []
         for x in parts:
@@ -42,10 +58,7 @@ def _compile(step: Callable[..., Any]) -> Chunk:
         return carry, ys
 
     # A code object of its own: the compiler counts recompilations by code object, and steps must not share a limit.
-    own = FunctionType(loop.__code__.replace(), loop.__globals__, loop.__name__, None, loop.__closure__)
-    # fallback_random: compiled kernels draw the random numbers that eager ones draw, with and without graph.
-    compiled: Chunk = torch.compile(own, dynamic=False, options={"fallback_random": True})
-    return compiled
+    return FunctionType(loop.__code__.replace(), loop.__globals__, loop.__name__, None, loop.__closure__)
 
 
 @lru_cache(maxsize=8)
@@ -58,4 +71,10 @@ def _problem(kind: str) -> str | None:
     return None
 
 
-_compiled: WeakKeyDictionary[Any, Chunk] = WeakKeyDictionary()
+# fallback_random: compiled kernels draw the random numbers that eager ones draw, with and without graph.
+_OPTIONS: dict[str, Any] = {"fallback_random": True}
+# Not the trees: their memory is shared with the user's own captured functions, whose outputs a replay of ours would
+# overwrite. Without them every function has memory of its own, and one graph or none.
+_CAPTURE = {"triton.cudagraphs": True, "triton.cudagraph_trees": False, "graph_partition": False}
+
+_compiled: WeakKeyDictionary[Any, dict[bool, Chunk]] = WeakKeyDictionary()
