@@ -31,6 +31,8 @@ FIGURES: Final = (
     "fig06",
     "fig07",
     "fig08",
+    "fig13",
+    "fig14",
     "fig_charlm",
 )
 COMPARED: Final = ("pdf", "svg")

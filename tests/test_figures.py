@@ -7,8 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkpoint_schedules import EndReverse, Forward, MultistageCheckpointSchedule
 
 from membptt_theory.actions import Advance
+from membptt_theory.derive.chen_memory import memory_at_chens_cost
+from membptt_theory.derive.reach import least_slots
+from membptt_theory.tables import optimal_cost
 from paper_figs import (
     charlm,
     divide,
@@ -22,6 +26,8 @@ from paper_figs import (
     fig06,
     fig07,
     fig08,
+    fig13,
+    fig14,
     fig_charlm,
     make,
     measure,
@@ -32,7 +38,7 @@ from paper_figs import (
 from paper_figs.evidence import DataMissingError, FigureClaimError, load_measured, require, save_measured
 
 ROOT = Path(__file__).parents[1]
-COMPUTED = ("fig01", "fig02a", "fig03", "fig04", "fig05a", "fig06", "fig07", "fig08")
+COMPUTED = ("fig01", "fig02a", "fig03", "fig04", "fig05a", "fig06", "fig07", "fig08", "fig13", "fig14")
 
 
 class OneDearer:
@@ -192,6 +198,89 @@ def test_another_spacing_is_refused(name, value, message, monkeypatch):
     monkeypatch.setattr(fig08, name, value)
     with pytest.raises(FigureClaimError, match=message):
         fig08.data()
+
+
+# how far from optimal, and when it is half
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("COUNTEREXAMPLES", {(3, 7, 4): (14, 14)}, r"take \(14, 13\), not \(14, 14\)"),
+        ("COUNTEREXAMPLES", {(3, 7, 5): (14, 13)}, "m = 5: MSM"),
+        ("WORST", {key: dict.fromkeys(value, (2, 16)) for key, value in fig13.WORST.items()}, "% dearer at m = "),
+    ],
+    ids=str,
+)
+def test_another_distance_from_the_optimum_is_refused(name, value, message, monkeypatch):
+    monkeypatch.setattr(fig13, name, value)
+    with pytest.raises(FigureClaimError, match=message):
+        fig13.data()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("B3_FIRST", (80308, 28), "B3 first fails at"), ("B3_LARGEST", (99999, 29, 3.0499), "is largest at")],
+)
+def test_another_counterexample_of_b3_is_refused(name, value, message, monkeypatch):
+    monkeypatch.setattr(fig13, name, value)
+    monkeypatch.setattr(fig13, "_near", fig13._far)  # the search takes seconds and has its own mutants
+    with pytest.raises(FigureClaimError, match=message):
+        fig13.data()
+
+
+@pytest.mark.parametrize(
+    ("policy", "steps", "slots", "message"),
+    [
+        ("msm_plus", 60, 19, "below the optimum at m = .19."),
+        ("msm_plus", 8, 12, "msm_plus, m = 12: the table has"),
+        ("msm", 9, 12, "MSM, separate, m = 12: 2 forwards dearer"),
+    ],
+)
+def test_a_reference_or_policy_with_one_forward_too_many_is_refused(policy, steps, slots, message, monkeypatch):
+    with_one_dearer(fig13, monkeypatch, policy, steps, slots)
+    with pytest.raises(FigureClaimError, match=message):
+        fig13._check_worst(fig13._far("separate") if steps == 60 else fig13._near("separate"))
+
+
+def test_a_revolve_that_the_search_beats_is_refused(monkeypatch):
+    monkeypatch.setattr(fig13, "optimal_cost", lambda *sizes: optimal_cost(*sizes) + 1)
+    with pytest.raises(FigureClaimError, match="revolve, m = 1: the search takes"):
+        fig13._near("separate")
+
+
+@pytest.mark.parametrize(("steps", "slots"), [(9, 4), (60, 7), (60, 80)])
+def test_what_is_called_revolve_is_revolve(steps, slots):
+    forwards = 0
+    for action in MultistageCheckpointSchedule(steps, min(slots, steps - 1), 0):
+        forwards += action.n1 - action.n0 if isinstance(action, Forward) else 0
+        if isinstance(action, EndReverse):
+            break
+    assert forwards == fig13._strategies(steps, "separate")["revolve"][slots - 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("LAST_HALF", {5: 268}, "the last t at half or less is 267, not 268"),
+        ("TARGETS", {5: 99}, "99 slots are not the fewest"),
+        ("TARGETS", {5: 97}, "97 slots are not the fewest"),
+        ("LARGEST", 10**3, "off its limit"),
+        ("limit", lambda beta: 0.99 * (2 * beta) ** 0.5 / (1 + beta), "off its limit"),
+        ("memory_at_chens_cost", lambda steps, beta: memory_at_chens_cost(steps // 10**4, beta), "best segment"),
+    ],
+    ids=str,
+)
+def test_another_half_is_refused(name, value, message, monkeypatch):
+    monkeypatch.setattr(fig14, name, value)
+    with pytest.raises(FigureClaimError, match=message):
+        fig14.data()
+
+
+def test_a_closed_form_that_is_not_the_tables_is_refused(monkeypatch):
+    monkeypatch.setattr(fig14, "least_slots", lambda t, beta: least_slots(t, beta) + (t == 500))
+    with pytest.raises(FigureClaimError, match="beta = 2, t = 500: the table needs"):
+        fig14.data()
 
 
 # measured figures, on a small file measured here
