@@ -26,6 +26,8 @@ each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{p
 def test_every_text_has_its_notebook_and_every_notebook_its_text() -> None:
     theory = [path.stem for path in NOTEBOOKS if path.parent == FOLDERS[0]]
     assert theory == ["01_hsm", "02_ism", "03_msm", "04_bounds", "05_chen"]
+    runtime = [path.stem for path in NOTEBOOKS if path.parent == FOLDERS[1]]
+    assert runtime == ["01_ten_lines", "02_budget", "03_profile"]
     assert [path.with_suffix(".py") for path in NOTEBOOKS] == PAIRED
 
 

@@ -1,10 +1,14 @@
 """What the README says is so: its example runs as printed and costs what it says."""
 
 import re
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from checkpoint_schedules import Forward, MultistageCheckpointSchedule
+from membptt_bench.driven import actions
+from torch.utils.checkpoint import checkpoint
 
 from membptt_theory.tables import optimal_cost
 from paper_figs.make import make
@@ -29,14 +33,47 @@ def test_the_ten_line_example_runs_and_costs_what_it_says():
     assert names["cell"].weight_hh.grad is not None
 
 
-def test_the_runtime_examples_run(capsys):
+def test_every_example_of_the_runtime_runs_and_costs_what_it_says(capsys):
+    page = (ROOT / "impl/README.md").read_text()
     names = {}
-    for code in re.findall(r"```python\n(.*?)```", (ROOT / "impl/README.md").read_text(), flags=re.DOTALL):
+    for code in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
         exec(code, names)
-    assert names["cell"].weight_hh.grad is not None
-    assert names["lstm"].weight_hh_l0.grad is not None
-    assert not names["h"].requires_grad
+    for weight in (names["cell"].weight_hh, names["lstm"].weight_hh_l0, names["gru"].weight_hh_l0):
+        assert weight.grad is not None
+    assert names["net"].module.inner.weight.grad is not None
+    assert names["net"].module.potential.any()
+    assert not names["h"].requires_grad  # the truncated example is the last, and detaches
     assert "hsm" in capsys.readouterr().out
+    (promised, cores) = re.findall(r"# (\d+) forwards of (\d+) cores", page)[0]
+    assert names["report"].forwards == int(promised) == optimal_cost("hsm", int(cores), 4)
+
+
+def test_the_forwards_in_the_comparison_are_those_of_the_tools():
+    row = next(line for line in (ROOT / "impl/README.md").read_text().splitlines() if line.startswith("| 1,000 steps"))
+    ours, torchs, _, multistages = re.findall(r"\|([^|]*)", row)[1:5]
+    assert "50: 2,948" in ours
+    assert optimal_cost("hsm", 1000, 50) == 2948
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Numba not available", RuntimeWarning)
+        stream = list(actions(MultistageCheckpointSchedule(1000, 50, 0)))
+    assert "50: 2,948" in multistages
+    assert sum(action.n1 - action.n0 for action in stream if isinstance(action, Forward)) == 2948
+
+    calls = 0
+
+    def segment(h, steps):
+        nonlocal calls
+        for _ in range(steps):
+            calls += 1
+            h = torch.tanh(h)
+        return h
+
+    h = torch.ones(1, requires_grad=True)
+    for start in range(0, 1000, 32):
+        h = checkpoint(segment, h, min(32, 1000 - start), use_reentrant=False)
+    h.sum().backward()
+    assert "32 segments: 2,000" in torchs
+    assert calls == 2000
 
 
 def test_the_truncated_example_fails_as_it_says_where_the_carry_is_not_detached():

@@ -1,7 +1,8 @@
 """Write notebooks afresh from their py:percent text, executed: ``python theory/notebooks/execute.py [PATH.py ...]``.
 
 Without paths, every numbered text in theory/notebooks and impl/notebooks. What is written depends on the sources and on
-the versions of the packages alone: cells are numbered, and neither times nor the machine are recorded.
+the versions of the packages alone: cells are numbered, and neither times nor the machine are recorded. Only what a
+notebook of the runtime measures differs from run to run.
 """
 
 from __future__ import annotations
