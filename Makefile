@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help figures test prove notebooks regen clean
+.PHONY: help figures test coverage theory prove notebooks regen clean
 .DEFAULT_GOAL := help
 
 help:  ## list the verbs
@@ -22,9 +22,23 @@ test: .venv/.ready  ## lint, types, import contracts, the whole suite
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 $(COVER)
 	$(MAKE) regen
 	git diff --exit-code -- theory/tables.lock paper_figs/gallery paper_figs/RESULTS.md CLAIMS.md
+
+coverage: .venv/.ready  ## make test, with the floors of branch coverage: theory and proofs 95 %, runtime 90 %
+	$(MAKE) test COVER='--cov --cov-report='
+	$(BIN)/coverage report --include 'theory/*,proofs_check/*' --skip-covered --fail-under 95
+	$(BIN)/coverage report --include 'impl/*' --skip-covered --fail-under 90
+
+.venv-theory/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-theory
+	.venv-theory/bin/pip install --disable-pip-version-check -q -c constraints.txt hatchling editables
+	.venv-theory/bin/pip install --disable-pip-version-check -q -c constraints.txt --no-build-isolation -e '.[dev]'
+	touch $@
+
+theory: .venv-theory/.ready  ## the tests of theory and proofs, in an environment without torch
+	.venv-theory/bin/python -m pytest -n 2
 
 prove: .venv/.ready  ## one verdict a claim, on the ranges that CLAIMS.md states
 	$(BIN)/python -m membptt_proofs
@@ -38,4 +52,4 @@ regen: .venv/.ready  ## rewrite everything that is generated and committed
 	$(BIN)/python -m paper_figs.results
 
 clean:  ## remove the environment and everything generated
-	rm -rf .venv paper_figs/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-theory paper_figs/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -5,14 +5,13 @@ import json
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from membptt_bench import record
 
 from paper_figs import evidence
 
 from .strategies import JSON, outcome
 
 pytest.importorskip("torch")
-
-from membptt_bench import record
 
 
 def legal(schema):

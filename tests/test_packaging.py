@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -83,9 +84,9 @@ def test_no_pin_is_without_a_user_and_no_need_without_a_pin():
 
 def test_the_three_ways_to_install_agree():
     torch = PINS["torch"]
-    for text in (MAKEFILE, ENVIRONMENT):
+    for text, extras in ((MAKEFILE, [",".join(EXTRAS), "dev"]), (ENVIRONMENT, [",".join(EXTRAS)])):
         assert re.findall(r"torch==(\S+)", text) == [torch]
-        assert re.findall(r"-e '?\.\[([a-z,]+)\]", text) == [",".join(EXTRAS)]
+        assert re.findall(r"-e '?\.\[([a-z,]+)\]", text) == extras
         assert re.findall(r"-c (\S+)", text)
         assert set(re.findall(r"-c (\S+)", text)) == {"constraints.txt"}
     (python,) = re.findall(r"python=([\d.]+)", ENVIRONMENT)
@@ -102,6 +103,18 @@ def test_help_lists_every_verb():
     lines = [line.split(maxsplit=2) for line in printed.splitlines() if line.startswith("  make ")]
     assert [verb for _, verb, _ in lines] == phony.split()
     assert all(about for *_, about in lines)
+
+
+def test_every_job_of_the_workflow_runs_verbs_that_exist():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    assert set(jobs) == {"theory-without-torch", "full-cpu", "notebooks-and-figures", "regen-diff"}
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", MAKEFILE, flags=re.MULTILINE)
+    for name, job in jobs.items():
+        lines = [line for step in job["steps"] for line in step.get("run", "").splitlines()]
+        verbs = [verb for line in lines for verb in re.findall(r"^make ([a-z]+)$", line)]
+        assert verbs, name
+        assert set(verbs) <= set(phony.split())
+        assert all(re.match(r"make [a-z]+$|git diff --exit-code$", line) for line in lines)
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +152,7 @@ def test_the_wheel_holds_four_typed_packages_and_nothing_else(wheel):
 
 def test_another_project_can_use_the_wheel(wheel, tmp_path):
     """In an environment of its own, which borrows this one's dependencies but not this checkout."""
+    pytest.importorskip("torch")
     venv.create(tmp_path / "venv", with_pip=False)
     python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
     (own,) = (tmp_path / "venv").rglob("site-packages")
