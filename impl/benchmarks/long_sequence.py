@@ -27,12 +27,11 @@ from membptt_bench import methods
 from membptt_bench.cells import Problem, compiled, problem
 from membptt_bench.fit import Fit
 from membptt_bench.meter import Peak, allocated_bytes, live_bytes
-from membptt_bench.record import conditions, save
+from membptt_bench.record import conditions, resumed, save
 from torch import Tensor
 from tqdm import tqdm
 
 from membptt import Indexed, scan
-from membptt_theory.files import read_json
 from membptt_theory.tables import build, optimal_cost
 
 FORMAT = "membptt-long-sequence/2"
@@ -298,13 +297,7 @@ def _resume(path: Path, steps: int) -> dict[str, Any]:
         "plain_here": {},
         "runs": {},
     }
-    if not path.exists():
-        return fresh
-    found: dict[str, Any] = read_json(path)
-    other = [key for key in fresh if key not in ("plain", "plain_here", "runs") and found.get(key) != fresh[key]]
-    if other:
-        raise RuntimeError(f"{path.name} was measured with another {', '.join(other)}: delete it first")
-    return found
+    return resumed(path, fresh, ("plain", "plain_here", "runs"))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

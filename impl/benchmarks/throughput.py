@@ -24,10 +24,8 @@ from membptt_bench import methods
 from membptt_bench.cells import Problem, fused, problem
 from membptt_bench.fit import CHUNKS, Fit, Setting, run
 from membptt_bench.meter import Peak, live_bytes
-from membptt_bench.record import RecordError, conditions, save
+from membptt_bench.record import conditions, resumed, save
 from tqdm import tqdm
-
-from membptt_theory.files import read_json
 
 FORMAT = "membptt-throughput/1"
 CELL = "lstm"
@@ -196,13 +194,7 @@ def _resume(path: Path, options: argparse.Namespace) -> dict[str, Any]:
         "rounds": options.rounds,
         "lengths": {},
     }
-    if not path.exists():
-        return fresh
-    found: dict[str, Any] = read_json(path)
-    other = [key for key in fresh if key != "lengths" and found.get(key) != fresh[key]]
-    if other:
-        raise RecordError(f"{path.name} was measured with another {', '.join(other)}: delete it first")
-    return found
+    return resumed(path, fresh, ("lengths",))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

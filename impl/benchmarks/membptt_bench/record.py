@@ -6,12 +6,13 @@ import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from membptt_theory.files import read_json, write_whole
+from membptt_theory.files import UnreadableError, read_json, write_whole
 
 FORMAT: Final = "membptt-side-by-side/2"
 _POINT: Final[dict[str, type | tuple[type, ...]]] = {
@@ -108,6 +109,31 @@ def save(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=1, sort_keys=True) + "\n"
     write_whole(path, lambda temporary: temporary.write_text(text))
+
+
+def resumed(path: Path, fresh: dict[str, Any], grows: Sequence[str]) -> dict[str, Any]:
+    """Return what was measured so far, or `fresh` where nothing was.
+
+    Args:
+        path: the data file.
+        fresh: an empty record under today's conditions.
+        grows: its keys that a measurement fills.
+
+    Raises:
+        RecordError: damaged, or measured under other conditions.
+    """
+    if not path.exists():
+        return fresh
+    try:
+        found: dict[str, Any] = read_json(path)
+    except UnreadableError as error:
+        raise RecordError(f"{path.name}: {error}") from error
+    if not isinstance(found, dict) or found.keys() != fresh.keys():
+        raise RecordError(f"{path.name}: it does not have the keys {sorted(fresh)}")
+    other = [key for key in fresh if key not in grows and found[key] != fresh[key]]
+    if other:
+        raise RecordError(f"{path.name} was measured with another {', '.join(other)}: delete it first")
+    return found
 
 
 def conditions(device: str) -> dict[str, Any]:
