@@ -226,6 +226,53 @@ def test_autocast_of_the_first_pass_is_replayed():
     assert all(seen)
 
 
+@pytest.mark.parametrize(("policy", "sizes"), POLICIES, ids=policy_id)
+def test_gradients_under_autocast_are_those_of_plain_autograd_under_it(policy, sizes):
+    """Recomputed outside the context, as backward is; within the precision of a sum of bfloat16 products."""
+    step, init, xs = problem(Lstm, 9, torch.float32)
+
+    def run(by):
+        with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
+            (h, c), ys = by(widened, init, xs)
+        return gradients(((h, c), ys), step, init, xs)
+
+    class Widened(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = step
+
+        def forward(self, carry, x):
+            (h, c), y = self.inner(carry, x)
+            return (h.float(), c.float()), y.float()
+
+    widened = Widened()
+    found = run(lambda *call: scan(*call, slots=3, policy=policy, **sizes))
+    assert relative_error(found, run(plain)) <= 1e-5
+    with torch.autocast("cpu", enabled=False):
+        exact = gradients(plain(step, init, xs), step, init, xs)
+    assert relative_error(found, exact) > 1e-4
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_dropout_on_cuda_is_recomputed_with_the_first_pass_masks():
+    w = torch.full((50,), 0.9, dtype=torch.float64, device="cuda", requires_grad=True)
+    init, xs = torch.ones(50, dtype=torch.float64, device="cuda"), torch.ones(12, device="cuda")
+    for policy, sizes in POLICIES:
+        final, _ = scan(
+            lambda c, x: (torch.nn.functional.dropout(c * w, 0.1), None),
+            init,
+            xs,
+            slots=2,
+            policy=policy,
+            params=[w],
+            **sizes,
+        )
+        after = torch.cuda.get_rng_state()
+        (grad,) = torch.autograd.grad(final.sum(), w)
+        assert torch.allclose(grad * 0.9, 12 * final.detach(), rtol=1e-9)
+        assert torch.equal(torch.cuda.get_rng_state(), after)
+
+
 def test_a_scan_inside_a_scan_differentiates():
     w = torch.nn.Parameter(torch.tensor(0.7, dtype=torch.float64))
 

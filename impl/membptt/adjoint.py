@@ -59,29 +59,31 @@ class Adjoint:
             grad = next(by_leaf) if leaf.requires_grad else None
             if total is not None and grad is not None:
                 total[internal.at] = grad
+        totals: list[Tensor] = []
+        shares: list[Tensor] = []
         for index, grad in enumerate(by_leaf):
-            if grad is not None:
-                self._accumulate(index, grad)
-
-    def _accumulate(self, index: int, grad: Tensor) -> None:
-        total = self.params[index]
-        if total is None:
-            self.params[index] = grad
-        elif self._owned[index]:
-            total.add_(grad)
-        else:
-            # The first gradient may share its storage with another one (an LSTM's two biases): add it out of place.
-            self.params[index] = total + grad
-            self._owned[index] = True
+            total = self.params[index]
+            if grad is None:
+                continue
+            if total is not None and self._owned[index]:
+                totals.append(total)
+                shares.append(grad)
+            elif total is not None:
+                # The first may share its storage with another one (an LSTM's two biases): add it out of place.
+                self.params[index], self._owned[index] = total + grad, True
+            else:
+                self.params[index] = grad
+        if totals:
+            torch._foreach_add_(totals, shares)  # one call for all of them: the same additions
 
 
 @contextmanager
 def hooks_deferred(tensors: Sequence[Tensor]) -> Iterator[None]:
     """Take the hooks off `tensors` meanwhile: they are to see the whole gradient once, not each core's share of it."""
     taken = [(hooks, dict(hooks)) for hooks in (tensor._backward_hooks for tensor in tensors) if hooks]
-    for hooks, _ in taken:
-        hooks.clear()
     try:
+        for hooks, _ in taken:
+            hooks.clear()
         yield
     finally:
         for hooks, kept in taken:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from itertools import chain
 from typing import Any
 
 import optree
@@ -127,7 +128,7 @@ class Core:
                 if outputs is not None:
                     outputs.put(where, y)
             carry_out = self._flatten_carry(carry, at, first_pass=outputs is not None)
-        self._search([*carry_out, *(leaf for _, leaves in emitted for leaf in leaves)], (*carry_in, *x_in))
+        self._search(chain(carry_out, *[leaves for _, leaves in emitted]), (*carry_in, *x_in))
         self._unchanged.check()
         state.check(core)
         if self._witness is not None:
@@ -159,7 +160,7 @@ class Core:
             carry, y = self._call(carry, part, where)
             yield where, carry, y
 
-    def _search(self, made: Sequence[Tensor], own: Sequence[Tensor]) -> None:
+    def _search(self, made: Iterable[Tensor], own: Sequence[Tensor]) -> None:
         """Refuse what one core returned, if its graph reaches what was not declared."""
         if self._undeclared is None:
             self._undeclared = Undeclared(self._step, self._params)

@@ -32,9 +32,9 @@ class Undeclared:
         self._step = step
         self._ids = {id(tensor) for tensor in declared}
         edges = [get_gradient_edge(tensor) for tensor in declared]
-        self._accumulators = {edge.node for edge in edges if edge.node.__class__ is _Accumulate}
+        self._accumulators: set[Any] = {None, *(edge.node for edge in edges if edge.node.__class__ is _Accumulate)}
         # Of a node with several outputs, such as unbind's, one may be declared and another not.
-        self._edges = {(edge.node, edge.output_nr) for edge in edges} if len(self._accumulators) < len(edges) else None
+        self._edges = {(edge.node, edge.output_nr) for edge in edges if edge.node.__class__ is not _Accumulate}
 
     def refuse(self, made: Iterable[Tensor], own: Iterable[Tensor]) -> None:
         """Search the graphs of `made`, what one core returned, down to `own`, its inputs.
@@ -43,7 +43,7 @@ class Undeclared:
             ValueError: names the tensor: its gradient would be lost.
         """
         edges, mine = self._edges, {id(tensor) for tensor in own}
-        seen: set[Any] = {None, *self._accumulators}
+        seen = self._accumulators.copy()
         pending: list[Any] = []
         for tensor in made:
             node = tensor.grad_fn
@@ -55,13 +55,12 @@ class Undeclared:
                 pending.append(node)
         for node in pending:
             for child, output in node.next_functions:
-                if child in seen or (edges and (child, output) in edges):
-                    continue
-                seen.add(child)
-                if child.__class__ is not _Accumulate:
-                    pending.append(child)
-                elif id(child.variable) not in mine:
-                    raise self._error(child.variable)
+                if child not in seen and not (edges and (child, output) in edges):
+                    seen.add(child)
+                    if child.__class__ is not _Accumulate:
+                        pending.append(child)
+                    elif id(child.variable) not in mine:
+                        raise self._error(child.variable)
 
     def _error(self, tensor: Tensor) -> ValueError:
         return ValueError(
@@ -74,9 +73,10 @@ class Unchanged:
     """Notices a step that writes to what is read again by every recomputation: the inputs and the parameters."""
 
     def __init__(self, xs: Sequence[Tensor], params: Sequence[Tensor]) -> None:
-        self._tensors = (*xs, *params)
         self._inputs = len(xs)
-        self._before = [_version(tensor) for tensor in self._tensors]
+        # What was made in inference mode has no counter.
+        self._tensors = [tensor for tensor in (*xs, *params) if not tensor.is_inference()]
+        self._before = [tensor._version for tensor in self._tensors]
 
     def check(self) -> None:
         """Refuse a change since construction.
@@ -84,7 +84,7 @@ class Unchanged:
         Raises:
             RuntimeError: a tensor was changed in place.
         """
-        now = [_version(tensor) for tensor in self._tensors]
+        now = [tensor._version for tensor in self._tensors]
         if now != self._before:
             index = next(index for index, pair in enumerate(zip(now, self._before, strict=True)) if pair[0] != pair[1])
             what = f"leaf {index} of xs" if index < self._inputs else f"parameter {index - self._inputs}"
