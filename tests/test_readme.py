@@ -85,13 +85,3 @@ def test_the_truncated_example_fails_as_it_says_where_the_carry_is_not_detached(
 def test_the_picture_is_what_the_stream_draws(tmp_path):
     make("fig03", tmp_path)
     assert (tmp_path / "fig03.svg").read_bytes() == (ROOT / "paper_figs/gallery/fig03.svg").read_bytes()
-
-
-PAGES = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("[!.]*/*.md"))
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_relative_link_of_a_readme_is_alive(page):
-    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text())
-    missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
-    assert not missing

@@ -30,10 +30,14 @@ def meter() -> Iterator[Report]:
 
     Counts are exact and the same from run to run. Nothing is counted, and nothing is paid, outside such a block.
 
-    >>> with membptt.meter() as report:
-    ...     _, ys = membptt.scan(step, init, xs, slots=10)
-    ...     ys.sum().backward()
-    >>> report.forwards, report.peak_bytes
+    >>> import torch
+    >>> from membptt import scan
+    >>> step = lambda h, x: (torch.tanh(h + x), h)
+    >>> with meter() as report:
+    ...     h, _ = scan(step, torch.zeros(2, requires_grad=True), torch.ones(1000, 2), slots=10)
+    ...     h.sum().backward()
+    >>> report.forwards
+    4636
     """
     report = Report()
     token = _active.set(report)
