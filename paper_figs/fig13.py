@@ -26,7 +26,7 @@ CLAIM: Final = (
     "among hidden states. At t = 60, m <= 80, nothing is below the reference, and MSM (9) is up to 4 % above it, MSM "
     "(10) 2 %, revolve 48 %, Chen's sqrt(t) 12 %, Chen's recursion 48 %. Refuted: msm-optimal by alpha = t = m = 2 (3 "
     "forwards, the search takes 2), the smallest, and by alpha = 3, t = 7, m = 4 (14 and 13); B3 first at t = 80309, m "
-    "= 28, at most by a ratio of 3.0498, at t = 99999, m = 29."
+    "= 28, and its ratio reaches 3.0498 at t = 99999, m = 29."
 )
 SAYS: Final = (
     "The paper's mixed policy is not optimal, but within a few per cent of it. What costs most is to store hidden "

@@ -93,6 +93,7 @@ def draw_overlay(found: Overlay) -> Figure:
         label = "standard BPTT" if m == PLAIN else f"$m = {m}$"
         handles.append(Line2D([], [], label=label, **{**hollow, **look.curve()}))
     below.axhline(1, color=GREY, zorder=0)
+    below.margins(y=0.12)
     above.set_ylabel("time of one gradient [ms]")
     above.set_ylim(0, None)
     below.set(xlabel="sequence length $t$ [steps]", ylabel="measured /\npredicted", xlim=(0, 1.03 * found.lengths[-1]))
