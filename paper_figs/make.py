@@ -31,6 +31,7 @@ FIGURES: Final = (
     "fig06",
     "fig07",
     "fig08",
+    "fig12",
     "fig13",
     "fig14",
     "fig_charlm",

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
+from membptt_theory.files import read_json
 from paper_figs.evidence import measured_path, save_measured
 
 PROCESSES: Final = 2  # at most: more would time each other
@@ -87,10 +88,10 @@ def _resume(name: str, points: dict[str, Any], conditions: dict[str, Any]) -> di
         return {"figure": name, "complete": False, "conditions": conditions, "points": {}}
     advice = f"move {path.name} away to measure afresh"
     try:
-        found = json.loads(path.read_text())
+        found = read_json(path)
         held, done = dict(found["conditions"]), {key: each["argument"] for key, each in found["points"].items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise SweepError(f"{path.name} is damaged ({type(error).__name__}: {error}): {advice}") from error
+        raise SweepError(f"{path.name} is damaged ({error!r}): {advice}") from error
     if found.get("figure") != name:
         raise SweepError(f"{path.name} does not hold the points of {name}: {advice}")
     other = sorted(key for key in {*held, *conditions} if held.get(key) != conditions.get(key))

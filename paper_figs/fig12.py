@@ -1,0 +1,355 @@
+"""Figure 12: convergence in equal memory and equal time, full backpropagation by scan against truncated.
+
+python -m paper_figs.make fig12 --measure                        # the committed sweep; resumes
+python -m paper_figs.fig12 --mnist FOLDER --text FILE --out OUT  # the same training on sets of your own
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from math import log
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from membptt_theory.files import write_whole
+from paper_figs.convergence import CLIP, METHODS, Setup, train
+from paper_figs.evidence import FigureClaimError, load_measured, require
+from paper_figs.loaders import DataSetError
+from paper_figs.style import GREY, PAGE, SERIES, Line, label_panels, style
+from paper_figs.sweep import SweepError, here, sweep
+
+NAME: Final = "fig12"
+OUT: Final = Path(__file__).parent / "out"
+CLAIM: Final = (
+    "In the same measured bytes (truncated backpropagation with the longest window that takes no more than scan) and "
+    "the same processor time, from every seed: full backpropagation solves the adding problem and copy memory, and "
+    "truncated backpropagation stays at chance; in copy memory it succeeds at every measured lag below its window and "
+    "fails at every one above."
+)
+SAYS: Final = (
+    "Where the answer depends on something older than the window, no amount of training helps, because the gradient "
+    "with respect to it is exactly zero; the bytes of a window of some dozens of steps, spent on scan, hold the exact "
+    "gradient of the whole sequence."
+)
+DOES_NOT_SAY: Final = (
+    "that full backpropagation is better everywhere: truncated backpropagation takes several times as many updates in "
+    "the same time and is the better choice where dependencies are short. One cell, an LSTM of 32 or 64, "
+    "one learning rate a task for both methods, copy memory with one symbol of eight instead of ten; time is that of "
+    "one processor that other programs shared, not of a wall clock."
+)
+SOLVED: Final = 0.9  # share of right answers
+CHANCE: Final = {"adding": 0.4, "copying": 0.3}  # no more right answers than this are called chance
+LOOK: Final = {"full": SERIES[0], "truncated": SERIES[2]}
+LABEL: Final = {"full": "full, by scan", "truncated": "truncated, in the same bytes"}
+UNIT: Final = {
+    "adding": ("squared error", "log"),
+    "copying": ("loss [nats]", "log"),
+    "looking": ("wrong answers [%]", "linear"),
+    "reading": ("loss [bits a byte]", "linear"),
+}
+TITLE: Final = {"adding": "adding", "copying": "copy memory", "looking": "digits", "reading": "text"}
+
+_ADDING: Final = Setup("adding", "full", 500, 0, chunk=50, slots=10, seconds=16, rate=3e-2)
+_COPYING: Final = Setup("copying", "full", 500, 0, chunk=50, slots=10, seconds=14, rate=2e-2, lag=499)
+_LOOKING: Final = Setup("looking", "full", 256, 0, chunk=32, slots=8, seconds=9, rate=2e-2, held_out=400)
+_READING: Final = Setup("reading", "full", 500, 0, chunk=50, slots=10, seconds=9, rate=1e-2, hidden=64)
+_EDGE: Final = Setup("copying", "full", 128, 0, chunk=16, slots=8, seconds=3.5, rate=2e-2)
+CURVES: Final = (_ADDING, _COPYING, _LOOKING, _READING)
+LAGS: Final = (4, 8, 12, 20, 32, 64, 127)  # the window is between 12 and 20
+LONGER: Final = (
+    replace(_COPYING, steps=1000, chunk=100, lag=999, seconds=26),
+    replace(_ADDING, steps=1000, chunk=100, seconds=28),
+)
+SEEDS: Final = (0, 1, 2)
+
+_QUICK: Final = Setup("copying", "full", 24, 0, chunk=4, slots=6, seconds=1.5, rate=5e-2, lag=23, batch=32, judged=5)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run.
+
+    Args:
+        setup: its sizes.
+        window: steps that a gradient reaches back.
+        bytes: measured peak of one gradient.
+        curve: by name, one value for each judgement of the model.
+    """
+
+    setup: Setup
+    window: int
+    bytes: int
+    curve: dict[str, list[float]]
+
+    @property
+    def right(self) -> float:
+        """Share of right answers at the end."""
+        return self.curve["right"][-1]
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """All runs, in the order of the panels.
+
+    Args:
+        where: device and sizes, in words.
+        curves: for each task, runs at one length.
+        edge: runs of copy memory at several lags.
+        lengths: runs of the adding problem and of copy memory at several lengths.
+    """
+
+    where: str
+    curves: list[list[Run]]
+    edge: list[Run]
+    lengths: list[Run]
+
+
+def data(*, quick: bool = False) -> Convergence:
+    """Read the committed sweep.
+
+    Args:
+        quick: train two small models for seconds instead.
+
+    Raises:
+        DataMissingError: nothing is measured yet.
+        FigureClaimError: the claim is false.
+    """
+    if quick:
+        wanted = points([_QUICK, replace(_QUICK, lag=3)], seeds=(0,))
+        found: dict[str, Any] = {key: {"argument": each, "found": train(each)} for key, each in wanted.items()}
+        runs = check(found)
+        return Convergence("trained on the spot", [runs[:2]], runs, runs[:2])
+    raw = load_measured(NAME)
+    wanted = measured_points()
+    require(
+        {key: each["argument"] for key, each in raw["points"].items()} == wanted,
+        f"{NAME} holds other points than this source asks for: measure it again",
+    )
+    runs = check(raw["points"])
+    named = dict(zip(raw["points"], runs, strict=True))
+
+    def take(*setups: Setup) -> list[Run]:
+        return [named[key] for key in points(setups)]
+
+    curves = [take(each) for each in CURVES]
+    return Convergence(_where(raw["conditions"]), curves, take(*_edge()), take(_ADDING, _COPYING, *LONGER))
+
+
+def measure() -> None:
+    """Train every point on this machine; a sweep that was cut off goes on."""
+    sweep(NAME, measured_points(), train, conditions=_conditions("paper_figs.make fig12 --measure"), processes=2)
+
+
+def measured_points() -> dict[str, Any]:
+    """Return the committed sweep: first the curves, then the boundary, then other lengths."""
+    return points([*CURVES, *_edge(), *LONGER])
+
+
+def points(setups: Iterable[Setup], seeds: Iterable[int] = SEEDS) -> dict[str, Any]:
+    """Return, by name, what `train` takes: every setup with every seed and either method."""
+    seeds = tuple(seeds)
+    runs = [replace(each, seed=seed, method=method) for each in setups for seed in seeds for method in METHODS]
+    return {f"{r.task}-{r.steps}-{r.lag}-{r.method}-{r.seed}": asdict(r) for r in runs}
+
+
+def check(found: dict[str, Any]) -> list[Run]:
+    """Compare all runs with the claim.
+
+    Raises:
+        FigureClaimError: the claim is false.
+    """
+    runs = []
+    for key, each in found.items():
+        setup, result = Setup(**each["argument"]), each["found"]
+        full = setup.method == "full"
+        require(
+            result["window_bytes"] <= result["full_bytes"] < result["longer_bytes"],
+            f"{key}: scan takes {result['full_bytes']} bytes, windows {result['window_bytes']} and one step longer "
+            f"{result['longer_bytes']}: not the same memory",
+        )
+        require(result["bytes"] == result["full_bytes" if full else "window_bytes"], f"{key}: other bytes were used")
+        runs.append(Run(setup, setup.steps if full else result["window"], result["bytes"], result["curve"]))
+        spent = result["curve"]["seconds"][-1]
+        require(
+            setup.seconds <= spent <= 1.1 * setup.seconds,
+            f"{key}: trained for {spent:.1f} seconds, not {setup.seconds}: not the same time",
+        )
+    for key, run in zip(found, runs, strict=True):
+        task = run.setup.task
+        if task not in CHANCE:
+            continue
+        lag = run.setup.lag or run.setup.steps // 2  # of the adding problem, the least
+        if run.setup.method == "full" or lag < run.window:
+            require(run.right >= SOLVED, f"{key}: {100 * run.right:.0f} % of the answers are right: not solved")
+        else:
+            require(run.right <= CHANCE[task], f"{key}: {100 * run.right:.0f} % of the answers are right: not chance")
+    return runs
+
+
+def draw(found: Convergence) -> Figure:
+    """Draw the curves against time and against updates, and below them the boundary and other lengths."""
+    count = len(found.curves)
+    heights = [1, 1, 1.1] if found.edge else [1, 1]
+    figure = Figure(figsize=(PAGE, 2.1 * len(heights)), layout="constrained")
+    grid = figure.add_gridspec(len(heights), 2 * count, height_ratios=heights)
+    axes = [[figure.add_subplot(grid[row, 2 * at : 2 * at + 2]) for at in range(count)] for row in range(2)]
+    for above, below, runs in zip(*axes, found.curves, strict=True):
+        _draw_curves(above, below, runs)
+    lower = []
+    if found.edge:
+        lower = [figure.add_subplot(grid[2, :count]), figure.add_subplot(grid[2, count:])]
+        _draw_edge(lower[0], found.edge)
+        _draw_lengths(lower[1], found.lengths)
+    label_panels([*axes[0], *axes[1], *lower])
+    handles = [
+        Line2D([], [], label=LABEL[method], **{**look.points(), **look.curve()}) for method, look in LOOK.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, title=found.where, title_fontsize=6.5)
+    return figure
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train on sets of the user's own, and draw their curves; return the exit status."""
+    options = _parser().parse_args(arguments)
+    setups = []
+    if options.mnist is not None:
+        setups.append(replace(_LOOKING, steps=784, chunk=56, slots=14, path=str(options.mnist)))
+    if options.text is not None:
+        setups.append(replace(_READING, path=str(options.text)))
+    if not setups:
+        print("nothing to train on: give --mnist FOLDER or --text FILE, or both", file=sys.stderr)
+        return 2
+    setups = [replace(each, seconds=options.seconds) for each in setups]
+    wanted = points(setups, range(options.seeds))
+    conditions = _conditions("paper_figs.fig12")
+    try:
+        raw = sweep(options.name, wanted, train, conditions=conditions, processes=options.processes)
+        runs = check(raw["points"])
+    except (DataSetError, SweepError, FigureClaimError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    curves = [[run for run in runs if run.setup.task == each.task] for each in setups]
+    options.out.mkdir(parents=True, exist_ok=True)
+    with style():
+        figure = draw(Convergence(_where(raw["conditions"]), curves, [], []))
+        for kind in ("pdf", "png"):
+            write_whole(options.out / f"{options.name}.{kind}", partial(figure.savefig, format=kind))
+    return 0
+
+
+def _draw_curves(above: Axes, below: Axes, runs: list[Run]) -> None:
+    """Draw the median and the range of the seeds against time, and every seed by itself against updates."""
+    setup = runs[0].setup
+    for method, look in LOOK.items():
+        same = [run for run in runs if run.setup.method == method]
+        losses = np.array([_loss(run) for run in same])
+        # Judged at equal distances of time: the k-th judgements belong together, and none is interpolated.
+        seconds = np.median([run.curve["seconds"] for run in same], axis=0)
+        above.fill_between(seconds, losses.min(0), losses.max(0), color=look.color, alpha=0.2, linewidth=0)
+        above.plot(seconds, np.median(losses, axis=0), **look.curve())
+        for run, loss in zip(same, losses, strict=True):
+            below.plot(run.curve["updates"], loss, **{**look.curve(), "linewidth": 0.7})
+    label, scale = UNIT[setup.task]
+    window = min(run.window for run in runs)
+    above.set_title(f"{TITLE[setup.task]}\n$t = {setup.steps}$, window {window}", loc="left")
+    above.set(xlabel="processor time [s]", xlim=(0, None))
+    below.set(xlabel="updates", xscale="symlog", xlim=(0, None))
+    below.set_xscale("symlog", linthresh=10)
+    for ax in (above, below):
+        ax.set(ylabel=label, yscale=scale)
+
+
+def _draw_edge(ax: Axes, runs: list[Run]) -> None:
+    """Draw the share of right answers in copy memory against lag over window."""
+    window = min(run.window for run in runs)
+    for method, look in LOOK.items():
+        same = [run for run in runs if run.setup.method == method]
+        lags = sorted({run.setup.lag for run in same})
+        _with_range(ax, [lag / window for lag in lags], [[r for r in same if r.setup.lag == lag] for lag in lags], look)
+    ax.axvline(1, color=GREY, linewidth=0.8, zorder=0)
+    ax.set_xscale("log", base=2)
+    ax.set(xlabel="lag / window", ylabel="right answers [%]", ylim=(0, 105))
+    ax.set_title(f"copy memory, $t = {runs[0].setup.steps}$, window {window}", loc="left")
+
+
+def _draw_lengths(ax: Axes, runs: list[Run]) -> None:
+    """Draw the share of right answers against length: adding with filled markers, copy memory with hollow ones."""
+    for task, face in (("adding", None), ("copying", "white")):
+        for method, look in LOOK.items():
+            same = [run for run in runs if (run.setup.task, run.setup.method) == (task, method)]
+            lengths = sorted({run.setup.steps for run in same})
+            at = [length * (1.03 if task == "adding" else 0.97) for length in lengths]  # side by side
+            _with_range(ax, at, [[r for r in same if r.setup.steps == n] for n in lengths], look, face)
+    ax.set_xscale("log")
+    lengths = sorted({run.setup.steps for run in runs})
+    ax.set_xticks(lengths, [f"{length:,}" for length in lengths])
+    ax.set_xticks([], minor=True)
+    ax.set(xlabel="sequence length $t$ [steps]", ylabel="right answers [%]", ylim=(0, 105))
+    ax.set_title("adding (filled), copy memory (hollow)", loc="left")
+
+
+def _with_range(ax: Axes, at: list[float], groups: list[list[Run]], look: Line, face: str | None = None) -> None:
+    right = [[100 * run.right for run in group] for group in groups]
+    middle = np.array([np.median(each) for each in right])
+    reach = [middle - [min(each) for each in right], [max(each) for each in right] - middle]
+    filled = {} if face is None else {"markerfacecolor": face}
+    ax.errorbar(at, middle, reach, capsize=2, elinewidth=0.7, **{**look.points(), **look.curve(), **filled})
+
+
+def _loss(run: Run) -> list[float]:
+    """Return the curve in the unit of its axis."""
+    match run.setup.task:
+        case "reading":
+            return [loss / log(2) for loss in run.curve["loss"]]
+        case "looking":
+            return [100 * (1 - right) for right in run.curve["right"]]
+    return run.curve["loss"]
+
+
+def _where(conditions: dict[str, Any]) -> str:
+    return f"median and range of the seeds; float32; {conditions['cpu']}, one thread"
+
+
+def _edge() -> list[Setup]:
+    return [replace(_EDGE, lag=lag) for lag in LAGS]
+
+
+def _conditions(command: str) -> dict[str, Any]:
+    import sklearn  # noqa: PLC0415  (drawing needs no data set)
+
+    found = here()
+    return {
+        **found,
+        "versions": {**found["versions"], "scikit-learn": sklearn.__version__},
+        "command": f"python -m {command}",
+        "dtype": "float32",
+        "clock": "processor seconds of the training, on a machine that other programs shared",
+        "optimizer": f"Adam, gradients clipped at norm {CLIP}",
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m paper_figs.fig12", description=main.__doc__)
+    parser.add_argument("--mnist", type=Path, metavar="FOLDER", help="MNIST's four IDX files, gzipped or not")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="any text, for example enwik8")
+    parser.add_argument("--seconds", type=float, default=600.0, help="processor seconds of one run (default: 600)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each method (default: 3)")
+    parser.add_argument("--processes", type=int, default=1, help="points at a time, 1 or 2 (default: 1)")
+    parser.add_argument(
+        "--name", default="fig12_local", help="of the data file and the pictures (default: fig12_local)"
+    )
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the pictures (default: paper_figs/out)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""Four tasks with long dependencies, and the LSTM that learns them, in the form that `membptt.scan` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from paper_figs.charlm import read_text
+from paper_figs.loaders import Digits, Text, load_mnist, load_text, split_text
+
+Carry = tuple[Tensor, Tensor]
+CHARACTERS: Final = 400_000  # of Python's library
+ENLARGED: Final = 2  # scikit-learn's 8 x 8 digits, each pixel four times: 256 steps
+SOLVED: Final = 0.1  # an answer to the adding problem is right within this
+_HELD_OUT: Final = 2**31 - 1  # the seed of what is never trained on
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Sequences side by side.
+
+    Args:
+        xs: symbols, ``(t, batch)``, or numbers, ``(t, batch, inputs)``.
+        targets: symbols or numbers, ``(t, batch)``.
+        weights: ``(t,)``, share of each step in the loss; they add up to 1.
+    """
+
+    xs: Tensor
+    targets: Tensor
+    weights: Tensor
+
+    def part(self, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return steps ``start .. stop-1``."""
+        return self.xs[start:stop], self.targets[start:stop], self.weights[start:stop]
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return all steps, in the form of `scan`'s ``xs``."""
+        return self.xs, self.targets, self.weights
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is learned.
+
+    Args:
+        steps: ``t``.
+        symbols: size of the input alphabet, or 0 where inputs are numbers.
+        outputs: size of the output alphabet, or 1 where a number is asked for.
+        draw: ``draw(generator, batch)`` returns a batch to train on.
+        held_out: the same without training data, whatever the generator's state was.
+        carries: the state at the end of a batch is where the next one starts.
+    """
+
+    steps: int
+    symbols: int
+    outputs: int
+    draw: Callable[[torch.Generator, int], Batch]
+    held_out: Callable[[int], Batch]
+    carries: bool = False
+
+
+def adding(steps: int, /) -> Task:
+    """Return the adding problem: the sum of the two marked numbers, asked for at the last step.
+
+    One mark is in the first tenth, one in the rest of the first half: both lie at least ``steps / 2`` steps back.
+
+    Ref: hochreiter1997, experiment 4.
+    """
+
+    def draw(generator: torch.Generator, batch: int) -> Batch:
+        number = torch.rand(steps, batch, generator=generator)
+        first = torch.randint(0, steps // 10, (batch,), generator=generator)
+        second = torch.randint(steps // 10, steps // 2, (batch,), generator=generator)
+        mark, row = torch.zeros(steps, batch), torch.arange(batch)
+        mark[first, row] = mark[second, row] = 1
+        return _asked_last(torch.stack([number, mark], -1), number[first, row] + number[second, row])
+
+    return Task(steps, 0, 1, draw, lambda batch: draw(_unseen(), batch))
+
+
+def copying(steps: int, lag: int, /, symbols: int = 8) -> Task:
+    """Return copy memory with one symbol: it is shown once, among blanks, and asked for `lag` steps later, at the last.
+
+    Ref: hochreiter1997, experiment 5, and arjovsky2016 for ten symbols.
+
+    Raises:
+        ValueError: the lag is not 1 .. steps - 1.
+    """
+    if not 1 <= lag < steps:
+        raise ValueError(f"the lag must be 1 to {steps - 1} in a sequence of {steps} steps, got {lag}")
+
+    def draw(generator: torch.Generator, batch: int) -> Batch:
+        symbol = torch.randint(0, symbols, (batch,), generator=generator)
+        xs = torch.full((steps, batch), symbols)  # blank
+        xs[steps - 1 - lag] = symbol
+        xs[-1] = symbols + 1  # now
+        return _asked_last(xs, symbol)
+
+    return Task(steps, symbols + 2, symbols, draw, lambda batch: draw(_unseen(), batch))
+
+
+def reading(steps: int, /, path: str | None = None) -> Task:
+    """Return the language model on the bytes of a text; it is read on from batch to batch.
+
+    Args:
+        steps: length of one batch.
+        path: of the text; by default Python's own library, by a file's name in order.
+
+    Raises:
+        DataSetError: the text is absent or too short.
+    """
+    text = _library() if path is None else load_text(Path(path))
+    train, valid = (torch.from_numpy(part.astype(np.int64)) for part in (text.train, text.valid))
+    at = [0]
+
+    def draw(_: torch.Generator, batch: int) -> Batch:
+        length = len(train) // batch
+        if at[0] + steps + 1 > length:
+            at[0] = 0
+        columns = train[: length * batch].view(batch, length)[:, at[0] : at[0] + steps + 1].T
+        at[0] += steps
+        return _asked_always(columns)
+
+    def held_out(batch: int) -> Batch:
+        length = min(len(valid) // batch, steps + 1)
+        return _asked_always(valid[: length * batch].view(batch, length).T)
+
+    return Task(steps, len(text.vocabulary), len(text.vocabulary), draw, held_out, carries=True)
+
+
+def looking(path: str | None = None, /) -> Task:
+    """Return digits, pixel by pixel, their name asked for at the last.
+
+    Args:
+        path: a folder with MNIST; by default scikit-learn's digits.
+
+    Raises:
+        DataSetError: MNIST is not there.
+    """
+    train, test = _small_digits() if path is None else (load_mnist(Path(path), "train"), load_mnist(Path(path), "test"))
+
+    def take(digits: Digits, chosen: Tensor) -> Batch:
+        pixels = torch.from_numpy(digits.pixels[chosen.numpy()].T.astype(np.float32) / 255)
+        return _asked_last(pixels.unsqueeze(-1), torch.from_numpy(digits.labels[chosen.numpy()].astype(np.int64)))
+
+    def draw(generator: torch.Generator, batch: int) -> Batch:
+        return take(train, torch.randint(0, len(train.labels), (batch,), generator=generator))
+
+    def held_out(batch: int) -> Batch:
+        return take(test, torch.randperm(len(test.labels), generator=_unseen())[:batch])
+
+    return Task(train.pixels.shape[1], 0, 10, draw, held_out)
+
+
+class Model(nn.Module):
+    """An LSTM and a linear layer, as a segment of `scan`: it eats several steps and returns their losses.
+
+    Forget and input gates start with the time scales of the task, 1 to ``steps`` (tallec2018, chrono initialisation).
+
+    Args:
+        task: what is learned.
+        hidden: size of the LSTM.
+    """
+
+    def __init__(self, task: Task, hidden: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(task.symbols, min(task.symbols, hidden)) if task.symbols else nn.Identity()
+        width = min(task.symbols, hidden)
+        self.lstm = nn.LSTM(width or task.draw(torch.Generator().manual_seed(0), 1).xs.shape[-1], hidden)
+        self.head = nn.Linear(hidden, task.outputs)
+        self.hidden = hidden
+        with torch.no_grad():
+            scales = torch.log(torch.empty(hidden).uniform_(1, task.steps - 1))
+            zero = torch.zeros(2 * hidden)
+            self.lstm.get_parameter("bias_ih_l0").copy_(torch.cat([-scales, scales, zero]))
+            self.lstm.get_parameter("bias_hh_l0").zero_()
+
+    def start(self, batch: int) -> Carry:
+        """Return the starting state."""
+        return torch.zeros(1, batch, self.hidden), torch.zeros(1, batch, self.hidden)
+
+    def forward(self, carry: Carry, part: tuple[Tensor, Tensor, Tensor]) -> tuple[Carry, Tensor]:
+        """Map state and ``k`` steps to the next state and the ``k`` weighted losses."""
+        xs, targets, weights = part
+        carry, answers = self.answer(carry, xs)
+        if answers.shape[-1] == 1:
+            losses = (answers.squeeze(-1) - targets).square()
+        else:
+            losses = nn.functional.cross_entropy(answers.flatten(0, 1), targets.flatten(), reduction="none")
+        return carry, losses.view(targets.shape).mean(1) * weights
+
+    def answer(self, carry: Carry, xs: Tensor) -> tuple[Carry, Tensor]:
+        """Map state and inputs to the next state and ``(k, batch, outputs)``."""
+        ys, carry = self.lstm(self.embed(xs), carry)
+        return carry, self.head(ys)
+
+
+def judge(model: Model, batch: Batch, /) -> tuple[float, float]:
+    """Return the loss on `batch`, and the share of right answers among those that are asked for."""
+    with torch.no_grad():
+        carry, loss, right = model.start(batch.xs.shape[1]), 0.0, 0.0
+        for start in range(0, len(batch.xs), 64):
+            part: Any = batch.part(start, start + 64)
+            following, answers = model.answer(carry, part[0])
+            if answers.shape[-1] == 1:
+                good = (answers.squeeze(-1) - part[1]).abs() < SOLVED
+            else:
+                good = answers.argmax(-1) == part[1]
+            right += float((good.float().mean(1) * part[2]).sum())
+            loss += float(model(carry, part)[1].sum())
+            carry = following
+    return loss, right
+
+
+def _asked_last(xs: Tensor, answer: Tensor) -> Batch:
+    targets = torch.zeros(xs.shape[:2], dtype=answer.dtype)
+    targets[-1] = answer
+    weights = torch.zeros(len(xs))
+    weights[-1] = 1
+    return Batch(xs, targets, weights)
+
+
+def _asked_always(columns: Tensor) -> Batch:
+    length = len(columns) - 1
+    return Batch(columns[:-1].contiguous(), columns[1:].contiguous(), torch.full((length,), 1 / length))
+
+
+def _unseen() -> torch.Generator:
+    return torch.Generator().manual_seed(_HELD_OUT)
+
+
+def _library() -> Text:
+    return split_text(read_text(CHARACTERS).encode(), valid=0.05, test=0.05, source="Python's library")
+
+
+def _small_digits() -> tuple[Digits, Digits]:
+    from sklearn.datasets import load_digits  # noqa: PLC0415  (needed for this task only)
+
+    found: Any = load_digits()
+    images = np.kron(found.images * (255 / 16), np.ones((ENLARGED, ENLARGED))).round().astype(np.uint8)
+    pixels, labels = images.reshape(len(images), -1), found.target.astype(np.uint8)
+    order = np.random.default_rng(0).permutation(len(labels))
+    cut = len(labels) * 3 // 4
+    train, test = order[:cut], order[cut:]
+    return Digits(pixels[train], labels[train]), Digits(pixels[test], labels[test])

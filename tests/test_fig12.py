@@ -1,0 +1,270 @@
+"""Figure 12: both methods take the gradients they say, in the bytes they say, and a false claim is refused."""
+
+import copy
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+
+from paper_figs import convergence, evidence, fig12, make, tasks
+from paper_figs.convergence import Setup, gradient, make_task, weigh
+from paper_figs.evidence import DataMissingError, FigureClaimError
+from paper_figs.loaders import DataSetError
+from tests.test_loaders import mnist
+
+COPYING = Setup("copying", "full", 12, 0, chunk=3, slots=3, seconds=0.1, rate=1e-2, lag=5, hidden=7, batch=11, judged=2)
+ADDING = replace(COPYING, task="adding", lag=0, steps=20)
+READING = replace(COPYING, task="reading", lag=0)
+
+
+@pytest.fixture
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def made(setup):
+    torch.manual_seed(1)
+    task = make_task(setup)
+    model = tasks.Model(task, setup.hidden)
+    return model, task.draw(torch.Generator().manual_seed(2), setup.batch)
+
+
+def gradients(setup, window=0):
+    """Return the gradients of each update, as one method takes them from equal parameters."""
+    model, batch = made(setup)
+    found = []
+
+    def update():
+        found.append({name: param.grad.clone() for name, param in model.named_parameters()})
+        model.zero_grad()
+
+    gradient(model, batch, model.start(setup.batch), setup, window, update=update)
+    return found
+
+
+def assert_equal(found, expected):
+    for name, grad in expected.items():
+        torch.testing.assert_close(found[name], grad, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("setup", [COPYING, ADDING, READING], ids=lambda setup: setup.task)
+def test_full_is_the_gradient_of_plain_autograd(setup, double):
+    model, batch = made(setup)
+    model(model.start(setup.batch), batch.tensors())[1].sum().backward()
+    (found,) = gradients(setup)
+    assert_equal(found, {name: param.grad for name, param in model.named_parameters()})
+    (whole,) = gradients(replace(setup, method="truncated"), window=setup.steps)
+    assert_equal(whole, found)
+
+
+@pytest.mark.parametrize("lag", range(1, 12))
+@pytest.mark.parametrize("window", range(1, 13))
+def test_a_window_reaches_the_symbol_exactly_if_the_lag_is_below_it_exhaustive(lag, window):
+    (found,) = gradients(replace(COPYING, method="truncated", lag=lag), window)
+    assert (float(found["embed.weight"][:8].abs().max()) > 0) == (lag < window)
+    (full,) = gradients(replace(COPYING, lag=lag))
+    assert float(full["embed.weight"][:8].abs().max()) > 0
+
+
+@pytest.mark.parametrize("window", range(1, 13))
+def test_truncated_updates_after_each_window_in_which_something_is_asked_for(window):
+    assert len(gradients(replace(READING, method="truncated"), window)) == -(-READING.steps // window)
+    assert len(gradients(replace(COPYING, method="truncated"), window)) == 1
+
+
+@pytest.mark.parametrize("setup", [COPYING, ADDING, READING], ids=lambda setup: setup.task)
+def test_the_window_is_the_longest_in_the_bytes_of_scan(setup):
+    full, truncated = weigh(setup), weigh(replace(setup, method="truncated"))
+    assert full["bytes"] == full["full_bytes"]
+    assert truncated["bytes"] == truncated["window_bytes"] <= full["bytes"] < truncated["longer_bytes"]
+    assert 1 <= truncated["window"] < setup.steps
+    model, batch = made(setup)
+    other = replace(setup, method="truncated")
+    peaks = [convergence._peak(model, batch, other, window) for window in range(1, setup.steps + 1)]
+    assert peaks == sorted(peaks)
+    assert sum(peak <= full["bytes"] for peak in peaks) == truncated["window"]
+
+
+def test_larger_cores_take_more_bytes_and_fit_a_longer_window():
+    small, large = (weigh(replace(ADDING, chunk=chunk)) for chunk in (2, 10))
+    assert small["full_bytes"] < large["full_bytes"]
+    assert small["window"] < large["window"] < ADDING.steps
+
+
+# the tasks
+
+
+def test_the_adding_problem_asks_for_the_sum_of_two_marked_numbers_of_the_first_half():
+    batch = tasks.adding(40).draw(torch.Generator().manual_seed(0), 50)
+    number, mark = batch.xs.unbind(-1)
+    assert torch.equal(mark.sum(0), torch.full((50,), 2.0))
+    assert mark[20:].sum() == 0
+    assert (mark[:4].sum(0) == 1).all()
+    torch.testing.assert_close(batch.targets[-1], (number * mark).sum(0))
+    assert batch.weights.tolist() == [0.0] * 39 + [1.0]
+
+
+@pytest.mark.parametrize("lag", range(1, 12))
+def test_copy_memory_asks_for_the_symbol_of_lag_steps_ago(lag):
+    batch = tasks.copying(12, lag).draw(torch.Generator().manual_seed(0), 50)
+    assert torch.equal(batch.targets[-1], batch.xs[11 - lag])
+    assert set(batch.targets[-1].tolist()) == set(range(8))
+    assert (batch.xs[:-1] < 8).sum() == 50
+    assert (batch.xs[-1] == 9).all()
+
+
+def test_a_text_is_read_on_from_batch_to_batch(tmp_path):
+    path = tmp_path / "text"
+    path.write_bytes(bytes(range(100)) * 3)
+    task = tasks.reading(10, str(path))
+    first, second = (task.draw(torch.Generator(), 2) for _ in range(2))
+    assert first.xs[:, 0].tolist() == list(range(10))
+    assert first.targets[:, 0].tolist() == list(range(1, 11))
+    assert second.xs[0, 0] == 10
+    assert float(first.weights.sum()) == pytest.approx(1)
+    for _ in range(100):
+        assert task.draw(torch.Generator(), 2).xs.shape == (10, 2)
+
+
+def test_what_a_model_is_judged_on_is_never_drawn_and_always_the_same():
+    for task in (tasks.adding(20), tasks.copying(12, 5), tasks.reading(12), tasks.looking()):
+        once, again = task.held_out(30), task.held_out(30)
+        assert torch.equal(once.xs, again.xs)
+    pixels = {row.numpy().tobytes() for row in tasks.looking().held_out(10**6).xs.unbind(1)}
+    drawn = tasks.looking().draw(torch.Generator().manual_seed(0), 3000)
+    trained = {row.numpy().tobytes() for row in drawn.xs.unbind(1)}
+    assert len(pixels & trained) <= 1, "scikit-learn has hardly an image twice"
+
+
+def test_mnist_takes_the_place_of_the_small_digits(tmp_path):
+    task = tasks.looking(str(mnist(tmp_path)))
+    assert task.steps == 20
+    batch = task.draw(torch.Generator().manual_seed(0), 3)
+    assert batch.xs.shape == (20, 3, 1)
+    assert float(batch.xs.max()) <= 1
+    with pytest.raises(DataSetError, match="nothing is downloaded"):
+        tasks.looking(str(tmp_path / "absent"))
+
+
+@pytest.mark.parametrize("lag", [0, 12, -1])
+def test_a_lag_outside_the_sequence_is_refused(lag):
+    with pytest.raises(ValueError, match="the lag must be 1 to 11"):
+        tasks.copying(12, lag)
+
+
+def test_right_answers_are_counted_where_they_are_asked_for():
+    task = tasks.copying(12, 5)
+    model = tasks.Model(task, 6)
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias.copy_(torch.arange(8.0))  # always says 7
+    batch = task.held_out(400)
+    loss, right = tasks.judge(model, batch)
+    assert right == pytest.approx(float((batch.targets[-1] == 7).float().mean()))
+    assert loss == pytest.approx(float(torch.logsumexp(torch.arange(8.0), 0) - batch.targets[-1].float().mean()), 1e-5)
+
+
+# the claim
+
+
+@pytest.fixture(scope="module")
+def sound():
+    """A sweep whose numbers satisfy the claim; nothing in it was trained."""
+    setups = [replace(COPYING, lag=11), replace(COPYING, lag=3), ADDING]
+    found = {}
+    for key, argument in fig12.points(setups, seeds=(0, 1)).items():
+        reached = argument["method"] == "full" or argument["lag"] == 3
+        curve = {"updates": [0, 5, 9], "seconds": [0, 0.05, 0.1], "wall": [0, 1, 2], "loss": [2.0, 1.0, 0.5]}
+        weighed = {"full_bytes": 100, "window": 4, "window_bytes": 98, "longer_bytes": 105}
+        weighed |= {"bytes": 100 if argument["method"] == "full" else 98}
+        found[key] = {
+            "argument": argument,
+            "found": {**weighed, "curve": {**curve, "right": [0.1, 0.2, 1.0 if reached else 0.12]}},
+        }
+    return found
+
+
+def test_a_sound_sweep_is_accepted(sound):
+    assert len(fig12.check(sound)) == 3 * 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("key", "field", "value", "message"),
+    [
+        ("copying-12-11-truncated-0", "longer_bytes", 100, "not the same memory"),
+        ("copying-12-11-truncated-0", "window_bytes", 101, "not the same memory"),
+        ("copying-12-11-full-1", "bytes", 98, "other bytes"),
+        ("adding-20-0-full-1", "seconds", 0.09, "not the same time"),
+        ("adding-20-0-full-1", "seconds", 0.2, "not the same time"),
+        ("adding-20-0-full-1", "right", 0.8, "not solved"),
+        ("copying-12-11-full-0", "right", 0.8, "not solved"),
+        ("copying-12-3-truncated-1", "right", 0.8, "not solved"),
+        ("copying-12-11-truncated-1", "right", 0.5, "not chance"),
+        ("adding-20-0-truncated-1", "right", 0.5, "not chance"),
+    ],
+)
+def test_a_sweep_that_contradicts_the_claim_is_refused(sound, key, field, value, message):
+    edited = copy.deepcopy(sound)
+    result = edited[key]["found"]
+    if field in result:
+        result[field] = value
+    else:
+        result["curve"][field][-1] = value
+    with pytest.raises(FigureClaimError, match=f"{key}: .*{message}"):
+        fig12.check(edited)
+
+
+def test_a_sweep_of_other_points_is_refused(sound, monkeypatch, tmp_path):
+    monkeypatch.setattr(evidence, "DATA", tmp_path)
+    evidence.save_measured("fig12", {"figure": "fig12", "complete": True, "conditions": {}, "points": sound})
+    with pytest.raises(FigureClaimError, match="other points than this source asks for"):
+        fig12.data()
+
+
+def test_the_committed_sweep_satisfies_the_claim():
+    try:
+        found = fig12.data()
+    except DataMissingError:
+        pytest.skip("fig12 is not measured yet")
+    assert [len(runs) for runs in found.curves] == [2 * len(fig12.SEEDS)] * 4
+    assert {run.setup.lag for run in found.edge} == set(fig12.LAGS)
+
+
+def test_the_quick_size_is_trained_checked_and_drawn(tmp_path):
+    assert len(make.make("fig12", tmp_path, quick=True)) == 3
+
+
+# sets of the user's own
+
+
+def test_the_command_trains_on_a_text_of_the_users_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(evidence, "DATA", tmp_path / "data")
+    text = tmp_path / "text"
+    text.write_bytes(np.random.default_rng(0).integers(97, 123, 200_000, dtype=np.uint8).tobytes())
+    options = ["--text", str(text), "--seconds", "1", "--seeds", "1", "--out", str(tmp_path / "out")]
+    assert fig12.main(options) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"fig12_local.pdf", "fig12_local.png"}
+
+
+def test_the_command_without_a_set_or_with_an_absent_one_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(evidence, "DATA", tmp_path)
+    assert fig12.main([]) == 2
+    assert "--mnist FOLDER or --text FILE" in capsys.readouterr().err
+    assert fig12.main(["--mnist", str(tmp_path)]) == 1
+    assert "nothing is downloaded" in capsys.readouterr().err
+
+
+def test_training_is_written_down_as_it_happened():
+    found = convergence.train(asdict(COPYING))
+    curve = found["curve"]
+    assert {len(values) for values in curve.values()} == {COPYING.judged + 1}
+    assert curve["updates"][0] == curve["seconds"][0] == 0
+    assert curve["seconds"][-1] >= COPYING.seconds
+    assert all(curve[key] == sorted(curve[key]) for key in ("updates", "seconds", "wall"))
+    with pytest.raises(ValueError, match="method must be one of full, truncated"):
+        convergence.train({**asdict(COPYING), "method": "half"})
+    with pytest.raises(ValueError, match="no task 'walking'"):
+        convergence.train({**asdict(COPYING), "task": "walking"})
