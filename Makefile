@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help figures test coverage theory prove notebooks regen clean
+.PHONY: help figures test coverage theory prove notebooks explorer regen clean
 .DEFAULT_GOAL := help
 
 help:  ## list the verbs
@@ -46,10 +46,13 @@ prove: .venv/.ready  ## one verdict a claim, on the ranges that CLAIMS.md states
 notebooks: .venv/.ready  ## execute every notebook afresh from its text
 	$(BIN)/python theory/notebooks/execute.py
 
+explorer: .venv/.ready  ## build the explorer, one page to open in a browser: theory/explorer/out/index.html
+	$(BIN)/python theory/explorer/build.py
+
 regen: .venv/.ready  ## rewrite everything that is generated and committed
 	$(BIN)/python -m membptt_theory.lock
 	$(BIN)/python -m membptt_proofs.ledger
 	$(BIN)/python -m paper_figs.results
 
 clean:  ## remove the environment and everything generated
-	rm -rf .venv .venv-theory paper_figs/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-theory paper_figs/out theory/explorer/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = (ROOT / "theory" / "notebooks", ROOT / "impl" / "notebooks")
 NOTEBOOKS = [path for folder in FOLDERS for path in sorted(folder.glob("*.ipynb"))]
 PAIRED = [path for folder in FOLDERS for path in sorted(folder.glob("[0-9]*.py"))]
+PLAIN = FOLDERS[0] / "01_hsm.ipynb"
 TIMEOUT = 120  # seconds a cell
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
@@ -25,7 +26,7 @@ each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{p
 
 def test_every_text_has_its_notebook_and_every_notebook_its_text() -> None:
     theory = [path.stem for path in NOTEBOOKS if path.parent == FOLDERS[0]]
-    assert theory == ["01_hsm", "02_ism", "03_msm", "04_bounds", "05_chen"]
+    assert theory == ["00_explorer", "01_hsm", "02_ism", "03_msm", "04_bounds", "05_chen"]
     runtime = [path.stem for path in NOTEBOOKS if path.parent == FOLDERS[1]]
     assert runtime == ["01_ten_lines", "02_budget", "03_profile"]
     assert [path.with_suffix(".py") for path in NOTEBOOKS] == PAIRED
@@ -64,8 +65,25 @@ def test_a_notebook_runs_top_to_bottom_from_another_directory(
         assert printed(notebook) == committed
 
 
+def test_the_sliders_of_the_explorer_redraw_it(tmp_path: Path) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    notebook = load(FOLDERS[0] / "00_explorer.ipynb")
+    last = next(index for index, cell in enumerate(notebook.cells) if "interactive_output" in cell.source)
+    states = {"t": 40, "m": 10, "alpha": 5, "policy": "ism"}
+    moved = [nbformat.v4.new_code_cell(f"controls[{name!r}].value = {value!r}") for name, value in states.items()]
+    shown = nbformat.v4.new_code_cell("explore(t=40, m=10, alpha=5, policy='ism'); print(*picture.outputs)")
+    notebook.cells = [*notebook.cells[: last + 1], *moved, shown]
+    execute(notebook, tmp_path, "explorer")
+    direct = notebook.cells[-1].outputs[1].text
+    ism = "ISM                         208 forwards    5.200 a step"
+    assert ism in direct.split("\n\n")[0]
+    drawn = notebook.cells[-1].outputs[-1].text
+    assert "image/png" in drawn
+    assert ism in drawn
+
+
 def test_every_flaw_of_a_notebook_is_found() -> None:
-    path = NOTEBOOKS[0]
+    path = PLAIN
     good, text = load(path), read_text(path.with_suffix(".py"))
     assert (differing_cells(good, text), flaws(good), claim_flaws(good)) == ([], [], [])
 
@@ -106,7 +124,7 @@ def test_a_failing_check_fails_the_last_cell(tmp_path: Path) -> None:
     nbformat = pytest.importorskip("nbformat")
     from nbclient.exceptions import CellExecutionError
 
-    notebook = load(NOTEBOOKS[0])
+    notebook = load(PLAIN)
     imports = next(cell for cell in notebook.cells if cell.cell_type == "code")
     sabotage = "from membptt_proofs.checks import CHECKS\nCHECKS['hsm-splits'] = lambda _: 1 / 0"
     notebook.cells = [imports, nbformat.v4.new_code_cell(sabotage), notebook.cells[-1]]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 from dataclasses import astuple
 from itertools import chain
 from pathlib import Path
@@ -15,6 +13,7 @@ from rich.text import Text
 
 from membptt_cli.parsing import Refusal, add_table_options, command, described, named_table, print_json
 from membptt_theory.actions import Action
+from membptt_theory.files import write_whole
 from membptt_theory.machine import meter
 from membptt_theory.policy import PolicyTable
 from membptt_theory.schedule import schedule
@@ -143,11 +142,4 @@ def _write(path: Path, table: PolicyTable) -> None:
         figure = draw_schedule(_timeline(table), f"{table.policy}, t = {table.steps}, m = {table.slots}")
     except ImportError as error:
         raise Refusal(f"drawing to a file needs matplotlib: pip install 'membptt[figs]' ({error})") from error
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=f".{kind}")
-    os.close(handle)
-    try:
-        figure.savefig(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(path, lambda temporary: figure.savefig(temporary, format=kind))

@@ -6,13 +6,12 @@ import argparse
 import csv
 import io
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from membptt_cli.parsing import Refusal, add_table_options, command, described, named_table, print_json
 from membptt_theory.archive import TableError
+from membptt_theory.files import write_whole
 from membptt_theory.policy import PolicyTable
 from membptt_theory.recurrences import Decision
 
@@ -63,9 +62,9 @@ def run_export(options: argparse.Namespace) -> int:
         case "npz":
             table.save(options.out)
         case "csv":
-            _write(options.out, _csv(table))
+            write_whole(options.out, lambda path: path.write_text(_csv(table), encoding="utf-8"))
         case "json":
-            _write(options.out, json.dumps(_whole(table)) + "\n")
+            write_whole(options.out, lambda path: path.write_text(json.dumps(_whole(table)) + "\n", encoding="utf-8"))
     if options.json:
         print_json(_whole(table))
     else:
@@ -114,14 +113,3 @@ def _csv(table: PolicyTable) -> str:
                 name = Decision(decision).name.lower()
                 rows.writerow([mode, slots, steps, table.cost(steps, slots, mode), name, split])
     return text.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -36,7 +36,7 @@ def draw_schedule(found: Timeline, title: str = "", /) -> Figure:
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
     draw_timeline(left, found)
     draw_memory(right, found)
-    figure.legend(handles=_legend(found), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    figure.legend(handles=legend(found), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     return figure
 
@@ -74,14 +74,18 @@ def draw_timeline(ax: Axes, found: Timeline, /) -> None:
 
 def draw_memory(ax: Axes, found: Timeline, /) -> None:
     """Draw the slots in use, time downward as in `draw_timeline`."""
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
     edges = range(len(found.memory) + 1)
     ax.stairs(found.memory, edges, orientation="horizontal", fill=True, color=ORANGE, alpha=0.5)
     ax.stairs(found.memory, edges, orientation="horizontal", color=BLACK, linewidth=0.8)
     ax.axvline(found.peak, color=BLACK, linewidth=0.6, linestyle=(0, (4, 2)))
     ax.set(xlim=(0, found.peak + 0.5), xlabel="slots in use")
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
 
 
-def _legend(found: Timeline) -> list[Any]:
+def legend(found: Timeline, /) -> list[Any]:
+    """Return the handles of a legend for `draw_timeline`."""
     from matplotlib.lines import Line2D  # noqa: PLC0415
     from matplotlib.patches import Patch  # noqa: PLC0415
 

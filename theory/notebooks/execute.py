@@ -42,6 +42,7 @@ def write(path: Path) -> None:
         cell.metadata = nbformat.NotebookNode()
     execute(notebook, path.stem)
     notebook.metadata["kernelspec"] = KERNEL
+    notebook.metadata.pop("widgets", None)  # their identifiers are drawn at random
     notebook.metadata["language_info"] = {"name": "python"}
     notebook.metadata["jupytext"].pop("text_representation", None)  # jupytext --sync leaves it out as well
     target = path.with_suffix(".ipynb")
