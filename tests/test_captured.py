@@ -1,6 +1,8 @@
 """Graph capture is used where it proves equal and faster, and never for what must last; stand-ins replace the GPU."""
 
+import gc
 import warnings
+import weakref
 
 import optree
 import pytest
@@ -9,7 +11,7 @@ from torch import nn
 
 from membptt import scan
 from membptt.captured import Captured
-from membptt.compiled import _CAPTURE, _OPTIONS, _compile
+from membptt.compiled import _CAPTURE, _OPTIONS, _REMEMBERED, _compile, compile_chunk
 
 from .cells import CELLS, Lstm, gradients, plain, problem, relative_error
 from .strategies import POLICIES, policy_id
@@ -238,6 +240,21 @@ def test_the_compiler_knows_the_options_of_a_capture():
     assert set(_OPTIONS | _CAPTURE) <= set(known)
     assert isinstance(_compile(cell, capture=True), Captured)
     assert not isinstance(_compile(cell, capture=False), Captured)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_only_the_steps_last_used_stay_compiled(monkeypatch):
+    monkeypatch.setattr("membptt.compiled._problem", lambda kind: None)
+    alive, kept, devices = weakref.WeakSet(), cell, {torch.device("cpu")}
+    first = compile_chunk(kept, devices)
+    for _ in range(3 * _REMEMBERED):
+        step = Lstm()
+        alive.add(step)
+        compile_chunk(step.forward, devices)
+        assert compile_chunk(step.forward, devices) is compile_chunk(step.forward, devices)
+        assert compile_chunk(kept, devices) is first
+    gc.collect()
+    assert len(alive) == _REMEMBERED - 1
 
 
 @CUDA

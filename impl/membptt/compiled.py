@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from types import FunctionType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 
@@ -19,9 +19,9 @@ Chunk = Callable[[Any, Sequence[Any]], tuple[Any, Sequence[Any]]]
 def compile_chunk(step: Callable[..., Any], devices: set[torch.device]) -> Chunk | None:
     """Return the loop over `step` compiled, or ``None``, with a warning, where this machine cannot compile.
 
-    On CUDA, cores without graph are also captured, and replayed where that proves equal and faster. The result is kept
-    as long as the step lives: hand the same object to every call, or every call compiles anew. What it returns is to
-    be used up before its next call, but for the carry.
+    On CUDA, cores without graph are also captured, and replayed where that proves equal and faster. Results are kept
+    for the steps last used: hand the same object to every call, or every call compiles anew. What a core returns is to
+    be used up before the next one runs, but for the carry.
     """
     kinds = sorted({device.type for device in devices})
     for kind in kinds:
@@ -30,13 +30,16 @@ def compile_chunk(step: Callable[..., Any], devices: set[torch.device]) -> Chunk
             warnings.warn(f"compile=True has no effect: torch.compile fails for {kind} ({problem})", stacklevel=3)
             return None
     capture = kinds == ["cuda"]
+    key = step, capture
     try:
-        found = _compiled.setdefault(step, {})
-    except TypeError:  # not weakly referable, a bound method's partial for example
+        found = _compiled.pop(key, None)
+    except TypeError:  # not hashable
         return _compile(step, capture=capture)
-    if capture not in found:
-        found[capture] = _compile(step, capture=capture)
-    return found[capture]
+    # What compiles a step refers to it, so that only a bound lets go of steps that are made anew for every call.
+    found = _compiled[key] = found or _compile(step, capture=capture)
+    if len(_compiled) > _REMEMBERED:
+        _compiled.popitem(last=False)
+    return found
 
 
 def _compile(step: Callable[..., Any], *, capture: bool) -> Chunk:
@@ -77,4 +80,5 @@ _OPTIONS: dict[str, Any] = {"fallback_random": True}
 # overwrite. Without them every function has memory of its own, and one graph or none.
 _CAPTURE = {"triton.cudagraphs": True, "triton.cudagraph_trees": False, "graph_partition": False}
 
-_compiled: WeakKeyDictionary[Any, dict[bool, Chunk]] = WeakKeyDictionary()
+_REMEMBERED = 32
+_compiled: OrderedDict[tuple[Callable[..., Any], bool], Chunk] = OrderedDict()
