@@ -218,6 +218,8 @@ def test_prove_gives_one_verdict_a_claim(capsys, monkeypatch):
         ("schedule --policy hsm --steps 0 --slots 3", "steps must be at least 1, got 0"),
         ("schedule --policy msm --steps 9 --slots 3 --internal 1", "needs internal >= 2"),
         ("schedule --policy hsm --steps 9 --slots 3 --internal 4", "has one kind of slot"),
+        ("schedule --policy hsm --steps 10000000 --slots 99", "has more than 268435456 entries"),
+        ("schedule --policy msm --steps 100000 --slots 99", "here 9.9e+11: hours; ask for less than 1e+11"),
         ("schedule --policy hsm --steps 99 --slots 3 --draw", "write it to a file with --out FILE.svg"),
         ("schedule --policy hsm --steps 9 --slots 3 --out x.gif", "a drawing is written as svg, pdf, png"),
         ("schedule --policy hsm --steps 9 --slots 3 --out nowhere/x.svg", "No such file or directory"),

@@ -16,6 +16,9 @@ from membptt_theory.tables import build
 if TYPE_CHECKING:
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
+_ENTRIES = 2**28  # of 13 bytes
+_ADDITIONS = 10**11  # some minutes
+
 Run = Callable[[argparse.Namespace], int]
 
 
@@ -61,9 +64,18 @@ def named_table(options: argparse.Namespace) -> PolicyTable:
     """Build the table that `add_table_options` asked for.
 
     Raises:
+        Refusal: it would be too large, or take hours.
         ValueError: a number or a size is outside the policy's domain.
     """
     mixed = options.policy in ("msm", "msm_plus")
+    entries = options.steps * options.slots
+    if entries > _ENTRIES:
+        raise Refusal(f"a table of {options.steps} steps and {options.slots} slots has more than {_ENTRIES} entries")
+    if mixed and entries * options.steps > _ADDITIONS:
+        raise Refusal(
+            f"{options.policy} takes steps squared times slots additions, here {entries * options.steps:.1e}: hours; "
+            f"ask for less than {_ADDITIONS:.0e}, or for hsm or ism, which have a closed form"
+        )
     internal = options.internal if options.internal is not None else (2 if mixed else 1)
     return build(options.policy, options.steps, options.slots, internal=internal, internal_known=options.internal_known)
 
