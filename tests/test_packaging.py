@@ -53,6 +53,13 @@ def test_every_requirement_is_installed_at_its_pin(requirement):
     assert found.partition("+")[0] == PINS[canonicalize_name(requirement.name)]
 
 
+def test_the_readme_gives_a_reason_for_every_requirement_and_for_nothing_else():
+    table = (ROOT / "README.md").read_text().split("## Dependencies, and why")[1].split("\n## ")[0]
+    listed = {name for row in re.findall(r"^\| (.*?) \|", table, flags=re.MULTILINE)[1:]
+              for name in re.sub(r"\(.*?\)", "", row).replace(" ", "").split(",") if name.strip("-")}  # fmt: skip
+    assert listed == {requirement.name for requirement in DECLARED} - {"editables"}
+
+
 def needed():
     """Names of all packages that the requirements reach, and of those whose own needs nobody here can tell."""
     reached, unknown = set(), set()
