@@ -1,5 +1,7 @@
 """A budget in bytes: what is measured is never more than what was planned, and close to it."""
 
+import contextlib
+import itertools
 import json
 from dataclasses import replace
 
@@ -9,13 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from membptt import Indexed, Plan, PlanError, meter, plan, scan
-from membptt.footprint import peak_bytes
-from membptt.measure import Measured
-from membptt.options import options
+from membptt import Indexed, Plan, PlanError, SlowTier, meter, plan, scan
+from membptt.footprint import most_copies, peak_bytes
+from membptt.measure import Measured, Trial
+from membptt.options import _in_tiers, options
 from membptt.plan import parse_bytes
-from membptt_theory.actions import Sizes
+from membptt_theory.actions import Prices, Sizes
 from membptt_theory.machine import meter as on_paper
+from membptt_theory.machine import meter_tiers
 from membptt_theory.recurrences import POLICIES
 from membptt_theory.schedule import schedule
 from membptt_theory.tables import build
@@ -66,7 +69,132 @@ def measured_peak(step, init, xs, made, **call):
         optree.tree_leaves(ys)[0].sum().backward()
     assert report.live_bytes == 0
     assert report.forwards == made.chosen.forwards
+    if made.chosen.tiers:
+        tiers = made.chosen.tiers
+        assert (report.writes, report.reads, report.slow_peak_bytes) == (tiers.writes, tiers.reads, tiers.bytes)
+        assert report.cost(tiers.prices) == made.chosen.table().cost(made.chosen.cores, made.chosen.slots, tiers.slots)
     return report.peak_bytes
+
+
+@pytest.fixture
+def _transfers_for_nothing(monkeypatch):
+    """Whatever the machine is busy with, two tiers are the fastest."""
+    transfer = Trial._transfer
+    monkeypatch.setattr(Trial, "_transfer", lambda *call: (*transfer(*call)[:2], 0.0, 0.0))
+
+
+@pytest.mark.usefixtures("_transfers_for_nothing")
+@pytest.mark.parametrize("make", [*CELLS, Masked])
+@pytest.mark.parametrize("bound", [None, 2, 7])
+def test_measured_peak_of_two_tiers_is_at_most_the_planned_one_and_within_a_tenth_of_it(make, bound):
+    chosen = set()
+    for steps, chunk in ((60, 1), (61, 7), (33, 2)):
+        step, init, xs = problem(make, steps, torch.float32)
+        floor = smallest_budget(step, init, xs, chunk=chunk)
+        for budget in (floor, 3 * floor // 2, 2 * floor, 5 * floor):
+            made = plan(step, init, xs, budget=budget, policy="hsm", chunk=chunk, spill=SlowTier(bound))
+            found = measured_peak(step, init, xs, made)
+            assert 0.9 * made.peak_bytes <= found <= made.peak_bytes <= budget
+            if made.chosen.tiers and bound:
+                assert made.chosen.tiers.peak <= bound
+            chosen.add(made.chosen.tiers is not None)
+    assert True in chosen
+
+
+def test_a_slow_tier_of_measured_prices_competes_with_one_tier():
+    step, init, xs = problem(Lstm, 60, torch.float32)
+    budget = 3 * smallest_budget(step, init, xs, chunk=1) // 2
+    made = plan(step, init, xs, budget=budget, chunk=1, spill=True)
+    (two,) = [option for option in made.options if option.tiers]
+    sizes, prices = two.measured, two.tiers.prices
+    assert {option.policy for option in made.options if not option.tiers} >= {"hsm", "ism"}
+    assert sizes.slow == sizes.hidden
+    assert sizes.transit == 0
+    assert prices.forward == 16
+    assert abs(prices.write / 16 - sizes.write / sizes.advance) <= 1 / 32
+    assert abs(prices.read / 16 - sizes.read / sizes.advance) <= 1 / 32
+    transfers = two.tiers.writes * sizes.write + two.tiers.reads * sizes.read
+    assert two.seconds == pytest.approx((two.forwards - 60) * sizes.advance + 60 * sizes.backprop + transfers)
+
+
+@pytest.mark.usefixtures("_transfers_for_nothing")
+def test_random_states_are_in_the_slow_bytes_of_a_step_that_draws():
+    def step(carry, x):
+        return torch.nn.functional.dropout(carry, 0.5) + x, None
+
+    carry, xs = torch.ones(3, requires_grad=True), torch.ones(40)
+    made = plan(step, carry, xs, budget="60", chunk=1, spill=True, policy="hsm")
+    assert made.chosen.measured.slow == 12 + torch.get_rng_state().nbytes
+    with meter() as report:
+        scan(step, carry, xs, plan=made)[0].sum().backward()
+    assert report.slow_peak_bytes == made.chosen.tiers.bytes > 0
+
+
+@pytest.mark.usefixtures("_transfers_for_nothing")
+def test_a_plan_in_two_tiers_survives_a_file_and_is_executed_in_a_directory(tmp_path):
+    step, init, xs = problem(Lstm, 25, torch.float64)
+    made = plan(step, init, xs, budget="1KiB", chunk=1, spill=SlowTier(9), policy="hsm")
+    assert made.chosen.tiers.slots == 9
+    made.save(tmp_path / "plan.json")
+    loaded = Plan.load(tmp_path / "plan.json")
+    assert loaded == made
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+    expected = gradients(plain(step, init, xs), step, init, xs)
+    found = scan(step, init, xs, plan=loaded, spill=SlowTier(directory=tmp_path))
+    assert relative_error(gradients(found, step, init, xs), expected) <= 1e-10
+    with pytest.raises(FileNotFoundError):
+        scan(step, init, xs, plan=loaded, spill=SlowTier(directory=tmp_path / "none"))
+    with pytest.raises(ValueError, match="names a directory only"):
+        scan(step, init, xs, plan=loaded, spill=SlowTier(3))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(1, 300), st.integers(0, 3000), st.integers(1, 20), st.integers(0, 200),
+    st.none() | st.integers(0, 40), st.sampled_from([0.0, 0.3, 5.0]), st.integers(0, 50),
+)  # fmt: skip
+def test_every_option_of_two_tiers_fits_its_budget_hypothesis(steps, budget, hidden, internal, bound, seconds, transit):
+    measured = [
+        Measured(k, hidden, hidden, k * internal + 1, 1, 5, k * 1.0, k * 3.0, hidden, transit, seconds, seconds)
+        for k in (1, 2, 4)
+    ]
+    alone = options(measured, steps, budget, ["hsm"])
+    found = options(measured, steps, budget, ["hsm"], SlowTier(bound))
+    assert [option for option in found if not option.tiers] == alone
+    for option in found:
+        if option.tiers is None:
+            continue
+        tiers, stream = option.tiers, list(option.stream())
+        paper = meter_tiers(stream, steps=option.cores)
+        assert (tiers.peak, tiers.writes, tiers.reads) == (paper.slow_peak, paper.writes, paper.reads)
+        assert option.table().cost(option.cores, option.slots, tiers.slots) == paper.cost(tiers.prices)
+        assert paper.peak <= option.slots
+        assert bound is None or paper.slow_peak <= bound
+        assert tiers.bytes == most_copies(stream) * hidden
+        assert peak_bytes(stream, option.cores, option.measured) + transit == option.bytes <= budget
+    assert found == sorted(found, key=lambda option: (option.seconds, option.bytes))
+
+
+@pytest.mark.usefixtures("_transfers_for_nothing")
+def test_a_plan_of_transfers_that_the_scan_does_not_make_is_seen_to_be_wrong():
+    """The comparison of counts notices a plan whose table is another one."""
+    step, init, xs = problem(Lstm, 30, torch.float32)
+    made = plan(step, init, xs, budget=1000, chunk=1, policy="hsm", spill=True)
+    wrong = replace(made.chosen, tiers=replace(made.chosen.tiers, prices=Prices(1, 30, 30)))
+    measured_peak(step, init, xs, made)
+    with pytest.raises(AssertionError):
+        measured_peak(step, init, xs, replace(made, options=(wrong,)))
+
+
+def test_tables_of_two_tiers_stay_small_however_long_the_sequence(monkeypatch):
+    built = []
+    monkeypatch.setattr("membptt.options._two_tiers", lambda sizes, t, f, s: built.append((t, f, s)))
+    monkeypatch.setattr("membptt.options._ADDITIONS", 10**6)
+    for steps, bound in itertools.product((1, 10, 10**3, 10**5, 10**7), (None, 1, 50, 10**6)):
+        with contextlib.suppress(AttributeError):
+            _in_tiers(Measured(1, 8, 8, 40, 40, 0, 1.0, 3.0, 8, 0, 0.1, 0.1), steps, 10**9, bound)
+    assert all(t * t * f * (1 if s is None else s) <= 10**6 for t, f, s in built)
+    assert {t for t, _, _ in built} == {1, 10, 10**3}
 
 
 @pytest.mark.parametrize("make", CELLS)
@@ -210,7 +338,8 @@ def test_a_plan_survives_a_file(tmp_path):
     ("change", "says"),
     [
         (lambda stored: {**stored, "digest": "0" * 64}, "has digest"),
-        (lambda stored: {**stored, "format": "membptt-plan/0"}, "plan anew"),
+        (lambda stored: {**stored, "format": "membptt-plan/1"}, "format is 'membptt-plan/1'.*plan anew"),
+        (lambda stored: {**stored, "options": [{**stored["options"][0], "tiers": {}}]}, "not a readable plan"),
         (lambda stored: {key: value for key, value in stored.items() if key != "budget"}, "not a readable plan"),
         (lambda stored: {**stored, "options": []}, "not a readable plan"),
         (lambda stored: {**stored, "options": [{**stored["options"][0], "more": 1}]}, "has the fields"),
@@ -290,3 +419,21 @@ def test_a_plan_explains_and_draws_itself(capsys):
     assert "4 KiB" in printed
     (axes,) = made.draw().axes
     assert len(axes.collections) == 4
+
+
+@pytest.mark.usefixtures("_transfers_for_nothing")
+def test_a_plan_in_two_tiers_explains_and_draws_itself(capsys):
+    pytest.importorskip("rich")
+    pytest.importorskip("matplotlib")
+    step, init, xs = problem(Lstm, 30, torch.float32)
+    made = plan(step, init, xs, budget=1000, chunk=1, policy="hsm", spill=True)
+    tiers = made.chosen.tiers
+    made.explain()
+    printed = capsys.readouterr().out
+    assert f"{made.chosen.slots} + {tiers.peak}" in printed
+    assert "slow" in printed
+    assert "…" not in printed
+    (axes,) = made.draw().axes
+    names = {found.get_label(): len(found.get_segments()) for found in axes.collections}
+    assert names["stored in the slow tier"] == tiers.writes
+    assert f"{made.chosen.slots} and {tiers.peak} slow slots" in axes.get_title(loc="left")

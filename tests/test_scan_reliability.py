@@ -11,15 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from membptt import Indexed, meter, scan
+from membptt import Indexed, SlowTier, meter, scan
+from membptt_theory.actions import Prices
 from membptt_theory.schedule import schedule
 from membptt_theory.tables import build
+from membptt_theory.tiers import build_tiers, schedule_tiers
 
 from .cells import Lstm, plain, problem, relative_error
 from .strategies import POLICIES, policies, policy_id
 
 FAULTS = [KeyError("injected"), torch.OutOfMemoryError("injected"), KeyboardInterrupt("injected")]
 STEPS, SLOTS = 6, 3
+TWO_TIERS = [("hsm", {"spill": SlowTier(slow, Prices(8, 2, 1))}) for slow in (2, None)]
 
 
 class Saboteur:
@@ -28,13 +31,26 @@ class Saboteur:
     def __init__(self, monkeypatch, index, fault):
         self.index, self.fault, self.count = index, fault, 0
         monkeypatch.setattr("membptt.function.schedule", self.stream)
+        monkeypatch.setattr("membptt.function.schedule_tiers", self.stream)
+        monkeypatch.setattr("membptt.function._WINDOW", 0)  # every action before the fault is carried out
 
-    def stream(self, table, steps, slots):
-        for action in schedule(table, steps, slots):
+    def stream(self, *query):
+        for action in actions(*query):
             self.count += 1
             if self.count - 1 == self.index:
                 raise self.fault
             yield action
+
+
+def actions(table, *query):
+    return (schedule if len(query) == 2 else schedule_tiers)(table, *query)
+
+
+def length_of(policy, sizes):
+    if "spill" not in sizes:
+        return len(list(schedule(build(policy, STEPS, SLOTS, **sizes), STEPS, SLOTS)))
+    slow = sizes["spill"]
+    return len(list(schedule_tiers(build_tiers(STEPS, SLOTS, slow.slots, slow.prices), STEPS, SLOTS, slow.slots)))
 
 
 def tracked(alive):
@@ -58,9 +74,9 @@ def still(alive):
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
-@pytest.mark.parametrize(("policy", "sizes"), POLICIES, ids=policy_id)
+@pytest.mark.parametrize(("policy", "sizes"), POLICIES + TWO_TIERS, ids=policy_id)
 def test_a_fault_at_any_action_leaves_nothing_behind_and_the_next_call_works(monkeypatch, policy, sizes, fault):
-    length = len(list(schedule(build(policy, STEPS, SLOTS, **sizes), STEPS, SLOTS)))
+    length = length_of(policy, sizes)
     init, xs = torch.zeros(3, requires_grad=True), torch.linspace(0, 1, STEPS)
     alive = weakref.WeakSet()
     step, w = tracked(alive)
@@ -79,7 +95,7 @@ def test_a_fault_at_any_action_leaves_nothing_behind_and_the_next_call_works(mon
                 call()
         fault.__traceback__ = None
         assert still(alive) == 0
-        assert report.live_bytes == 0
+        assert report.live_bytes == report.slow_bytes == 0
         assert w.grad is init.grad is None
         call()
         assert torch.equal(w.grad, expected[0])
@@ -88,11 +104,16 @@ def test_a_fault_at_any_action_leaves_nothing_behind_and_the_next_call_works(mon
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
 @pytest.mark.parametrize("where", ["before", "after"])
-def test_a_fault_inside_any_evaluation_leaves_nothing_behind(fault, where):
+@pytest.mark.parametrize(
+    "options", [{"slots": SLOTS, "policy": "msm", "internal": 2}, {"slots": 2, **TWO_TIERS[0][1]}], ids=["msm", "tiers"]
+)
+def test_a_fault_inside_any_evaluation_leaves_nothing_behind(fault, where, options):
     init, xs = torch.zeros(3, requires_grad=True), torch.linspace(0, 1, STEPS)
     alive = weakref.WeakSet()
     inner, w = tracked(alive)
-    total = build("msm", STEPS, SLOTS, internal=2).cost(STEPS, SLOTS)
+    with meter() as report:
+        scan(inner, init, xs, params=[w], **options)[1].sum().backward()
+    total, w.grad, init.grad = report.forwards, None, None
     for evil in range(total):
         calls = 0
 
@@ -107,7 +128,7 @@ def test_a_fault_inside_any_evaluation_leaves_nothing_behind(fault, where):
             return result
 
         with pytest.raises(type(fault), match="injected"):
-            scan(step, init, xs, slots=SLOTS, policy="msm", internal=2, params=[w])[1].sum().backward()
+            scan(step, init, xs, params=[w], **options)[1].sum().backward()
         fault.__traceback__ = None
         assert still(alive) == 0
         assert w.grad is init.grad is None
@@ -141,7 +162,9 @@ def live():
     return sum(storages.values())
 
 
-@pytest.mark.parametrize("options", [{"slots": 2}, {"slots": 4, "policy": "msm", "internal": 2, "chunk": 2}])
+@pytest.mark.parametrize(
+    "options", [{"slots": 2}, {"slots": 4, "policy": "msm", "internal": 2, "chunk": 2}, {"slots": 2, "spill": True}]
+)
 def test_a_thousand_training_steps_show_no_growth_of_live_bytes(options):
     torch.manual_seed(0)
     step = Lstm()
@@ -232,7 +255,14 @@ def loop(step, init, xs):
     return carry, ys[0]
 
 
-@given(cells(), policies(), st.integers(1, 25), st.integers(1, 30), st.integers(1, 8), st.booleans(), st.integers(0, 9))
+either = policies() | st.builds(
+    lambda slow, prices: ("hsm", {"spill": SlowTier(slow, Prices(*prices))}),
+    st.none() | st.integers(0, 9),
+    st.tuples(*[st.integers(1, 9)] * 3),
+)
+
+
+@given(cells(), either, st.integers(1, 25), st.integers(1, 30), st.integers(1, 8), st.booleans(), st.integers(0, 9))
 def test_random_models_have_the_gradients_of_plain_autograd_hypothesis(
     cell, which, steps, slots, chunk, by_index, seed
 ):
@@ -258,8 +288,8 @@ def all_gradients(result, step, init, xs):
     return list(torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True))
 
 
-@given(cells(), st.integers(1, 25), st.integers(0, 9), st.sampled_from([1, 1.5, 3, 20]))
-def test_random_models_in_a_random_budget_hypothesis(cell, steps, seed, generosity):
+@given(cells(), st.integers(1, 25), st.integers(0, 9), st.sampled_from([1, 1.5, 3, 20]), st.booleans())
+def test_random_models_in_a_random_budget_hypothesis(cell, steps, seed, generosity, spill):
     step, init, xs = problem(lambda: Random(*cell), steps, torch.float64, seed)
     try:
         scan(step, init, xs, budget=1)
@@ -267,7 +297,7 @@ def test_random_models_in_a_random_budget_hypothesis(cell, steps, seed, generosi
         floor = int(str(error).rsplit("take ", 1)[1].split()[0])
     with pytest.MonkeyPatch.context() as patch, meter() as report:
         patch.setattr("membptt.measure._SECONDS", 0)
-        found = scan(step, init, xs, budget=int(generosity * floor))
+        found = scan(step, init, xs, budget=int(generosity * floor), spill=spill)
         given_gradients = all_gradients(found, step, init, xs)
     assert report.peak_bytes <= generosity * floor
     assert relative_error(given_gradients, all_gradients(loop(step, init, xs), step, init, xs)) <= 1e-10

@@ -6,5 +6,7 @@ from membptt.meter import Report, meter
 from membptt.plan import Plan, PlanError, plan
 from membptt.scan import scan
 from membptt.stateful import Stateful
+from membptt.tier import SlowTier
+from membptt_theory.actions import Prices
 
-__all__ = ["Indexed", "Plan", "PlanError", "Report", "Stateful", "meter", "nn", "plan", "scan"]
+__all__ = ["Indexed", "Plan", "PlanError", "Prices", "Report", "SlowTier", "Stateful", "meter", "nn", "plan", "scan"]

@@ -7,26 +7,29 @@ from collections.abc import Iterable
 from membptt.measure import Measured
 from membptt.meter import Report
 from membptt_theory.actions import (
-    Action,
     Advance,
     Backward,
     DropHidden,
     DropInternal,
+    DropSlow,
     LoadInternal,
     Restore,
+    RestoreSlow,
     StoreHidden,
     StoreInternal,
+    StoreSlow,
     Tape,
+    TieredAction,
 )
 
 Parts = dict[int, int]
 
 
-def peak_bytes(actions: Iterable[Action], cores: int, sizes: Measured) -> int:
+def peak_bytes(actions: Iterable[TieredAction], cores: int, sizes: Measured) -> int:
     """Return the largest number of bytes in slots, working state and working core after any action.
 
     A hidden state that is stored by itself, and is the input of one internal state and the output of another, is one
-    storage and counts once.
+    storage and counts once. States in the slow tier do not count, but for the starting one, which is the caller's.
     """
 
     def hidden(position: int) -> Parts:
@@ -48,7 +51,7 @@ def peak_bytes(actions: Iterable[Action], cores: int, sizes: Measured) -> int:
     put(("hidden", 0), hidden(0))
     for action in actions:
         match action:
-            case Advance(_, position) | Restore(position):
+            case Advance(_, position) | Restore(position) | RestoreSlow(position):
                 put("working", hidden(position))
             case Tape(step):
                 put("core", internal(step))
@@ -67,7 +70,24 @@ def peak_bytes(actions: Iterable[Action], cores: int, sizes: Measured) -> int:
                 put(("internal", step), {})
             case DropHidden(position):
                 put(("hidden", position), {})
+            case StoreSlow(position):
+                put(("slow", position), hidden(0) if position == 0 else {})
+            case DropSlow(position):
+                put(("slow", position), {})
             case DropInternal(step):
                 put(("internal", step), {})
         report.peak_bytes = max(report.peak_bytes, report.live_bytes)
     return report.peak_bytes
+
+
+def most_copies(actions: Iterable[TieredAction]) -> int:
+    """Return the largest number of states that are in the slow tier by a copy: all but the starting one."""
+    held = most = 0
+    for action in actions:
+        match action:
+            case StoreSlow(position) if position > 0:
+                held += 1
+                most = max(most, held)
+            case DropSlow(position) if position > 0:
+                held -= 1
+    return most

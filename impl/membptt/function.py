@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from weakref import finalize
 
 import torch
@@ -15,10 +16,17 @@ from membptt.guards import StateGuard
 from membptt.meter import Probe, Report
 from membptt.outputs import Outputs
 from membptt.replay import Autocast, Generators, RandomState
+from membptt.resolve import Choice
 from membptt.runtime import Execution
 from membptt.slots import Hidden, Leaves, is_differentiable
+from membptt.spill import ahead
+from membptt.tier import SlowStates
+from membptt_theory.actions import TieredAction
 from membptt_theory.policy import PolicyTable
 from membptt_theory.schedule import schedule
+from membptt_theory.tiers import schedule_tiers
+
+_WINDOW: Final = 4  # actions beside which a state is brought back: a core's recording and its backward among them
 
 
 @dataclass(slots=True)
@@ -26,9 +34,7 @@ class Call:
     """Everything about one call of scan that is not a tensor argument."""
 
     core: Core
-    table: PolicyTable
-    cores: int
-    slots: int
+    choice: Choice
     outputs: Outputs
     inner: StateGuard
     generators: Generators
@@ -52,13 +58,20 @@ class Call:
         """Start a stream from the starting carry, in the random state of the first pass."""
         carry, xs, params = self.split(tensors)
         start = Hidden.of(carry, self.random)
-        stream = schedule(self.table, self.cores, self.slots)
+        stream, slow = self._stream(start)
         if self.report is None:
-            return Execution(self.core, stream, start)
+            return Execution(self.core, stream, start, None, slow)
         probe = Probe(self.report, (*xs, *params))
-        execution = Execution(self.core, stream, start, probe)
+        execution = Execution(self.core, stream, start, probe, slow)
         finalize(execution, probe.close)
         return execution
+
+    def _stream(self, start: Hidden) -> tuple[Iterator[TieredAction], SlowStates | None]:
+        table, slots, inputs, slow = self.choice
+        if isinstance(table, PolicyTable):
+            return schedule(table, inputs.cores, slots), None
+        states = SlowStates(start, slow.directory)
+        return ahead(schedule_tiers(table, inputs.cores, slots, slow.slots), states.spill, _WINDOW), states
 
 
 class _Scan(torch.autograd.Function):

@@ -19,8 +19,9 @@ from membptt.guards import StateGuard
 from membptt.inputs import Inputs, check_tensors
 from membptt.meter import parts_of, storages
 from membptt.outputs import Outputs
-from membptt.replay import Generators
+from membptt.replay import Generators, RandomState
 from membptt.slots import Hidden, as_leaf, is_differentiable
+from membptt.tier import IN_FLIGHT, SlowStates, SlowTier
 
 _SECONDS = 0.02  # time spent on one figure, at least
 _CALLS = 3
@@ -39,6 +40,10 @@ class Measured:
         shared: bytes that all stored states refer to, counted once.
         advance: seconds of a forward without graph.
         backprop: seconds of a forward with graph and its backward, together.
+        slow: bytes of a hidden state in the slow tier, with its random state where the step draws; 0: not measured.
+        transit: bytes of the device that states on their way to the slow tier or back may take.
+        write: seconds of a store to the slow tier.
+        read: seconds of a restart from it.
     """
 
     chunk: int
@@ -49,6 +54,10 @@ class Measured:
     shared: int
     advance: float
     backprop: float
+    slow: int = 0
+    transit: int = 0
+    write: float = 0.0
+    read: float = 0.0
 
 
 class Trial:
@@ -61,10 +70,19 @@ class Trial:
         params: the declared parameters.
         segments: as for `scan`.
         compile: as for `scan`.
+        slow: the slow tier to measure transfers with, if any.
     """
 
     def __init__(
-        self, step: Step, init: Any, xs: Any, params: Sequence[Tensor], *, segments: bool, compile: bool
+        self,
+        step: Step,
+        init: Any,
+        xs: Any,
+        params: Sequence[Tensor],
+        *,
+        segments: bool,
+        compile: bool,
+        slow: SlowTier | None = None,
     ) -> None:
         leaves, self._spec = optree.tree_flatten(init)
         # Every core but the first has a carry that wants a gradient, and it is those that count.
@@ -75,6 +93,8 @@ class Trial:
         self._generators = Generators(self._devices)
         self._outside = storages((*params, *Inputs(xs, 1).leaves))
         self._shared: dict[int, int] | None = None
+        self._slow = slow
+        self._transfers: tuple[int, int, float, float] | None = None
 
     def measure(self, chunk: int) -> Measured:
         """Measure a core of `chunk` steps.
@@ -90,11 +110,34 @@ class Trial:
             rest = Inputs(self._xs, chunk).steps % chunk
             tail = self._weigh(rest, shared)[1] if rest else internal
             core, inputs, xs = self._core(chunk, metered=False)
+            before = self._generators.read()
             state = core.advance(self._start(), xs, 0, 1)
+            transfers = self._transfer(state, before)
             advance = self._time(lambda: core.advance(state, xs, 0, 1))
             backprop = self._time(self._backpropagation(core, inputs, xs, state))
         everywhere = sum(shared.values())
-        return Measured(chunk, start, hidden, internal, tail, everywhere, min(advance, backprop), backprop)
+        return Measured(chunk, start, hidden, internal, tail, everywhere, min(advance, backprop), backprop, *transfers)
+
+    def _transfer(self, state: Hidden, before: RandomState) -> tuple[int, int, float, float]:
+        """Return what `Measured` says of the slow tier; hidden states are the same whatever the chunk."""
+        if self._slow is not None and self._transfers is None:
+            start = Hidden.of(self._start().leaves, before)
+            state = Hidden.of(state.leaves, self._generators.read())
+            states = SlowStates(start, self._slow.directory)
+
+            def write() -> None:
+                states.store(1, state)
+                states.drop(1)
+
+            try:
+                seconds = self._time(write)
+                states.store(1, state)
+                size = states.spill.bytes
+                on_device = sum(leaf.nbytes for leaf in state.leaves if leaf.is_cuda)
+                self._transfers = size, (IN_FLIGHT + 1) * on_device, seconds, self._time(lambda: states.restore(1))
+            finally:
+                states.close()
+        return self._transfers or (0, 0, 0.0, 0.0)
 
     def _weigh(self, chunk: int, shared: dict[int, int]) -> tuple[int, int]:
         """Return bytes of a hidden state, and of an internal state beyond its two hidden states."""

@@ -10,17 +10,21 @@ from dataclasses import dataclass, field
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from membptt.slots import Hidden, Internal, Slots
+from membptt.slots import Hidden, Internal, Leaves, Slots
 from membptt_theory.actions import (
-    Action,
     Advance,
     Backward,
     DropHidden,
     DropInternal,
+    DropSlow,
     LoadInternal,
+    Prices,
+    RestoreSlow,
     StoreHidden,
     StoreInternal,
+    StoreSlow,
     Tape,
+    TieredAction,
 )
 
 
@@ -56,8 +60,13 @@ class Report:
         taped: cores run with graph.
         backwards: cores backpropagated.
         live_bytes: bytes of the storages held in slots, working state and working core, each storage once; inputs,
-            parameters, outputs and gradients are not stored states.
+            parameters, outputs and gradients are not stored states. The slow tier is not in it; on a CUDA device, what
+            is on its way there or back is.
         peak_bytes: the largest `live_bytes` after any action.
+        writes: stores to the slow tier.
+        reads: restarts from the slow tier.
+        slow_bytes: bytes of the states in the slow tier.
+        slow_peak_bytes: the largest `slow_bytes` after any action.
     """
 
     advanced: int = 0
@@ -65,12 +74,20 @@ class Report:
     backwards: int = 0
     live_bytes: int = 0
     peak_bytes: int = 0
+    writes: int = 0
+    reads: int = 0
+    slow_bytes: int = 0
+    slow_peak_bytes: int = 0
     _holders: dict[int, int] = field(default_factory=dict, repr=False)
 
     @property
     def forwards(self) -> int:
         """Forward evaluations of cores: those without and those with graph."""
         return self.advanced + self.taped
+
+    def cost(self, prices: Prices, /) -> int:
+        """Return forwards, writes and reads, each at its price: what a two-tier table calls its cost."""
+        return prices.forward * self.forwards + prices.write * self.writes + prices.read * self.reads
 
     def hold(self, parts: dict[int, int]) -> None:
         """Count one more holder of each storage."""
@@ -105,8 +122,9 @@ class Probe:
         self._report = report
         self._outside = storages(outside)
         self._held: dict[object, tuple[object, dict[int, int]]] = {}
+        self._slow = self._transit = 0
 
-    def after(self, action: Action | None, working: Hidden | None, taped: Internal | None, slots: Slots) -> None:
+    def after(self, action: TieredAction | None, working: Hidden | None, taped: Internal | None, slots: Slots) -> None:
         """Take note of what `action` ran and of what is held after it; ``None`` stands for the start."""
         report = self._report
         self._put("working", working)
@@ -122,18 +140,33 @@ class Probe:
                 self._put(("hidden", position), slots.hidden.get(position))
             case StoreInternal(step) | LoadInternal(step) | DropInternal(step):
                 self._put(("internal", step), slots.internal.get(step))
+            case StoreSlow(position) | DropSlow(position) if slots.slow is not None:
+                report.writes += isinstance(action, StoreSlow)
+                self._put(("slow", position), slots.slow.kept(position))
+            case RestoreSlow():
+                report.reads += 1
             case None:
                 self._put(("hidden", 0), slots.hidden.get(0))
             case _:
                 pass
+        if slots.slow is not None:
+            self._weigh(slots.slow.spill.bytes, slots.slow.spill.transit)
         report.peak_bytes = max(report.peak_bytes, report.live_bytes)
 
     def close(self) -> None:
         """Release everything."""
         for key in list(self._held):
             self._put(key, None)
+        self._weigh(0, 0)
 
-    def _put(self, key: object, state: Hidden | Internal | None) -> None:
+    def _weigh(self, slow: int, transit: int) -> None:
+        report = self._report
+        report.live_bytes += transit - self._transit
+        report.slow_bytes += slow - self._slow
+        report.slow_peak_bytes = max(report.slow_peak_bytes, report.slow_bytes)
+        self._slow, self._transit = slow, transit
+
+    def _put(self, key: object, state: Hidden | Internal | Leaves | None) -> None:
         before, parts = self._held.pop(key, (None, {}))
         if state is not None and state is before:
             self._held[key] = before, parts
@@ -145,10 +178,10 @@ class Probe:
         self._report.release(parts)
 
 
-def parts_of(state: Hidden | Internal) -> dict[int, int]:
+def parts_of(state: Hidden | Internal | Leaves) -> dict[int, int]:
     """Return the bytes of a stored state by storage."""
-    if isinstance(state, Hidden):
-        return storages(state.leaves)
+    if not isinstance(state, Internal):
+        return storages(state.leaves if isinstance(state, Hidden) else state)
     return {**storages((*state.carry_in, *state.carry_out)), **storages(state.x_in, owned=True), **state.saved}
 
 

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from membptt.scan import scan
+from membptt.tier import SlowTier
 from membptt_theory.policy import PolicyTable
+from membptt_theory.tiers import TierTable
 
 Carry = tuple[Tensor, ...]
 
@@ -26,6 +28,7 @@ class _Scanned(nn.RNNBase):
         policy: as in `scan`.
         internal: as in `scan`.
         internal_known: as in `scan`.
+        spill: as in `scan`.
         kwargs: what the torch layer takes.
     """
 
@@ -34,9 +37,10 @@ class _Scanned(nn.RNNBase):
         *args: Any,
         slots: int,
         chunk: int = 32,
-        policy: str | PolicyTable = "hsm",
+        policy: str | PolicyTable | TierTable = "hsm",
         internal: int = 1,
         internal_known: int | None = None,
+        spill: bool | SlowTier = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -45,6 +49,7 @@ class _Scanned(nn.RNNBase):
         self.policy = policy
         self.internal = internal
         self.internal_known = internal_known
+        self.spill = spill
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Tensor, Any]:
         """Run the layer over a sequence.
@@ -84,8 +89,10 @@ class _Scanned(nn.RNNBase):
 
     def extra_repr(self) -> str:
         """Show the budget behind the layer's sizes."""
-        policy = self.policy if isinstance(self.policy, str) else self.policy.policy
-        return f"{super().extra_repr()}, slots={self.slots}, chunk={self.chunk}, policy={policy}"
+        table = self.policy.policy if isinstance(self.policy, PolicyTable) else "hsm in two tiers"
+        policy = self.policy if isinstance(self.policy, str) else table
+        spill = ", spill=True" if self.spill is True else f", spill={self.spill}" if self.spill else ""
+        return f"{super().extra_repr()}, slots={self.slots}, chunk={self.chunk}, policy={policy}{spill}"
 
     def _start(self, xs: Tensor, hx: Any, batched: bool) -> Carry:
         """Return the starting state's leaves, ``(layers * directions, batch, size)`` each."""
@@ -143,6 +150,7 @@ class _Scanned(nn.RNNBase):
             policy=self.policy,
             internal=self.internal,
             internal_known=self.internal_known,
+            spill=self.spill,
             params=[weight for _, weights in groups for weight in weights],
             chunk=self.chunk,
             segments=True,
@@ -184,8 +192,8 @@ def _contiguous(weights: Sequence[Tensor]) -> list[Tensor]:
 class LSTM(_Scanned, nn.LSTM):  # type: ignore[misc]
     """`torch.nn.LSTM` in a fixed number of stored states.
 
-    Takes what `torch.nn.LSTM` takes, and by keyword `slots`, `chunk`, `policy`, `internal`, `internal_known` as `scan`
-    does; ``state_dict`` is the torch layer's. Inter-layer dropout draws its masks core by core.
+    Takes what `torch.nn.LSTM` takes, and by keyword `slots`, `chunk`, `policy`, `internal`, `internal_known` and
+    `spill` as `scan` does; ``state_dict`` is the torch layer's. Inter-layer dropout draws its masks core by core.
 
     Ref: gruslys2016, Algorithm 2. Claim: nn-gradients-equal-torch.
     """

@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import isqrt
 
-from membptt.footprint import peak_bytes
+from membptt.footprint import most_copies, peak_bytes
 from membptt.measure import Measured
+from membptt.tier import SlowTier
+from membptt_theory.actions import Prices, TieredAction
+from membptt_theory.machine import meter_tiers
 from membptt_theory.policy import PolicyTable
 from membptt_theory.recurrences import POLICIES
 from membptt_theory.schedule import schedule
 from membptt_theory.tables import build, optimal_cost, useful_slots
+from membptt_theory.tiers import TierTable, build_tiers, schedule_tiers, useful_slow
 
-# What the planner may spend on a table: entries of any, additions (steps squared times slots) of MSM's and MSM+'s.
+_FORWARD = 16  # the price of a core's forward: transfers are priced to a sixteenth of it
+
+# What the planner may spend on a table: entries of any, additions (steps squared times slots, with two tiers times slow
+# slots) of those without a closed form.
 _ENTRIES = 2**22
 _ADDITIONS = 3 * 10**7
 _SIMULATED = 20_000  # cores of the longest stream that is executed on paper
+
+
+@dataclass(frozen=True, slots=True)
+class Tiers:
+    """The slow tier of an option.
+
+    Args:
+        slots: what its table is asked for; ``None``: as many as the schedule wants.
+        prices: what its table was built for: the measured times in sixteenths of a core's forward, rounded.
+        peak: slots of the slow tier in use at most.
+        bytes: of the slow tier at most: a starting state there is not copied.
+        writes: stores to the slow tier.
+        reads: restarts from it.
+    """
+
+    slots: int | None
+    prices: Prices
+    peak: int
+    bytes: int
+    writes: int
+    reads: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +53,7 @@ class Option:
 
     Args:
         policy: name.
-        slots: ``m``.
+        slots: ``m``, of the fast tier where there are two.
         internal: alpha.
         internal_known: beta, or ``None``.
         cores: ``t``, cores of `measured.chunk` steps.
@@ -33,6 +62,7 @@ class Option:
         bytes: predicted peak of stored states and working core.
         unit: bytes of a slot.
         measured: sizes and times of its core.
+        tiers: its slow tier, if it has one.
     """
 
     policy: str
@@ -45,32 +75,57 @@ class Option:
     bytes: int
     unit: int
     measured: Measured
+    tiers: Tiers | None = None
 
-    def table(self) -> PolicyTable:
+    def table(self) -> PolicyTable | TierTable:
         """Return the table that it executes."""
+        if self.tiers is not None:
+            return build_tiers(self.cores, self.slots, self.tiers.slots, self.tiers.prices)
         return build(self.policy, self.cores, self.slots, internal=self.internal, internal_known=self.internal_known)
 
+    def stream(self) -> Iterator[TieredAction]:
+        """Return the actions that it executes."""
+        table = self.table()
+        if isinstance(table, PolicyTable):
+            return schedule(table, self.cores, self.slots)
+        return schedule_tiers(table, self.cores, self.slots, table.slow)
 
-def options(measured: Sequence[Measured], steps: int, budget: int, policies: Sequence[str] = POLICIES) -> list[Option]:
+
+def options(
+    measured: Sequence[Measured],
+    steps: int,
+    budget: int,
+    policies: Sequence[str] = POLICIES,
+    slow: SlowTier | None = None,
+) -> list[Option]:
     """Return what fits, the fastest first: for every policy and chunk the most slots.
 
     The unit of MSM's slots is a hidden state, or a larger number of bytes where the table would become too large; an
     internal state takes as many whole units as it needs. Bytes are a bound that counts every state by itself, except
     for the fastest alternative of each policy: there the stream is executed on paper, each storage counted once, and
-    what is left of the budget becomes slots.
+    what is left of the budget becomes slots. With a slow tier, HSM in two tiers is a further policy, whose streams are
+    all executed on paper.
     """
     found: list[Option] = []
+
+    def hopeless(sizes: Measured, cores: int) -> bool:
+        """Whether no policy could win: none takes less than one forward a core. Its table need not be built."""
+        return bool(found) and cores * sizes.backprop > min(option.seconds for option in found)
+
     for policy in sorted(policies, key=_needs_table):
         for sizes in measured:
             cores = -(-steps // sizes.chunk)
-            # A table of its own is built only where the policy could win: it takes no less than one forward a core.
-            hopeless = found and cores * sizes.backprop > min(option.seconds for option in found)
-            if not (_needs_table(policy) and hopeless):
+            if not (_needs_table(policy) and hopeless(sizes, cores)):
                 found += _fitting(policy, sizes, cores, budget)
+    if slow is not None:
+        for sizes in measured:
+            cores = -(-steps // sizes.chunk)
+            if not hopeless(sizes, cores):
+                found += _in_tiers(sizes, cores, budget, slow.slots)
     fastest: dict[str, Option] = {}
-    for option in sorted(found, key=lambda option: option.seconds):
+    for option in sorted((option for option in found if not option.tiers), key=lambda option: option.seconds):
         fastest.setdefault(option.policy, option)
-    weighed = [_weighed(option, budget) if option is fastest[option.policy] else option for option in found]
+    weighed = [_weighed(option, budget) if option is fastest.get(option.policy) else option for option in found]
     return sorted(weighed, key=lambda option: (option.seconds, option.bytes))
 
 
@@ -128,8 +183,34 @@ def _weighed(option: Option, budget: int) -> Option:
 
 
 def _on_paper(option: Option) -> Option:
-    stream = schedule(option.table(), option.cores, option.slots)
-    return replace(option, bytes=peak_bytes(stream, option.cores, option.measured))
+    return replace(option, bytes=peak_bytes(option.stream(), option.cores, option.measured))
+
+
+def _in_tiers(sizes: Measured, cores: int, budget: int, most_slow: int | None) -> list[Option]:
+    """Return HSM in two tiers with the most fast slots that fit, and as many slow ones as its table may have."""
+    room = budget - _floor(sizes) - sizes.transit
+    most = _ADDITIONS // cores**2
+    slow = useful_slow(cores, most_slow)
+    fast = min(cores, 1 + room // max(sizes.hidden, 1), most if slow is None else max(1, isqrt(most)))
+    if room < 0 or most < 1 or slow == 0:
+        return []
+    if slow is not None:
+        slow = min(slow, most // fast)
+    # A starting state in the slow tier gives its slot away and still is in memory: that may be one state too many.
+    tried = (_two_tiers(sizes, cores, slots, slow) for slots in (fast, fast - 1) if slots)
+    return [option for option in tried if option.bytes <= budget][:1]
+
+
+def _two_tiers(sizes: Measured, cores: int, fast: int, slow: int | None) -> Option:
+    second = max(sizes.advance, 1e-9) / _FORWARD
+    prices = Prices(_FORWARD, round(sizes.write / second), round(sizes.read / second))
+    stream = list(schedule_tiers(build_tiers(cores, fast, slow, prices), cores, fast, slow))
+    found = meter_tiers(stream, steps=cores)
+    seconds = (found.forwards - cores) * sizes.advance + cores * sizes.backprop
+    seconds += found.writes * sizes.write + found.reads * sizes.read
+    peak = peak_bytes(stream, cores, sizes) + sizes.transit
+    tiers = Tiers(slow, prices, found.slow_peak, most_copies(stream) * sizes.slow, found.writes, found.reads)
+    return Option("hsm", fast, 1, None, cores, found.forwards, seconds, peak, max(sizes.hidden, 1), sizes, tiers)
 
 
 def _floor(sizes: Measured) -> int:

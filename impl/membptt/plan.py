@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,13 +17,15 @@ from membptt.core import Step
 from membptt.guards import declared_by
 from membptt.inputs import Inputs
 from membptt.measure import Measured, Trial
-from membptt.options import Option, least_bytes, options
+from membptt.options import Option, Tiers, least_bytes, options
+from membptt.tier import SlowTier, slow_tier
+from membptt_theory.actions import Prices
 from membptt_theory.recurrences import POLICIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMAT: Final = "membptt-plan/1"
+FORMAT: Final = "membptt-plan/2"
 _LARGEST_CHUNK: Final = 256
 _LARGEST_COMPILED: Final = 8  # each length is compiled twice, and that takes time
 _UNITS: Final = {"": 1, "b": 1} | {
@@ -47,11 +51,14 @@ def plan(
     policy: str = "auto",
     segments: bool = False,
     compile: bool = False,
+    spill: bool | SlowTier = False,
 ) -> Plan:
     """Measure `step` on a short run and choose the policy, slots and chunk of least predicted time within `budget`.
 
     The budget covers the stored states and one working core, each storage once. Parameters, inputs, outputs and
     gradients are outside it. Predicted time is ``(C - t) * advance + t * backprop`` with ``C`` from the policy's table.
+    With `spill`, HSM in two tiers competes: the slow tier is outside the budget, each store to it and restart from it
+    takes the time that was measured, and its table is built for these times in sixteenths of a core's forward, rounded.
 
     Args:
         step: as for `scan`, as are `init`, `xs`, `params`, `segments` and `compile`.
@@ -63,19 +70,27 @@ def plan(
         policy: a policy's name, or ``"auto"`` for all of them.
         segments: `step` eats a whole core.
         compile: measure compiled cores.
+        spill: ``True``, or a `SlowTier` with a bound or a directory; the plan measures its prices.
 
     Raises:
         TypeError: `budget` is neither bytes nor text.
-        ValueError: text that names no size, an unknown policy, or a budget that is too small: the message names the
-            smallest feasible one.
+        ValueError: text that names no size, an unknown policy or one that cannot spill, given prices, or a budget that
+            is too small: the message names the smallest feasible one.
 
-    Claim: plan-bounds-peak.
+    Claim: plan-bounds-peak, plan-tiers-bounds-peak.
     """
     limit = parse_bytes(budget)
     if policy not in ("auto", *POLICIES):
         raise ValueError(f"unknown policy {policy!r}; known policies are auto, {', '.join(POLICIES)}")
+    slow = slow_tier(spill)
+    if slow is not None and policy not in ("auto", "hsm"):
+        raise ValueError(
+            f"spill goes with policy 'auto' or 'hsm', got {policy!r}: the slow tier takes hidden states only"
+        )
+    if slow is not None and slow.prices is not None:
+        raise ValueError("a plan measures the prices of its slow tier: give prices with slots= only")
     steps = Inputs(xs, 1).steps
-    trial = Trial(step, init, xs, declared_by(step, params), segments=segments, compile=compile)
+    trial = Trial(step, init, xs, declared_by(step, params), segments=segments, compile=compile, slow=slow)
     measured = [trial.measure(size) for size in ([Inputs(xs, chunk).chunk] if chunk is not None else [1])]
     largest = min(steps, _LARGEST_COMPILED if compile else _LARGEST_CHUNK)
     while chunk is None and 2 * measured[-1].chunk <= largest:
@@ -83,7 +98,7 @@ def plan(
         if least_bytes(measured[-1:]) + measured[-1].internal > limit:
             break
         measured.append(trial.measure(2 * measured[-1].chunk))
-    found = options(measured, steps, limit, POLICIES if policy == "auto" else (policy,))
+    found = options(measured, steps, limit, POLICIES if policy == "auto" else (policy,), slow)
     if not found:
         raise ValueError(
             f"a budget of {limit} bytes is too small: the starting state and one working core take "
@@ -122,7 +137,7 @@ class Plan:
 
     @property
     def peak_bytes(self) -> int:
-        """Predicted peak of the stored states and the working core; what is measured is not more."""
+        """Predicted peak of the stored states and the working core, the slow tier left out; measured is not more."""
         return self.chosen.bytes
 
     @property
@@ -143,8 +158,16 @@ class Plan:
         return draw(self)
 
     def save(self, path: str | Path) -> None:
-        """Write the plan as JSON."""
-        Path(path).write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n", encoding="utf-8")
+        """Write the plan as JSON, whole or not at all."""
+        path = Path(path)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
@@ -157,10 +180,7 @@ class Plan:
             stored = json.loads(Path(path).read_text(encoding="utf-8"))
             if stored["format"] != FORMAT:
                 raise PlanError(f"{path}: format is {stored['format']!r}, this version reads {FORMAT!r}: plan anew")
-            found = tuple(
-                _exactly(Option, {**entry, "measured": _exactly(Measured, entry["measured"])})
-                for entry in stored["options"]
-            )
+            found = tuple(_option(entry) for entry in stored["options"])
             made = cls(stored["steps"], stored["budget"], stored["segments"], stored["digest"], found)
             digest = made.chosen.table().digest
         except PlanError:
@@ -190,6 +210,14 @@ def parse_bytes(budget: int | str, /) -> int:
     if size < 1:
         raise ValueError(f"budget must be at least 1 byte, got {budget!r}")
     return size
+
+
+def _option(entry: dict[str, Any]) -> Option:
+    tiers = entry["tiers"]
+    if tiers is not None:
+        tiers = _exactly(Tiers, {**tiers, "prices": _exactly(Prices, tiers["prices"])})
+    option: Option = _exactly(Option, {**entry, "measured": _exactly(Measured, entry["measured"]), "tiers": tiers})
+    return option
 
 
 def _exactly(kind: Any, entry: dict[str, Any]) -> Any:

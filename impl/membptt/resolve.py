@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
 import optree
@@ -15,57 +16,88 @@ from membptt.core import Step
 from membptt.inputs import Indexed, Inputs
 from membptt.plan import Plan, parse_bytes, plan
 from membptt.slots import signature
+from membptt.tier import UNMEASURED, SlowTier
 from membptt_theory.archive import TableError
 from membptt_theory.policy import PolicyTable
 from membptt_theory.tables import build, useful_slots
+from membptt_theory.tiers import TierTable, build_tiers, useful_slow
+
+_Table = TypeVar("_Table", PolicyTable, TierTable)
 
 _REMEMBERED = 64
 _plans: OrderedDict[Any, Plan] = OrderedDict()
-_verified: WeakSet[PolicyTable] = WeakSet()
+_verified: WeakSet[PolicyTable | TierTable] = WeakSet()
 
 
 class Choice(NamedTuple):
-    """A verified table, the slots to ask it for, and the inputs cut into its cores."""
+    """A verified table, the slots to ask it for, the inputs cut into its cores, and its slow tier if it has one."""
 
-    table: PolicyTable
+    table: PolicyTable | TierTable
     slots: int
     inputs: Inputs
+    slow: SlowTier = SlowTier()
 
 
 def from_slots(
     xs: Any,
     slots: int,
     *,
-    policy: str | PolicyTable,
+    policy: str | PolicyTable | TierTable,
     internal: int,
     internal_known: int | None,
     chunk: int,
     segments: bool,
+    slow: SlowTier | None = None,
 ) -> Choice:
-    """Take policy, slots and chunk as given.
+    """Take policy, slots, chunk and slow tier as given.
 
     Raises:
         TableError: the table is not what its digest says.
     """
     inputs = Inputs(xs, chunk, segments=segments)
+    if slow is not None or isinstance(policy, TierTable):
+        return _from_tiers(inputs, slots, policy, slow or SlowTier())
     if isinstance(policy, str):
         slots = useful_slots(policy, inputs.cores, slots, internal=internal)
         policy = build(policy, inputs.cores, slots, internal=internal, internal_known=internal_known)
     elif not isinstance(policy, PolicyTable):
         raise TypeError(f"policy must be a name or a PolicyTable, got {type(policy).__name__}")
-    if policy not in _verified:
-        found = policy.compute_digest()
-        if found != policy.digest:
-            raise TableError(f"the policy table was changed: its digest is {found}, it was built as {policy.digest}")
-        _verified.add(policy)
-    return Choice(policy, slots, inputs)
+    return Choice(_verify(policy), slots, inputs)
 
 
-def from_plan(xs: Any, made: Plan, *, segments: bool) -> Choice:
+def _from_tiers(inputs: Inputs, slots: int, policy: str | PolicyTable | TierTable, slow: SlowTier) -> Choice:
+    if isinstance(policy, TierTable):
+        if slow.prices not in (None, policy.prices):
+            raise ValueError(f"the table was built for {policy.prices}, spill names {slow.prices}: leave them out")
+        room = policy.slow if slow.slots is None else slow.slots
+        return Choice(_verify(policy), slots, inputs, replace(slow, slots=room))
+    if policy != "hsm":
+        found = repr(policy) if isinstance(policy, str) else f"a {type(policy).__name__}"
+        raise ValueError(
+            f"spill goes with policy 'hsm' or a TierTable, got {found}: the slow tier takes hidden states, and a table "
+            "of one tier does not say which"
+        )
+    slots = useful_slots("hsm", inputs.cores, slots)
+    room = useful_slow(inputs.cores, slow.slots)
+    table = build_tiers(inputs.cores, slots, room, slow.prices or UNMEASURED)
+    return Choice(_verify(table), slots, inputs, replace(slow, slots=room))
+
+
+def _verify(table: _Table) -> _Table:
+    if table not in _verified:
+        found = table.compute_digest()
+        if found != table.digest:
+            raise TableError(f"the policy table was changed: its digest is {found}, it was built as {table.digest}")
+        _verified.add(table)
+    return table
+
+
+def from_plan(xs: Any, made: Plan, *, segments: bool, slow: SlowTier | None = None) -> Choice:
     """Take everything from a plan.
 
     Raises:
-        ValueError: it was made for sequences of another length, or for the other kind of step.
+        ValueError: it was made for sequences of another length, or for the other kind of step; or `slow` names more
+            than a directory.
     """
     if not isinstance(made, Plan):
         raise TypeError(f"plan must be a Plan, as membptt.plan returns it, got {type(made).__name__}")
@@ -75,7 +107,12 @@ def from_plan(xs: Any, made: Plan, *, segments: bool) -> Choice:
             f"the plan was made for {made.steps} steps and segments={made.segments}, this call has {inputs.steps} "
             f"steps and segments={segments}: plan anew"
         )
+    if slow is not None and (slow.slots, slow.prices) != (None, None):
+        raise ValueError(
+            "a plan has slots and prices of its slow tier already: with plan=, spill names a directory only"
+        )
     option = made.chosen
+    tiers = option.tiers
     return from_slots(
         xs,
         option.slots,
@@ -84,6 +121,7 @@ def from_plan(xs: Any, made: Plan, *, segments: bool) -> Choice:
         internal_known=option.internal_known,
         chunk=made.chunk,
         segments=segments,
+        slow=replace(slow or SlowTier(), slots=tiers.slots, prices=tiers.prices) if tiers else None,
     )
 
 

@@ -9,17 +9,21 @@ from membptt.core import Core
 from membptt.meter import Probe
 from membptt.outputs import Outputs
 from membptt.slots import Hidden, Internal, Leaves, Slots
+from membptt.tier import SlowStates
 from membptt_theory.actions import (
-    Action,
     Advance,
     Backward,
     DropHidden,
     DropInternal,
+    DropSlow,
     LoadInternal,
     Restore,
+    RestoreSlow,
     StoreHidden,
     StoreInternal,
+    StoreSlow,
     Tape,
+    TieredAction,
 )
 
 
@@ -31,12 +35,20 @@ class Execution:
         stream: the actions, of which `forward` takes those before the first backward and `backward` the rest.
         start: the starting hidden state.
         probe: is told of every action.
+        slow: the slow tier of a two-tier stream.
     """
 
-    def __init__(self, core: Core, stream: Iterator[Action], start: Hidden, probe: Probe | None = None) -> None:
+    def __init__(
+        self,
+        core: Core,
+        stream: Iterator[TieredAction],
+        start: Hidden,
+        probe: Probe | None = None,
+        slow: SlowStates | None = None,
+    ) -> None:
         self._core = core
         self._stream = stream
-        self._slots = Slots(hidden={0: start})
+        self._slots = Slots(hidden={0: start}, slow=slow)
         self._working: Hidden | None = start
         self._taped: Internal | None = None
         self._probe = probe
@@ -67,7 +79,7 @@ class Execution:
         finally:
             self._close()
 
-    def _execute(self, action: Action, xs: Leaves, outputs: Outputs | None) -> None:
+    def _execute(self, action: TieredAction, xs: Leaves, outputs: Outputs | None) -> None:
         match action:
             case Advance(start, stop):
                 self._working = self._core.advance(self._state(), xs, start, stop, outputs)
@@ -89,6 +101,13 @@ class Execution:
                 del self._slots.hidden[position]
             case DropInternal(step):
                 del self._slots.internal[step]
+            case StoreSlow(position):
+                self._slow().store(position, self._state())
+            case RestoreSlow(position):
+                self._working = self._slow().restore(position)
+                self._core.rewind(self._working)
+            case DropSlow(position):
+                self._slow().drop(position)
             case Backward():
                 raise AssertionError("backward actions are not executed here")
         self._report(action)
@@ -98,7 +117,7 @@ class Execution:
         self._working = self._taped = None
         self._report(action)
 
-    def _report(self, action: Action | None) -> None:
+    def _report(self, action: TieredAction | None) -> None:
         if self._probe is not None:
             self._probe.after(action, self._working, self._taped, self._slots)
 
@@ -111,6 +130,11 @@ class Execution:
         if self._taped is None:
             raise AssertionError("the working core is empty: the stream is illegal")
         return self._taped
+
+    def _slow(self) -> SlowStates:
+        if self._slots.slow is None:
+            raise AssertionError("there is no slow tier: the stream is illegal")
+        return self._slots.slow
 
     def _close(self) -> None:
         self.finished = True

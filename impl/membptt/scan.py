@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import optree
@@ -19,8 +20,10 @@ from membptt.plan import Plan
 from membptt.replay import Autocast, Generators
 from membptt.resolve import from_plan, from_slots, remembered_plan
 from membptt.slots import Hidden
+from membptt.tier import SlowTier, slow_tier
 from membptt.witness import Witness
 from membptt_theory.policy import PolicyTable
+from membptt_theory.tiers import TierTable
 
 
 def scan(
@@ -32,7 +35,8 @@ def scan(
     slots: int | None = None,
     budget: int | str | None = None,
     plan: Plan | None = None,
-    policy: str | PolicyTable | None = None,
+    policy: str | PolicyTable | TierTable | None = None,
+    spill: bool | SlowTier = False,
     internal: int = 1,
     internal_known: int | None = None,
     params: Iterable[Tensor] | None = None,
@@ -57,13 +61,18 @@ def scan(
         xs: inputs, any pytree of tensors with time as first dimension, all of length ``t >= 1``; or `Indexed`, which
             reads them when they are needed.
         slots: the budget ``m >= 1``, in the policy's units: HSM hidden states (the starting one included), ISM internal
-            states, MSM units of one hidden state (the starting one included). Exactly one of `slots`, `budget` and
-            `plan` is given.
+            states, MSM units of one hidden state (the starting one included). With `spill`, those of the fast tier.
+            Exactly one of `slots`, `budget` and `plan` is given.
         budget: bytes for stored states and one working core, or text such as ``"64MiB"``: policy, slots and, unless
             given, chunk are what `membptt.plan` chooses. Planned once for each step function and shapes.
         plan: what `membptt.plan` returned for this step.
         policy: ``"hsm"`` (the default with `slots`), ``"ism"``, ``"msm"``, ``"msm_plus"``, or a `PolicyTable` that
-            covers ``(t, slots)``; with `budget` also ``"auto"``, its default.
+            covers ``(t, slots)``; with `budget` also ``"auto"``, its default. A `TierTable` is of HSM in two tiers.
+        spill: give hidden states a second, slower tier beside the `slots` of the first: pinned host memory for those on
+            a CUDA device, on a stream beside the computation; for others a memory-mapped file that has no name.
+            ``True``, or a `SlowTier` with a bound, prices or a directory. HSM only; with `budget`, the plan weighs it
+            against the policies of one tier and measures the prices. The table for `slots` takes work that grows as
+            ``cores ** 2 * slots``, and is built once.
         internal: alpha, slots of an internal state; MSM and MSM+ only.
         internal_known: beta, its slots where its input hidden state is stored too; MSM only.
         params: tensors used by `step` whose gradients are wanted, beside the parameters of the module that `step` is
@@ -85,12 +94,14 @@ def scan(
     Raises:
         TypeError: a leaf is not a tensor, `step` does not return a pair or contains a data-parallel wrapper, or a
             number is not an integer.
-        ValueError: no step, no slot, an unknown policy, a carry or output that changes structure, shape or dtype, or an
-            undeclared tensor that requires grad.
+        ValueError: no step, no slot, an unknown policy or one that cannot spill, a carry or output that changes
+            structure, shape or dtype, or an undeclared tensor that requires grad.
         TableError: the table is not what its digest says.
         RuntimeError: a carry or a state inside the module was changed; or on a double backward.
 
-    Ref: gruslys2016, Algorithm 2. Claim: scan-forwards-equal-table, scan-gradients-equal-autograd.
+    Ref: gruslys2016, Algorithm 2; two tiers: herrmann2020.
+    Claim: scan-forwards-equal-table, scan-gradients-equal-autograd.
+    Claim: scan-tiers-equal-table, scan-tiers-gradients-equal-one-tier.
     """
     if check and compile:
         raise ValueError("check=True compares bits, and compiled cores may round differently with and without graph")
@@ -100,13 +111,15 @@ def scan(
     leaves, spec = optree.tree_flatten(init)
     carry = check_tensors("init", leaves)
     declared = declared_by(step, params)
+    slow = slow_tier(spill)
     if budget is not None:
-        if isinstance(policy, PolicyTable):
-            raise TypeError("a budget chooses among policies by name; with a PolicyTable give slots=")
-        wishes = {"chunk": chunk, "policy": policy or "auto", "segments": segments, "compile": compile}
+        if isinstance(policy, (PolicyTable, TierTable)):
+            raise TypeError(f"a budget chooses among policies by name; with a {type(policy).__name__} give slots=")
+        wishes = {"chunk": chunk, "policy": policy or "auto", "segments": segments, "compile": compile, "spill": spill}
         plan = remembered_plan(step, init, xs, declared, budget, **wishes)
+        slow = slow and replace(slow, slots=None)  # the plan keeps to that bound
     if plan is not None:
-        choice = from_plan(xs, plan, segments=segments)
+        choice = from_plan(xs, plan, segments=segments, slow=slow)
     elif slots is not None:
         choice = from_slots(
             xs,
@@ -116,6 +129,7 @@ def scan(
             internal_known=internal_known,
             chunk=chunk if chunk is not None else 1,
             segments=segments,
+            slow=slow,
         )
     else:
         raise TypeError(_ONE_BUDGET)
@@ -140,9 +154,7 @@ def scan(
         autocast = Autocast.current(devices)
         inner = StateGuard(step)
         sizes = len(carry), len(inputs.leaves)
-        call = Call(
-            core, choice.table, inputs.cores, choice.slots, outputs, inner, generators, autocast, *sizes, report
-        )
+        call = Call(core, choice, outputs, inner, generators, autocast, *sizes, report)
         flat = call.apply(carry, inputs.leaves, declared)
     else:
         final = core.advance(Hidden.of(carry, ()), inputs.leaves, 0, inputs.cores, outputs)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from membptt.replay import RandomState
+
+if TYPE_CHECKING:
+    from membptt.tier import SlowStates
 
 Leaves = tuple[Tensor, ...]
 At = int | slice
@@ -32,7 +36,7 @@ class Hidden:
     @classmethod
     def of(cls, leaves: Leaves, random: RandomState) -> Hidden:
         """Take note of `leaves` as they are now."""
-        return cls(leaves, random, _versions(leaves))
+        return cls(leaves, random, versions(leaves))
 
     def check(self, position: int) -> None:
         """Refuse a state that somebody has written to since it was stored.
@@ -40,7 +44,7 @@ class Hidden:
         Raises:
             RuntimeError: a leaf was changed in place.
         """
-        now = _versions(self.leaves)
+        now = versions(self.leaves)
         if self.versions == now:
             return
         for index, (found, version) in enumerate(zip(now, self.versions, strict=True)):
@@ -51,7 +55,8 @@ class Hidden:
                 )
 
 
-def _versions(leaves: Leaves) -> tuple[int, ...]:
+def versions(leaves: Leaves) -> tuple[int, ...]:
+    """Return the in-place counter of every leaf."""
     # Tensors made in inference mode have no counter, and are never stored for a backward.
     return tuple([0 if leaf.is_inference() else leaf._version for leaf in leaves])
 
@@ -95,10 +100,11 @@ class Internal:
 
 @dataclass(slots=True)
 class Slots:
-    """The stored states of one call, by position and by step."""
+    """The stored states of one call, by position and by step; `slow` holds those of the slow tier, if there is one."""
 
     hidden: dict[int, Hidden] = field(default_factory=dict)
     internal: dict[int, Internal] = field(default_factory=dict)
+    slow: SlowStates | None = None
 
     def restore(self, position: int) -> Hidden:
         """Return the hidden state at `position`, stored by itself or as the output of an internal state."""
@@ -112,6 +118,8 @@ class Slots:
         """Let go of every stored state."""
         self.hidden.clear()
         self.internal.clear()
+        if self.slow is not None:
+            self.slow.close()
 
 
 def is_differentiable(tensor: Tensor) -> bool:

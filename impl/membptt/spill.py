@@ -1,30 +1,24 @@
 """The slow tier: hidden states outside the memory they are computed in, and the transfers to and fro.
 
 States on a CUDA device go to pinned host memory, on a stream beside the computation. All others go to a memory-mapped
-temporary file, which never has a name that outlives the call that makes it: whatever ends the process, nothing is left.
+temporary file (`membptt.mapped`): whatever ends the process, nothing is left.
 """
 
 from __future__ import annotations
 
-import mmap
-import os
-import tempfile
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import IO, Final
 
 import torch
 from torch import Tensor
 
+from membptt.mapped import MappedFile, Record
 from membptt.slots import Leaves
 from membptt_theory.actions import RestoreSlow, TieredAction
-
-_ALIGNMENT: Final = 64  # of a leaf in its record: a cache line, and more than any dtype asks for
-_LARGEST_GROWTH: Final = 2**28
 
 
 def ahead(actions: Iterator[TieredAction], spill: Spill, window: int, /) -> Iterator[TieredAction]:
@@ -63,7 +57,7 @@ class Spill:
     def __init__(self, directory: str | Path | None = None, *, in_flight: int = 2) -> None:
         self.bytes = self.peak_bytes = 0
         self._states: dict[int, _State] = {}
-        self._file = _File(directory)
+        self._file = MappedFile(directory)
         self._device = _Device(in_flight)
         self._fetched: int | None = None
         self._lock = Lock()
@@ -72,6 +66,12 @@ class Spill:
     def reserved(self) -> int:
         """Bytes of the file."""
         return self._file.size
+
+    @property
+    def transit(self) -> int:
+        """Device bytes of the states on their way: the last `in_flight` stores, and what was prefetched."""
+        fetched = self._states.get(self._fetched) if self._fetched is not None else None
+        return self._device.written + sum(one.host.nbytes for one in (fetched.pinned if fetched else ()))
 
     def put(self, position: int, leaves: Leaves, /) -> None:
         """Copy a hidden state to the slow tier. The caller may free or overwrite its tensors at once.
@@ -170,7 +170,7 @@ class Spill:
 class _State:
     on_device: list[bool]
     pinned: list[_Pinned]
-    record: _Record
+    record: Record
     bytes: int
     fetching: list[_Fetched] | None = None
 
@@ -193,8 +193,12 @@ class _Device:
     def __init__(self, in_flight: int) -> None:
         self._in_flight = in_flight
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
-        self._written: deque[torch.cuda.Event] = deque()
+        self._written: deque[tuple[torch.cuda.Event, int]] = deque()
         self._lock = Lock()
+
+    @property
+    def written(self) -> int:
+        return sum(size for _, size in self._written)
 
     def put(self, leaves: list[Tensor]) -> list[_Pinned]:
         pinned = []
@@ -206,9 +210,11 @@ class _Device:
             leaf.record_stream(side)  # its memory is not handed out again before the copy is done
             pinned.append(_Pinned(host, leaf.device))
         with self._lock:
-            self._written.extend(self._streams[device].record_event() for device in {leaf.device for leaf in leaves})
+            for device in {leaf.device for leaf in leaves}:
+                size = sum(leaf.nbytes for leaf in leaves if leaf.device == device)
+                self._written.append((self._streams[device].record_event(), size))
             while len(self._written) > self._in_flight:
-                self._written.popleft().synchronize()
+                self._written.popleft()[0].synchronize()
         return pinned
 
     def fetch(self, pinned: list[_Pinned]) -> list[_Fetched]:
@@ -241,123 +247,6 @@ class _Device:
             side = self._streams.setdefault(device, torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(device))
         return side
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """The leaves of one state, one after the other: a part of a mapping, and each leaf's place and form in it.
-
-    Args:
-        mapping: the part of the file that holds the record; ``None`` where no leaf has an element.
-        start: first byte in `mapping`.
-        length: bytes, whole pages.
-        leaves: offset from `start`, a tensor without storage of the leaf's form, its device.
-    """
-
-    mapping: mmap.mmap | None
-    start: int
-    length: int
-    leaves: list[tuple[int, Tensor, torch.device]]
-
-
-class _File:
-    """A memory-mapped temporary file that grows by parts; freed records are used again by others of their length."""
-
-    def __init__(self, directory: str | Path | None) -> None:
-        self.size = 0
-        self._directory = directory
-        self._mapping: mmap.mmap | None = None  # the part that has room left
-        self._next = 0
-        self._free: dict[int, list[tuple[mmap.mmap, int]]] = {}
-        self._lock = Lock()
-
-    def put(self, leaves: list[Tensor]) -> _Record:
-        length, placed = 0, []
-        for leaf in leaves:
-            placed.append((length, torch.empty_like(leaf, device="meta"), leaf.device))
-            length += -(-leaf.numel() * leaf.element_size() // _ALIGNMENT) * _ALIGNMENT
-        length = -(-length // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
-        record = _Record(*self._take(length), length, placed)
-        try:
-            for leaf, view in zip(leaves, _views(record), strict=True):
-                view.copy_(leaf)
-            _advise(record, "MADV_DONTNEED")  # the file has it: the pages need not stay in this process
-        except BaseException:
-            self.free(record)
-            raise
-        return record
-
-    def get(self, record: _Record) -> list[Tensor]:
-        found = []
-        for (_, form, device), view in zip(record.leaves, _views(record), strict=True):
-            found.append(_empty(form, device).copy_(view))
-        _advise(record, "MADV_DONTNEED")
-        return found
-
-    def will_need(self, record: _Record) -> None:
-        _advise(record, "MADV_WILLNEED")
-
-    def free(self, record: _Record) -> None:
-        if record.mapping is not None:
-            with self._lock:
-                self._free.setdefault(record.length, []).append((record.mapping, record.start))
-
-    def close(self) -> None:
-        # Mappings end with their last reference; none is closed under a copy that another thread has under way.
-        with self._lock:
-            self._free.clear()
-            self._mapping, self._next, self.size = None, 0, 0
-
-    def _take(self, length: int) -> tuple[mmap.mmap | None, int]:
-        if not length:
-            return None, 0
-        with self._lock:
-            if self._free.get(length):
-                return self._free[length].pop()
-            if self._mapping is None or self._next + length > len(self._mapping):
-                growth = max(length, min(self.size, _LARGEST_GROWTH))
-                self._mapping, self._next = _map_unnamed(self._directory, growth), 0
-                self.size += growth
-            start = self._next
-            self._next += length
-            return self._mapping, start
-
-
-def _views(record: _Record) -> Iterator[Tensor]:
-    """Yield each leaf as a tensor on the mapped file."""
-    for offset, form, _ in record.leaves:
-        if record.mapping is None or not form.numel():
-            yield _empty(form, torch.device("cpu"))
-            continue
-        flat = torch.frombuffer(record.mapping, dtype=form.dtype, count=form.numel(), offset=record.start + offset)
-        yield flat.as_strided(form.shape, form.stride())
-
-
-def _empty(form: Tensor, device: torch.device) -> Tensor:
-    # Not empty_like: from a tensor without storage that goes through Python, and imports half of sympy.
-    return torch.empty_strided(form.shape, form.stride(), dtype=form.dtype, device=device)
-
-
-def _map_unnamed(directory: str | Path | None, length: int) -> mmap.mmap:
-    """Map a file that has no name; it is gone with its mapping."""
-    with tempfile.TemporaryFile(dir=directory) as file:
-        _reserve(file, length)
-        return mmap.mmap(file.fileno(), length)
-
-
-def _reserve(file: IO[bytes], length: int) -> None:
-    """Give the file its blocks now: on a full disk that is an error, a write to its mapping would be a bus error."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, length)
-    else:
-        file.truncate(length)
-
-
-def _advise(record: _Record, advice: str) -> None:
-    """Tell the system what happens to a record's pages, where it can be told."""
-    option = getattr(mmap, advice, None)
-    if record.mapping is not None and option is not None:
-        record.mapping.madvise(option, record.start, record.length)
 
 
 def _prefetch_next(pending: deque[TieredAction], spill: Spill) -> None:

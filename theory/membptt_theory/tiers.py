@@ -50,7 +50,7 @@ from membptt_theory.recurrences import INFEASIBLE
 from membptt_theory.tables import check_count
 from membptt_theory.tiers_sweep import Tier, TierDecision, TierSweep
 
-__all__ = ["Prices", "Tier", "TierDecision", "TierTable", "build_tiers", "schedule_tiers"]
+__all__ = ["Prices", "Tier", "TierDecision", "TierTable", "build_tiers", "schedule_tiers", "useful_slow"]
 
 FORMAT: Final = "membptt-tier-table/1"
 
@@ -75,6 +75,17 @@ def build_tiers(steps: int, fast: int, slow: int | None, prices: Prices, /) -> T
     if fast == 0 and slow == 0:
         raise ValueError("neither tier has a slot for the starting state")
     return _build(steps, fast, slow, prices)
+
+
+def useful_slow(steps: int, slow: int | None, /) -> int | None:
+    """Return `slow`, or ``None`` where that is as good: a sequence has no more states to store than steps.
+
+    Raises:
+        TypeError: a number is not an integer.
+        ValueError: ``steps < 1`` or ``slow < 0``.
+    """
+    steps = check_count("steps", steps)
+    return None if slow is None or check_count("slow", slow, least=0) >= steps else slow
 
 
 @dataclass(frozen=True, eq=False)
