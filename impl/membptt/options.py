@@ -129,6 +129,19 @@ def options(
     return sorted(weighed, key=lambda option: (option.seconds, option.bytes))
 
 
+def check_size(option: Option, /) -> None:
+    """Check that the table of an option is none that `options` would never ask for: it may come from a file.
+
+    Raises:
+        ValueError: it has no cores or slots, or is too large.
+    """
+    slow = 1 if option.tiers is None else max(1, option.tiers.slots or 0)
+    if option.cores < 1 or option.measured.chunk < 1 or option.slots < (option.tiers is None):
+        raise ValueError(f"there is no table of {option.cores} cores and {option.slots} slots")
+    if max(1, option.slots) * slow > _most(option.policy, option.cores, tiers=option.tiers is not None):
+        raise ValueError(f"a table of {option.cores} cores and {option.slots} slots is larger than any that is planned")
+
+
 def least_bytes(measured: Sequence[Measured]) -> int:
     """Return the smallest feasible budget: the starting state, and one working core."""
     return min(_floor(sizes) for sizes in measured)
@@ -139,9 +152,8 @@ def _fitting(policy: str, sizes: Measured, cores: int, budget: int) -> list[Opti
     if room < 0:
         return []
     unit = sizes.internal + 2 * sizes.hidden if policy == "ism" else max(sizes.hidden, 1)
-    most = _ENTRIES // (cores + 1)
+    most = _most(policy, cores)
     if _needs_table(policy):
-        most = min(most, _ADDITIONS // cores**2)
         # A coarser unit for long sequences: hidden states then take more room than they need.
         unit = max(unit, -(-room // max(most - 1, 1)))
     if most < (2 if _needs_table(policy) else 1):
@@ -170,9 +182,7 @@ def _weighed(option: Option, budget: int) -> Option:
     if option.cores > _SIMULATED:
         return option
     option = _on_paper(option)
-    most = _ENTRIES // (option.cores + 1)
-    if _needs_table(option.policy):
-        most = min(most, _ADDITIONS // option.cores**2)
+    most = _most(option.policy, option.cores)
     for _ in range(3):
         slots = min(option.slots + (budget - option.bytes) // option.unit, most)
         larger = _on_paper(_option(option.policy, option.measured, option.cores, slots, option.unit))
@@ -189,7 +199,7 @@ def _on_paper(option: Option) -> Option:
 def _in_tiers(sizes: Measured, cores: int, budget: int, most_slow: int | None) -> list[Option]:
     """Return HSM in two tiers with the most fast slots that fit, and as many slow ones as its table may have."""
     room = budget - _floor(sizes) - sizes.transit
-    most = _ADDITIONS // cores**2
+    most = _most("hsm", cores, tiers=True)
     slow = useful_slow(cores, most_slow)
     fast = min(cores, 1 + room // max(sizes.hidden, 1), most if slow is None else max(1, isqrt(most)))
     if room < 0 or most < 1 or slow == 0:
@@ -211,6 +221,12 @@ def _two_tiers(sizes: Measured, cores: int, fast: int, slow: int | None) -> Opti
     peak = peak_bytes(stream, cores, sizes) + sizes.transit
     tiers = Tiers(slow, prices, found.slow_peak, most_copies(stream) * sizes.slow, found.writes, found.reads)
     return Option("hsm", fast, 1, None, cores, found.forwards, seconds, peak, max(sizes.hidden, 1), sizes, tiers)
+
+
+def _most(policy: str, cores: int, *, tiers: bool = False) -> int:
+    """Return the most slots, of both tiers multiplied, that a table may have."""
+    entries, additions = _ENTRIES // (cores + 1), _ADDITIONS // cores**2
+    return additions if tiers else min(entries, additions) if _needs_table(policy) else entries
 
 
 def _floor(sizes: Measured) -> int:

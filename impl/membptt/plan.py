@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -17,15 +15,18 @@ from membptt.core import Step
 from membptt.guards import declared_by
 from membptt.inputs import Inputs
 from membptt.measure import Measured, Trial
-from membptt.options import Option, Tiers, least_bytes, options
+from membptt.options import Option, Tiers, check_size, least_bytes, options
 from membptt.tier import SlowTier, slow_tier
 from membptt_theory.actions import Prices
+from membptt_theory.files import read_json, write_whole
 from membptt_theory.recurrences import POLICIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMAT: Final = "membptt-plan/2"
+_LARGEST_FILE: Final = 2**20  # bytes; a plan with every alternative takes a tenth of it
+_TYPES: Final = {"str": (str,), "bool": (bool,), "int": (int,), "int | None": (int, type(None)), "float": (float, int)}
 _LARGEST_CHUNK: Final = 256
 _LARGEST_COMPILED: Final = 8  # each length is compiled twice, and that takes time
 _UNITS: Final = {"": 1, "b": 1} | {
@@ -159,33 +160,32 @@ class Plan:
 
     def save(self, path: str | Path) -> None:
         """Write the plan as JSON, whole or not at all."""
-        path = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n"
+        write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
         """Read a plan that `save` wrote, and rebuild the table it names.
 
+        The file is bounded before it is read, and the table before it is built: no larger than what `plan` asks for.
+
         Raises:
             PlanError: no such plan: missing, foreign, another version, or its table has another digest now.
         """
         try:
-            stored = json.loads(Path(path).read_text(encoding="utf-8"))
-            if stored["format"] != FORMAT:
-                raise PlanError(f"{path}: format is {stored['format']!r}, this version reads {FORMAT!r}: plan anew")
+            stored = dict(read_json(Path(path), limit=_LARGEST_FILE))
+            if (found_format := stored.pop("format")) != FORMAT:
+                raise PlanError(f"{path}: format is {found_format!r}, this version reads {FORMAT!r}: plan anew")
             found = tuple(_option(entry) for entry in stored["options"])
-            made = cls(stored["steps"], stored["budget"], stored["segments"], stored["digest"], found)
+            made: Plan = _exactly(cls, {**stored, "options": found})
+            for option in found:
+                check_size(option)
+                if option.cores != -(-made.steps // option.measured.chunk):
+                    raise ValueError(f"{made.steps} steps are not {option.cores} cores of {option.measured.chunk}")
             digest = made.chosen.table().digest
         except PlanError:
             raise
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
             raise PlanError(f"{path}: not a readable plan ({error})") from error
         if digest != made.digest:
             raise PlanError(f"{path}: its policy table has digest {digest}, the plan says {made.digest}: plan anew")
@@ -221,7 +221,14 @@ def _option(entry: dict[str, Any]) -> Option:
 
 
 def _exactly(kind: Any, entry: dict[str, Any]) -> Any:
+    """Return a `kind` of exactly its fields, with numbers where it has numbers."""
     names: Sequence[str] = [field.name for field in fields(kind)]
     if sorted(entry) != sorted(names):
-        raise PlanError(f"a plan's {kind.__name__.lower()} has the fields {names}, found {sorted(entry)}")
+        raise ValueError(f"a plan's {kind.__name__.lower()} has the fields {names}, found {sorted(entry)}")
+    for field in fields(kind):
+        value, allowed = entry[field.name], _TYPES.get(str(field.type))
+        if allowed is not None and type(value) not in allowed:
+            raise ValueError(f"{field.name} must be {field.type}, got {value!r}")
+        if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
+            raise ValueError(f"{field.name} must be finite and not negative, got {value!r}")
     return kind(**entry)

@@ -1,0 +1,137 @@
+"""A plan in a file: whatever the file says, it is the plan that was saved or one clear error; no table is too large."""
+
+import json
+import tracemalloc
+from dataclasses import asdict, replace
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from membptt import Plan, PlanError
+from membptt.measure import Measured
+from membptt.options import options
+from membptt.tier import SlowTier
+from membptt_theory.recurrences import POLICIES
+
+from .strategies import JSON, outcome
+
+SIZES = Measured(1, 8, 8, 40, 40, 0, 1.0, 3.0, 8, 8, 0.5, 0.5)
+
+
+def planned(steps=40, budget=600, policies=POLICIES, slow=None):
+    """A plan for a core that nobody measured."""
+    found = options([SIZES], steps, budget, policies, slow)
+    return Plan(steps, budget, False, found[0].table().digest, tuple(found))
+
+
+PLANS = {
+    "hsm": planned(policies=["hsm"]),
+    "msm": planned(policies=["msm"]),
+    "all": planned(),
+    "tiers": planned(policies=[], slow=SlowTier(3)),
+}
+
+
+@pytest.fixture(params=PLANS)
+def saved(request, tmp_path):
+    """A plan, the bytes of its file, and a function that loads other bytes."""
+    path = tmp_path / "plan.json"
+    PLANS[request.param].save(path)
+
+    def load(content):
+        path.write_bytes(content)
+        return outcome(lambda: Plan.load(path))
+
+    return PLANS[request.param], path.read_bytes(), load
+
+
+def test_a_plan_is_read_back_the_same_and_leaves_nothing_beside_it(saved, tmp_path):
+    made, whole, load = saved
+    assert load(whole) == made
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+
+
+def test_a_plan_truncated_anywhere_is_refused_exhaustive(saved):
+    _, whole, load = saved
+    whole = whole.rstrip()
+    assert {load(whole[:length]) for length in range(len(whole))} == {PlanError}
+
+
+def test_a_plan_with_any_byte_flipped_is_refused_or_a_plan_for_the_same_table_exhaustive(saved):
+    """Times and bytes are predictions, under no digest; what is executed is."""
+    made, whole, load = saved
+    for position in range(0, len(whole), 1 if len(whole) < 1500 else 7):
+        content = bytearray(whole)
+        content[position] ^= 1
+        found = load(bytes(content))
+        assert found is PlanError or found.digest == made.digest
+
+
+FIELDS = ["format", "steps", "budget", "segments", "digest", "options", "more"]
+OPTION = ["policy", "slots", "internal", "internal_known", "cores", "forwards", "seconds", "bytes", "unit", "measured"]
+HUGE = 10**30
+
+
+@given(st.sampled_from(sorted(PLANS)), st.dictionaries(st.sampled_from(FIELDS), JSON), st.dictionaries(
+    st.sampled_from([*OPTION, "tiers"]), JSON | st.sampled_from([10**9, HUGE, -1, 0])))  # fmt: skip
+@example("msm", {}, {"internal": HUGE})
+@example("msm", {}, {"internal_known": 0})
+@example("hsm", {}, {"cores": HUGE})
+@example("hsm", {"steps": HUGE}, {"cores": HUGE})
+@example("hsm", {"steps": 0}, {"cores": 0})
+@example("hsm", {"segments": 1}, {})
+@example("hsm", {}, {"seconds": float("inf")})
+@example("hsm", {}, {"seconds": "soon"})
+@example("tiers", {}, {"slots": HUGE})
+@example("hsm", {}, {"measured": {**asdict(SIZES), "chunk": 0}})
+def test_a_plan_that_says_anything_is_refused_or_says_what_it_may_hypothesis(tmp_path_factory, which, top, inner):
+    path = tmp_path_factory.getbasetemp() / "plan.json"
+    PLANS[which].save(path)
+    stored = json.loads(path.read_text())
+    stored["options"][0] |= inner
+    path.write_text(json.dumps(stored | top))
+    found = outcome(lambda: Plan.load(path))
+    assert found is PlanError or found.digest == PLANS[which].digest
+
+
+@pytest.mark.parametrize(
+    ("plan", "change"),
+    [
+        ("hsm", {"cores": 10**5, "slots": 10**5}),
+        ("msm", {"cores": 10**4, "slots": 10}),
+        ("tiers", {"cores": 5000, "slots": 500}),
+    ],
+)
+def test_a_table_larger_than_any_that_is_planned_is_never_built(plan, change, tmp_path, monkeypatch):
+    path = tmp_path / "plan.json"
+    made = PLANS[plan]
+    replace(made, steps=change["cores"], options=(replace(made.chosen, **change),)).save(path)
+    monkeypatch.setattr("membptt.options.build", None)
+    monkeypatch.setattr("membptt.options.build_tiers", None)
+    with pytest.raises(PlanError, match="larger than any that is planned"):
+        Plan.load(path)
+
+
+def test_a_file_without_end_is_refused_before_it_is_held_in_memory(tmp_path):
+    path = tmp_path / "plan.json"
+    path.write_bytes(b" " * 10**7)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PlanError, match="limit"):
+            Plan.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 5 * 10**6
+    finally:
+        tracemalloc.stop()
+    for content in (b"[" * 10**5, b'{"format": "membptt-plan/1", "steps": 1e999}', b"\xff", b"null"):
+        path.write_bytes(content)
+        assert outcome(lambda: Plan.load(path)) is PlanError
+
+
+@given(st.integers(1, 3000), st.integers(50, 10**6), st.sampled_from([None, SlowTier(), SlowTier(5)]))
+def test_no_plan_of_ours_is_too_large_to_be_read_hypothesis(tmp_path_factory, steps, budget, slow):
+    path = tmp_path_factory.getbasetemp() / "plan.json"
+    made = outcome(lambda: planned(min(steps, 150) if slow else steps, budget, ("hsm", "ism"), slow))
+    if isinstance(made, Plan):
+        made.save(path)
+        assert Plan.load(path) == made
