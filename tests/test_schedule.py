@@ -1,21 +1,172 @@
 """The stream carries the table out: its metered cost is the table's, its peak fits the slots."""
 
+import copy
+import gc
+import pickle
 import sys
 import tracemalloc
+from collections import deque
+from dataclasses import FrozenInstanceError, astuple
+from itertools import product
 
 import pytest
 from hypothesis import given
 
-from membptt_theory.actions import Advance, Backward, DropHidden, Restore, StoreHidden, StoreInternal, Tape
+from membptt_theory import schedule as module
+from membptt_theory.actions import (
+    Advance,
+    Backward,
+    DropHidden,
+    DropInternal,
+    DropSlow,
+    LoadInternal,
+    Restore,
+    RestoreSlow,
+    StoreHidden,
+    StoreInternal,
+    StoreSlow,
+    Tape,
+)
 from membptt_theory.machine import meter
-from membptt_theory.schedule import schedule
+from membptt_theory.recurrences import KEPT, OWNED, Decision
+from membptt_theory.schedule import MOST, SHORT, Template, schedule
 from membptt_theory.tables import build
 
 from .strategies import POLICIES, grid, policy_id, queries
 
+# The tables that the claim meters.
+TABLES = [("hsm", {}), ("ism", {})]
+TABLES += [(policy, {"internal": alpha}) for policy in ("msm", "msm_plus") for alpha in (2, 3, 5)]
+TABLES += [("msm", {"internal": alpha, "internal_known": alpha - 1}) for alpha in (2, 3, 5)]
+
 
 def metered(table, steps, slots):
     return meter(schedule(table, steps, slots), steps=steps, sizes=table.sizes)
+
+
+def one_by_one(table, steps, slots):
+    """The stream without templates, each action by itself: what `schedule` has to equal."""
+    single_mode = len(table.costs) == 1
+    pending = []
+    start, owned, there = 0, table.sizes.hidden is not None, True
+    while True:
+        if not there:
+            yield Restore(start)
+        mode = OWNED if owned or single_mode else KEPT
+        decision, y = table.decision(steps, slots, mode) if steps > 1 else (Decision.LAST, 1)
+        there = False
+        if y == steps:
+            if steps > 1:
+                yield Advance(start, start + steps - 1)
+            yield Tape(start + steps - 1)
+            yield Backward(start + steps - 1)
+            steps -= 1
+            if steps:
+                continue
+            if owned:
+                yield DropHidden(start)
+        elif decision == Decision.HIDDEN:
+            yield Advance(start, start + y)
+            yield StoreHidden(start + y)
+            pending.append((start, y, slots, owned))
+            start, steps, slots, owned, there = start + y, steps - y, slots - 1, True, True
+            continue
+        else:
+            if y > 1:
+                yield Advance(start, start + y - 1)
+            room = table.room(mode, decision, y, steps)
+            if decision == Decision.RELEASE:
+                yield DropHidden(start)
+                owned = False
+            yield Tape(start + y - 1)
+            yield StoreInternal(start + y - 1)
+            pending += [(start, y - 1, slots, owned), Backward(start + y - 1), LoadInternal(start + y - 1)]
+            start, steps, slots, owned, there = start + y, steps - y, slots - room, False, True
+            continue
+        while pending:
+            part = pending.pop()
+            if isinstance(part, Backward | LoadInternal):
+                yield part
+                continue
+            start, steps, slots, owned = part
+            if steps:
+                break
+            if owned:
+                yield DropHidden(start)
+        else:
+            return
+
+
+@pytest.mark.parametrize(("policy", "sizes"), TABLES, ids=policy_id)
+@pytest.mark.parametrize("short", [4, SHORT])
+def test_the_stream_is_the_one_made_action_by_action_exhaustive(policy, sizes, short, monkeypatch):
+    monkeypatch.setattr(module, "SHORT", short)
+    table = copy.copy(build(policy, 60, 12, **sizes))  # a table that no template is known of yet
+    for t, m in grid(60, 12):
+        assert list(schedule(table, t, m)) == list(one_by_one(table, t, m))
+
+
+@given(queries(most_steps=5000, most_slots=16))
+def test_the_stream_is_the_one_made_action_by_action_hypothesis(query):
+    assert all(ours == plain for ours, plain in zip(schedule(*query), one_by_one(*query), strict=True))
+
+
+@pytest.mark.parametrize("spoilt", ["_kinds", "_spans", "_steps"])
+def test_a_wrong_template_is_noticed(spoilt, monkeypatch):
+    wrong = {"_kinds": lambda kinds: kinds[::-1], "_spans": lambda spans: [(a, b + 1) for a, b in spans]}
+    wrong["_steps"] = lambda steps: steps + 1  # every span is then one place late in the list
+    right = Template.__init__
+
+    def init(self, actions, steps):
+        right(self, actions, steps)
+        setattr(self, spoilt, wrong[spoilt](getattr(self, spoilt)))
+
+    monkeypatch.setattr(Template, "__init__", init)
+    table = copy.copy(build("hsm", 60, 3))
+    assert list(schedule(table, 60, 3)) != list(one_by_one(table, 60, 3))
+
+
+def test_templates_are_few_and_go_with_their_table():
+    kept = module._TEMPLATES
+    table = copy.copy(build("msm", 400, 30, internal=2))
+    for t, m in product(range(300, 400, 7), range(1, 31)):
+        deque(schedule(table, t, m), maxlen=0)
+        assert 0 < len(kept[table]) <= MOST
+    before = len(kept)
+    del table
+    gc.collect()
+    assert len(kept) == before - 1
+
+
+KINDS = [Tape, Backward, StoreHidden, StoreInternal, Restore, LoadInternal, DropHidden, DropInternal]
+KINDS += [StoreSlow, RestoreSlow, DropSlow]
+
+
+def test_actions_are_equal_exactly_where_kind_and_places_are():
+    actions = [*(kind(place) for kind in KINDS for place in range(3)), Advance(0, 1), Advance(0, 2), Advance(1, 2)]
+    for i, one in enumerate(actions):
+        for k, other in enumerate(actions):
+            assert ((one == other), (one != other)) == ((i == k), (i != k))
+        assert one not in ([tuple(one)], [list(one)], list(one))
+        assert tuple(one) != one
+        again = type(one)(*one)
+        assert (again == one, hash(again) == hash(one)) == (True, True)
+    assert len(set(actions)) == len(actions)
+
+
+def test_an_action_is_a_frozen_dataclass_with_its_fields_by_name():
+    for action in (Advance(3, 5), Tape(4), Restore(position=2)):
+        for twin in (pickle.loads(pickle.dumps(action)), copy.copy(action), copy.deepcopy(action)):
+            assert (twin, type(twin)) == (action, type(action))
+        name = type(action).__match_args__[0]
+        assert astuple(action)[0] == getattr(action, name)
+        with pytest.raises(FrozenInstanceError):
+            setattr(action, name, 7)
+        with pytest.raises(AttributeError):
+            action.other = 7
+    assert repr([Advance(3, 5), Tape(4)]) == "[Advance(start=3, stop=5), Tape(step=4)]"
+    with pytest.raises(TypeError):
+        Tape(1, 2)
 
 
 @pytest.mark.parametrize(("policy", "sizes"), POLICIES, ids=policy_id)

@@ -1,8 +1,16 @@
-"""From a table to the stream of actions that carries it out: the paper's Algorithm 2, with its recompute branch."""
+"""From a table to the stream of actions that carries it out: the paper's Algorithm 2, with its recompute branch.
+
+The stream of a long sequence is made of few different short streams. Each is solved once, at position 0, and then moved
+to every place where it comes up (`Template`), so that nearly all actions are made by a loop in C.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from operator import itemgetter
+from typing import Final
+from weakref import WeakKeyDictionary
 
 from membptt_theory.actions import (
     Action,
@@ -19,11 +27,15 @@ from membptt_theory.policy import PolicyTable
 from membptt_theory.recurrences import KEPT, OWNED, Decision
 from membptt_theory.tables import check_count
 
+SHORT: Final = 64  # steps of the longest template: longer ones gain little and are many
+MOST: Final = 128  # templates kept for a table, about 10 kB each at most
+
 
 def schedule(table: PolicyTable, steps: int, slots: int, /) -> Iterator[Action]:
     """Yield the actions that backpropagate ``steps`` steps in ``slots`` slots, as `table` decides.
 
-    Lazy: the generator holds one pending part for each stored state, never the stream, and does not recurse. The
+    Lazy: the stream holds one pending part for each stored state, the places of at most `SHORT` steps and, shared with
+    the other streams of its table, at most `MOST` templates; never all its actions, and it does not recurse. The
     machine starts at position 0 with the starting state stored (outside the budget in ISM); it ends with every slot
     free.
 
@@ -40,62 +52,102 @@ def schedule(table: PolicyTable, steps: int, slots: int, /) -> Iterator[Action]:
     """
     check_count("steps", steps)
     table.cost(steps, slots)
-    return _stream(table, steps, slots)
+    part = (steps, slots, table.sizes.hidden is not None, True)
+    return chain.from_iterable(_pieces(table, part, _TEMPLATES.setdefault(table, {})))
 
 
-def _stream(table: PolicyTable, steps: int, slots: int) -> Iterator[Action]:
+class Template:
+    """The stream of a short part, ready to be moved: each action a kind, and which of the part's places it names.
+
+    Args:
+        actions: the stream of the part at position 0.
+        steps: of the part.
+    """
+
+    __slots__ = ("_kinds", "_pick", "_spans", "_steps")
+
+    def __init__(self, actions: Iterable[Action], steps: int) -> None:
+        actions = list(actions)
+        advances = dict.fromkeys(action for action in actions if isinstance(action, Advance))
+        number = {advance: steps + 1 + i for i, advance in enumerate(advances)}
+        self._steps, self._spans = steps, [(advance.start, advance.stop) for advance in advances]
+        self._kinds = [type(action) for action in actions]
+        self._pick = itemgetter(*(number[a] if isinstance(a, Advance) else a[0] for a in actions))
+
+    def at(self, start: int) -> Iterator[Action]:
+        """Return the stream of the part at `start`."""
+        positions = zip(range(start, start + self._steps + 1))
+        spans = [(start + first, start + stop) for first, stop in self._spans]
+        return map(tuple.__new__, self._kinds, self._pick([*positions, *spans]))
+
+
+# Which part: its steps, its slots, whether it owns its starting state, whether that is the working state already.
+Part = tuple[int, int, bool, bool]
+_TEMPLATES: WeakKeyDictionary[PolicyTable, dict[Part, Template]] = WeakKeyDictionary()
+
+
+def _pieces(
+    table: PolicyTable, part: Part, templates: dict[Part, Template] | None = None
+) -> Iterator[Iterable[Action]]:
+    """Yield the stream of a part at position 0, piece by piece; without `templates` it is cut down to single steps."""
     # Memory views: they index to plain ints, in half the time of numpy's scalars.
     decisions, splits = table.decisions.data, table.splits.data
     single_mode = len(table.costs) == 1
-    # Pending work: an action stands for itself, a part (start, steps, slots, owned) for a sub-problem left to solve.
-    pending: list[Action | tuple[int, int, int, bool]] = []
-    start, owned, there = 0, table.sizes.hidden is not None, True
+    # Parts left to solve: start, steps, slots, owned, and whether the step after them is stored as an internal state.
+    pending: list[tuple[int, int, int, bool, bool]] = []
+    start, (steps, slots, owned, there) = 0, part
     while True:
-        if not there:
-            yield Restore(start)
-        mode = OWNED if owned or single_mode else KEPT
-        y = splits[mode, slots, steps] if steps > 1 else 1
-        there = False
-        if y == steps:
-            # Nothing lies to the right, so the recorded step goes backward from the working core, never to a slot.
-            if steps > 1:
-                yield Advance(start, start + steps - 1)
-            yield Tape(start + steps - 1)
-            yield Backward(start + steps - 1)
-            steps -= 1
-            if steps:
-                continue
-            if owned:
-                yield DropHidden(start)
-        elif (decision := decisions[mode, slots, steps]) == Decision.HIDDEN:
-            yield Advance(start, start + y)
-            yield StoreHidden(start + y)
-            pending.append((start, y, slots, owned))
-            start, steps, slots, owned, there = start + y, steps - y, slots - 1, True, True
-            continue
+        if templates is not None and 1 < steps <= SHORT:
+            yield _template(table, (steps, slots, owned, there), templates).at(start)
         else:
-            if y > 1:
-                yield Advance(start, start + y - 1)
-            room = table.room(mode, Decision(decision), y, steps)
-            if decision == Decision.RELEASE:
-                yield DropHidden(start)
-                owned = False
-            yield Tape(start + y - 1)
-            yield StoreInternal(start + y - 1)
-            pending.append((start, y - 1, slots, owned))
-            pending.append(Backward(start + y - 1))
-            pending.append(LoadInternal(start + y - 1))
-            start, steps, slots, owned, there = start + y, steps - y, slots - room, False, True
-            continue
-        while pending:
-            part = pending.pop()
-            if not isinstance(part, tuple):
-                yield part
+            if not there:
+                yield (Restore(start),)
+            mode = OWNED if owned or single_mode else KEPT
+            y = splits[mode, slots, steps] if steps > 1 else 1
+            there = False
+            if y == steps:
+                # Nothing lies to the right, so the recorded step goes backward from the working core, never to a slot.
+                if steps > 1:
+                    yield (Advance(start, start + steps - 1),)
+                steps -= 1
+                yield Tape(start + steps), Backward(start + steps)
+                if steps:
+                    continue
+                if owned:
+                    yield (DropHidden(start),)
+            elif (decision := decisions[mode, slots, steps]) == Decision.HIDDEN:
+                yield Advance(start, start + y), StoreHidden(start + y)
+                pending.append((start, y, slots, owned, False))
+                start, steps, slots, owned, there = start + y, steps - y, slots - 1, True, True
                 continue
-            start, steps, slots, owned = part
+            else:
+                if y > 1:
+                    yield (Advance(start, start + y - 1),)
+                room = table.room(mode, Decision(decision), y, steps)
+                if decision == Decision.RELEASE:
+                    yield (DropHidden(start),)
+                    owned = False
+                yield Tape(start + y - 1), StoreInternal(start + y - 1)
+                pending.append((start, y - 1, slots, owned, True))
+                start, steps, slots, owned, there = start + y, steps - y, slots - room, False, True
+                continue
+        while pending:
+            start, steps, slots, owned, stored = pending.pop()
+            if stored:
+                yield LoadInternal(start + steps), Backward(start + steps)
             if steps:
                 break
             if owned:
-                yield DropHidden(start)
+                yield (DropHidden(start),)
         else:
             return
+        there = False
+
+
+def _template(table: PolicyTable, part: Part, templates: dict[Part, Template]) -> Template:
+    template = templates.get(part)
+    if template is None:
+        if len(templates) >= MOST:
+            templates.clear()
+        template = templates[part] = Template(chain.from_iterable(_pieces(table, part)), part[0])
+    return template
