@@ -54,9 +54,12 @@ def scan(
     ``table.cost(cores, slots)``, and no more than `slots` slots are ever in use, beside inputs, outputs and a working
     core. A core is `chunk` steps under one graph; by default one step.
 
+    Truncated backpropagation: a carry that one call returns and the next takes as `init` backpropagates across both;
+    detach it in between to cut there.
+
     Args:
         step: ``step(carry, x) -> (carry, y)``. A function, a module, or a module's method; the same structure, shapes
-            and dtypes at every step; no in-place change of `carry`.
+            and dtypes at every step; no in-place change of what it is given.
         init: starting carry, any pytree of tensors.
         xs: inputs, any pytree of tensors with time as first dimension, all of length ``t >= 1``; or `Indexed`, which
             reads them when they are needed.
@@ -85,8 +88,10 @@ def scan(
         preserve_rng_state: recompute with the first pass's random numbers (dropout). Switch off to save a little time
             where `step` draws none.
         compile: run cores through `torch.compile`; eager, with a warning, where no compiler is found. Pass the same
-            step object to every call. A compiled core may round differently with and without graph.
-        check: compare every recomputed state with the first pass's, bit by bit. For debugging; not with `compile`.
+            step object to every call. A compiled core may round differently with and without graph. On CUDA, cores
+            without graph are also captured, where a trial shows the same bits in less time.
+        check: compare every recomputed state and output with the first pass's, bit by bit. For debugging; not with
+            `compile`.
 
     Returns:
         The final carry, and `y` of every step stacked along a new first dimension, or reduced.
@@ -97,7 +102,8 @@ def scan(
         ValueError: no step, no slot, an unknown policy or one that cannot spill, a carry or output that changes
             structure, shape or dtype, or an undeclared tensor that requires grad.
         TableError: the table is not what its digest says.
-        RuntimeError: a carry or a state inside the module was changed; or on a double backward.
+        RuntimeError: a carry, an input, a parameter or a state that the step reaches was changed; or on a double
+            backward.
 
     Ref: gruslys2016, Algorithm 2; two tiers: herrmann2020.
     Claim: scan-forwards-equal-table, scan-gradients-equal-autograd.
