@@ -145,7 +145,7 @@ def test_the_wheel_holds_four_typed_packages_and_nothing_else(wheel):
     files = {name for name in names if ".dist-info/" not in name}
     assert {name.split("/")[0] for name in files} == PACKAGES
     assert {f"{package}/py.typed" for package in PACKAGES} <= files
-    assert {Path(name).suffix for name in files} == {".py", ".toml", ".typed"}
+    assert {Path(name).suffix for name in files} == {".py", ".toml", ".typed", ".lock"}
     assert not [name for name in files if re.search(r"test|notebook|benchmark|__pycache__", name)]
     sources = {
         str(path.relative_to(ROOT / folder))
@@ -154,7 +154,7 @@ def test_the_wheel_holds_four_typed_packages_and_nothing_else(wheel):
         for path in (ROOT / folder / package).rglob("*")
         if path.is_file() and path.suffix in (".py", ".toml", ".typed")
     }
-    assert files == sources
+    assert files == sources | {"membptt_theory/tables.lock"}
 
 
 def test_another_project_can_use_the_wheel(wheel, tmp_path):
@@ -187,3 +187,5 @@ def test_another_project_can_use_the_wheel(wheel, tmp_path):
     done = subprocess.run([str(python.parent / "membptt"), "--help"], check=False, **run)
     assert done.returncode == 0, done.stderr
     assert "usage: membptt" in done.stdout
+    done = subprocess.run([str(python.parent / "membptt"), "prove", "tables-lock"], check=False, **run)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from membptt_theory.files import UnreadableError, read_text, write_whole
 from membptt_theory.tables import build
 
-PATH: Final = Path(__file__).parents[1] / "tables.lock"
+_INSTALLED: Final = Path(__file__).with_name("tables.lock")  # a wheel carries a copy inside the package
+PATH: Final = _INSTALLED if _INSTALLED.exists() else Path(__file__).parents[1] / "tables.lock"
 
 
 class LockError(ValueError):
