@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 
 from membptt_theory.files import write_whole
 from paper_figs.convergence import CLIP, METHODS, Setup, train
-from paper_figs.evidence import FigureClaimError, load_measured, require
+from paper_figs.evidence import DataMissingError, FigureClaimError, load_measured, measured_path, require
 from paper_figs.loaders import DataSetError
 from paper_figs.style import GREY, PAGE, SERIES, Line, label_panels, style
 from paper_figs.sweep import SweepError, here, sweep
@@ -30,23 +30,27 @@ from paper_figs.sweep import SweepError, here, sweep
 NAME: Final = "fig12"
 OUT: Final = Path(__file__).parent / "out"
 CLAIM: Final = (
-    "In the same measured bytes (truncated backpropagation with the longest window that takes no more than scan) and "
-    "the same processor time, from every seed: full backpropagation solves the adding problem and copy memory, and "
-    "truncated backpropagation stays at chance; in copy memory it succeeds at every measured lag below its window and "
-    "fails at every one above."
+    "In the same measured bytes (truncated backpropagation has the longest window that takes no more than scan) and "
+    "the same processor time: at t = 500 full backpropagation solves the adding problem and copy memory (at least "
+    "3/4 of the answers right from every seed, 9/10 from the median one), where truncated backpropagation stays at "
+    "chance from every seed; in copy memory truncated succeeds at every measured lag below its window and stays at "
+    "chance at every one above. On text truncated backpropagation has the lower loss from every seed."
 )
 SAYS: Final = (
     "Where the answer depends on something older than the window, no amount of training helps, because the gradient "
-    "with respect to it is exactly zero; the bytes of a window of some dozens of steps, spent on scan, hold the exact "
-    "gradient of the whole sequence."
+    "with respect to it is exactly zero (a test shows it for every lag and window up to 12); the bytes of a window "
+    "of some dozens of steps, spent on scan, hold the gradient of the whole sequence. Where dependencies are short, "
+    "as in text, truncated backpropagation is the better choice: in the same time it takes several times as many "
+    "updates."
 )
 DOES_NOT_SAY: Final = (
-    "that full backpropagation is better everywhere: truncated backpropagation takes several times as many updates in "
-    "the same time and is the better choice where dependencies are short. One cell, an LSTM of 32 or 64, "
-    "one learning rate a task for both methods, copy memory with one symbol of eight instead of ten; time is that of "
-    "one processor that other programs shared, not of a wall clock."
+    "what happens at longer training or other sizes: one cell, an LSTM of 32 (text: 64), one learning rate a task "
+    "for both methods, t up to 1000 (from one seed only, and copy memory had not converged there: 36 % right "
+    "against 12 %), and copy memory with one symbol of eight instead of ten. Time is that of a processor that other "
+    "programs shared: it is no wall clock, and some noise is in it."
 )
-SOLVED: Final = 0.9  # share of right answers
+SOLVED: Final = 0.9  # share of right answers, in the median of the seeds
+LEARNED: Final = 0.75  # and in every seed
 CHANCE: Final = {"adding": 0.4, "copying": 0.3}  # no more right answers than this are called chance
 LOOK: Final = {"full": SERIES[0], "truncated": SERIES[2]}
 LABEL: Final = {"full": "full, by scan", "truncated": "truncated, in the same bytes"}
@@ -59,15 +63,15 @@ UNIT: Final = {
 TITLE: Final = {"adding": "adding", "copying": "copy memory", "looking": "digits", "reading": "text"}
 
 _ADDING: Final = Setup("adding", "full", 500, 0, chunk=50, slots=10, seconds=16, rate=3e-2)
-_COPYING: Final = Setup("copying", "full", 500, 0, chunk=50, slots=10, seconds=14, rate=2e-2, lag=499)
-_LOOKING: Final = Setup("looking", "full", 256, 0, chunk=32, slots=8, seconds=9, rate=2e-2, held_out=400)
-_READING: Final = Setup("reading", "full", 500, 0, chunk=50, slots=10, seconds=9, rate=1e-2, hidden=64)
-_EDGE: Final = Setup("copying", "full", 128, 0, chunk=16, slots=8, seconds=3.5, rate=2e-2)
+_COPYING: Final = Setup("copying", "full", 500, 0, chunk=50, slots=10, seconds=18, rate=3e-2, lag=499)
+_LOOKING: Final = Setup("looking", "full", 256, 0, chunk=32, slots=8, seconds=15, rate=2e-2, held_out=400)
+_READING: Final = Setup("reading", "full", 500, 0, chunk=50, slots=10, seconds=6, rate=1e-2, hidden=64)
 CURVES: Final = (_ADDING, _COPYING, _LOOKING, _READING)
-LAGS: Final = (4, 8, 12, 20, 32, 64, 127)  # the window is between 12 and 20
+LAGS: Final = (4, 12, 20, 48, 127)  # the window is between 12 and 20
+EDGE: Final = tuple(Setup("copying", "full", 128, 0, chunk=16, slots=8, seconds=6, rate=3e-2, lag=lag) for lag in LAGS)
 LONGER: Final = (
-    replace(_COPYING, steps=1000, chunk=100, lag=999, seconds=26),
-    replace(_ADDING, steps=1000, chunk=100, seconds=28),
+    replace(_COPYING, steps=1000, chunk=100, lag=999, seconds=32),
+    replace(_ADDING, steps=1000, chunk=100, seconds=30),
 )
 SEEDS: Final = (0, 1, 2)
 
@@ -128,30 +132,33 @@ def data(*, quick: bool = False) -> Convergence:
         found: dict[str, Any] = {key: {"argument": each, "found": train(each)} for key, each in wanted.items()}
         runs = check(found)
         return Convergence("trained on the spot", [runs[:2]], runs, runs[:2])
-    raw = load_measured(NAME)
-    wanted = measured_points()
-    require(
-        {key: each["argument"] for key, each in raw["points"].items()} == wanted,
-        f"{NAME} holds other points than this source asks for: measure it again",
-    )
-    runs = check(raw["points"])
-    named = dict(zip(raw["points"], runs, strict=True))
+    held = {name: _load(name, wanted) for name, wanted in sweeps().items()}
+    named: dict[str, Run] = {}
+    for name, raw in held.items():
+        runs = check(raw["points"], solved=not name.endswith("long"))
+        named |= dict(zip(raw["points"], runs, strict=True))
 
-    def take(*setups: Setup) -> list[Run]:
-        return [named[key] for key in points(setups)]
+    def take(wanted: dict[str, Any]) -> list[Run]:
+        return [named[key] for key in wanted]
 
-    curves = [take(each) for each in CURVES]
-    return Convergence(_where(raw["conditions"]), curves, take(*_edge()), take(_ADDING, _COPYING, *LONGER))
+    curves = [take(points([each])) for each in CURVES]
+    text = {method: [run.curve["loss"][-1] for run in curves[-1] if run.setup.method == method] for method in METHODS}
+    require(max(text["truncated"]) < min(text["full"]), f"text: the losses are {text}: truncated is not ahead")
+    lengths = take(points([_ADDING, _COPYING])) + take(points(LONGER, SEEDS[:1]))
+    return Convergence(_where(held[NAME]["conditions"]), curves, take(points(EDGE)), lengths)
 
 
 def measure() -> None:
     """Train every point on this machine; a sweep that was cut off goes on."""
-    sweep(NAME, measured_points(), train, conditions=_conditions("paper_figs.make fig12 --measure"), processes=2)
+    conditions = _conditions(f"paper_figs.make {NAME} --measure")
+    for name, wanted in sweeps().items():
+        processes = 1 if name.endswith("long") else 2  # two long ones would take each other's cache
+        sweep(name, wanted, train, conditions=conditions, processes=processes)
 
 
-def measured_points() -> dict[str, Any]:
-    """Return the committed sweep: first the curves, then the boundary, then other lengths."""
-    return points([*CURVES, *_edge(), *LONGER])
+def sweeps() -> dict[str, dict[str, Any]]:
+    """Return the points of each data file: the curves, the boundary, and longer sequences, from one seed."""
+    return {NAME: points(CURVES), f"{NAME}_edge": points(EDGE), f"{NAME}_long": points(LONGER, SEEDS[:1])}
 
 
 def points(setups: Iterable[Setup], seeds: Iterable[int] = SEEDS) -> dict[str, Any]:
@@ -161,8 +168,12 @@ def points(setups: Iterable[Setup], seeds: Iterable[int] = SEEDS) -> dict[str, A
     return {f"{r.task}-{r.steps}-{r.lag}-{r.method}-{r.seed}": asdict(r) for r in runs}
 
 
-def check(found: dict[str, Any]) -> list[Run]:
+def check(found: dict[str, Any], *, solved: bool = True) -> list[Run]:
     """Compare all runs with the claim.
+
+    Args:
+        found: what a sweep holds.
+        solved: the full method is claimed to solve its tasks; of longer sequences it is only shown how far it comes.
 
     Raises:
         FigureClaimError: the claim is false.
@@ -183,15 +194,19 @@ def check(found: dict[str, Any]) -> list[Run]:
             setup.seconds <= spent <= 1.1 * setup.seconds,
             f"{key}: trained for {spent:.1f} seconds, not {setup.seconds}: not the same time",
         )
-    for key, run in zip(found, runs, strict=True):
-        task = run.setup.task
-        if task not in CHANCE:
-            continue
-        lag = run.setup.lag or run.setup.steps // 2  # of the adding problem, the least
-        if run.setup.method == "full" or lag < run.window:
-            require(run.right >= SOLVED, f"{key}: {100 * run.right:.0f} % of the answers are right: not solved")
+    alike: dict[Setup, list[Run]] = {}
+    for run in runs:
+        if run.setup.task in CHANCE:
+            alike.setdefault(replace(run.setup, seed=0), []).append(run)
+    for setup, seeds in alike.items():
+        lag = setup.lag or setup.steps // 2  # of the adding problem, the least
+        right = [100 * run.right for run in seeds]
+        what = f"{setup.task}, t = {setup.steps}, lag {lag}, {setup.method}: {min(right):.0f} to {max(right):.0f} %"
+        if setup.method == "full" or lag < seeds[0].window:
+            good = min(right) >= 100 * LEARNED and np.median(right) >= 100 * SOLVED
+            require(bool(good) or not solved, f"{what} of the answers are right: not solved")
         else:
-            require(run.right <= CHANCE[task], f"{key}: {100 * run.right:.0f} % of the answers are right: not chance")
+            require(max(right) <= 100 * CHANCE[setup.task], f"{what} of the answers are right: not chance")
     return runs
 
 
@@ -257,13 +272,12 @@ def _draw_curves(above: Axes, below: Axes, runs: list[Run]) -> None:
         above.fill_between(seconds, losses.min(0), losses.max(0), color=look.color, alpha=0.2, linewidth=0)
         above.plot(seconds, np.median(losses, axis=0), **look.curve())
         for run, loss in zip(same, losses, strict=True):
-            below.plot(run.curve["updates"], loss, **{**look.curve(), "linewidth": 0.7})
+            below.plot(run.curve["updates"][1:], loss[1:], **{**look.curve(), "linewidth": 0.7})
     label, scale = UNIT[setup.task]
-    window = min(run.window for run in runs)
-    above.set_title(f"{TITLE[setup.task]}\n$t = {setup.steps}$, window {window}", loc="left")
+    window, size = min(run.window for run in runs), max(run.bytes for run in runs)
+    above.set_title(f"{TITLE[setup.task]}, {size / 1e6:.1f} MB\n$t = {setup.steps}$, window {window}", loc="left")
     above.set(xlabel="processor time [s]", xlim=(0, None))
-    below.set(xlabel="updates", xscale="symlog", xlim=(0, None))
-    below.set_xscale("symlog", linthresh=10)
+    below.set(xlabel="updates", xscale="log")
     for ax in (above, below):
         ax.set(ylabel=label, yscale=scale)
 
@@ -276,6 +290,8 @@ def _draw_edge(ax: Axes, runs: list[Run]) -> None:
         lags = sorted({run.setup.lag for run in same})
         _with_range(ax, [lag / window for lag in lags], [[r for r in same if r.setup.lag == lag] for lag in lags], look)
     ax.axvline(1, color=GREY, linewidth=0.8, zorder=0)
+    ax.axhline(100 / 8, color=GREY, linewidth=0.8, zorder=0)
+    ax.annotate("chance", (0.01, 100 / 8), (0, 2), ("axes fraction", "data"), "offset points", fontsize=7)
     ax.set_xscale("log", base=2)
     ax.set(xlabel="lag / window", ylabel="right answers [%]", ylim=(0, 105))
     ax.set_title(f"copy memory, $t = {runs[0].setup.steps}$, window {window}", loc="left")
@@ -319,8 +335,13 @@ def _where(conditions: dict[str, Any]) -> str:
     return f"median and range of the seeds; float32; {conditions['cpu']}, one thread"
 
 
-def _edge() -> list[Setup]:
-    return [replace(_EDGE, lag=lag) for lag in LAGS]
+def _load(name: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    if not measured_path(name).exists():
+        raise DataMissingError(f"{name}.json is not measured yet: python -m paper_figs.make {NAME} --measure")
+    raw = load_measured(name)
+    held = {key: each["argument"] for key, each in raw["points"].items()}
+    require(held == wanted, f"{name} holds other points than this source asks for: measure it again")
+    return raw
 
 
 def _conditions(command: str) -> dict[str, Any]:

@@ -107,5 +107,5 @@ def panels(count: int = 1, *, width: float = COLUMN, height: float = 2.5, **grid
 
 def label_panels(axes: list[Axes]) -> None:
     """Write (a), (b), ... at the upper left, outside the data."""
-    for letter, ax in zip("abcdefgh", axes, strict=False):
+    for letter, ax in zip("abcdefghijkl", axes, strict=False):
         ax.set_title(f"({letter})  {ax.get_title(loc='left')}".rstrip(), loc="left")

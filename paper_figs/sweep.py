@@ -63,6 +63,8 @@ def sweep(
             save_measured(name, content)
             bar.set_postfix_str(key)
             bar.update()
+    if not missing:
+        save_measured(name, content)  # a sweep that wants less than before is finished now
     return content
 
 

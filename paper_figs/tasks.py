@@ -161,6 +161,7 @@ def looking(path: str | None = None, /) -> Task:
 class Model(nn.Module):
     """An LSTM and a linear layer, as a segment of `scan`: it eats several steps and returns their losses.
 
+    A few symbols start as unit vectors, many at random.
     Forget and input gates start with the time scales of the task, 1 to ``steps`` (tallec2018, chrono initialisation).
 
     Args:
@@ -176,6 +177,8 @@ class Model(nn.Module):
         self.head = nn.Linear(hidden, task.outputs)
         self.hidden = hidden
         with torch.no_grad():
+            if 0 < task.symbols <= hidden:
+                self.embed.get_parameter("weight").copy_(torch.eye(task.symbols))
             scales = torch.log(torch.empty(hidden).uniform_(1, task.steps - 1))
             zero = torch.zeros(2 * hidden)
             self.lstm.get_parameter("bias_ih_l0").copy_(torch.cat([-scales, scales, zero]))

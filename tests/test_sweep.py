@@ -91,6 +91,14 @@ def test_a_finished_sweep_is_not_measured_again_and_may_grow(folder):
     assert [path.name for path in folder.iterdir()] == ["fig99.json"], "no temporary file is left"
 
 
+def test_a_sweep_that_was_cut_off_is_finished_once_no_more_is_wanted():
+    with pytest.raises(SweepError, match="n=3 failed"):
+        sweep.sweep("fig99", POINTS, refuse_three, conditions=WHERE)
+    fewer = {key: POINTS[key] for key in ("n=0", "n=1", "n=2")}
+    assert sweep.sweep("fig99", fewer, square, conditions=WHERE)["complete"]
+    assert evidence.load_measured("fig99")["points"].keys() == fewer.keys()
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [
