@@ -1,0 +1,251 @@
+"""Figure 10: time against peak memory, every method on every cell of the benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Final
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+from membptt_theory.tables import build
+from paper_figs.benchmarks import load_benchmark, one_device, ratio, run_benchmark
+from paper_figs.evidence import DataMissingError, require
+from paper_figs.style import BLACK, BLUE, GREEN, GREY, ORANGE, PAGE, SKY, VERMILLION
+
+CLAIM: Final = (
+    "Measured from 1,000 steps on, for every cell: in the memory of any use of torch.utils.checkpoint (reentrant or "
+    "not, one level or two, over eager steps or fused kernels) scan has a setting that is faster; with eager steps "
+    "alone it is faster than the non-reentrant mode and takes at most 1.1 times the reentrant one's time. No method "
+    "that recomputes with eager steps is as fast as plain autograd."
+)
+SAYS: Final = (
+    "Every method on the same axes, down and left is better. The blue front runs from plain autograd's corner to a "
+    "hundredth of its memory; larger cores, compiled or fused, are what moves it down, and they can do so because a "
+    "core's graph lives only while it is needed. Where two methods execute the same schedule with the same steps (a "
+    "green diamond and a filled circle at its memory), they differ by their per-step work alone."
+)
+DOES_NOT_SAY: Final = (
+    "that the sizes are yours: one CPU thread, batch 16. Where plain autograd fits it is the fastest eager method, and "
+    "compiled or fused it is faster still. The reentrant mode of torch.utils.checkpoint has the least overhead of the "
+    "eager recomputing methods on some cells; checkpoint_schedules, driven by hand, is up to a tenth faster than scan "
+    "at ten snapshots, one of which scan gives to the working state. A panel without data is empty."
+)
+FORMAT: Final = "membptt-side-by-side/2"
+CELLS: Final = {
+    "lstm": "LSTM 256",
+    "gru": "GRU 256",
+    "spiking": "spiking 256",
+    "state-space": "state-space 64 x 16",
+    "attention-memory": "attention memory",
+}
+ASSERTED: Final = 1000  # steps from which on the comparison is asserted
+REENTRANT: Final = 1.1  # of the reentrant checkpoint's time, for eager steps
+LENGTHS: Final = (100, 1000, 10_000)
+# Families, in the order of the legend: marker, colour, filled.
+LOOKS: Final = {
+    "plain": ("plain autograd", "s", BLACK, True),
+    "plain fast": ("plain, compiled or fused", "s", BLACK, False),
+    "checkpoint": ("torch.utils.checkpoint", "^", VERMILLION, True),
+    "checkpoint fast": ("torch.utils.checkpoint, fused", "^", VERMILLION, False),
+    "nested": ("two levels of it", "v", ORANGE, True),
+    "schedules": ("checkpoint_schedules", "D", GREEN, True),
+    "membptt": ("scan, eager", "o", BLUE, True),
+    "membptt fast": ("scan, compiled or fused", "o", SKY, False),
+}
+OURS: Final = ("membptt", "membptt fast")
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One method: its family, peak activation bytes, and time over plain's of the same round."""
+
+    label: str
+    family: str
+    bytes: int
+    time: float
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One cell at one length."""
+
+    cell: str
+    steps: int
+    dots: tuple[Dot, ...]
+
+    def front(self, families: Iterable[str]) -> list[Dot]:
+        """Return the methods that no other of these families beats in both, by memory."""
+        kept: list[Dot] = []
+        among = [dot for dot in self.dots if dot.family in set(families)]
+        for dot in sorted(among, key=lambda dot: (dot.bytes, dot.time)):
+            if not kept or dot.time < kept[-1].time:
+                kept.append(dot)
+        return kept
+
+    def fastest(self, families: Iterable[str], limit: int) -> float:
+        """Return the least time of these families within `limit` bytes."""
+        return min((dot.time for dot in self.dots if dot.family in set(families) and dot.bytes <= limit), default=inf)
+
+
+@dataclass(frozen=True)
+class Fronts:
+    """All panels and where they were measured."""
+
+    where: str
+    panels: tuple[Panel, ...]
+
+
+def data() -> Fronts:
+    """Read every point of the benchmark.
+
+    Raises:
+        DataMissingError: a point of 100 or 1,000 steps is missing; at 10,000 steps a panel stays empty instead.
+        FigureClaimError: the claim is false.
+    """
+    files = []
+    for steps in LENGTHS:
+        for cell in CELLS:
+            try:
+                files.append(load_benchmark(f"side_by_side_cpu_{cell}_{steps}", FORMAT))
+            except DataMissingError:
+                if steps != LENGTHS[-1]:
+                    raise
+    return check(files)
+
+
+def check(files: Sequence[dict[str, Any]]) -> Fronts:
+    """Reduce the rounds and check the claim.
+
+    Raises:
+        FigureClaimError: the claim is false.
+    """
+    found = []
+    for file in files:
+        name = f"{file['cell']}, T = {file['steps']}"
+        require(file["complete"], f"{name} is unfinished: run its command again, it resumes")
+        require(not file["quick"], f"{name} was measured at the tiny size of tests")
+        found.append(Panel(file["cell"], file["steps"], tuple(_dot(file, method) for method in file["methods"])))
+    _claim(found)
+    return Fronts(f"batch 16; {one_device(files)}", tuple(found))
+
+
+def _claim(found: Sequence[Panel]) -> None:
+    for panel in found:
+        name = f"{panel.cell}, T = {panel.steps}"
+        recomputing = [dot for dot in panel.dots if dot.family not in ("plain", "plain fast")]
+        for dot in recomputing:
+            eager = dot.family not in {"membptt fast", "checkpoint fast"}
+            require(not eager or dot.time > 1, f"{name}: {dot.label} is faster than plain autograd")
+        if panel.steps < ASSERTED:
+            continue
+        for dot in recomputing:
+            if dot.family not in ("checkpoint", "checkpoint fast", "nested"):
+                continue
+            best = panel.fastest(OURS, dot.bytes)
+            require(best < dot.time, f"{name}: {best:.2f} in the memory of {dot.label}, which takes {dot.time:.2f}")
+            if dot.family == "checkpoint fast":
+                continue
+            eager_best = panel.fastest(OURS[:1], dot.bytes)
+            limit = REENTRANT if "reentrant" in dot.label else 1.0
+            require(
+                eager_best <= limit * dot.time,
+                f"{name}: eager {eager_best:.2f} in the memory of {dot.label}, which takes {dot.time:.2f}",
+            )
+
+
+def draw(found: Fronts) -> Figure:
+    """Draw a panel for every cell and length: memory to the right, time upward, the front of ours as a line."""
+    lengths = [steps for steps in LENGTHS if any(panel.steps == steps for panel in found.panels)]
+    figure = Figure(figsize=(PAGE, 1.2 + 1.5 * len(lengths)), layout="constrained")
+    grid = figure.subplots(len(lengths), len(CELLS), squeeze=False)
+    for row, steps in enumerate(lengths):
+        for column, (cell, title) in enumerate(CELLS.items()):
+            ax = grid[row][column]
+            panel = next((one for one in found.panels if (one.cell, one.steps) == (cell, steps)), None)
+            if row == 0:
+                ax.set_title(title, fontsize=7)
+            if panel is None:
+                ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", fontsize=6.5)
+                ax.set(xticks=[], yticks=[])
+            else:
+                _draw_panel(ax, panel)
+            if column == 0:
+                ax.set_ylabel(f"$T$ = {steps:,}\ntime / plain")
+            if row == len(lengths) - 1:
+                ax.set_xlabel("peak memory [MB]")
+    handles = [Line2D([], [], label=label, **_marks(family)) for family, (label, *_) in LOOKS.items()]
+    handles.append(Line2D([], [], label="front of scan", color=GREY, linewidth=0.8, drawstyle="steps-post"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=found.where, title_fontsize=6.5)
+    return figure
+
+
+def measure() -> None:
+    """Run the benchmark on this machine; resumes."""
+    run_benchmark("side_by_side.py")
+
+
+def _draw_panel(ax: Axes, panel: Panel) -> None:
+    front = panel.front(OURS)
+    ax.plot(
+        [dot.bytes / 1e6 for dot in front],
+        [dot.time for dot in front],
+        color=GREY,
+        linewidth=0.8,
+        drawstyle="steps-post",
+        zorder=1,
+    )
+    for dot in panel.dots:
+        ax.plot(dot.bytes / 1e6, dot.time, zorder=2, **_marks(dot.family))
+    low, high = min(dot.time for dot in panel.dots), max(dot.time for dot in panel.dots)
+    ax.set(xscale="log", yscale="log", ylim=(low / 1.15, high * 1.15))
+    ax.yaxis.set_major_locator(FixedLocator([0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5]))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_major_locator(FixedLocator([0.3, 1, 3, 10, 30, 100, 300, 1000, 3000]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.tick_params(labelsize=6)
+
+
+def _marks(family: str) -> dict[str, Any]:
+    _, marker, color, filled = LOOKS[family]
+    face = color if filled else "white"
+    return {
+        "marker": marker,
+        "linestyle": "none",
+        "markersize": 3.4,
+        "color": color,
+        "markerfacecolor": face,
+        "markeredgewidth": 0.8,
+    }
+
+
+def _dot(file: dict[str, Any], method: dict[str, Any]) -> Dot:
+    label = method["label"]
+    family = "schedules" if method["family"] in ("multistage", "mixed") else method["family"]
+    if method["kernel"] != "eager":
+        family += " fast"
+    if method["family"] == "membptt":
+        _check_table(file, method)
+    pairs = [(one["seconds"][label], one["seconds"]["plain"]) for one in file["rounds"]]
+    return Dot(label, family, method["peak_bytes"], ratio(pairs))
+
+
+def _check_table(file: dict[str, Any], method: dict[str, Any]) -> None:
+    """Check that the table was the one that the settings name, and that the forwards were its."""
+    setting = method["settings"]
+    cores = -(-(file["calls"] // method["block"]) // setting["chunk"])
+    sizes = {"internal": setting["internal"], "internal_known": setting["internal_known"]}
+    table = build(setting["policy"], cores, setting["slots"], **sizes)
+    name = f"{file['cell']}, T = {file['steps']}, {method['label']}"
+    require(method["table_digest"] == table.digest, f"{name}: measured with another table, {method['table_digest']}")
+    calls, full = file["calls"] // method["block"], setting["chunk"] * method["block"] * file["unit"]
+    cost, counted = table.cost(cores, setting["slots"]), method["forwards"]
+    # A shorter last core takes fewer steps, each time it is run.
+    least = full * cost if calls % setting["chunk"] == 0 else full * (cost - cores)
+    require(least <= counted <= full * cost, f"{name}: {counted} forwards, the table says {cost} cores of {full} steps")

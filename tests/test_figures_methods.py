@@ -1,0 +1,196 @@
+"""Figures 9 to 11: each claim holds on the committed measurements, and a measurement that contradicts it is refused."""
+
+import copy
+
+import pytest
+
+from paper_figs import benchmarks, fig09, fig10, fig11, make
+from paper_figs.evidence import DataMissingError, FigureClaimError
+
+
+@pytest.fixture(scope="module")
+def lengths():
+    return [benchmarks.load_benchmark(f"long_sequence_{steps}", fig09.FORMAT) for steps in fig09.LENGTHS]
+
+
+@pytest.fixture(scope="module")
+def points():
+    names = [f"side_by_side_cpu_{cell}_{steps}" for steps in (100, 1000) for cell in fig10.CELLS]
+    return [benchmarks.load_benchmark(name, fig10.FORMAT) for name in names]
+
+
+@pytest.fixture(scope="module")
+def throughput():
+    return benchmarks.load_benchmark(f"throughput_lstm_{fig11.BUDGET}", fig11.FORMAT)
+
+
+@pytest.mark.parametrize("name", ["fig09", "fig10", "fig11"])
+def test_the_claim_of_a_figure_of_methods_holds_and_it_is_drawn(name, tmp_path):
+    paths = make.make(name, tmp_path, formats=("svg",))
+    assert all(path.stat().st_size > 1000 for path in paths)
+
+
+def whole(lengths, fraction):
+    return [run for run in lengths[-1]["runs"].values() if run["fraction"] == fraction]
+
+
+def slower(lengths):
+    for run in whole(lengths, 1000):
+        run["seconds_a_step"]["membptt"] = [2 * max(run["seconds_a_step"]["plain"])]
+
+
+def larger(lengths):
+    for run in whole(lengths, 10_000):
+        run["peak_bytes"] = run["limit_bytes"] + 1
+
+
+def other_table(lengths):
+    for run in whole(lengths, 1000):
+        run["table_digest"] = "0" * 64
+
+
+def one_forward_more(lengths):
+    for run in whole(lengths, 1000):
+        run["forwards_a_step"] += 0.001
+
+
+def no_gradient(lengths):
+    for run in whole(lengths, 1000):
+        run["gradient_norm"] = 0.0
+
+
+def other_machine(lengths):
+    lengths[0]["device_name"] = "another"
+
+
+def not_saved(lengths):
+    lengths[-1]["plain"]["peak_bytes"] //= 2
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (slower, "times plain's time, more than 1.6"),
+        (larger, "the limit is exceeded"),
+        (other_table, "measured with table 000"),
+        (one_forward_more, "forwards a step, not"),
+        (no_gradient, "no gradient was computed"),
+        (other_machine, "different device_name"),
+        (not_saved, "saved only"),
+    ],
+)
+def test_a_long_sequence_that_contradicts_the_claim_is_refused(lengths, change, complaint):
+    changed = copy.deepcopy(lengths)
+    change(changed)
+    with pytest.raises(FigureClaimError, match=complaint):
+        fig09.check(changed)
+
+
+def test_a_million_steps_that_were_not_run_are_missing_data(lengths):
+    changed = copy.deepcopy(lengths)
+    changed[-1]["runs"] = {}
+    with pytest.raises(DataMissingError, match="unfinished"):
+        fig09.check(changed)
+
+
+def test_plain_memory_beyond_what_was_measured_is_marked_as_carried_on(lengths):
+    found = fig09.check(lengths)
+    assert fig09.WHOLE not in found.plain
+    assert found.plain == {
+        one["steps"]: (one["plain_here"] or one["plain"])["peak_bytes"] for one in lengths if one["steps"] < fig09.WHOLE
+    }
+
+
+def at(points, cell, steps):
+    return next(one for one in points if (one["cell"], one["steps"]) == (cell, steps))
+
+
+def retimed(point, factor, chosen):
+    labels = [one["label"] for one in point["methods"] if chosen(one)]
+    assert labels
+    for one in point["rounds"]:
+        for label in labels:
+            one["seconds"][label] *= factor
+
+
+@pytest.mark.parametrize("cell", list(fig10.CELLS))
+@pytest.mark.parametrize(
+    ("factor", "chosen", "complaint"),
+    [
+        (0.2, lambda one: one["family"] == "nested", "nested"),
+        (0.5, lambda one: one["label"] == "checkpoint reentrant", "checkpoint reentrant"),
+        (4.0, lambda one: one["family"] == "membptt", "in the memory of"),
+        (3.0, lambda one: one["family"] == "membptt" and one["kernel"] == "eager", "eager"),
+    ],
+)
+def test_a_method_that_is_ahead_of_scan_is_not_drawn_over(points, cell, factor, chosen, complaint):
+    changed = copy.deepcopy(points)
+    retimed(at(changed, cell, 1000), factor, chosen)
+    with pytest.raises(FigureClaimError, match=complaint):
+        fig10.check(changed)
+
+
+@pytest.mark.parametrize("change", [{"complete": False}, {"quick": True}, {"threads": 2}])
+def test_an_unfinished_tiny_or_foreign_point_is_refused(points, change):
+    changed = copy.deepcopy(points)
+    changed[0] |= change
+    with pytest.raises(FigureClaimError):
+        fig10.check(changed)
+
+
+@pytest.mark.parametrize("change", [{"table_digest": "0" * 64}, {"forwards": 1}])
+def test_a_point_of_another_table_or_with_other_forwards_is_refused(points, change):
+    changed = copy.deepcopy(points)
+    method = next(one for one in at(changed, "gru", 1000)["methods"] if one["family"] == "membptt")
+    method |= change
+    with pytest.raises(FigureClaimError, match=r"another table|forwards"):
+        fig10.check(changed)
+
+
+def test_the_front_holds_what_no_other_method_beats_in_both():
+    dots = [(1, 3.0), (2, 2.0), (3, 2.5), (4, 1.0), (1, 3.5)]
+    panel = fig10.Panel("lstm", 1000, tuple(fig10.Dot(str(size), "membptt", size, time) for size, time in dots))
+    assert [(dot.bytes, dot.time) for dot in panel.front(["membptt"])] == [(1, 3.0), (2, 2.0), (4, 1.0)]
+
+
+def entry(raw, steps, label):
+    return raw["lengths"][str(steps)][label]
+
+
+def overfull(raw):
+    entry(raw, 1000, "plain eager")["peak_bytes"] = raw["budget_bytes"] + 1
+
+
+def foreign_table(raw):
+    entry(raw, 1000, "membptt fused")["table_digest"] = "0" * 64
+
+
+def chen_ahead(raw):
+    found = entry(raw, 1000, "checkpoint eager")
+    found["tokens_a_second"] = [10 * one for one in found["tokens_a_second"]]
+
+
+def plain_behind(raw):
+    found = entry(raw, 100, "plain eager")
+    found["tokens_a_second"] = [one / 10 for one in found["tokens_a_second"]]
+
+
+@pytest.mark.parametrize("change", [overfull, foreign_table, chen_ahead, plain_behind])
+def test_a_throughput_that_contradicts_the_claim_is_refused(throughput, change):
+    changed = copy.deepcopy(throughput)
+    change(changed)
+    with pytest.raises(FigureClaimError):
+        fig11.check(changed)
+
+
+def test_a_benchmark_that_was_not_run_is_missing_data(monkeypatch, tmp_path):
+    monkeypatch.setattr(benchmarks, "DATA", tmp_path)
+    for figure in (fig09, fig10, fig11):
+        with pytest.raises(DataMissingError):
+            figure.data()
+    (tmp_path / "throughput_lstm_64.json").write_text("{")
+    with pytest.raises(FigureClaimError, match="damaged"):
+        fig11.data()
+    (tmp_path / "throughput_lstm_64.json").write_text('{"format": "other/1"}')
+    with pytest.raises(FigureClaimError, match="is not membptt-throughput/1"):
+        fig11.data()
