@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +29,7 @@ long_sequence = import_module("long_sequence")
 throughput = import_module("throughput")
 drop_in = import_module("drop_in")
 
+DATA = Path(__file__).parents[1] / "impl" / "benchmarks" / "data"
 STEPS = 20
 METHODS = {
     "checkpoint": lambda p: methods.checkpointed(p, methods.square_root(p), reentrant=False),
@@ -391,3 +393,27 @@ def test_a_drop_in_layer_with_another_gradient_is_refused(tmp_path, monkeypatch)
     with pytest.raises(RuntimeError, match="the gradients differ"):
         drop_in.main(["--steps", "400", "--batch", "4", "--hidden", "16", "--rounds", "1", "--data", str(tmp_path)])
     assert list(tmp_path.iterdir()) == []
+
+
+def seen(cell):
+    """The row of one cell in the table of the benchmarks' README, from the committed data."""
+    point = record.load(record.path_of(DATA, "cpu", cell, 1000))
+    found = [re.match(r"(.*), (eager|compiled|fused): (?:median )?([\d.]+)(?:, worst ([\d.]+))?", line).groups()
+             for line in report.targets(point)]  # fmt: skip
+    by_target = {name: {kind: value for n, kind, value, _ in found if n == name} for name, *_ in found}
+
+    def both(name):
+        values = by_target[name]
+        return f"{float(values['eager']):.2f}, {min(map(float, values.values())):.2f}"
+
+    (worst,) = (last for name, kind, _, last in found if (name, kind) == ("time / cost model", "eager"))
+    memory = min(map(float, by_target["memory at the time of checkpoint"].values()))
+    model = float(by_target["time / cost model"]["eager"])
+    columns = [both("time at the memory of checkpoint"), both("time at the memory of checkpoint reentrant")]
+    columns += [f"{memory:.2f}", both("time at 5 % of plain's memory"), f"{model:.2f}, {float(worst):.2f}"]
+    return f"| {cell} | {' | '.join(columns)} |"
+
+
+@pytest.mark.parametrize("cell", list(cells.CELLS))
+def test_the_readme_says_what_the_committed_data_say(cell):
+    assert seen(cell) in (DATA.parent / "README.md").read_text().splitlines()
