@@ -269,7 +269,6 @@ def test_what_is_called_revolve_is_revolve(steps, slots):
         ("limit", lambda beta: 0.99 * (2 * beta) ** 0.5 / (1 + beta), "off its limit"),
         ("memory_at_chens_cost", lambda steps, beta: memory_at_chens_cost(steps // 10**4, beta), "best segment"),
     ],
-    ids=str,
 )
 def test_another_half_is_refused(name, value, message, monkeypatch):
     monkeypatch.setattr(fig14, name, value)
