@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
+from torch.nn.utils import parametrize
 
 from membptt.captures import reached_by
 from membptt.inputs import check_tensors
 from membptt.places import find_places
+from membptt.witness import bits
 
 _WRAPPERS = frozenset({"DistributedDataParallel", "FullyShardedDataParallel"})
 _Accumulate = torch._C._functions.AccumulateGrad  # type: ignore[attr-defined]
@@ -116,7 +118,7 @@ class StateGuard:
         after = dict(self._inside())
         for name, (tensor, version, value) in self._before.items():
             now = after.pop(name, None)
-            if now is not tensor or _version(tensor) != version or not torch.equal(tensor, value):
+            if now is not tensor or _version(tensor) != version or not _same(tensor, value):
                 raise RuntimeError(_updates(name))
         for name in after:  # a state that was a number, or nothing, before the first step
             raise RuntimeError(_updates(name))
@@ -135,6 +137,19 @@ class StateGuard:
         for name, tensor in reached_by(self._step):
             if isinstance(tensor, Tensor) and "." not in name:
                 yield name, tensor
+
+
+def refuse_cache() -> None:
+    """Refuse to run while torch caches parametrized weights.
+
+    Raises:
+        RuntimeError: a weight made without graph, by an advance, would be used by a core with graph.
+    """
+    if parametrize._cache_enabled:
+        raise RuntimeError(
+            "scan runs inside torch.nn.utils.parametrize.cached(): a weight cached without graph would serve a core "
+            "with graph, and its gradient lost; leave the cache off around scan"
+        )
 
 
 def refuse_wrapped(step: Callable[..., Any]) -> None:
@@ -170,6 +185,11 @@ def declared_by(step: Callable[..., Any], params: Iterable[Tensor] | None) -> tu
     found: tuple[Tensor, ...] = tuple(owner.parameters()) if owner is not None else ()
     found += check_tensors("params", list(params)) if params is not None else ()
     return tuple({id(tensor): tensor for tensor in found if tensor.requires_grad}.values())
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are equal, where a NaN is equal to itself."""
+    return torch.equal(one, other) or bool(one.layout is torch.strided and torch.equal(bits(one), bits(other)))
 
 
 def _updates(name: str) -> str:

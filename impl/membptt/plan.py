@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -206,7 +207,7 @@ def parse_bytes(budget: int | str, /) -> int:
         parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", size.lower())
         if parts is None or parts[2] not in _UNITS:
             raise ValueError(f"budget {budget!r} names no size; write bytes, or text like '512MiB' or '1.5 GB'")
-        size = int(float(parts[1]) * _UNITS[parts[2]])
+        size = int(Fraction(parts[1]) * _UNITS[parts[2]])
     if size < 1:
         raise ValueError(f"budget must be at least 1 byte, got {budget!r}")
     return size

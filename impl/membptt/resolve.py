@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from types import CellType, FunctionType, MethodType
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
 import optree
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from membptt.core import Step
 from membptt.inputs import Indexed, Inputs
@@ -129,13 +131,12 @@ def remembered_plan(
     step: Step, init: Any, xs: Any, params: Sequence[Tensor], budget: int | str, **options: Any
 ) -> Plan:
     """Plan once for each step function and shapes: training calls the same scan again and again."""
-    kind = getattr(step, "__func__", step)
-    trees: tuple[Any, ...] = (init, tuple(params), () if isinstance(xs, Indexed) else xs)
+    trees: tuple[Any, ...] = (init, tuple(params), xs.read(0, 1) if isinstance(xs, Indexed) else xs)
     shapes = [signature(tuple(leaf for leaf in optree.tree_leaves(tree) if isinstance(leaf, Tensor))) for tree in trees]
     steps = Inputs(xs, 1).steps
     modes = torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")
     key = (
-        getattr(kind, "__code__", type(kind)),
+        _identity(step),
         steps,
         *shapes,
         parse_bytes(budget),
@@ -147,3 +148,30 @@ def remembered_plan(
         if len(_plans) > _REMEMBERED:
             _plans.popitem(last=False)
     return _plans[key]
+
+
+def _identity(step: Any, above: tuple[Any, ...] = ()) -> Any:
+    """Return what tells one step from another that needs a plan of its own: its code, and what that code captures.
+
+    A step that is made anew for every call is the same, as long as it captures the like. Globals are not looked at.
+    """
+    if isinstance(step, (int, float, str, bool, bytes, type(None))):
+        return step
+    if isinstance(step, Tensor):
+        return signature((step,))
+    if isinstance(step, nn.Module):
+        return type(step), step.training, step.extra_repr(), signature(tuple(step.parameters()))
+    if any(one is step for one in above):  # a function that captures itself
+        return type(step)
+    parts: Sequence[Any] = ()
+    kind: Any = type(step)
+    if isinstance(step, partial):
+        parts = (step.func, *step.args, *step.keywords.values())
+    elif isinstance(step, MethodType):
+        parts = (step.__func__, step.__self__)
+    elif isinstance(step, FunctionType):
+        kind = step.__code__
+        parts = [cell.cell_contents for cell in step.__closure__ or () if cell != CellType()]
+    elif isinstance(step, (list, tuple)):
+        parts = step
+    return (kind, *(_identity(part, (*above, step)) for part in parts))

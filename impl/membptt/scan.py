@@ -12,7 +12,7 @@ from torch import Tensor
 from membptt.compiled import compile_chunk
 from membptt.core import Core, Step
 from membptt.function import Call
-from membptt.guards import StateGuard, declared_by, needs_grad, refuse_wrapped
+from membptt.guards import StateGuard, declared_by, needs_grad, refuse_cache, refuse_wrapped
 from membptt.inputs import check_tensors
 from membptt.meter import active
 from membptt.outputs import Outputs, Reduce
@@ -113,7 +113,11 @@ def scan(
         raise ValueError("check=True compares bits, and compiled cores may round differently with and without graph")
     if sum(given is not None for given in (slots, budget, plan)) > 1:
         raise TypeError(_ONE_BUDGET)
+    settled = policy if plan is not None else None, chunk if plan is not None else None, internal_known
+    if slots is None and (internal != 1 or any(given is not None for given in settled)):
+        raise TypeError(_SETTLED)
     refuse_wrapped(step)
+    refuse_cache()
     leaves, spec = optree.tree_flatten(init)
     carry = check_tensors("init", leaves)
     declared = declared_by(step, params)
@@ -172,4 +176,8 @@ def scan(
     return spec.unflatten(flat[: len(carry)]), outputs.spec.unflatten(flat[len(carry) :])
 
 
+_SETTLED = (
+    "a plan settles policy, chunk and the sizes of states: give policy and chunk to membptt.plan, or with budget=, and "
+    "internal and internal_known only with slots="
+)
 _ONE_BUDGET = "give exactly one of slots=, budget= and plan="
