@@ -19,11 +19,11 @@ from membptt_theory.policy import PolicyTable
 from membptt_theory.tables import build
 from paper_figs.evidence import measured_path, save_measured
 
-HIDDEN: Final = 128
-BATCH: Final = 16
-LENGTHS: Final = (50, 100, 150, 200, 250, 300, 400, 500)
-SLOTS: Final = (5, 10, 50, 200)
-ROUNDS: Final = 9
+HIDDEN: Final = 256  # the paper's size, as are batch and slots
+BATCH: Final = 64
+LENGTHS: Final = (50, 100, 200, 400, 600, 800, 1000)
+SLOTS: Final = (10, 50, 100, 500, 1000)
+ROUNDS: Final = 5
 SINGLE: Final = 200  # steps over which one operation is timed
 State = tuple[Tensor, Tensor]
 
