@@ -82,9 +82,16 @@ def hooks_deferred(tensors: Sequence[Tensor]) -> Iterator[None]:
     """Take the hooks off `tensors` meanwhile: they are to see the whole gradient once, not each core's share of it."""
     taken = [(hooks, dict(hooks)) for hooks in (tensor._backward_hooks for tensor in tensors) if hooks]
     try:
-        for hooks, _ in taken:
-            hooks.clear()
-        yield
+        try:
+            for hooks, _ in taken:
+                hooks.clear()
+            yield
+        finally:
+            _put_back(taken)
     finally:
-        for hooks, kept in taken:
-            hooks.update(kept)
+        _put_back(taken)  # Ctrl-C may have cut the first short; where it did not, this changes nothing
+
+
+def _put_back(taken: list[tuple[dict[int, Any], dict[int, Any]]]) -> None:
+    for hooks, kept in taken:
+        hooks.update(kept)

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import IO, Final
 
 import torch
@@ -51,7 +51,7 @@ class MappedFile:
         self._mapping: mmap.mmap | None = None  # the part that has room left
         self._next = 0
         self._free: dict[int, list[tuple[mmap.mmap, int]]] = {}
-        self._lock = Lock()
+        self._lock = RLock()  # an interrupt between body and exit would leave a plain lock held
 
     def put(self, leaves: list[Tensor]) -> Record:
         """Write the leaves of a state.

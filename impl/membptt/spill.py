@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ class Spill:
         self._file = MappedFile(directory)
         self._device = _Device(in_flight)
         self._fetched: int | None = None
-        self._lock = Lock()
+        self._lock = RLock()  # an interrupt between body and exit would leave a plain lock held
 
     @property
     def reserved(self) -> int:
@@ -194,7 +194,7 @@ class _Device:
         self._in_flight = in_flight
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
         self._written: deque[tuple[torch.cuda.Event, int]] = deque()
-        self._lock = Lock()
+        self._lock = RLock()  # an interrupt between body and exit would leave a plain lock held
 
     @property
     def written(self) -> int:
