@@ -43,12 +43,12 @@ def meter() -> Iterator[Report]:
     >>> report.forwards
     4636
     """
-    report = Report()
-    token = _active.set(report)
+    report, before = Report(), _active.get()
     try:
+        _active.set(report)  # inside: an interrupt must not leave it set
         yield report
     finally:
-        _active.reset(token)
+        _active.set(before)
 
 
 @dataclass(slots=True)

@@ -81,8 +81,16 @@ class Autocast:
     @contextmanager
     def replayed(self) -> Iterator[None]:
         """Enter that state; casts of weights are not cached, since a cache would tie the steps' graphs together."""
-        with ExitStack() as stack:
-            for kind, dtype, enabled in self.settings:
-                if enabled or torch.is_autocast_enabled(kind):
-                    stack.enter_context(torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=False))
-            yield
+        before = [(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)) for kind, *_ in self.settings]
+        cached = torch.is_autocast_cache_enabled()
+        try:
+            with ExitStack() as stack:
+                for kind, dtype, enabled in self.settings:
+                    if enabled or torch.is_autocast_enabled(kind):
+                        stack.enter_context(torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=False))
+                yield
+        finally:  # an interrupt may have cut torch's own exit short
+            for kind, dtype, enabled in before:
+                torch.set_autocast_dtype(kind, dtype)
+                torch.set_autocast_enabled(kind, enabled)
+            torch.set_autocast_cache_enabled(cached)
