@@ -87,7 +87,7 @@ def draw_overlay(found: Overlay) -> Figure:
     figure = Figure(figsize=(COLUMN, 4.1), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 1))
     handles = []
-    for look, (m, seconds) in zip(LOOKS, found.seconds.items(), strict=False):
+    for look, (m, seconds) in zip(LOOKS[: len(found.seconds)], found.seconds.items(), strict=True):
         hollow = {"markerfacecolor": "white", **look.points()}
         t = np.arange(1, len(found.predicted[m]) + 1)
         above.plot(t, 1e3 * found.predicted[m], **look.curve())
