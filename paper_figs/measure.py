@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from membptt import scan
-from membptt_theory.files import read_json
 from membptt_theory.policy import PolicyTable
 from membptt_theory.tables import build
-from paper_figs.evidence import measured_path, save_measured
+from paper_figs.evidence import measured_path, read_measured, require, save_measured
 
 HIDDEN: Final = 256  # the paper's size, as are batch and slots
 BATCH: Final = 64
@@ -39,6 +38,7 @@ def measure(name: str, policy: str, /) -> None:
         policy: ``"hsm"`` or ``"ism"``.
 
     Raises:
+        FigureClaimError: the file that is there is damaged or of another format.
         RuntimeError: an unfinished file was measured under other conditions.
     """
     torch.set_num_threads(1)
@@ -152,9 +152,11 @@ def _resume(name: str, fresh: dict[str, Any]) -> dict[str, Any]:
     empty = {"processes": 0, "complete": False}
     if not path.exists():
         return {**fresh, **empty}
-    found: dict[str, Any] = read_json(path)
-    if found["complete"]:
+    found = read_measured(name)
+    if found.get("complete") is True:
         return {**fresh, **empty}
+    resumable = isinstance(found.get("rounds"), list) and isinstance(found.get("processes"), int)
+    require(resumable, f"{path.name} holds no rounds to add to: delete it first")
     other = [key for key, value in fresh.items() if key != "rounds" and found.get(key) != value]
     if other:
         raise RuntimeError(

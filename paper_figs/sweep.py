@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
-from membptt_theory.files import read_json
-from paper_figs.evidence import measured_path, save_measured
+from paper_figs.evidence import FigureClaimError, measured_path, read_measured, save_measured
 
 PROCESSES: Final = 2  # at most: more would time each other
 Run = Callable[[Any], dict[str, Any]]
@@ -90,12 +89,12 @@ def _resume(name: str, points: dict[str, Any], conditions: dict[str, Any]) -> di
         return {"figure": name, "complete": False, "conditions": conditions, "points": {}}
     advice = f"move {path.name} away to measure afresh"
     try:
-        found = read_json(path)
+        found = read_measured(name)
         held, done = dict(found["conditions"]), {key: each["argument"] for key, each in found["points"].items()}
+    except FigureClaimError as error:
+        raise SweepError(f"{error}: {advice}") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise SweepError(f"{path.name} is damaged ({error!r}): {advice}") from error
-    if found.get("figure") != name:
-        raise SweepError(f"{path.name} does not hold the points of {name}: {advice}")
     other = sorted(key for key in {*held, *conditions} if held.get(key) != conditions.get(key))
     if other:
         raise SweepError(

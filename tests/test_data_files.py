@@ -41,9 +41,30 @@ def test_a_figures_data_that_is_no_json_is_refused(measured, content):
 
 
 def test_a_figures_data_cut_off_anywhere_is_refused_exhaustive(measured):
-    whole = json.dumps({"figure": "fig02b", "complete": True, "rounds": [[1.5, 2]]}).encode()
-    assert read_figure(measured, whole)["rounds"] == [[1.5, 2]]
+    content = {"figure": "fig02b", "complete": True, "rounds": [[1.5, 2]]}
+    evidence.save_measured("fig02b", content)
+    whole = measured.read_bytes().rstrip()
+    assert read_figure(measured, whole) == content
     assert {read_figure(measured, whole[:end]) for end in range(len(whole))} == {evidence.FigureClaimError}
+
+
+@pytest.mark.parametrize("other", [None, "membptt-measured/0", "membptt-throughput/1", 1, [], "absent"])
+def test_a_figures_data_of_another_format_is_refused_by_its_name(measured, other):
+    content = {"figure": "fig02b", "complete": True, "format": other}
+    measured.write_text(json.dumps({key: value for key, value in content.items() if value != "absent"}))
+    with pytest.raises(evidence.FigureClaimError, match=r"fig02b.json has format .*reads 'membptt-measured/1'"):
+        evidence.load_measured("fig02b")
+
+
+@given(JSON)
+@example({"format": evidence.FORMAT})
+@example({"format": evidence.FORMAT, "figure": "fig02b"})
+@example({"format": evidence.FORMAT, "figure": "fig02b", "complete": 1})
+def test_a_figures_data_that_says_anything_is_refused_hypothesis(tmp_path_factory, content):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence, "DATA", tmp_path_factory.getbasetemp())
+        path = evidence.measured_path("fig02b")
+        assert read_figure(path, json.dumps(content).encode()) is evidence.FigureClaimError
 
 
 def test_data_larger_than_any_measurement_is_refused(measured):

@@ -405,6 +405,15 @@ def test_a_measurement_that_was_cut_off_is_resumed(small, monkeypatch):
     assert (len(found["rounds"]), found["processes"]) == (2, 2)
 
 
+@pytest.mark.parametrize("content", ["{", "{}", '{"figure": "fig02b", "format": "membptt-measured/1"}'])
+def test_a_measurement_is_not_added_to_a_file_that_is_none(content, small):
+    evidence.DATA.mkdir()
+    evidence.measured_path("fig02b").write_text(content)
+    with pytest.raises(FigureClaimError, match=r"fig02b\.json"):
+        measure.measure("fig02b", "hsm")
+    assert evidence.measured_path("fig02b").read_text() == content
+
+
 def test_a_measurement_under_other_conditions_is_not_mixed_in(measured, monkeypatch):
     save_measured("fig02b", {**measured, "complete": False, "cpu": "another"})
     with pytest.raises(RuntimeError, match="cpu"):

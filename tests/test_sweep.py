@@ -129,11 +129,18 @@ def test_points_are_never_changed_or_left_out(points):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{", "{}", '{"conditions": 1, "points": {}}', '{"conditions": {}, "points": {"a": 1}}', "null"],
+    ["", "[]", "{", "{}", '{"conditions": {}, "points": {}}', '{"format": "membptt-measured/1", "points": {}}', "null"],
 )
 def test_a_damaged_file_is_one_clear_error(text, folder):
     folder.mkdir()
     evidence.measured_path("fig99").write_text(text)
+    with pytest.raises(SweepError, match=r"fig99\.json .*: move fig99\.json away"):
+        sweep.sweep("fig99", POINTS, square, conditions=WHERE)
+
+
+@pytest.mark.parametrize("content", [{}, {"conditions": 1, "points": {}}, {"conditions": {}, "points": {"a": 1}}])
+def test_a_file_that_is_no_sweep_is_one_clear_error(content):
+    evidence.save_measured("fig99", {"figure": "fig99", **content})
     with pytest.raises(SweepError, match=r"fig99\.json is damaged"):
         sweep.sweep("fig99", POINTS, square, conditions=WHERE)
 
@@ -141,7 +148,7 @@ def test_a_damaged_file_is_one_clear_error(text, folder):
 def test_the_file_of_another_figure_is_refused(folder):
     sweep.sweep("fig98", POINTS, square, conditions=WHERE)
     evidence.measured_path("fig98").rename(evidence.measured_path("fig99"))
-    with pytest.raises(SweepError, match="does not hold the points of fig99"):
+    with pytest.raises(SweepError, match="does not hold the data of fig99"):
         sweep.sweep("fig99", POINTS, square, conditions=WHERE)
 
 
