@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from membptt_theory.files import UnreadableError, read_json, write_whole
+from membptt_theory.policy import PolicyTable
+from membptt_theory.tables import build, check_count
 
 DATA: Final = Path(__file__).parent / "data"
 FORMAT: Final = "membptt-measured/1"
+LARGEST: Final = 30_000_000  # entries of a table that is built because a file names it
 
 
 class FigureClaimError(Exception):
@@ -28,6 +35,42 @@ def require(holds: bool, claim: str) -> None:
     """
     if not holds:
         raise FigureClaimError(claim)
+
+
+@contextmanager
+def reading(figure: str) -> Iterator[None]:
+    """Turn whatever a well-formed file of other content does to the figure that reads it into the one clear error.
+
+    Raises:
+        FigureClaimError: a key is absent, a value of another kind, or a number one that cannot be computed with.
+    """
+    try:
+        with np.errstate(divide="raise", over="raise", invalid="raise"):
+            yield
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise FigureClaimError(f"{figure}: its measured data is not what this version reads ({what})") from error
+
+
+def executed(where: str, digest: Any, policy: str, steps: int, slots: int, /, **sizes: Any) -> PolicyTable:
+    """Build the table that a measurement names, and require that it is the one that was executed.
+
+    Args:
+        where: the measurement, for the error.
+        digest: of the executed table, as the file has it.
+        policy: as in `build`, like all that follows.
+        steps: ``t``.
+        slots: ``m``.
+        sizes: ``internal`` and ``internal_known``.
+
+    Raises:
+        FigureClaimError: it was another table, or the file names one of more than `LARGEST` entries.
+    """
+    entries = check_count("steps", steps) * check_count("slots", slots)
+    require(entries <= LARGEST, f"{where}: the file names a table of {entries} entries, more than {LARGEST}")
+    table = build(policy, steps, slots, **sizes)
+    require(digest == table.digest, f"{where}: measured with table {digest}, not {table.digest}")
+    return table
 
 
 def load_measured(name: str) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Any, Final
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from membptt_theory.tables import build, optimal_cost
+from membptt_theory.tables import optimal_cost
 from paper_figs.benchmarks import load_benchmark, one_device, run_benchmark
-from paper_figs.evidence import DataMissingError, require
+from paper_figs.evidence import DataMissingError, executed, reading, require
 from paper_figs.style import GREY, PAGE, SERIES, label_panels, panels
 
 CLAIM: Final = (
@@ -83,7 +83,8 @@ def data() -> Orders:
         DataMissingError: a length is not measured yet.
         FigureClaimError: the claim is false.
     """
-    return check([load_benchmark(f"long_sequence_{steps}", FORMAT) for steps in LENGTHS])
+    with reading("fig09"):
+        return check([load_benchmark(f"long_sequence_{steps}", FORMAT) for steps in LENGTHS])
 
 
 def check(files: Sequence[dict[str, Any]]) -> Orders:
@@ -166,8 +167,7 @@ def _run(file: dict[str, Any], run: dict[str, Any]) -> Run:
     steps, slots, chunk = file["steps"], run["slots"], run["chunk"]
     cores = -(-steps // chunk)
     name = f"T = {steps}, 1/{run['fraction']}"
-    digest = build("hsm", cores, slots).digest
-    require(run["table_digest"] == digest, f"{name}: measured with table {run['table_digest']}, not {digest}")
+    executed(name, run["table_digest"], "hsm", cores, slots)
     cost = optimal_cost("hsm", cores, slots) / cores
     require(run["forwards_a_step"] == cost, f"{name}: {run['forwards_a_step']} forwards a step, not {cost}")
     require(run["peak_bytes"] <= run["limit_bytes"], f"{name}: {run['peak_bytes']} bytes, the limit is exceeded")

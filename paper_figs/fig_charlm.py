@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from membptt_theory.tables import optimal_cost
 from paper_figs.charlm import Curve, Setup, fingerprint, read_text, train_both
-from paper_figs.evidence import load_measured, require, save_measured
+from paper_figs.evidence import load_measured, reading, require, save_measured
 from paper_figs.measure import cpu_name
 from paper_figs.style import SERIES, panels
 
@@ -71,8 +71,9 @@ def data(*, quick: bool = False) -> Trained:
         text = read_text(QUICK.characters)
         return check(QUICK, _source(text), *train_both(text, QUICK))
     raw = load_measured(NAME)
-    require(raw["setup"] == asdict(Setup()), f"{NAME} was trained with {raw['setup']}, not {asdict(Setup())}")
-    return check(Setup(), raw["source"], Curve(**raw["plain"]), Curve(**raw["scanned"]))
+    with reading(NAME):
+        require(raw["setup"] == asdict(Setup()), f"{NAME} was trained with {raw['setup']}, not {asdict(Setup())}")
+        return check(Setup(), raw["source"], Curve(**raw["plain"]), Curve(**raw["scanned"]))
 
 
 def measure() -> None:
@@ -104,6 +105,8 @@ def check(setup: Setup, source: str, plain: Curve, scanned: Curve) -> Trained:
     Raises:
         FigureClaimError: the claim is false.
     """
+    updates = len(plain.losses)
+    require(updates == setup.updates, f"{updates} updates were made, not {setup.updates}")
     pairs = list(zip(plain.losses, scanned.losses, strict=True))
     difference = max(abs(ours - theirs) / abs(theirs) for theirs, ours in pairs)
     require(difference <= RELATIVE, f"scan's loss differs from autograd's by {difference:.1e}, relative")

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from membptt_theory.policy import PolicyTable
-from membptt_theory.tables import build
-from paper_figs.evidence import load_measured, require
+from paper_figs.evidence import executed, load_measured, reading, require
 from paper_figs.style import COLUMN, GREY, SERIES, SKY, Line
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -57,29 +56,8 @@ def overlay(name: str, policy: str, /, *, within: tuple[float, float]) -> Overla
         FigureClaimError: another table was executed, the forwards are not its costs, a time is outside `within`,
             or at the longest sequence a larger budget is slower than `SLACK` allows or standard BPTT not the fastest.
     """
-    raw = load_measured(name)
-    require(raw["policy"] == policy, f"{name}: the data is of policy {raw['policy']!r}, not {policy!r}")
-    executed = raw["table"]
-    table = build(policy, executed["steps"], executed["slots"])
-    require(executed["digest"] == table.digest, f"{name}: measured with table {executed['digest']}, not {table.digest}")
-    require(len(raw["rounds"]) == raw["repeats"], f"{name}: {len(raw['rounds'])} rounds, not {raw['repeats']}")
-    for m in raw["slots"]:
-        costs = [table.cost(t, m) for t in raw["lengths"]]
-        counted = raw["forwards"][str(m)]
-        require(counted == costs, f"{name}: m = {m} took {counted} forwards, the table says {costs}")
-    found = _reduce(raw, table)
-    for m, ratio in found.ratio.items():
-        low, high = float(ratio.min()), float(ratio.max())
-        inside = within[0] <= low and high <= within[1]
-        require(inside, f"{name}: m = {m} takes {low:.2f} to {high:.2f} of the predicted time, outside {within}")
-    longest = [float(slowdown[-1]) for slowdown in found.slowdown.values()]
-    budgets = longest[1:]
-    ordered = all(larger <= SLACK * smaller for smaller, larger in pairwise(budgets)) and budgets[-1] < budgets[0]
-    require(
-        ordered and longest[0] < min(budgets),
-        f"{name}: at the longest sequence the budgets take {longest} of standard BPTT's time, out of order",
-    )
-    return found
+    with reading(name):
+        return _checked(name, policy, load_measured(name), within)
 
 
 def draw_overlay(found: Overlay) -> Figure:
@@ -104,6 +82,30 @@ def draw_overlay(found: Overlay) -> Figure:
     above.text(0.03, 0.95, note, transform=above.transAxes, va="top", fontsize=7)
     figure.legend(handles=handles, loc="outside lower center", ncols=3, title=found.where, title_fontsize=6.5)
     return figure
+
+
+def _checked(name: str, policy: str, raw: dict[str, Any], within: tuple[float, float]) -> Overlay:
+    require(raw["policy"] == policy, f"{name}: the data is of policy {raw['policy']!r}, not {policy!r}")
+    named = raw["table"]
+    table = executed(name, named["digest"], policy, named["steps"], named["slots"])
+    require(len(raw["rounds"]) == raw["repeats"] > 0, f"{name}: {len(raw['rounds'])} rounds, not {raw['repeats']}")
+    for m in raw["slots"]:
+        costs = [table.cost(t, m) for t in raw["lengths"]]
+        counted = raw["forwards"][str(m)]
+        require(counted == costs, f"{name}: m = {m} took {counted} forwards, the table says {costs}")
+    found = _reduce(raw, table)
+    for m, ratio in found.ratio.items():
+        low, high = float(ratio.min()), float(ratio.max())
+        inside = within[0] <= low and high <= within[1]
+        require(inside, f"{name}: m = {m} takes {low:.2f} to {high:.2f} of the predicted time, outside {within}")
+    longest = [float(slowdown[-1]) for slowdown in found.slowdown.values()]
+    budgets = longest[1:]
+    ordered = all(larger <= SLACK * smaller for smaller, larger in pairwise(budgets)) and budgets[-1] < budgets[0]
+    require(
+        ordered and longest[0] < min(budgets),
+        f"{name}: at the longest sequence the budgets take {longest} of standard BPTT's time, out of order",
+    )
+    return found
 
 
 def _reduce(raw: dict[str, Any], table: PolicyTable) -> Overlay:

@@ -1,13 +1,17 @@
 """Measured data that is read back: whatever the file holds, it is legal data or its reader's own one error."""
 
+import copy
+import functools
 import json
+import operator
+import shutil
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from membptt_bench import record
 
-from paper_figs import evidence
+from paper_figs import benchmarks, evidence, fig10, make
 
 from .strategies import JSON, outcome
 
@@ -98,3 +102,70 @@ def test_a_method_that_says_anything_is_refused_hypothesis(tmp_path_factory, fie
     path.write_text(json.dumps({**POINT, "methods": [METHOD | {field: value}]}))
     found = outcome(lambda: record.load(path))
     assert found is record.RecordError or found.keys() == POINT.keys()
+
+
+# Every figure of measured files, and the file of it that is changed below.
+CHANGED = {
+    "fig02b": evidence.DATA / "fig02b.json",
+    "fig05b": evidence.DATA / "fig05b.json",
+    "fig_charlm": evidence.DATA / "fig_charlm.json",
+    "fig09": benchmarks.DATA / "long_sequence_1000000.json",
+    "fig10": benchmarks.DATA / "side_by_side_cpu_lstm_1000.json",
+    "fig11": benchmarks.DATA / "throughput_lstm_64.json",
+}
+CONTENT = {name: json.loads(path.read_text()) for name, path in CHANGED.items()}
+
+
+def places(value, place=()):
+    """Every place inside a value of JSON; of a list the first alone."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    for key, each in inner:
+        yield (*place, key)
+        yield from places(each, (*place, key))
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory):
+    """A folder with copies of all committed data, which the figures read; of figure 10 one cell at one length."""
+    folder = tmp_path_factory.mktemp("copies")
+    for data in (evidence.DATA, benchmarks.DATA):
+        shutil.copytree(data, folder, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (evidence, benchmarks):
+            patch.setattr(module, "DATA", folder)
+        patch.setattr(fig10, "CELLS", {"lstm": fig10.CELLS["lstm"]})
+        patch.setattr(fig10, "LENGTHS", (1000,))
+        yield folder
+
+
+def read_changed(copies, name, place, change):
+    """What figure `name` makes of its file after ``change(container, key)`` at one place."""
+    content = copy.deepcopy(CONTENT[name])
+    change(functools.reduce(operator.getitem, place[:-1], content), place[-1])
+    file = copies / CHANGED[name].name
+    file.write_text(json.dumps(content))
+    try:
+        return outcome(make.load(name).data)
+    finally:
+        file.write_text(json.dumps(CONTENT[name]))
+
+
+def is_refused(found):
+    return found in (evidence.FigureClaimError, evidence.DataMissingError)
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_figures_data_that_lacks_anything_is_refused_or_does_not_need_it_exhaustive(copies, name):
+    found = {place: read_changed(copies, name, place, operator.delitem) for place in places(CONTENT[name])}
+    foreign = {place: each for place, each in found.items() if isinstance(each, type) and not is_refused(each)}
+    assert not foreign
+    assert sum(map(is_refused, found.values())) > 5
+
+
+@pytest.mark.parametrize("name", CHANGED)
+@given(st.data())
+def test_a_figures_data_with_anything_in_any_place_is_refused_or_read_hypothesis(copies, name, data):
+    place = data.draw(st.sampled_from([*places(CONTENT[name])]))
+    value = data.draw(JSON)
+    found = read_changed(copies, name, place, lambda container, key: container.__setitem__(key, value))
+    assert is_refused(found) or not isinstance(found, type)

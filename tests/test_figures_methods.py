@@ -143,7 +143,7 @@ def test_a_point_of_another_table_or_with_other_forwards_is_refused(points, chan
     changed = copy.deepcopy(points)
     method = next(one for one in at(changed, "gru", 1000)["methods"] if one["family"] == "membptt")
     method |= change
-    with pytest.raises(FigureClaimError, match=r"another table|forwards"):
+    with pytest.raises(FigureClaimError, match=r"measured with table|forwards"):
         fig10.check(changed)
 
 
