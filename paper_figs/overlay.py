@@ -16,6 +16,7 @@ from paper_figs.style import COLUMN, GREY, SERIES, SKY, Line
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 LOOKS: Final = (*SERIES, Line(SKY, (0, (3, 3)), "P"))
+WITHIN: Final = (0.75, 1.4)  # measured time over predicted time
 SLACK: Final = 1.03  # a larger budget may take so much of the next smaller one's time: some are almost equally dear
 PLAIN: Final = 0  # the budget under which standard BPTT is filed
 
@@ -43,21 +44,30 @@ class Overlay:
     slowdown: dict[int, Array]
 
 
-def overlay(name: str, policy: str, /, *, within: tuple[float, float]) -> Overlay:
+def claim(policy: str, state: str, /) -> str:
+    """Return what `overlay` checks, in words, of a policy that stores one kind of state."""
+    return (
+        f"Measured: scan with {policy} evaluates the step exactly as often as the table says, and one gradient takes "
+        f"{WITHIN[0]} to {WITHIN[1]} times the time that the cost model predicts from the times of a bare forward and "
+        f"backward; so does standard BPTT. At the longest sequence no larger budget of {state} states takes more than "
+        f"{SLACK} of the next smaller one's time, and standard BPTT is the fastest."
+    )
+
+
+def overlay(name: str, policy: str, /) -> Overlay:
     """Reduce the measured rounds and check what both figures claim.
 
     Args:
         name: the figure whose measured file is read.
         policy: ``"hsm"`` or ``"ism"``.
-        within: least and largest measured time over predicted time.
 
     Raises:
         DataMissingError: nothing is measured yet.
-        FigureClaimError: another table was executed, the forwards are not its costs, a time is outside `within`,
+        FigureClaimError: another table was executed, the forwards are not its costs, a time is outside `WITHIN`,
             or at the longest sequence a larger budget is slower than `SLACK` allows or standard BPTT not the fastest.
     """
     with reading(name):
-        return _checked(name, policy, load_measured(name), within)
+        return _checked(name, policy, load_measured(name))
 
 
 def draw_overlay(found: Overlay) -> Figure:
@@ -84,7 +94,7 @@ def draw_overlay(found: Overlay) -> Figure:
     return figure
 
 
-def _checked(name: str, policy: str, raw: dict[str, Any], within: tuple[float, float]) -> Overlay:
+def _checked(name: str, policy: str, raw: dict[str, Any]) -> Overlay:
     require(raw["policy"] == policy, f"{name}: the data is of policy {raw['policy']!r}, not {policy!r}")
     named = raw["table"]
     table = executed(name, named["digest"], policy, named["steps"], named["slots"])
@@ -96,8 +106,8 @@ def _checked(name: str, policy: str, raw: dict[str, Any], within: tuple[float, f
     found = _reduce(raw, table)
     for m, ratio in found.ratio.items():
         low, high = float(ratio.min()), float(ratio.max())
-        inside = within[0] <= low and high <= within[1]
-        require(inside, f"{name}: m = {m} takes {low:.2f} to {high:.2f} of the predicted time, outside {within}")
+        inside = WITHIN[0] <= low and high <= WITHIN[1]
+        require(inside, f"{name}: m = {m} takes {low:.2f} to {high:.2f} of the predicted time, outside {WITHIN}")
     longest = [float(slowdown[-1]) for slowdown in found.slowdown.values()]
     budgets = longest[1:]
     ordered = all(larger <= SLACK * smaller for smaller, larger in pairwise(budgets)) and budgets[-1] < budgets[0]
