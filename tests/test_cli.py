@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from membptt_cli import schedules
+from membptt_cli import schedules, tables
 from membptt_cli.__main__ import main, parser
+from membptt_theory.footprint import Measured
+from membptt_theory.options import options
 from membptt_theory.policy import PolicyTable
 from membptt_theory.schedule import schedule
 from membptt_theory.tables import build, optimal_cost
@@ -25,9 +27,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def skip_where_not_installed(line):
-    """The planner needs torch, a drawing in a file matplotlib."""
-    if "plan" in line.split():
-        pytest.importorskip("torch")
+    """A drawing in a file needs matplotlib."""
     if "--out" in line and "schedule" in line:
         pytest.importorskip("matplotlib")
 
@@ -43,6 +43,11 @@ def subparsers(whole):
 
 
 COMMANDS = [below for below in subparsers(parser()) if below.get_default("run") is not None]
+PRINTED = re.findall(
+    r"^    (membptt .*?)(?:  #.*)?$",
+    (ROOT / "README.md").read_text().split("## Command line")[1].split("\n## ")[0],
+    flags=re.MULTILINE,
+)
 EXAMPLES = sorted(
     {line.strip() for below in subparsers(parser()) for line in (below.epilog or "").splitlines() if "membptt " in line}
 )
@@ -84,14 +89,21 @@ def test_an_example_of_the_help_runs(line, capsys, tmp_path, monkeypatch):
 
 
 def test_the_examples_of_the_readme_run(capsys, tmp_path, monkeypatch):
-    pytest.importorskip("torch")
-    pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
-    part = (ROOT / "README.md").read_text().split("## Command line")[1].split("\n## ")[0]
-    lines = re.findall(r"^    (membptt .*?)(?:  #.*)?$", part, flags=re.MULTILINE)
-    assert {line.split()[1] for line in lines} == {"plan", "schedule", "table", "prove"}
-    for line in lines:
+    assert {line.split()[1] for line in PRINTED} == {"plan", "schedule", "table", "prove"}
+    for line in PRINTED:
         assert answer(capsys, line)
+
+
+@pytest.mark.parametrize("line", [*PRINTED, *(line for line in EXAMPLES if line.startswith("membptt plan"))])
+def test_what_the_readme_and_the_help_of_plan_print_runs_where_torch_is_not_installed(line, tmp_path):
+    code = (
+        "import sys\nfor name in ('torch', 'optree', 'membptt', 'matplotlib'):\n    sys.modules[name] = None\n"
+        f"from membptt_cli.__main__ import main\nsys.exit(main({shlex.split(line)[1:]}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
 
 
 def test_the_console_script_is_the_module_s_main():
@@ -140,13 +152,10 @@ def test_a_drawing_names_where_each_step_runs(capsys):
 
 
 def test_plan_prints_what_the_planner_finds(capsys):
-    options = pytest.importorskip("membptt.options")
-    from membptt.measure import Measured
-
     line = "plan --steps 1000 --hidden-bytes 4096 --internal-bytes 20480 --budget 1MB --chunk 1 --json"
     found = json.loads(answer(capsys, line))
     core = Measured(1, 4096, 4096, 12288, 12288, 0, 1.0, 3.0)
-    expected = options.options([core], 1000, 10**6)
+    expected = options([core], 1000, 10**6)
     assert [row["forwards"] for row in found["options"]] == [option.forwards for option in expected]
     assert found["digest"] == expected[0].table().digest
     assert all(row["peak_bytes"] <= 10**6 for row in found["options"])
@@ -156,22 +165,24 @@ def test_plan_prints_what_the_planner_finds(capsys):
 
 
 def test_a_core_of_several_steps_weighs_their_graphs_and_the_states_between(capsys):
-    pytest.importorskip("membptt.options")
     line = "plan --steps 4 --hidden-bytes 10 --internal-bytes 50 --budget {} --chunk 4 --json"
     least = 2 * 10 + 4 * 30 + 3 * 10 + 10  # both ends, four graphs, three states between, the start
     assert json.loads(answer(capsys, line.format(least)))["options"][0]["peak_bytes"] <= least
     assert f"take {least} bytes" in answer(capsys, line.format(least - 1), expected=2)
 
 
-def test_plan_without_torch_says_what_to_install():
-    code = (
-        "import sys\nsys.modules['torch'] = None\nfrom membptt_cli.__main__ import main\n"
-        "assert main('schedule --policy hsm --steps 9 --slots 3 --draw'.split()) == 0\n"
-        "sys.exit(main('plan --steps 9 --hidden-bytes 1 --internal-bytes 5 --budget 99'.split()))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "pip install 'membptt[runtime]'" in done.stderr
+@pytest.mark.parametrize(
+    ("out", "message"), [("x.gif", "is written as"), ("x", "is written as"), ("no/x.{}", "no folder")]
+)
+@pytest.mark.parametrize(("module", "verb", "kind"), [(schedules, "schedule", "svg"), (tables, "table export", "npz")])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_built(
+    out, message, module, verb, kind, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "named_table", lambda options: pytest.fail("a table was built"))
+    line = f"{verb} --policy msm --steps 1000 --slots 100 --out {out.format(kind)}"
+    assert message in answer(capsys, line, expected=2)
+    assert message in answer(capsys, f"{line} --json", expected=2)
 
 
 def test_an_exported_table_is_the_table(capsys, tmp_path):
@@ -222,7 +233,7 @@ def test_prove_gives_one_verdict_a_claim(capsys, monkeypatch):
         ("schedule --policy msm --steps 100000 --slots 99", "here 9.9e+11: hours; ask for less than 1e+11"),
         ("schedule --policy hsm --steps 99 --slots 3 --draw", "write it to a file with --out FILE.svg"),
         ("schedule --policy hsm --steps 9 --slots 3 --out x.gif", "a drawing is written as svg, pdf, png"),
-        ("schedule --policy hsm --steps 9 --slots 3 --out nowhere/x.svg", "No such file or directory"),
+        ("schedule --policy hsm --steps 9 --slots 3 --out nowhere/x.svg", "there is no folder nowhere"),
         ("table export --policy hsm --steps 9 --slots 3", "say where to: --out FILE with the ending npz, csv, json"),
         ("table export --policy hsm --steps 9 --slots 3 --out x.pkl", "a table is written as npz, csv, json"),
         ("plan --steps 9 --hidden-bytes 8 --internal-bytes 9 --budget 99", "less than two hidden states of 8 bytes"),

@@ -1,30 +1,20 @@
 """A budget in bytes: what is measured is never more than what was planned, and close to it."""
 
-import contextlib
-import itertools
 import json
 from dataclasses import replace
 
 import optree
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from membptt import Indexed, Plan, PlanError, SlowTier, meter, plan, scan
-from membptt.footprint import most_copies, peak_bytes
-from membptt.measure import Measured, Trial
-from membptt.options import _in_tiers, options
-from membptt.plan import parse_bytes
-from membptt_theory.actions import Prices, Sizes
-from membptt_theory.machine import meter as on_paper
-from membptt_theory.machine import meter_tiers
+from membptt.measure import Trial
+from membptt_theory.actions import Prices
+from membptt_theory.footprint import peak_bytes
 from membptt_theory.recurrences import POLICIES
 from membptt_theory.schedule import schedule
-from membptt_theory.tables import build
 
 from .cells import CELLS, Lstm, ResidualMlp, gradients, plain, problem, relative_error
-from .strategies import grid, policies
 
 
 @pytest.fixture(autouse=True)
@@ -148,33 +138,6 @@ def test_a_plan_in_two_tiers_survives_a_file_and_is_executed_in_a_directory(tmp_
         scan(step, init, xs, plan=loaded, spill=SlowTier(3))
 
 
-@settings(max_examples=30, deadline=None)
-@given(
-    st.integers(1, 300), st.integers(0, 3000), st.integers(1, 20), st.integers(0, 200),
-    st.none() | st.integers(0, 40), st.sampled_from([0.0, 0.3, 5.0]), st.integers(0, 50),
-)  # fmt: skip
-def test_every_option_of_two_tiers_fits_its_budget_hypothesis(steps, budget, hidden, internal, bound, seconds, transit):
-    measured = [
-        Measured(k, hidden, hidden, k * internal + 1, 1, 5, k * 1.0, k * 3.0, hidden, transit, seconds, seconds)
-        for k in (1, 2, 4)
-    ]
-    alone = options(measured, steps, budget, ["hsm"])
-    found = options(measured, steps, budget, ["hsm"], SlowTier(bound))
-    assert [option for option in found if not option.tiers] == alone
-    for option in found:
-        if option.tiers is None:
-            continue
-        tiers, stream = option.tiers, list(option.stream())
-        paper = meter_tiers(stream, steps=option.cores)
-        assert (tiers.peak, tiers.writes, tiers.reads) == (paper.slow_peak, paper.writes, paper.reads)
-        assert option.table().cost(option.cores, option.slots, tiers.slots) == paper.cost(tiers.prices)
-        assert paper.peak <= option.slots
-        assert bound is None or paper.slow_peak <= bound
-        assert tiers.bytes == most_copies(stream) * hidden
-        assert peak_bytes(stream, option.cores, option.measured) + transit == option.bytes <= budget
-    assert found == sorted(found, key=lambda option: (option.seconds, option.bytes))
-
-
 @pytest.mark.usefixtures("_transfers_for_nothing")
 def test_a_plan_of_transfers_that_the_scan_does_not_make_is_seen_to_be_wrong():
     """The comparison of counts notices a plan whose table is another one."""
@@ -184,17 +147,6 @@ def test_a_plan_of_transfers_that_the_scan_does_not_make_is_seen_to_be_wrong():
     measured_peak(step, init, xs, made)
     with pytest.raises(AssertionError):
         measured_peak(step, init, xs, replace(made, options=(wrong,)))
-
-
-def test_tables_of_two_tiers_stay_small_however_long_the_sequence(monkeypatch):
-    built = []
-    monkeypatch.setattr("membptt.options._two_tiers", lambda sizes, t, f, s: built.append((t, f, s)))
-    monkeypatch.setattr("membptt.options._ADDITIONS", 10**6)
-    for steps, bound in itertools.product((1, 10, 10**3, 10**5, 10**7), (None, 1, 50, 10**6)):
-        with contextlib.suppress(AttributeError):
-            _in_tiers(Measured(1, 8, 8, 40, 40, 0, 1.0, 3.0, 8, 0, 0.1, 0.1), steps, 10**9, bound)
-    assert all(t * t * f * (1 if s is None else s) <= 10**6 for t, f, s in built)
-    assert {t for t, _, _ in built} == {1, 10, 10**3}
 
 
 @pytest.mark.parametrize("make", CELLS)
@@ -257,54 +209,6 @@ def test_the_smallest_budget_that_an_error_names_is_feasible_and_one_byte_less_i
         scan(step, init, xs, budget=floor - 1)
 
 
-SIZES = Measured(chunk=1, start=1, hidden=1, internal=3, tail=3, shared=0, advance=1.0, backprop=3.0)
-
-
-def test_bytes_on_paper_equal_the_machines_slots_where_storages_are_counted_alike():
-    """With a hidden state of one byte, slots and bytes differ by the working core and by shared storages only."""
-    for policy, sizes in (("hsm", {}), ("msm", {"internal": 5}), ("msm_plus", {"internal": 5})):
-        for t, m in grid(12, 12):
-            table = build(policy, t, m, **sizes)
-            peak = on_paper(schedule(table, t, m), steps=t, sizes=table.sizes).peak
-            found = peak_bytes(schedule(table, t, m), t, SIZES)
-            assert found <= peak + 5
-            assert policy != "hsm" or found >= peak + 4
-
-
-@given(policies(), st.integers(1, 60), st.integers(1, 40), st.integers(0, 9), st.integers(1, 9))
-def test_bytes_on_paper_are_at_most_those_of_the_machine_hypothesis(which, steps, slots, internal, hidden):
-    policy, extra = which
-    table = build(policy, steps, slots, **extra)
-    sizes = replace(SIZES, internal=internal, tail=internal, hidden=hidden, start=hidden)
-    full = internal + 2 * hidden
-    weights = Sizes(hidden=hidden, internal=full)
-    found = peak_bytes(schedule(table, steps, slots), steps, sizes)
-    machine = on_paper(_with_start(schedule(table, steps, slots), policy), steps=steps, sizes=weights).peak
-    assert found <= machine + full
-
-
-def _with_start(stream, policy):
-    """ISM leaves the starting state outside its budget and never drops it."""
-    from membptt_theory.actions import DropHidden
-
-    yield from stream
-    if policy == "ism":
-        yield DropHidden(0)
-
-
-@settings(max_examples=30)
-@given(st.integers(1, 200), st.integers(0, 3000), st.integers(1, 20), st.integers(0, 200))
-def test_every_option_fits_its_budget_hypothesis(steps, budget, hidden, internal):
-    measured = [Measured(k, hidden, hidden, k * internal + 1, 1, 5, k * 1.0, k * 3.0) for k in (1, 2, 4)]
-    found = options(measured, steps, budget)
-    for option in found:
-        stream = schedule(option.table(), option.cores, option.slots)
-        assert peak_bytes(stream, option.cores, option.measured) <= option.bytes
-        assert option.bytes <= budget
-        assert option.forwards == option.table().cost(option.cores, option.slots)
-    assert found == sorted(found, key=lambda option: (option.seconds, option.bytes))
-
-
 def test_a_plan_made_from_wrong_sizes_is_seen_to_be_wrong():
     """The comparison of measured and planned bytes notices a state that weighs one tenth more than it should."""
     step, init, xs = problem(Lstm, 60, torch.float32)
@@ -314,14 +218,6 @@ def test_a_plan_made_from_wrong_sizes_is_seen_to_be_wrong():
     light = replace(made.chosen, bytes=peak_bytes(schedule(made.chosen.table(), 60, made.chosen.slots), 60, wrong))
     assert measured_peak(step, init, xs, made) <= made.chosen.bytes
     assert measured_peak(step, init, xs, replace(made, options=(light,))) > light.bytes
-
-
-def test_more_bytes_never_cost_forwards():
-    measured = [Measured(1, 8, 8, 40, 40, 0, 1.0, 3.0)]
-    for policy in POLICIES:
-        best = [options(measured, 100, budget, [policy])[0].forwards for budget in range(100, 4100, 800)]
-        assert best == sorted(best, reverse=True)
-        assert best[-1] < best[0]
 
 
 def test_a_plan_survives_a_file(tmp_path):
@@ -379,14 +275,6 @@ def test_planning_leaves_the_random_state_alone():
     before = torch.get_rng_state()
     plan(lambda c, x: (torch.nn.functional.dropout(c, 0.5), x), torch.ones(3), xs, budget="1KiB")
     assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("64MiB", 64 * 2**20), ("64 MB", 64 * 10**6), ("1.5gib", 3 * 2**29), ("7", 7), (" 3 KB ", 3000), (99, 99)],
-)
-def test_sizes_in_words(text, size):
-    assert parse_bytes(text) == size
 
 
 @pytest.mark.parametrize("budget", ["", "lots", 0, "-3MB", "3 m", 1.5, True])

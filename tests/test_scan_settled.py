@@ -9,7 +9,6 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
 from membptt import Indexed, plan, resolve, scan
-from membptt.plan import parse_bytes
 
 
 @pytest.fixture(autouse=True)
@@ -128,9 +127,3 @@ def test_a_buffer_that_holds_nan_is_no_update():
 
     h, _ = run(Marked(), slots=3)
     h.sum().backward()
-
-
-def test_a_size_in_text_is_exact_however_long():
-    assert parse_bytes("9" * 400) == int("9" * 400)
-    assert parse_bytes("9007199254740993") == 9007199254740993
-    assert parse_bytes("1.5 KiB") == 1536

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import optree
@@ -21,42 +20,10 @@ from membptt.outputs import Outputs
 from membptt.replay import Generators, RandomState
 from membptt.slots import Hidden, as_leaf, is_differentiable
 from membptt.tier import IN_FLIGHT, SlowStates, SlowTier
+from membptt_theory.footprint import Measured
 
 _SECONDS = 0.02  # time spent on one figure, at least
 _CALLS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One core of `chunk` steps.
-
-    Args:
-        chunk: steps.
-        start: bytes of the starting hidden state.
-        hidden: bytes of any other hidden state.
-        internal: bytes of an internal state beyond its input and output hidden states.
-        tail: the same for the last core, which may be shorter.
-        shared: bytes that all stored states refer to, counted once.
-        advance: seconds of a forward without graph.
-        backprop: seconds of a forward with graph and its backward, together.
-        slow: bytes of a hidden state in the slow tier, with its random state where the step draws; 0: not measured.
-        transit: bytes of the device that states on their way to the slow tier or back may take.
-        write: seconds of a store to the slow tier.
-        read: seconds of a restart from it.
-    """
-
-    chunk: int
-    start: int
-    hidden: int
-    internal: int
-    tail: int
-    shared: int
-    advance: float
-    backprop: float
-    slow: int = 0
-    transit: int = 0
-    write: float = 0.0
-    read: float = 0.0
 
 
 class Trial:

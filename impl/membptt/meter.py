@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
@@ -26,6 +26,7 @@ from membptt_theory.actions import (
     Tape,
     TieredAction,
 )
+from membptt_theory.footprint import Holders
 
 
 @contextmanager
@@ -52,7 +53,7 @@ def meter() -> Iterator[Report]:
 
 
 @dataclass(slots=True)
-class Report:
+class Report(Holders):
     """Counts of one or several scans.
 
     Args:
@@ -72,13 +73,10 @@ class Report:
     advanced: int = 0
     taped: int = 0
     backwards: int = 0
-    live_bytes: int = 0
-    peak_bytes: int = 0
     writes: int = 0
     reads: int = 0
     slow_bytes: int = 0
     slow_peak_bytes: int = 0
-    _holders: dict[int, int] = field(default_factory=dict, repr=False)
 
     @property
     def forwards(self) -> int:
@@ -88,21 +86,6 @@ class Report:
     def cost(self, prices: Prices, /) -> int:
         """Return forwards, writes and reads, each at its price: what a two-tier table calls its cost."""
         return prices.forward * self.forwards + prices.write * self.writes + prices.read * self.reads
-
-    def hold(self, parts: dict[int, int]) -> None:
-        """Count one more holder of each storage."""
-        for storage, size in parts.items():
-            holders = self._holders.get(storage, 0)
-            self._holders[storage] = holders + 1
-            self.live_bytes += 0 if holders else size
-
-    def release(self, parts: dict[int, int]) -> None:
-        """Count one holder less."""
-        for storage, size in parts.items():
-            self._holders[storage] -= 1
-            if not self._holders[storage]:
-                del self._holders[storage]
-                self.live_bytes -= size
 
 
 def active() -> Report | None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,11 +13,12 @@ from torch import Tensor
 from membptt.core import Step
 from membptt.guards import declared_by
 from membptt.inputs import Inputs
-from membptt.measure import Measured, Trial
-from membptt.options import Option, Tiers, check_size, least_bytes, options
+from membptt.measure import Trial
 from membptt.tier import SlowTier, slow_tier
 from membptt_theory.actions import Prices
 from membptt_theory.files import read_json, write_whole
+from membptt_theory.footprint import Measured
+from membptt_theory.options import Option, Tiers, check_size, least_bytes, options, parse_bytes, too_small
 from membptt_theory.recurrences import POLICIES
 
 if TYPE_CHECKING:
@@ -30,11 +29,6 @@ _LARGEST_FILE: Final = 2**20  # bytes; a plan with every alternative takes a ten
 _TYPES: Final = {"str": (str,), "bool": (bool,), "int": (int,), "int | None": (int, type(None)), "float": (float, int)}
 _LARGEST_CHUNK: Final = 256
 _LARGEST_COMPILED: Final = 8  # each length is compiled twice, and that takes time
-_UNITS: Final = {"": 1, "b": 1} | {
-    f"{letter}{end}": base**power
-    for power, letter in enumerate("kmgt", start=1)
-    for end, base in (("b", 1000), ("ib", 1024))
-}
 
 
 class PlanError(ValueError):
@@ -100,12 +94,10 @@ def plan(
         if least_bytes(measured[-1:]) + measured[-1].internal > limit:
             break
         measured.append(trial.measure(2 * measured[-1].chunk))
-    found = options(measured, steps, limit, POLICIES if policy == "auto" else (policy,), slow)
+    policies = POLICIES if policy == "auto" else (policy,)
+    found = options(measured, steps, limit, policies, tiers=slow is not None, slow=slow.slots if slow else None)
     if not found:
-        raise ValueError(
-            f"a budget of {limit} bytes is too small: the starting state and one working core take "
-            f"{least_bytes(measured)} bytes, the smallest feasible budget"
-        )
+        raise ValueError(too_small(measured, limit))
     return Plan(steps, limit, segments, found[0].table().digest, tuple(found))
 
 
@@ -191,26 +183,6 @@ class Plan:
         if digest != made.digest:
             raise PlanError(f"{path}: its policy table has digest {digest}, the plan says {made.digest}: plan anew")
         return made
-
-
-def parse_bytes(budget: int | str, /) -> int:
-    """Return a budget in bytes: ``"64MiB"`` is ``64 * 2**20``, ``"64MB"`` is ``64 * 10**6``.
-
-    Raises:
-        TypeError: neither an integer nor text.
-        ValueError: text that names no size, or less than one byte.
-    """
-    if isinstance(budget, bool) or not isinstance(budget, (int, str)):
-        raise TypeError(f"budget must be bytes or text like '512MiB', got {budget!r} of type {type(budget).__name__}")
-    size = budget
-    if isinstance(size, str):
-        parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", size.lower())
-        if parts is None or parts[2] not in _UNITS:
-            raise ValueError(f"budget {budget!r} names no size; write bytes, or text like '512MiB' or '1.5 GB'")
-        size = int(Fraction(parts[1]) * _UNITS[parts[2]])
-    if size < 1:
-        raise ValueError(f"budget must be at least 1 byte, got {budget!r}")
-    return size
 
 
 def _option(entry: dict[str, Any]) -> Option:

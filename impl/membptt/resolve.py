@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from membptt.core import Step
 from membptt.inputs import Indexed, Inputs
-from membptt.plan import Plan, parse_bytes, plan
+from membptt.plan import Plan, plan
 from membptt.slots import signature
 from membptt.tier import UNMEASURED, SlowTier
 from membptt_theory.archive import TableError
+from membptt_theory.options import parse_bytes
 from membptt_theory.policy import PolicyTable
 from membptt_theory.tables import build, useful_slots
 from membptt_theory.tiers import TierTable, build_tiers, useful_slow

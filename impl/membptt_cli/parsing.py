@@ -6,7 +6,8 @@ import argparse
 import json
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from membptt_theory.policy import PolicyTable
@@ -78,6 +79,18 @@ def named_table(options: argparse.Namespace) -> PolicyTable:
         )
     internal = options.internal if options.internal is not None else (2 if mixed else 1)
     return build(options.policy, options.steps, options.slots, internal=internal, internal_known=options.internal_known)
+
+
+def check_out(path: Path, what: str, endings: Sequence[str]) -> None:
+    """Check, before anything is built, that `path` is where `what` can be written.
+
+    Raises:
+        Refusal: another ending, or no such folder.
+    """
+    if path.suffix[1:] not in endings:
+        raise Refusal(f"--out {path}: {what} is written as {', '.join(endings)}; name the file accordingly")
+    if not path.parent.is_dir():
+        raise Refusal(f"--out {path}: there is no folder {path.parent}")
 
 
 def described(table: PolicyTable) -> dict[str, Any]:

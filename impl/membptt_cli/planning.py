@@ -9,11 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from membptt_cli.parsing import Refusal, command, print_json, readable
+from membptt_theory.footprint import Measured
+from membptt_theory.options import Option, parse_bytes, too_small
+from membptt_theory.options import options as fitting
 from membptt_theory.recurrences import POLICIES
 
 if TYPE_CHECKING:
-    from membptt.measure import Measured
-    from membptt.options import Option
     from membptt_cli.parsing import Commands
 
 _LARGEST_CHUNK = 256
@@ -52,21 +53,12 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what fits the budget, the fastest first."""
-    try:
-        from membptt.options import least_bytes  # noqa: PLC0415  (the planner comes with the runtime)
-        from membptt.options import options as fitting  # noqa: PLC0415
-        from membptt.plan import parse_bytes  # noqa: PLC0415
-    except ImportError as error:
-        raise Refusal(f"the planner is the runtime's: pip install 'membptt[runtime]' ({error})") from error
     budget = parse_bytes(options.budget)
     _check(options)
     sizes = [_core(options, chunk) for chunk in _chunks(options)]
     found = fitting(sizes, options.steps, budget, POLICIES if options.policy == "auto" else (options.policy,))
     if not found:
-        raise Refusal(
-            f"a budget of {budget} bytes is too small: the starting state and one working core take "
-            f"{least_bytes(sizes)} bytes, the smallest feasible budget"
-        )
+        raise Refusal(too_small(sizes, budget))
     if options.json:
         rows = [_row(option) for option in found]
         print_json({"steps": options.steps, "budget": budget, "digest": found[0].table().digest, "options": rows})
@@ -99,8 +91,6 @@ def _chunks(options: argparse.Namespace) -> list[int]:
 
 def _core(options: argparse.Namespace, chunk: int) -> Measured:
     """Return the core of `chunk` steps: its graph also holds the hidden states between its steps."""
-    from membptt.measure import Measured  # noqa: PLC0415
-
     hidden: int = options.hidden_bytes
     beyond: int = options.internal_bytes - 2 * hidden
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from membptt_cli.parsing import Refusal, add_table_options, command, described, named_table, print_json
+from membptt_cli.parsing import Refusal, add_table_options, check_out, command, described, named_table, print_json
 from membptt_theory.actions import Action
 from membptt_theory.files import write_whole
 from membptt_theory.machine import meter
@@ -50,6 +50,8 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what was asked for."""
+    if options.out is not None:
+        check_out(options.out, "a drawing", _FORMATS)
     table = named_table(options)
     stream = schedule(table, table.steps, table.slots)
     report = meter(stream, steps=table.steps, sizes=table.sizes)
@@ -133,13 +135,10 @@ def _named(action: Action) -> list[str | int]:
 
 
 def _write(path: Path, table: PolicyTable) -> None:
-    kind = path.suffix[1:]
-    if kind not in _FORMATS:
-        raise Refusal(f"--out {path}: a drawing is written as {', '.join(_FORMATS)}; name the file accordingly")
     try:
         from membptt_theory.picture import draw_schedule  # noqa: PLC0415
 
         figure = draw_schedule(_timeline(table), f"{table.policy}, t = {table.steps}, m = {table.slots}")
     except ImportError as error:
         raise Refusal(f"drawing to a file needs matplotlib: pip install 'membptt[figs]' ({error})") from error
-    write_whole(path, lambda temporary: figure.savefig(temporary, format=kind))
+    write_whole(path, lambda temporary: figure.savefig(temporary, format=path.suffix[1:]))

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from membptt_cli.parsing import Refusal, add_table_options, command, described, named_table, print_json
+from membptt_cli.parsing import Refusal, add_table_options, check_out, command, described, named_table, print_json
 from membptt_theory.archive import TableError
 from membptt_theory.files import write_whole
 from membptt_theory.policy import PolicyTable
@@ -55,8 +55,8 @@ def run_export(options: argparse.Namespace) -> int:
     """Write the table, whole or not at all."""
     if options.out is None and not options.json:
         raise Refusal(f"say where to: --out FILE with the ending {', '.join(_FORMATS)}, or --json")
-    if options.out is not None and options.out.suffix[1:] not in _FORMATS:
-        raise Refusal(f"--out {options.out}: a table is written as {', '.join(_FORMATS)}; name the file accordingly")
+    if options.out is not None:
+        check_out(options.out, "a table", _FORMATS)
     table = named_table(options)
     match options.out.suffix[1:] if options.out is not None else None:
         case "npz":

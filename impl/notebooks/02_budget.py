@@ -34,10 +34,9 @@ from IPython.display import Image, display
 
 import membptt
 from membptt import Plan, meter, scan
-from membptt.options import options
-from membptt.plan import parse_bytes
 from membptt_proofs.checks import Effort, run
 from membptt_theory import claims as ledger
+from membptt_theory.options import options, parse_bytes
 from membptt_theory.recurrences import POLICIES
 from membptt_theory.tables import optimal_cost
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from math import isqrt
+from typing import Final
 
-from membptt.footprint import most_copies, peak_bytes
-from membptt.measure import Measured
-from membptt.tier import SlowTier
 from membptt_theory.actions import Prices, TieredAction
+from membptt_theory.footprint import Measured, most_copies, peak_bytes
 from membptt_theory.machine import meter_tiers
 from membptt_theory.policy import PolicyTable
 from membptt_theory.recurrences import POLICIES
@@ -24,6 +25,11 @@ _FORWARD = 16  # the price of a core's forward: transfers are priced to a sixtee
 _ENTRIES = 2**22
 _ADDITIONS = 3 * 10**7
 _SIMULATED = 20_000  # cores of the longest stream that is executed on paper
+_UNITS: Final = {"": 1, "b": 1} | {
+    f"{letter}{end}": base**power
+    for power, letter in enumerate("kmgt", start=1)
+    for end, base in (("b", 1000), ("ib", 1024))
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +102,17 @@ def options(
     steps: int,
     budget: int,
     policies: Sequence[str] = POLICIES,
-    slow: SlowTier | None = None,
+    *,
+    tiers: bool = False,
+    slow: int | None = None,
 ) -> list[Option]:
     """Return what fits, the fastest first: for every policy and chunk the most slots.
 
     The unit of MSM's slots is a hidden state, or a larger number of bytes where the table would become too large; an
     internal state takes as many whole units as it needs. Bytes are a bound that counts every state by itself, except
     for the fastest alternative of each policy: there the stream is executed on paper, each storage counted once, and
-    what is left of the budget becomes slots. With a slow tier, HSM in two tiers is a further policy, whose streams are
-    all executed on paper.
+    what is left of the budget becomes slots. With `tiers`, HSM in two tiers is a further policy, whose streams are all
+    executed on paper; its slow tier may hold `slow` hidden states, or any number.
     """
     found: list[Option] = []
 
@@ -117,11 +125,11 @@ def options(
             cores = -(-steps // sizes.chunk)
             if not (_needs_table(policy) and hopeless(sizes, cores)):
                 found += _fitting(policy, sizes, cores, budget)
-    if slow is not None:
+    if tiers:
         for sizes in measured:
             cores = -(-steps // sizes.chunk)
             if not hopeless(sizes, cores):
-                found += _in_tiers(sizes, cores, budget, slow.slots)
+                found += _in_tiers(sizes, cores, budget, slow)
     fastest: dict[str, Option] = {}
     for option in sorted((option for option in found if not option.tiers), key=lambda option: option.seconds):
         fastest.setdefault(option.policy, option)
@@ -145,6 +153,34 @@ def check_size(option: Option, /) -> None:
 def least_bytes(measured: Sequence[Measured]) -> int:
     """Return the smallest feasible budget: the starting state, and one working core."""
     return min(_floor(sizes) for sizes in measured)
+
+
+def too_small(measured: Sequence[Measured], budget: int) -> str:
+    """Return what is wrong with a budget for which there are no options."""
+    return (
+        f"a budget of {budget} bytes is too small: the starting state and one working core take "
+        f"{least_bytes(measured)} bytes, the smallest feasible budget"
+    )
+
+
+def parse_bytes(budget: int | str, /) -> int:
+    """Return a budget in bytes: ``"64MiB"`` is ``64 * 2**20``, ``"64MB"`` is ``64 * 10**6``.
+
+    Raises:
+        TypeError: neither an integer nor text.
+        ValueError: text that names no size, or less than one byte.
+    """
+    if isinstance(budget, bool) or not isinstance(budget, (int, str)):
+        raise TypeError(f"budget must be bytes or text like '512MiB', got {budget!r} of type {type(budget).__name__}")
+    size = budget
+    if isinstance(size, str):
+        parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", size.lower())
+        if parts is None or parts[2] not in _UNITS:
+            raise ValueError(f"budget {budget!r} names no size; write bytes, or text like '512MiB' or '1.5 GB'")
+        size = int(Fraction(parts[1]) * _UNITS[parts[2]])
+    if size < 1:
+        raise ValueError(f"budget must be at least 1 byte, got {budget!r}")
+    return size
 
 
 def _fitting(policy: str, sizes: Measured, cores: int, budget: int) -> list[Option]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-from membptt.measure import Measured
-from membptt.meter import Report
 from membptt_theory.actions import (
     Advance,
     Backward,
@@ -25,6 +24,68 @@ from membptt_theory.actions import (
 Parts = dict[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One core of `chunk` steps: what its states weigh, and how long it takes.
+
+    Args:
+        chunk: steps.
+        start: bytes of the starting hidden state.
+        hidden: bytes of any other hidden state.
+        internal: bytes of an internal state beyond its input and output hidden states.
+        tail: the same for the last core, which may be shorter.
+        shared: bytes that all stored states refer to, counted once.
+        advance: time of a forward without graph, in any unit; the others are in the same.
+        backprop: time of a forward with graph and its backward, together.
+        slow: bytes of a hidden state in the slow tier, with its random state where the step draws; 0: not measured.
+        transit: bytes of the device that states on their way to the slow tier or back may take.
+        write: time of a store to the slow tier.
+        read: time of a restart from it.
+    """
+
+    chunk: int
+    start: int
+    hidden: int
+    internal: int
+    tail: int
+    shared: int
+    advance: float
+    backprop: float
+    slow: int = 0
+    transit: int = 0
+    write: float = 0.0
+    read: float = 0.0
+
+
+@dataclass(slots=True)
+class Holders:
+    """Bytes of storages that are held, each storage once, by however many.
+
+    Args:
+        live_bytes: held now.
+        peak_bytes: the largest `live_bytes` that was noted.
+    """
+
+    live_bytes: int = 0
+    peak_bytes: int = 0
+    _holders: Parts = field(default_factory=dict, init=False, repr=False)
+
+    def hold(self, parts: dict[int, int]) -> None:
+        """Count one more holder of each storage."""
+        for storage, size in parts.items():
+            holders = self._holders.get(storage, 0)
+            self._holders[storage] = holders + 1
+            self.live_bytes += 0 if holders else size
+
+    def release(self, parts: dict[int, int]) -> None:
+        """Count one holder less."""
+        for storage, size in parts.items():
+            self._holders[storage] -= 1
+            if not self._holders[storage]:
+                del self._holders[storage]
+                self.live_bytes -= size
+
+
 def peak_bytes(actions: Iterable[TieredAction], cores: int, sizes: Measured) -> int:
     """Return the largest number of bytes in slots, working state and working core after any action.
 
@@ -40,11 +101,11 @@ def peak_bytes(actions: Iterable[TieredAction], cores: int, sizes: Measured) -> 
         return {**hidden(step), 2 * step + 1: inner, **hidden(step + 1)}
 
     held: dict[str | tuple[str, int], Parts] = {}
-    report = Report(live_bytes=sizes.shared)
+    held_bytes = Holders(live_bytes=sizes.shared)
 
     def put(key: str | tuple[str, int], parts: Parts) -> None:
-        report.hold(parts)
-        report.release(held.pop(key, {}))
+        held_bytes.hold(parts)
+        held_bytes.release(held.pop(key, {}))
         if parts:
             held[key] = parts
 
@@ -76,8 +137,8 @@ def peak_bytes(actions: Iterable[TieredAction], cores: int, sizes: Measured) -> 
                 put(("slow", position), {})
             case DropInternal(step):
                 put(("internal", step), {})
-        report.peak_bytes = max(report.peak_bytes, report.live_bytes)
-    return report.peak_bytes
+        held_bytes.peak_bytes = max(held_bytes.peak_bytes, held_bytes.live_bytes)
+    return held_bytes.peak_bytes
 
 
 def most_copies(actions: Iterable[TieredAction]) -> int:
