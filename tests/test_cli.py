@@ -164,6 +164,13 @@ def test_plan_prints_what_the_planner_finds(capsys):
     assert hsm["time_in_forwards"] == hsm["forwards"] - 1000 + 3 * 1000
 
 
+def test_a_plan_is_printed_in_full_whatever_it_costs(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    line = "plan --steps {} --hidden-bytes 8192 --internal-bytes 40960 --budget 64MiB"
+    for steps in (10, 10**5, 10**9):
+        assert "…" not in answer(capsys, line.format(steps))
+
+
 def test_a_core_of_several_steps_weighs_their_graphs_and_the_states_between(capsys):
     line = "plan --steps 4 --hidden-bytes 10 --internal-bytes 50 --budget {} --chunk 4 --json"
     least = 2 * 10 + 4 * 30 + 3 * 10 + 10  # both ends, four graphs, three states between, the start
@@ -227,6 +234,8 @@ def test_prove_gives_one_verdict_a_claim(capsys, monkeypatch):
     ("line", "message"),
     [
         ("schedule --policy hsm --steps 0 --slots 3", "steps must be at least 1, got 0"),
+        ("schedule --policy hsm --steps -50000 --slots -70000", "steps must be at least 1, got -50000"),
+        ("table export --policy hsm --steps 50000 --slots -7 --json", "slots must be at least 1, got -7"),
         ("schedule --policy msm --steps 9 --slots 3 --internal 1", "needs internal >= 2"),
         ("schedule --policy hsm --steps 9 --slots 3 --internal 4", "has one kind of slot"),
         ("schedule --policy hsm --steps 10000000 --slots 99", "has more than 268435456 entries"),

@@ -17,6 +17,7 @@ from membptt_theory.actions import (
     Tape,
     TieredAction,
 )
+from membptt_theory.options import readable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +37,7 @@ def show(plan: Plan) -> None:
 
     tiered = any(option.tiers for option in plan.options)
     slow = ("slow",) if tiered else ()
-    title, caption = f"{plan.steps} steps within {_readable(plan.budget)}", f"table {plan.digest[:12]}"
+    title, caption = f"{plan.steps} steps within {readable(plan.budget)}", f"table {plan.digest[:12]}"
     table = Table(title=title, caption=caption, pad_edge=not tiered, collapse_padding=tiered)  # to 80 columns
     for name in ("policy", "chunk", "slots", "forwards / core", "peak", *slow, "time", "vs best"):
         table.add_column(name, justify="left" if name == "policy" else "right")
@@ -46,8 +47,8 @@ def show(plan: Plan) -> None:
             str(option.measured.chunk),
             f"{option.slots} + {option.tiers.peak}" if option.tiers else str(option.slots),
             f"{option.forwards / option.cores:.3f}",
-            _readable(option.bytes),
-            *([_readable(option.tiers.bytes) if option.tiers else ""] if tiered else []),
+            readable(option.bytes),
+            *([readable(option.tiers.bytes) if option.tiers else ""] if tiered else []),
             f"{option.seconds * 1e3:.1f} ms",
             f"{option.seconds / plan.seconds:.2f}",
             style="bold" if option is plan.chosen else None,
@@ -123,11 +124,3 @@ def _lines(stream: Iterable[TieredAction]) -> tuple[list[Line], ...]:
             case LoadInternal(step):
                 internal.append([(step + 0.5, since.pop(("internal", step))), (step + 0.5, time)])
     return hidden, slow, internal, forward, backward
-
-
-def _readable(size: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.4g} {unit}"
-        size /= 1024
-    return f"{size:.4g} GiB"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from membptt_theory.policy import PolicyTable
 from membptt_theory.recurrences import POLICIES
-from membptt_theory.tables import build
+from membptt_theory.tables import build, check_count
 
 if TYPE_CHECKING:
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -69,7 +69,7 @@ def named_table(options: argparse.Namespace) -> PolicyTable:
         ValueError: a number or a size is outside the policy's domain.
     """
     mixed = options.policy in ("msm", "msm_plus")
-    entries = options.steps * options.slots
+    entries = check_count("steps", options.steps) * check_count("slots", options.slots)
     if entries > _ENTRIES:
         raise Refusal(f"a table of {options.steps} steps and {options.slots} slots has more than {_ENTRIES} entries")
     if mixed and entries * options.steps > _ADDITIONS:
@@ -111,12 +111,3 @@ def print_json(found: Any) -> None:
     """Print one JSON value."""
     json.dump(found, sys.stdout, indent=1)
     print()
-
-
-def readable(size: float) -> str:
-    """Return a number of bytes in the unit that suits it."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.4g} {unit}"
-        size /= 1024
-    return f"{size:.4g} TiB"

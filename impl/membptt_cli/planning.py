@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from membptt_cli.parsing import Refusal, command, print_json, readable
+from membptt_cli.parsing import Refusal, command, print_json
 from membptt_theory.footprint import Measured
-from membptt_theory.options import Option, parse_bytes, too_small
+from membptt_theory.options import Option, parse_bytes, readable, too_small
 from membptt_theory.options import options as fitting
 from membptt_theory.recurrences import POLICIES
 
@@ -139,9 +139,13 @@ def _show(options: argparse.Namespace, budget: int, found: list[Option]) -> None
             str(option.measured.chunk),
             str(option.slots),
             readable(option.unit),
-            f"{option.forwards / option.cores:.3f}",
+            _ratio(option.forwards / option.cores),
             readable(option.bytes),
-            f"{option.seconds / plain:.3f}",
+            _ratio(option.seconds / plain),
             style="bold" if option is found[0] else None,
         )
     Console().print(table)
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.3f}" if value < 10**5 else f"{value:.2e}"

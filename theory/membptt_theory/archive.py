@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Final, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from membptt_theory.files import parse_json, write_whole
+from membptt_theory.files import absence, parse_json, write_whole
 
 ARRAYS: Final = {"costs": "<i8", "decisions": "|u1", "splits": "<i4"}  # what every table of this project holds
 _HEADER_LIMIT: Final = 4096
@@ -97,7 +97,7 @@ def digest_arrays(header: Header, arrays: Mapping[str, NDArray[Any]], /) -> str:
 
 def _read(path: Path, file_format: str, limit: int) -> tuple[Header, str, Arrays]:
     if not path.is_file():
-        raise TableError("there is no such file")
+        raise TableError(absence(path))
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         if size > limit + _HEADER_LIMIT * 2:

@@ -25,7 +25,7 @@ def read_text(path: Path, /, *, limit: int = LIMIT) -> str:
     try:
         # A pipe or a device has no size, and may have no end.
         if not path.is_file():
-            raise UnreadableError("there is no such file")
+            raise UnreadableError(absence(path))
         with path.open("rb") as file:
             content = file.read(limit + 1)
         if len(content) > limit:
@@ -62,6 +62,11 @@ def parse_json(text: str | bytes, /) -> Any:
         raise
     except (ValueError, RecursionError) as error:
         raise UnreadableError(f"not JSON ({error})") from error
+
+
+def absence(path: Path, /) -> str:
+    """Return why there is no file to read at `path`."""
+    return "it is a folder, a pipe or a device, no file" if path.exists() else "there is no such file"
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object], /) -> None:

@@ -183,6 +183,19 @@ def parse_bytes(budget: int | str, /) -> int:
     return size
 
 
+def readable(size: float) -> str:
+    """Return a number of bytes in the unit that suits it, for people.
+
+    >>> readable(64 * 2**20), readable(1500)
+    ('64 MiB', '1.465 KiB')
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} TiB"
+
+
 def _fitting(policy: str, sizes: Measured, cores: int, budget: int) -> list[Option]:
     room = budget - _floor(sizes)
     if room < 0:
