@@ -398,7 +398,7 @@ def test_a_drop_in_layer_with_another_gradient_is_refused(tmp_path, monkeypatch)
 def seen(cell):
     """The row of one cell in the table of the benchmarks' README, from the committed data."""
     point = record.load(record.path_of(DATA, "cpu", cell, 1000))
-    found = [re.match(r"(.*), (eager|compiled|fused): (?:median )?([\d.]+)(?:, worst ([\d.]+))?", line).groups()
+    found = [re.match(r"(.*), (eager|compiled|merged|fused): (?:median )?([\d.]+)(?:, worst ([\d.]+))?", line).groups()
              for line in report.targets(point)]  # fmt: skip
     by_target = {name: {kind: value for n, kind, value, _ in found if n == name} for name, *_ in found}
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from membptt import scan
 from membptt.captured import Captured
-from membptt.compiled import _CAPTURE, _OPTIONS, _REMEMBERED, _compile, compile_chunk
+from membptt.compiled import _CAPTURE, _REMEMBERED, _compile, compile_chunk, compile_options
 
 from .cells import CELLS, Lstm, gradients, plain, problem, relative_error
 from .strategies import POLICIES, policy_id
@@ -237,7 +237,7 @@ def test_a_state_left_in_the_captured_memory_is_caught(monkeypatch, clock):
 @pytest.mark.filterwarnings("ignore")
 def test_the_compiler_knows_the_options_of_a_capture():
     known = torch._inductor.list_options()
-    assert set(_OPTIONS | _CAPTURE) <= set(known)
+    assert set(compile_options() | _CAPTURE) <= set(known)
     assert isinstance(_compile(cell, capture=True), Captured)
     assert not isinstance(_compile(cell, capture=False), Captured)
 

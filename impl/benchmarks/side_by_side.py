@@ -20,16 +20,17 @@ from typing import Any, NamedTuple
 
 import torch
 from membptt_bench import driven, methods, record, report
-from membptt_bench.cells import CELLS, FUSED, Problem, compiled, fused, problem
+from membptt_bench.cells import CELLS, FUSED, Problem, compiled, fused, merged, problem
 from membptt_bench.fit import CHUNKS, Fit, Setting, operations, run
 from membptt_bench.meter import Peak, allocated_bytes, cuda_bytes, live_bytes
 from tqdm import tqdm
 
 from membptt_theory.recurrences import POLICIES
 
-BLOCK = 5  # calls of the step in one compiled graph
-KERNEL_STEPS = {0: 5, 400: 10, 4000: 20}  # steps of one fused kernel call, from so many steps on
-ONE_POLICY = ("msm",)  # policies that are also run compiled and fused
+BLOCK = 5  # calls of the step in one compiled graph of plain autograd
+KERNEL_STEPS = {0: 5, 400: 10, 4000: 20}  # steps of one call of any other kernel, from so many steps on
+COMPILED = ("compiled", "merged")
+ONE_POLICY = ("msm",)  # policies that are also run with other kernels
 ALIKE = 1.2  # budgets closer than this are served by one setting, which fits into the least of them
 HEADLINE = "5 % of plain"  # the paper's own budget: always a setting of its own
 SNAPSHOTS = (10, 50)
@@ -51,7 +52,7 @@ class Variant(NamedTuple):
     """How the step is run: by which kernel, and how many calls of it in one.
 
     Args:
-        kernel: ``"eager"``, ``"compiled"`` or ``"fused"``.
+        kernel: ``"eager"``, ``"compiled"``, ``"merged"`` (compiled as `scan` compiles) or ``"fused"``.
         block: calls of the step in one call of the kernel.
     """
 
@@ -118,7 +119,9 @@ class Bench:
         """Return the problem, its step run as `variant` says."""
         if variant not in self._problems:
             made = self._make()
-            blocked = {"eager": lambda given, _: given, "compiled": compiled, "fused": fused}[variant.kernel]
+            blocked = {"eager": lambda given, _: given, "compiled": compiled, "merged": merged, "fused": fused}[
+                variant.kernel
+            ]
             self._problems[variant] = blocked(made, variant.block)
             for param in made.params:
                 param.grad = torch.zeros_like(param)
@@ -153,6 +156,8 @@ class Bench:
     def settle(self, point: dict[str, Any], path: Path) -> None:
         """Measure the references, derive the budgets from them, and fit `scan` into each; saved after every method."""
         compilable, kernels = self._compiled(point), self._fused()
+        if compilable and self._eager.unit == 1 and self._calls_fit():
+            kernels.append(Variant("merged", self._kernel_steps()))
         for method in tqdm(
             self._references(point, compilable, kernels), desc=f"{point['cell']} T={self._steps}: references"
         ):
@@ -170,7 +175,7 @@ class Bench:
             "half of checkpoint": peaks["checkpoint"] // 2,
             HEADLINE: peaks["plain"] // 20,
         }
-        others = (*compilable[-1:], *kernels)
+        others = kernels or compilable[-1:]
         fits = {one: Fit(self.problem(one), partial(self._peak, one)) for one in (EAGER, *others)}
         chosen: list[tuple[str, Variant, str, tuple[int, ...]]]
         asked = {name: size for name, size in point["budgets"].items() if not self._long or name in LONG_BUDGETS}
@@ -189,7 +194,7 @@ class Bench:
     def warm(self, point: dict[str, Any]) -> None:
         """Compile and plan what will be timed: a training loop does both once."""
         for method in tqdm(point["methods"], desc=f"{self._eager.cell} T={self._steps}: warming up", unit="run"):
-            if method["kernel"] == "compiled" or method["family"] in ("mixed", "membptt"):
+            if method["kernel"] in COMPILED or method["family"] in ("mixed", "membptt"):
                 self.runner(method)()
 
     def round(self, found: list[dict[str, Any]], bar: Any) -> dict[str, Any]:
@@ -300,7 +305,7 @@ class Bench:
         gc.collect()  # or blocks of former runs would be freed in the middle of this one
         if on.xs.is_cuda:
             return cuda_bytes(compute)
-        if variant.kernel == "compiled":
+        if variant.kernel in COMPILED:
             compute()  # compiles, which allocates too
             return allocated_bytes(compute, on.params)
         grads = [param.grad for param in on.params if param.grad is not None]
@@ -313,7 +318,7 @@ class Bench:
                     param.grad.zero_()
 
     def _compiled(self, point: dict[str, Any]) -> list[Variant]:
-        """Return the compiled variants, the last one for `scan`; none without a compiler."""
+        """Return the variants that `torch.compile` makes by default; none without a compiler."""
         if not self._options.compile:
             point["skipped"]["compiled"] = "switched off"
             return []
@@ -327,9 +332,13 @@ class Bench:
 
     def _fused(self) -> list[Variant]:
         """Return the variant run by torch's own kernel for sequences, where the cell has one."""
-        block = max(size for least, size in KERNEL_STEPS.items() if self._steps >= least)
-        whole = self._eager.cell in FUSED and self._eager.calls % block == 0
-        return [Variant("fused", block)] if whole else []
+        return [Variant("fused", self._kernel_steps())] if self._eager.cell in FUSED and self._calls_fit() else []
+
+    def _kernel_steps(self) -> int:
+        return max(size for least, size in KERNEL_STEPS.items() if self._steps >= least)
+
+    def _calls_fit(self) -> bool:
+        return self._eager.calls % self._kernel_steps() == 0
 
     def _now(self) -> float:
         if self._options.device == "cuda":

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from membptt.captured import Captured
+from membptt.merging import MergeProducts
 
 Chunk = Callable[[Any, Sequence[Any]], tuple[Any, Sequence[Any]]]
 
@@ -43,13 +44,22 @@ def compile_chunk(step: Callable[..., Any], devices: set[torch.device]) -> Chunk
 
 
 def _compile(step: Callable[..., Any], *, capture: bool) -> Chunk:
-    plain: Chunk = torch.compile(_loop(step), dynamic=False, options=_OPTIONS)
+    plain: Chunk = torch.compile(_loop(step), dynamic=False, options=compile_options())
     # A captured core reads parameters where they were; that they still are is one of these assertions.
     if not capture or not torch._inductor.config.size_asserts:
         return plain
     # fullgraph: a call that fails has run nothing yet, so the plain core can take its place.
-    replayed: Chunk = torch.compile(_loop(step), dynamic=False, fullgraph=True, options=_OPTIONS | _CAPTURE)
+    replayed: Chunk = torch.compile(_loop(step), dynamic=False, fullgraph=True, options=compile_options() | _CAPTURE)
     return Captured(plain, replayed)
+
+
+def compile_options() -> dict[str, Any]:
+    """Return what `torch.compile` gets as ``options`` for a core."""
+    # fallback_random: compiled kernels draw the random numbers that eager ones draw, with and without graph.
+    options: dict[str, Any] = {"fallback_random": True}
+    if torch._inductor.config.post_grad_custom_pre_pass is None:  # a pass that the user has set goes first
+        options["post_grad_custom_pre_pass"] = MergeProducts()
+    return options
 
 
 def _loop(step: Callable[..., Any]) -> Chunk:
@@ -74,8 +84,6 @@ def _problem(kind: str) -> str | None:
     return None
 
 
-# fallback_random: compiled kernels draw the random numbers that eager ones draw, with and without graph.
-_OPTIONS: dict[str, Any] = {"fallback_random": True}
 # Not the trees: their memory is shared with the user's own captured functions, whose outputs a replay of ours would
 # overwrite. Without them every function has memory of its own, and one graph or none.
 _CAPTURE = {"triton.cudagraphs": True, "triton.cudagraph_trees": False, "graph_partition": False}

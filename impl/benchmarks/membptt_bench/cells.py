@@ -10,6 +10,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from membptt.compiled import compile_options
+
 Carry = tuple[Tensor, ...]
 Step = Callable[[Carry, Tensor], tuple[Carry, Tensor]]
 
@@ -102,12 +104,13 @@ def problem(
     return _counted(Problem(cell, module, module, init, xs, tuple(module.parameters()), unit, output, [0]))
 
 
-def compiled(given: Problem, block: int) -> Problem:
+def compiled(given: Problem, block: int, options: dict[str, Any] | None = None) -> Problem:
     """Return the problem with `block` calls of the step compiled into one.
 
     Args:
         given: an eager problem.
         block: divides the number of calls.
+        options: of `torch.compile`.
 
     Raises:
         ValueError: it does not.
@@ -125,9 +128,18 @@ def compiled(given: Problem, block: int) -> Problem:
     # A code object of its own: the compiler counts recompilations by code object, and cells must not share a limit.
     own = FunctionType(run.__code__.replace(), run.__globals__, run.__name__, None, run.__closure__)
     # Static shapes: every block is alike.
-    fast = torch.compile(own, dynamic=False, fullgraph=True)
+    fast = torch.compile(own, dynamic=False, fullgraph=True, options=options)
     xs = given.xs.view(given.calls // block, block, *given.xs.shape[1:])
     return _counted(replace(given, bare=fast, xs=xs, unit=given.unit * block))
+
+
+def merged(given: Problem, block: int) -> Problem:
+    """Return the problem with `block` calls compiled as `scan` does with ``compile=True``: products of a weight merged.
+
+    Raises:
+        ValueError: `block` does not divide the number of calls.
+    """
+    return compiled(given, block, compile_options())
 
 
 def fused(given: Problem, block: int) -> Problem:
