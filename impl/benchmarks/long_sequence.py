@@ -1,6 +1,6 @@
 """Up to a million steps in a memory that does not grow: time a step and memory of `scan`, against plain autograd.
 
-    python impl/benchmarks/long_sequence.py --steps 1000 10000 100000 1000000
+    python impl/benchmarks/long_sequence.py --steps 100 1000 10000 100000 1000000
 
 A small GRU reads inputs that are made from their index, so that nothing but the slots grows with the sequence. The
 memory limits are fractions of what plain autograd would hold at a million steps, the same at every length. Plain
@@ -302,7 +302,7 @@ def _resume(path: Path, steps: int) -> dict[str, Any]:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", nargs="+", type=int, default=[1000, 10_000, 100_000, 1_000_000])
+    parser.add_argument("--steps", nargs="+", type=int, default=[100, 1000, 10_000, 100_000, 1_000_000])
     parser.add_argument("--whole", type=int, default=WHOLE, help="steps of which the limits are fractions")
     parser.add_argument("--plain-steps", type=int, default=PLAIN_STEPS)
     parser.add_argument("--plain-longest", type=int, default=PLAIN_LONGEST)

@@ -88,8 +88,9 @@ def scan(
         preserve_rng_state: recompute with the first pass's random numbers (dropout). Switch off to save a little time
             where `step` draws none.
         compile: run cores through `torch.compile`; eager, with a warning, where no compiler is found. Pass the same
-            step object to every call. A compiled core may round differently with and without graph. On CUDA, cores
-            without graph are also captured, where a trial shows the same bits in less time.
+            step object to every call. Products that a core's steps have in common are merged, and a compiled core may
+            round differently with and without graph. On CUDA, cores without graph are also captured, where a trial
+            shows the same bits in less time.
         check: compare every recomputed state and output with the first pass's, bit by bit. For debugging; not with
             `compile`.
 
