@@ -223,6 +223,17 @@ def test_merged_factors_take_no_more_room_than_allowed(batch):
         assert 2 * node.meta["val"].nbytes <= max(merging.ROOM, hidden * hidden * 4)
 
 
+def test_products_of_unknown_size_are_left_alone():
+    def run(w, *xs):
+        return sum((x @ w).sum() for x in xs), sum(x.t() @ x for x in xs)
+
+    arguments = [torch.ones(3, 3), *torch.ones(4, 2, 3).unbind(0)]
+    made = make_fx(run, tracing_mode="symbolic")(*arguments)
+    before = count(made.graph, MM)
+    MergeProducts()(made.graph)
+    assert count(made.graph, MM) == before
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 @pytest.mark.filterwarnings("ignore")
 def test_scan_merges_the_products_of_its_compiled_cores(monkeypatch):

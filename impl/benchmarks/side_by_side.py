@@ -34,7 +34,7 @@ ONE_POLICY = ("msm",)  # policies that are also run with other kernels
 ALIKE = 1.2  # budgets closer than this are served by one setting, which fits into the least of them
 HEADLINE = "5 % of plain"  # the paper's own budget: always a setting of its own
 SNAPSHOTS = (10, 50)
-LONG = 5000  # calls from which on fewer methods are measured: LONG_POLICIES at LONG_BUDGETS
+LONG = 5000  # steps from which on fewer methods are measured: LONG_POLICIES at LONG_BUDGETS
 LONG_POLICIES = ("hsm", "msm")
 LONG_BUDGETS = ("checkpoint", HEADLINE, "multistage 50", "checkpoint fused")
 MIXED_LIMIT = 3e7  # splits that checkpoint_schedules compares in Python to plan a mixed schedule
@@ -234,7 +234,7 @@ class Bench:
 
     @property
     def _long(self) -> bool:
-        return self._eager.calls >= LONG
+        return self._steps >= LONG
 
     def _references(
         self, point: dict[str, Any], compilable: Sequence[Variant], kernels: Sequence[Variant]

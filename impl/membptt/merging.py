@@ -172,18 +172,24 @@ def _is_product(node: Node) -> bool:
         return False
     if node.target is _ADDMM and _value(node.args[0]).dim() != 1:
         return False
-    return all(isinstance(size, int) for side in node.args[-2:] for size in _value(side).shape)
+    return all(map(_is_static, node.args[-2:]))
 
 
 def _is_sum(node: Node) -> bool:
     """Tell whether `node` adds two tensors of its own shape and type."""
-    if node.target is not _ADD or node.kwargs or not all(isinstance(part, Node) for part in node.args):
+    if node.target is not _ADD or node.kwargs or not all(map(_is_static, (node, *node.args))):
         return False
     whole = _value(node)
     return all(
         (part.shape, part.dtype, part.device) == (whole.shape, whole.dtype, whole.device)
         for part in map(_value, node.args)
     )
+
+
+def _is_static(node: Any) -> bool:
+    """Tell whether `node` is a tensor whose sizes are known while compiling."""
+    value = node.meta.get("val") if isinstance(node, Node) else None
+    return isinstance(value, Tensor) and all(isinstance(size, int) for size in value.shape)
 
 
 def _is_absorbed(node: Node) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import count
 from statistics import median
 from time import perf_counter
 from typing import Final
@@ -79,15 +80,17 @@ class Fit:
         """
         core = self.core(setting.chunk)
         size = core.internal if setting.policy == "ism" else core.hidden
-        while True:
+        for attempt in count():
             found = self._meter(partial(self._run_counted, setting))
             excess = found.peak - budget
             if excess <= 0:
                 return setting, found, self._problem.counter[0]
-            slots = setting.slots - -(-excess // size)
+            # Twice as many each time: where a table holds large internal states, one slot less may change nothing.
+            slots = setting.slots - 2**attempt * -(-excess // size)
             if slots < 1 or self._forwards(replace(setting, slots=slots)) > FORWARDS_LIMIT * self._problem.calls:
-                return None
+                break
             setting = replace(setting, slots=slots)
+        return None
 
     def predicted(self, setting: Setting) -> float:
         """Return the cost model's seconds."""
