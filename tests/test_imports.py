@@ -100,3 +100,9 @@ def test_the_runtime_does_not_ask_for_sympy():
         "assert 'membptt_theory.derive' not in sys.modules and 'membptt_proofs' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_runtime_imports_the_compiler_only_when_something_is_compiled():
+    code = "import membptt, sys; print('torch._inductor' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]

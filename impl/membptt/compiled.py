@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from membptt.captured import Captured
-from membptt.merging import MergeProducts
 
 Chunk = Callable[[Any, Sequence[Any]], tuple[Any, Sequence[Any]]]
 
@@ -55,6 +54,8 @@ def _compile(step: Callable[..., Any], *, capture: bool) -> Chunk:
 
 def compile_options() -> dict[str, Any]:
     """Return what `torch.compile` gets as ``options`` for a core."""
+    from membptt.merging import MergeProducts  # noqa: PLC0415  (Inductor takes a second to import)
+
     # fallback_random: compiled kernels draw the random numbers that eager ones draw, with and without graph.
     options: dict[str, Any] = {"fallback_random": True}
     if torch._inductor.config.post_grad_custom_pre_pass is None:  # a pass that the user has set goes first
