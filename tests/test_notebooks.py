@@ -6,6 +6,7 @@ import ast
 import copy
 import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,9 @@ def test_every_flaw_of_a_notebook_is_found() -> None:
     stale.cells[code[2]].outputs = []
     noisy.cells[code[3]].metadata["execution"] = {"iopub.execute_input": "2020-01-01T00:00:00Z"}
     assert all(flaws(notebook) for notebook in (unexecuted, failed, noisy))
+    torn = copy.deepcopy(good)
+    torn.cells[-1].outputs += copy.deepcopy(torn.cells[-1].outputs)
+    assert flaws(torn) == ["a stream in pieces"]
     for cell in stale.cells:
         if cell.cell_type == "code":
             cell.outputs = []
@@ -152,6 +156,12 @@ def flaws(notebook: Any) -> list[str]:
         found.append("no figure")
     if any(cell.metadata for cell in notebook.cells) or str(ROOT) in str(outputs):
         found.append("times or places of a machine")
+    if any(
+        one.output_type == other.output_type == "stream" and one.name == other.name
+        for cell in code
+        for one, other in pairwise(cell.outputs)
+    ):
+        found.append("a stream in pieces")
     if notebook.metadata.kernelspec.name != "python3":
         found.append("not the python3 kernel")
     return found

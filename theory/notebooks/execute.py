@@ -11,7 +11,7 @@ import argparse
 import os
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import jupytext
 import nbformat
@@ -41,6 +41,9 @@ def write(path: Path) -> None:
         cell.id = f"cell-{number:02}"
         cell.metadata = nbformat.NotebookNode()
     execute(notebook, path.stem)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = joined(cell.outputs)
     notebook.metadata["kernelspec"] = KERNEL
     notebook.metadata.pop("widgets", None)  # their identifiers are drawn at random
     notebook.metadata["language_info"] = {"name": "python"}
@@ -49,6 +52,17 @@ def write(path: Path) -> None:
     temporary = target.with_suffix(".tmp")
     nbformat.write(notebook, temporary)
     os.replace(temporary, target)
+
+
+def joined(outputs: list[Any]) -> list[Any]:
+    """Return outputs in which what follows on a stream is one piece: where it was cut depends on the kernel's haste."""
+    whole: list[Any] = []
+    for output in outputs:
+        if whole and output.output_type == whole[-1].output_type == "stream" and output.name == whole[-1].name:
+            whole[-1].text += output.text
+        else:
+            whole.append(output)
+    return whole
 
 
 def execute(notebook: nbformat.NotebookNode, name: str) -> None:
