@@ -21,6 +21,7 @@ from paper_figs.tasks import Batch, Carry, Model, Task, adding, copying, judge, 
 BENCHMARKS: Final = Path(__file__).parents[1] / "impl" / "benchmarks"
 CLIP: Final = 1.0
 METHODS: Final = ("full", "truncated")
+MEASURED: Final = ("updates", "seconds", "processor", "loss", "right")  # at each judgement
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +33,14 @@ class Setup:
         method: ``"full"`` or ``"truncated"``.
         steps: ``t``.
         lag: of `copying`, steps from symbol to answer; 0 elsewhere.
+        items: of `copying`, symbols in a row; 1 elsewhere.
         seed: of parameters and batches.
         hidden: size of the LSTM.
         batch: sequences side by side.
         rate: Adam's learning rate.
         chunk: steps of one core of `scan`.
         slots: ``m``, hidden states that `scan` may store.
-        seconds: of processor time to train for.
+        seconds: of wall time to train for.
         judged: how often the model is judged on held-out sequences, at equal distances of time, and once before.
         held_out: sequences that it is judged on.
         path: of a set to read; an empty text means the one that is there already.
@@ -53,6 +55,7 @@ class Setup:
     seconds: float
     rate: float
     lag: int = 0
+    items: int = 1
     hidden: int = 32
     batch: int = 16
     judged: int = 20
@@ -66,16 +69,16 @@ class Setup:
 
 
 def train(argument: dict[str, Any], /) -> dict[str, Any]:
-    """Train once, for a given processor time, and return the curve with the bytes that the gradient took.
+    """Train once, for a given wall time, and return the curve with the bytes that the gradient took.
 
-    Processor time is that of the training alone: the model is judged, and its bytes are counted, off the clock.
+    Time is that of the training alone: the model is judged, and its bytes are counted, off the clock.
 
     Args:
         argument: the fields of a `Setup`.
 
     Returns:
         Measured peak bytes of one gradient, the window (the whole sequence for the full method), the bytes of a window
-        one step longer, and for each judgement: updates, processor and wall seconds, loss, share of right answers.
+        one step longer, and for each judgement: updates, wall and processor seconds, loss, share of right answers.
     """
     setup = Setup(**argument)
     if setup.method not in METHODS:
@@ -89,8 +92,8 @@ def train(argument: dict[str, Any], /) -> dict[str, Any]:
         model = Model(task, setup.hidden)
     optimizer = torch.optim.Adam(model.parameters(), lr=setup.rate)
     generator = torch.Generator().manual_seed(setup.seed)
-    curve: dict[str, list[float]] = {key: [] for key in ("updates", "seconds", "wall", "loss", "right")}
-    updates, seconds, wall = 0, 0.0, 0.0
+    curve: dict[str, list[float]] = {key: [] for key in MEASURED}
+    updates, seconds, processor = 0, 0.0, 0.0
 
     def update() -> None:
         nonlocal updates
@@ -103,20 +106,20 @@ def train(argument: dict[str, Any], /) -> dict[str, Any]:
     while True:
         if seconds >= setup.seconds * len(curve["loss"]) / setup.judged:
             loss, right = judge(model, task.held_out(setup.held_out))
-            found = (updates, seconds, wall, loss, right)
+            found = (updates, seconds, processor, loss, right)
             if not math.isfinite(loss):
                 raise ArithmeticError(f"the loss is {loss} after {updates} updates")
             for key, value in zip(curve, found, strict=True):
                 curve[key].append(value)
             if len(curve["loss"]) > setup.judged:
                 break
-        start, begun = process_time(), perf_counter()
+        start, begun = perf_counter(), process_time()
         batch = task.draw(generator, setup.batch)
         carry = gradient(
             model, batch, carry if task.carries else model.start(setup.batch), setup, window, update=update
         )
-        seconds += process_time() - start
-        wall += perf_counter() - begun
+        seconds += perf_counter() - start
+        processor += process_time() - begun
     return {**weighed, "window": window, "curve": curve}
 
 
@@ -155,7 +158,7 @@ def make_task(setup: Setup) -> Task:
         case "adding":
             return adding(setup.steps)
         case "copying":
-            return copying(setup.steps, setup.lag)
+            return copying(setup.steps, setup.lag, setup.items)
         case "reading":
             return reading(setup.steps, path)
         case "looking":

@@ -79,28 +79,32 @@ def adding(steps: int, /) -> Task:
         second = torch.randint(steps // 10, steps // 2, (batch,), generator=generator)
         mark, row = torch.zeros(steps, batch), torch.arange(batch)
         mark[first, row] = mark[second, row] = 1
-        return _asked_last(torch.stack([number, mark], -1), number[first, row] + number[second, row])
+        return _asked_last(torch.stack([number, mark], -1), (number[first, row] + number[second, row]).unsqueeze(0))
 
     return Task(steps, 0, 1, draw, lambda batch: draw(_unseen(), batch))
 
 
-def copying(steps: int, lag: int, /, symbols: int = 8) -> Task:
-    """Return copy memory with one symbol: it is shown once, among blanks, and asked for `lag` steps later, at the last.
+def copying(steps: int, lag: int, /, items: int = 1, symbols: int = 8) -> Task:
+    """Return copy memory: symbols are shown in a row, among blanks, and asked for in order, each `lag` steps later.
 
-    Ref: hochreiter1997, experiment 5, and arjovsky2016 for ten symbols.
+    The last answer is asked for at the last step; where the first one is, a signal takes the blank's place.
+
+    Ref: hochreiter1997, experiment 5, for one symbol, and arjovsky2016 for ten.
 
     Raises:
-        ValueError: the lag is not 1 .. steps - 1.
+        ValueError: there is no symbol, or the lag is not items .. steps - items.
     """
-    if not 1 <= lag < steps:
-        raise ValueError(f"the lag must be 1 to {steps - 1} in a sequence of {steps} steps, got {lag}")
+    if items < 1:
+        raise ValueError(f"copy memory needs a symbol to ask for, got {items}")
+    if not items <= lag <= steps - items:
+        raise ValueError(f"the lag must be {items} to {steps - items} in a sequence of {steps} steps, got {lag}")
 
     def draw(generator: torch.Generator, batch: int) -> Batch:
-        symbol = torch.randint(0, symbols, (batch,), generator=generator)
+        shown = torch.randint(0, symbols, (items, batch), generator=generator)
         xs = torch.full((steps, batch), symbols)  # blank
-        xs[steps - 1 - lag] = symbol
-        xs[-1] = symbols + 1  # now
-        return _asked_last(xs, symbol)
+        xs[steps - items - lag : steps - lag] = shown
+        xs[-items] = symbols + 1  # now
+        return _asked_last(xs, shown)
 
     return Task(steps, symbols + 2, symbols, draw, lambda batch: draw(_unseen(), batch))
 
@@ -147,7 +151,8 @@ def looking(path: str | None = None, /) -> Task:
 
     def take(digits: Digits, chosen: Tensor) -> Batch:
         pixels = torch.from_numpy(digits.pixels[chosen.numpy()].T.astype(np.float32) / 255)
-        return _asked_last(pixels.unsqueeze(-1), torch.from_numpy(digits.labels[chosen.numpy()].astype(np.int64)))
+        names = torch.from_numpy(digits.labels[chosen.numpy()].astype(np.int64))
+        return _asked_last(pixels.unsqueeze(-1), names.unsqueeze(0))
 
     def draw(generator: torch.Generator, batch: int) -> Batch:
         return take(train, torch.randint(0, len(train.labels), (batch,), generator=generator))
@@ -192,11 +197,7 @@ class Model(nn.Module):
         """Map state and ``k`` steps to the next state and the ``k`` weighted losses."""
         xs, targets, weights = part
         carry, answers = self.answer(carry, xs)
-        if answers.shape[-1] == 1:
-            losses = (answers.squeeze(-1) - targets).square()
-        else:
-            losses = nn.functional.cross_entropy(answers.flatten(0, 1), targets.flatten(), reduction="none")
-        return carry, losses.view(targets.shape).mean(1) * weights
+        return carry, _losses(answers, targets) * weights
 
     def answer(self, carry: Carry, xs: Tensor) -> tuple[Carry, Tensor]:
         """Map state and inputs to the next state and ``(k, batch, outputs)``."""
@@ -210,22 +211,31 @@ def judge(model: Model, batch: Batch, /) -> tuple[float, float]:
         carry, loss, right = model.start(batch.xs.shape[1]), 0.0, 0.0
         for start in range(0, len(batch.xs), 64):
             part: Any = batch.part(start, start + 64)
-            following, answers = model.answer(carry, part[0])
+            carry, answers = model.answer(carry, part[0])
             if answers.shape[-1] == 1:
                 good = (answers.squeeze(-1) - part[1]).abs() < SOLVED
             else:
                 good = answers.argmax(-1) == part[1]
             right += float((good.float().mean(1) * part[2]).sum())
-            loss += float(model(carry, part)[1].sum())
-            carry = following
+            loss += float((_losses(answers, part[1]) * part[2]).sum())
     return loss, right
 
 
-def _asked_last(xs: Tensor, answer: Tensor) -> Batch:
-    targets = torch.zeros(xs.shape[:2], dtype=answer.dtype)
-    targets[-1] = answer
+def _losses(answers: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean loss of each step."""
+    if answers.shape[-1] == 1:
+        losses = (answers.squeeze(-1) - targets).square()
+    else:
+        losses = nn.functional.cross_entropy(answers.flatten(0, 1), targets.flatten(), reduction="none")
+    return losses.view(targets.shape).mean(1)
+
+
+def _asked_last(xs: Tensor, answers: Tensor) -> Batch:
+    """Ask for ``(k, batch)`` answers at the last ``k`` steps, alike in weight."""
+    targets = torch.zeros(xs.shape[:2], dtype=answers.dtype)
+    targets[-len(answers) :] = answers
     weights = torch.zeros(len(xs))
-    weights[-1] = 1
+    weights[-len(answers) :] = 1 / len(answers)
     return Batch(xs, targets, weights)
 
 

@@ -112,6 +112,7 @@ CHANGED = {
     "fig09": benchmarks.DATA / "long_sequence_1000000.json",
     "fig10": benchmarks.DATA / "side_by_side_cpu_lstm_1000.json",
     "fig11": benchmarks.DATA / "throughput_lstm_64.json",
+    "fig12": evidence.DATA / "fig12_ten.json",
 }
 CONTENT = {name: json.loads(path.read_text()) for name, path in CHANGED.items()}
 

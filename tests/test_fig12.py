@@ -16,6 +16,7 @@ from tests.test_loaders import mnist
 COPYING = Setup("copying", "full", 12, 0, chunk=3, slots=3, seconds=0.1, rate=1e-2, lag=5, hidden=7, batch=11, judged=2)
 ADDING = replace(COPYING, task="adding", lag=0, steps=20)
 READING = replace(COPYING, task="reading", lag=0)
+THREE = replace(COPYING, items=3)
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def assert_equal(found, expected):
         torch.testing.assert_close(found[name], grad, rtol=1e-10, atol=1e-14)
 
 
-@pytest.mark.parametrize("setup", [COPYING, ADDING, READING], ids=lambda setup: setup.task)
+@pytest.mark.parametrize("setup", [COPYING, ADDING, READING, THREE], ids=["copying", "adding", "reading", "three"])
 def test_full_is_the_gradient_of_plain_autograd(setup, double):
     model, batch = made(setup)
     model(model.start(setup.batch), batch.tensors())[1].sum().backward()
@@ -69,10 +70,27 @@ def test_a_window_reaches_the_symbol_exactly_if_the_lag_is_below_it_exhaustive(l
     assert float(full["embed.weight"][:8].abs().max()) > 0
 
 
+@pytest.mark.parametrize("lag", range(3, 10))
+@pytest.mark.parametrize("window", range(1, 13))
+def test_a_window_reaches_any_of_three_symbols_exactly_if_it_is_longer_than_the_lag_exhaustive(lag, window):
+    """A window that ends with the answers holds the last symbol from lag + 1 steps on, those before it from more."""
+    setup = replace(THREE, method="truncated", lag=lag)
+    model, batch = made(setup)
+    reached = []
+
+    def update():
+        reached.append(float(model.embed.weight.grad[:8].abs().max()) > 0)
+        model.zero_grad()
+
+    gradient(model, batch, model.start(setup.batch), setup, window, update=update)
+    assert any(reached) == (lag < window)
+
+
 @pytest.mark.parametrize("window", range(1, 13))
 def test_truncated_updates_after_each_window_in_which_something_is_asked_for(window):
     assert len(gradients(replace(READING, method="truncated"), window)) == -(-READING.steps // window)
     assert len(gradients(replace(COPYING, method="truncated"), window)) == 1
+    assert len(gradients(replace(THREE, method="truncated"), window)) == -(-THREE.items // window)
 
 
 @pytest.mark.parametrize("setup", [COPYING, ADDING, READING], ids=lambda setup: setup.task)
@@ -114,6 +132,26 @@ def test_copy_memory_asks_for_the_symbol_of_lag_steps_ago(lag):
     assert set(batch.targets[-1].tolist()) == set(range(8))
     assert (batch.xs[:-1] < 8).sum() == 50
     assert (batch.xs[-1] == 9).all()
+
+
+@pytest.mark.parametrize("items", range(1, 7))
+def test_copy_memory_asks_for_several_symbols_in_their_order_exhaustive(items):
+    for lag in range(items, 13 - items):
+        batch = tasks.copying(12, lag, items).draw(torch.Generator().manual_seed(0), 50)
+        asked = slice(12 - items, 12)
+        assert torch.equal(batch.targets[asked], batch.xs[12 - items - lag : 12 - lag])
+        assert set(batch.targets[asked].flatten().tolist()) == set(range(8))
+        assert (batch.xs < 8).sum() == 50 * items
+        assert (batch.xs == 9).nonzero()[:, 0].tolist() == [12 - items] * 50
+        torch.testing.assert_close(batch.weights, torch.tensor([0.0] * (12 - items) + [1 / items] * items))
+
+
+@pytest.mark.parametrize(("lag", "items"), [(2, 3), (10, 3), (6, 7)])
+def test_symbols_that_do_not_fit_the_sequence_are_refused(lag, items):
+    with pytest.raises(ValueError, match=f"the lag must be {items} to {12 - items} in .* 12 steps, got {lag}"):
+        tasks.copying(12, lag, items)
+    with pytest.raises(ValueError, match="needs a symbol to ask for, got 0"):
+        tasks.copying(12, lag, 0)
 
 
 def test_a_text_is_read_on_from_batch_to_batch(tmp_path):
@@ -170,14 +208,22 @@ def test_right_answers_are_counted_where_they_are_asked_for():
 # the claim
 
 
+UNSOLVED = replace(COPYING, steps=13, lag=12)
+
+
+@pytest.fixture(autouse=True)
+def said_not_to_be_solved(monkeypatch):
+    monkeypatch.setattr(fig12, "UNSOLVED", {("copying", 13, 1)})
+
+
 @pytest.fixture(scope="module")
 def sound():
     """A sweep whose numbers satisfy the claim; nothing in it was trained."""
-    setups = [replace(COPYING, lag=11), replace(COPYING, lag=3), ADDING]
+    setups = [replace(COPYING, lag=11), replace(COPYING, lag=3), ADDING, UNSOLVED]
     found = {}
     for key, argument in fig12.points(setups, seeds=(0, 1)).items():
-        reached = argument["method"] == "full" or argument["lag"] == 3
-        curve = {"updates": [0, 5, 9], "seconds": [0, 0.05, 0.1], "wall": [0, 1, 2], "loss": [2.0, 1.0, 0.5]}
+        reached = (argument["method"] == "full" or argument["lag"] == 3) and argument["steps"] != UNSOLVED.steps
+        curve = {"updates": [0, 5, 9], "seconds": [0, 0.05, 0.1], "processor": [0, 0.05, 0.1], "loss": [2.0, 1.0, 0.5]}
         weighed = {"full_bytes": 100, "window": 4, "window_bytes": 98, "longer_bytes": 105}
         weighed |= {"bytes": 100 if argument["method"] == "full" else 98}
         found[key] = {
@@ -188,22 +234,26 @@ def sound():
 
 
 def test_a_sound_sweep_is_accepted(sound):
-    assert len(fig12.check(sound)) == 3 * 2 * 2
+    assert len(fig12.check(sound)) == 4 * 2 * 2
 
 
 @pytest.mark.parametrize(
     ("key", "field", "value", "message"),
     [
-        ("copying-12-11-truncated-0", "longer_bytes", 100, "not the same memory"),
-        ("copying-12-11-truncated-0", "window_bytes", 101, "not the same memory"),
-        ("copying-12-11-full-1", "bytes", 98, "other bytes"),
-        ("adding-20-0-full-1", "seconds", 0.09, "not the same time"),
-        ("adding-20-0-full-1", "seconds", 0.2, "not the same time"),
-        ("adding-20-0-full-1", "right", 0.7, "not solved"),
-        ("copying-12-11-full-0", "right", 0.76, "not solved"),  # the median of two: 0.88
-        ("copying-12-3-truncated-1", "right", 0.7, "not solved"),
-        ("copying-12-11-truncated-1", "right", 0.5, "not chance"),
-        ("adding-20-0-truncated-1", "right", 0.5, "not chance"),
+        ("copying-12-11-1-truncated-0", "longer_bytes", 100, "not the same memory"),
+        ("copying-12-11-1-truncated-0", "window_bytes", 101, "not the same memory"),
+        ("copying-12-11-1-full-1", "bytes", 98, "other bytes"),
+        ("adding-20-0-1-full-1", "seconds", 0.09, "not the same time"),
+        ("adding-20-0-1-full-1", "seconds", 0.2, "not the same time"),
+        ("adding-20-0-1-full-1", "processor", 0.08, "a processor for 80 % of its time: it was not alone"),
+        ("copying-12-3-1-truncated-0", "processor", 0.2, "a processor for 200 % of its time: it was not alone"),
+        ("adding-20-0-1-full-1", "loss", float("nan"), "not 3 finite numbers each"),
+        ("adding-20-0-1-full-1", "right", 0.7, "not solved"),
+        ("copying-12-11-1-full-0", "right", 0.76, "not solved"),  # the median of two: 0.88
+        ("copying-12-3-1-truncated-1", "right", 0.7, "not solved"),
+        ("copying-12-11-1-truncated-1", "right", 0.5, "not chance"),
+        ("copying-13-12-1-truncated-1", "right", 0.5, "not chance"),
+        ("adding-20-0-1-truncated-1", "right", 0.5, "not chance"),
     ],
 )
 def test_a_sweep_that_contradicts_the_claim_is_refused(sound, key, field, value, message):
@@ -215,6 +265,33 @@ def test_a_sweep_that_contradicts_the_claim_is_refused(sound, key, field, value,
         result["curve"][field][-1] = value
     with pytest.raises(FigureClaimError, match=message):
         fig12.check(edited)
+
+
+def test_what_is_said_not_to_be_solved_is_refused_when_it_is(sound):
+    edited = copy.deepcopy(sound)
+    for seed in (0, 1):
+        edited[f"copying-13-12-1-full-{seed}"]["found"]["curve"]["right"][-1] = 1.0
+    with pytest.raises(FigureClaimError, match="solved, though said not to be"):
+        fig12.check(edited)
+
+
+def test_a_curve_that_was_cut_off_is_refused(sound):
+    edited = copy.deepcopy(sound)
+    edited["adding-20-0-1-full-1"]["found"]["curve"]["updates"].pop()
+    with pytest.raises(FigureClaimError, match="not 3 finite numbers each"):
+        fig12.check(edited)
+
+
+def test_on_a_shared_processor_nothing_is_measured_but_the_same_is_drawn(sound, monkeypatch):
+    edited = copy.deepcopy(sound)
+    shared = edited["adding-20-0-1-full-1"]
+    shared["found"]["curve"]["processor"][-1] = 0.05
+    monkeypatch.setattr(fig12, "train", lambda argument: shared["found"])
+    with pytest.raises(FigureClaimError, match="it had a processor for 50 % of its time"):
+        fig12.train_alone(shared["argument"])
+    runs = fig12.check(edited, alone=False)
+    assert min(run.alone for run in runs) == pytest.approx(0.5)
+    assert "at least 50 % of each run" in fig12._where({"cpu": "any"}, runs)
 
 
 def test_a_sweep_of_other_points_is_refused(sound, monkeypatch, tmp_path):
@@ -232,6 +309,9 @@ def test_the_committed_sweep_satisfies_the_claim():
         pytest.skip("fig12 is not measured yet")
     assert [len(runs) for runs in found.curves] == [2 * len(fig12.SEEDS)] * 4
     assert {run.setup.lag for run in found.edge} == set(fig12.LAGS)
+    assert {run.setup.steps for run in found.lengths} == {500, 1000, 2000, 5000}
+    assert len(found.lengths) == 2 * 4 * 2 * len(fig12.SEEDS)
+    assert {run.setup.items for run in found.ten} == {10}
 
 
 def test_the_quick_size_is_trained_checked_and_drawn(tmp_path):
@@ -264,7 +344,7 @@ def test_training_is_written_down_as_it_happened():
     assert {len(values) for values in curve.values()} == {COPYING.judged + 1}
     assert curve["updates"][0] == curve["seconds"][0] == 0
     assert curve["seconds"][-1] >= COPYING.seconds
-    assert all(curve[key] == sorted(curve[key]) for key in ("updates", "seconds", "wall"))
+    assert all(curve[key] == sorted(curve[key]) for key in ("updates", "seconds", "processor"))
     with pytest.raises(ValueError, match="method must be one of full, truncated"):
         convergence.train({**asdict(COPYING), "method": "half"})
     with pytest.raises(ValueError, match="no task 'walking'"):
