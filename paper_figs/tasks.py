@@ -55,6 +55,7 @@ class Task:
         draw: ``draw(generator, batch)`` returns a batch to train on.
         held_out: the same without training data, whatever the generator's state was.
         carries: the state at the end of a batch is where the next one starts.
+        scale: the longest time scale, in steps, that gates start with; 0 is that of the sequence.
     """
 
     steps: int
@@ -63,6 +64,7 @@ class Task:
     draw: Callable[[torch.Generator, int], Batch]
     held_out: Callable[[int], Batch]
     carries: bool = False
+    scale: int = 0
 
 
 def adding(steps: int, /) -> Task:
@@ -87,7 +89,8 @@ def adding(steps: int, /) -> Task:
 def copying(steps: int, lag: int, /, items: int = 1, symbols: int = 8) -> Task:
     """Return copy memory: symbols are shown in a row, among blanks, and asked for in order, each `lag` steps later.
 
-    The last answer is asked for at the last step; where the first one is, a signal takes the blank's place.
+    The last answer is asked for at the last step; where the first one is, a signal takes the blank's place. Gates start
+    with time scales up to thrice the lag: up to the lag itself, every cell would have forgotten two thirds by then.
 
     Ref: hochreiter1997, experiment 5, for one symbol, and arjovsky2016 for ten.
 
@@ -106,7 +109,7 @@ def copying(steps: int, lag: int, /, items: int = 1, symbols: int = 8) -> Task:
         xs[-items] = symbols + 1  # now
         return _asked_last(xs, shown)
 
-    return Task(steps, symbols + 2, symbols, draw, lambda batch: draw(_unseen(), batch))
+    return Task(steps, symbols + 2, symbols, draw, lambda batch: draw(_unseen(), batch), scale=3 * lag)
 
 
 def reading(steps: int, /, path: str | None = None) -> Task:
@@ -167,7 +170,7 @@ class Model(nn.Module):
     """An LSTM and a linear layer, as a segment of `scan`: it eats several steps and returns their losses.
 
     A few symbols start as unit vectors, many at random.
-    Forget and input gates start with the time scales of the task, 1 to ``steps`` (tallec2018, chrono initialisation).
+    Forget and input gates start with the time scales of the task, from 1 step on (tallec2018, chrono initialisation).
 
     Args:
         task: what is learned.
@@ -184,7 +187,7 @@ class Model(nn.Module):
         with torch.no_grad():
             if 0 < task.symbols <= hidden:
                 self.embed.get_parameter("weight").copy_(torch.eye(task.symbols))
-            scales = torch.log(torch.empty(hidden).uniform_(1, task.steps - 1))
+            scales = torch.log(torch.empty(hidden).uniform_(1, task.scale or task.steps - 1))
             zero = torch.zeros(2 * hidden)
             self.lstm.get_parameter("bias_ih_l0").copy_(torch.cat([-scales, scales, zero]))
             self.lstm.get_parameter("bias_hh_l0").zero_()

@@ -213,24 +213,61 @@ UNSOLVED = replace(COPYING, steps=13, lag=12)
 
 @pytest.fixture(autouse=True)
 def said_not_to_be_solved(monkeypatch):
-    monkeypatch.setattr(fig12, "UNSOLVED", {("copying", 13, 1)})
+    monkeypatch.setattr(fig12, "UNSOLVED", fig12.UNSOLVED | {("copying", 13, 1)})
 
 
 @pytest.fixture(scope="module")
 def sound():
     """A sweep whose numbers satisfy the claim; nothing in it was trained."""
     setups = [replace(COPYING, lag=11), replace(COPYING, lag=3), ADDING, UNSOLVED]
-    found = {}
-    for key, argument in fig12.points(setups, seeds=(0, 1)).items():
-        reached = (argument["method"] == "full" or argument["lag"] == 3) and argument["steps"] != UNSOLVED.steps
-        curve = {"updates": [0, 5, 9], "seconds": [0, 0.05, 0.1], "processor": [0, 0.05, 0.1], "loss": [2.0, 1.0, 0.5]}
-        weighed = {"full_bytes": 100, "window": 4, "window_bytes": 98, "longer_bytes": 105}
-        weighed |= {"bytes": 100 if argument["method"] == "full" else 98}
-        found[key] = {
-            "argument": argument,
-            "found": {**weighed, "curve": {**curve, "right": [0.1, 0.2, 1.0 if reached else 0.12]}},
-        }
-    return found
+    return {key: made_up(argument, 4, {("copying", 13, 1)}) for key, argument in fig12.points(setups, (0, 1)).items()}
+
+
+def made_up(argument, window, unsolved):
+    """A point as a sweep holds it, of a run that was never trained."""
+    setup = Setup(**argument)
+    reached = setup.method == "full" or 0 < setup.lag < window
+    right = 1.0 if reached and (setup.task, setup.steps, setup.items) not in unsolved else 0.12
+    even = [setup.seconds * at / setup.judged for at in range(setup.judged + 1)]
+    curve = {"updates": [7 * second for second in even], "seconds": even, "processor": even}
+    curve |= {"loss": [2.0 if setup.method == "full" else 1.0] * len(even), "right": [0.1] * setup.judged + [right]}
+    weighed = {"full_bytes": 100, "window": window, "window_bytes": 98, "longer_bytes": 105}
+    return {"argument": argument, "found": {**weighed, "bytes": 100 if setup.method == "full" else 98, "curve": curve}}
+
+
+@pytest.fixture
+def whole(monkeypatch, tmp_path):
+    """All files of the figure, made up, in a folder of their own."""
+    monkeypatch.setattr(evidence, "DATA", tmp_path)
+    for name, wanted in fig12.sweeps().items():
+        held = {key: made_up(argument, 16, fig12.UNSOLVED) for key, argument in wanted.items()}
+        conditions = {"cpu": "any"}
+        evidence.save_measured(name, {"figure": name, "complete": True, "conditions": conditions, "points": held})
+
+
+def edit(name, key, change):
+    """Save a file of the figure again, with ``change(curve)`` of one point."""
+    content = evidence.load_measured(name)
+    change(content["points"][key]["found"]["curve"])
+    evidence.save_measured(name, content)
+
+
+def test_all_files_together_are_read_and_drawn(whole):
+    found = fig12.data()
+    assert found.where.endswith("for at least 100 % of each run")
+    assert len(fig12.draw(found).axes) == 2 * 4 + 3
+
+
+def test_text_on_which_truncated_is_not_ahead_is_refused(whole):
+    edit("fig12", "reading-500-0-1-truncated-2", lambda curve: curve["loss"].append(2.1 + 0 * curve["loss"].pop()))
+    with pytest.raises(FigureClaimError, match="truncated is not ahead"):
+        fig12.data()
+
+
+def test_a_file_of_the_figure_with_other_content_is_refused_with_one_error(whole):
+    edit("fig12_ten", "copying-500-490-10-full-0", lambda curve: curve.pop("processor"))
+    with pytest.raises(FigureClaimError, match="not what this version reads"):
+        fig12.data()
 
 
 def test_a_sound_sweep_is_accepted(sound):
