@@ -75,7 +75,7 @@ _LOOKING: Final = Setup("looking", "full", 256, 0, chunk=32, slots=8, seconds=10
 _READING: Final = Setup("reading", "full", 500, 0, chunk=50, slots=10, seconds=6, rate=1e-2, hidden=64)
 CURVES: Final = (_ADDING, _COPYING, _LOOKING, _READING)
 LAGS: Final = (4, 12, 20, 48, 127)  # the window is between 12 and 20
-EDGE: Final = tuple(replace(_COPYING, steps=128, chunk=16, slots=8, seconds=4, lag=lag) for lag in LAGS)
+EDGE: Final = tuple(replace(_COPYING, steps=128, chunk=16, slots=8, seconds=3, lag=lag) for lag in LAGS)
 ADDING: Final = {steps: _longer(_ADDING, steps, seconds) for steps, seconds in ((1000, 20), (2000, 40), (5000, 90))}
 COPYING: Final = {steps: _longer(_COPYING, steps, seconds) for steps, seconds in ((1000, 40), (2000, 75), (5000, 150))}
 TEN: Final = replace(_COPYING, seconds=110, lag=490, items=10, hidden=64)
@@ -243,15 +243,15 @@ def check(found: dict[str, Any], *, alone: bool = True) -> list[Run]:
 def draw(found: Convergence) -> Figure:
     """Draw the curves against time and against updates, and below them the boundary and other lengths."""
     count = len(found.curves)
-    heights = [1, 1, 1.1] if found.edge else [1, 1]
-    figure = Figure(figsize=(PAGE, 2.1 * len(heights)), layout="constrained")
-    grid = figure.add_gridspec(len(heights), 3 * count, height_ratios=heights)
-    axes = [[figure.add_subplot(grid[row, 3 * at : 3 * at + 3]) for at in range(count)] for row in range(2)]
+    heights = [2, 1.1] if found.edge else [2]
+    figure = Figure(figsize=(PAGE, 2.1 * sum(heights)), layout="constrained")
+    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    axes = parts[0].subplots(2, count, squeeze=False)
     for above, below, runs in zip(*axes, found.curves, strict=True):
         _draw_curves(above, below, runs)
     lower = []
     if found.edge:
-        lower = [figure.add_subplot(grid[2, at * count : (at + 1) * count]) for at in range(3)]
+        lower = list(parts[1].subplots(1, 3))
         _draw_edge(lower[0], found.edge)
         _draw_lengths(lower[1], found.lengths)
         _draw_ten(lower[2], found.ten)
@@ -375,7 +375,7 @@ def _draw_ten(ax: Axes, runs: list[Run]) -> None:
     window, size = min(run.window for run in runs), max(run.bytes for run in runs)
     ax.set(xlabel="wall time [s]", ylabel="right answers [%]", xlim=(0, None), ylim=(0, 105))
     ax.set_title(
-        f"copy memory, {setup.items} symbols, {size / 1e6:.1f} MB\n$t = {setup.steps}$, window {window}", loc="left"
+        f"copy memory, {setup.items} symbols\n$t = {setup.steps}$, window {window}, {size / 1e6:.1f} MB", loc="left"
     )
 
 
