@@ -256,7 +256,7 @@ def test_text_on_which_truncated_is_not_ahead_is_refused(whole):
 
 
 def test_a_file_of_the_figure_with_other_content_is_refused_with_one_error(whole):
-    edit("fig12_ten", "copying-500-490-10-full-0", lambda curve: curve.pop("processor"))
+    edit("fig12_ten", next(iter(fig12.points([fig12.TEN]))), lambda curve: curve.pop("processor"))
     with pytest.raises(FigureClaimError, match="not what this version reads"):
         fig12.data()
 
@@ -337,9 +337,10 @@ def test_the_committed_sweep_satisfies_the_claim():
         pytest.skip("fig12 is not measured yet")
     assert [len(runs) for runs in found.curves] == [2 * len(fig12.SEEDS)] * 4
     assert {run.setup.lag for run in found.edge} == set(fig12.LAGS)
-    assert {run.setup.steps for run in found.lengths} == {500, 1000, 2000, 5000}
-    assert len(found.lengths) == 2 * 4 * 2 * len(fig12.SEEDS)
+    steps = {task: {run.setup.steps for run in found.lengths if run.setup.task == task} for task in fig12.CHANCE}
+    assert steps == {"adding": {500, 1000, 2000, 5000}, "copying": {500, 1000, 2000}}
     assert {run.setup.items for run in found.ten} == {10}
+    assert min(run.alone for run in found.lengths) >= fig12.ALONE
 
 
 def test_the_quick_size_is_trained_checked_and_drawn(tmp_path):
