@@ -51,9 +51,9 @@ DOES_NOT_SAY: Final = (
     "symbols not in 45 s (89 %), and the adding problem at t = 500 not from every seed in 10 s (55 %). The thresholds "
     "are older than these runs. Chance is what stays below 0.4 in the adding problem and 0.3 in copy memory: of ten "
     "symbols truncated backpropagation gets up to 23 % right, more than the 12.5 % of guessing, presumably from what "
-    "gates keep that were not trained to. Three seeds, but one only of the adding problem at t = 5,000 and of copy memory at 2,000: "
-    "a run takes minutes. Copy memory at t = 5,000 and ten symbols at the usual t = 500 are "
-    "not measured. In one of three runs copy memory at t = 500 ends at 88 %."
+    "gates keep that were not trained to. Three seeds, but one only of the adding problem at t = 5,000 and of copy "
+    "memory at 2,000: a run takes minutes. Copy memory at t = 5,000 and ten symbols at the usual t = 500 are not "
+    "measured. In one of three runs copy memory at t = 500 ends at 88 %."
 )
 SOLVED: Final = 0.9  # share of right answers, in the median of the seeds
 LEARNED: Final = 0.75  # and in every seed
