@@ -152,8 +152,9 @@ def test_an_interrupt_at_many_lines_leaves_nothing_behind_and_the_next_call_work
 
 
 @pytest.mark.slow
-def test_an_interrupt_at_any_line_of_one_tier_leaves_nothing_behind_and_the_next_call_works_exhaustive():
-    struck, wrong = sweep("single", 1)
+@pytest.mark.parametrize("case", ["single", "mixed", "chunk", "tiers"])
+def test_an_interrupt_at_any_line_leaves_nothing_behind_and_the_next_call_works_exhaustive(case):
+    struck, wrong = sweep(case, 1)
     assert wrong == []
     assert len(struck) > 200
 

@@ -132,8 +132,11 @@ def _empty(form: Tensor, device: torch.device) -> Tensor:
 def _map_unnamed(directory: str | Path | None, length: int) -> mmap.mmap:
     """Map a file that has no name; it is gone with its mapping."""
     with tempfile.TemporaryFile(dir=directory) as file:
-        _reserve(file, length)
-        return mmap.mmap(file.fileno(), length)
+        try:
+            _reserve(file, length)
+            return mmap.mmap(file.fileno(), length)
+        finally:
+            file.close()  # Ctrl-C between body and exit would leave it to the collector
 
 
 def _reserve(file: IO[bytes], length: int) -> None:
