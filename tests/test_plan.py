@@ -69,8 +69,8 @@ def measured_peak(step, init, xs, made, **call):
 @pytest.fixture
 def _transfers_for_nothing(monkeypatch):
     """Whatever the machine is busy with, two tiers are the fastest."""
-    transfer = Trial._transfer
-    monkeypatch.setattr(Trial, "_transfer", lambda *call: (*transfer(*call)[:2], 0.0, 0.0))
+    timed = Trial.timed
+    monkeypatch.setattr(Trial, "timed", lambda *call: [replace(one, write=0.0, read=0.0) for one in timed(*call)])
 
 
 @pytest.mark.usefixtures("_transfers_for_nothing")
@@ -89,6 +89,40 @@ def test_measured_peak_of_two_tiers_is_at_most_the_planned_one_and_within_a_tent
                 assert made.chosen.tiers.peak <= bound
             chosen.add(made.chosen.tiers is not None)
     assert True in chosen
+
+
+def test_a_step_whose_states_all_belong_to_the_caller_is_planned():
+    xs = torch.ones(5, 3, requires_grad=True)
+    made = plan(lambda carry, x: (x, carry), torch.ones(3), xs, budget="1KiB")
+    assert made.chosen.measured.hidden == 0
+    assert {option.policy for option in made.options} == set(POLICIES)
+
+
+class Clock:
+    """Every reading is a tick after the one before, or a hundred while the machine is busy."""
+
+    def __init__(self, busy=range(0)):
+        self.busy, self.readings, self.now = busy, 0, 0.0
+
+    def __call__(self):
+        self.now += 100 if self.readings in self.busy else 1
+        self.readings += 1
+        return self.now
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_a_machine_that_is_busy_half_the_time_changes_no_measured_time(half, monkeypatch):
+    step, init, xs = problem(Lstm, 20, torch.float32)
+
+    def planned(clock):
+        monkeypatch.setattr("membptt.measure.time.perf_counter", clock)
+        return plan(step, init, xs, budget="1MiB", spill=True)
+
+    planned(calm := Clock())
+    middle = calm.readings // 2
+    for option in planned(Clock([range(middle), range(middle, 2 * middle)][half])).options:
+        found = option.measured
+        assert (found.advance, found.backprop, found.write, found.read) == (1, 1, 1, 1)
 
 
 def test_a_slow_tier_of_measured_prices_competes_with_one_tier():

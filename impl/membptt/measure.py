@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import optree
@@ -17,13 +20,16 @@ from membptt.guards import StateGuard
 from membptt.inputs import Inputs, check_tensors
 from membptt.meter import parts_of, storages
 from membptt.outputs import Outputs
-from membptt.replay import Generators, RandomState
+from membptt.replay import Generators
 from membptt.slots import Hidden, as_leaf, is_differentiable
 from membptt.tier import IN_FLIGHT, SlowStates, SlowTier
 from membptt_theory.footprint import Measured
 
 _SECONDS = 0.02  # time spent on one figure, at least
-_CALLS = 3
+_ROUNDS = 3
+_CALLS = 16  # in one round, at most
+
+_Call = Callable[[], object]
 
 
 class Trial:
@@ -60,10 +66,9 @@ class Trial:
         self._outside = storages((*params, *Inputs(xs, 1).leaves))
         self._shared: dict[int, int] | None = None
         self._slow = slow
-        self._transfers: tuple[int, int, float, float] | None = None
 
-    def measure(self, chunk: int) -> Measured:
-        """Measure a core of `chunk` steps.
+    def weigh(self, chunk: int) -> Measured:
+        """Measure the bytes of a core of `chunk` steps; its times are left at 0.
 
         Raises:
             RuntimeError: the step keeps state inside its module.
@@ -75,35 +80,35 @@ class Trial:
             hidden, internal = self._weigh(chunk, shared)
             rest = Inputs(self._xs, chunk).steps % chunk
             tail = self._weigh(rest, shared)[1] if rest else internal
-            core, inputs, xs = self._core(chunk, metered=False)
+        return Measured(chunk, start, hidden, internal, tail, sum(shared.values()), 0.0, 0.0)
+
+    def timed(self, weighed: Sequence[Measured]) -> list[Measured]:
+        """Add times, and what there is to know of the slow tier.
+
+        All is timed in turns: what the machine does meanwhile is not to decide which chunk or tier comes first.
+        """
+        with self._generators.exclusive(), self._generators.preserved(), ExitStack() as stack:
+            core, _, xs = self._core(weighed[0].chunk, metered=False)
             before = self._generators.read()
             state = core.advance(self._start(), xs, 0, 1)
-            transfers = self._transfer(state, before)
-            advance = self._time(lambda: core.advance(state, xs, 0, 1))
-            backprop = self._time(self._backpropagation(core, inputs, xs, state))
-        everywhere = sum(shared.values())
-        return Measured(chunk, start, hidden, internal, tail, everywhere, min(advance, backprop), backprop, *transfers)
-
-    def _transfer(self, state: Hidden, before: RandomState) -> tuple[int, int, float, float]:
-        """Return what `Measured` says of the slow tier; hidden states are the same whatever the chunk."""
-        if self._slow is not None and self._transfers is None:
-            start = Hidden.of(self._start().leaves, before)
-            state = Hidden.of(state.leaves, self._generators.read())
-            states = SlowStates(start, self._slow.directory)
-
-            def write() -> None:
-                states.store(1, state)
-                states.drop(1)
-
-            try:
-                seconds = self._time(write)
-                states.store(1, state)
-                size = states.spill.bytes
-                on_device = sum(leaf.nbytes for leaf in state.leaves if leaf.is_cuda)
-                self._transfers = size, (IN_FLIGHT + 1) * on_device, seconds, self._time(lambda: states.restore(1))
-            finally:
-                states.close()
-        return self._transfers or (0, 0, 0.0, 0.0)
+            figures: list[Callable[[], _Call]] = [partial(self._one_way, one.chunk, state) for one in weighed]
+            figures += [partial(self._both_ways, one.chunk, state) for one in weighed]
+            size = transit = 0
+            if self._slow is not None:
+                # Hidden states are the same whatever the chunk.
+                states = SlowStates(Hidden.of(self._start().leaves, before), self._slow.directory)
+                stack.callback(states.close)
+                stored = Hidden.of(state.leaves, self._generators.read())
+                states.store(1, stored)
+                size, transit = states.spill.bytes, (IN_FLIGHT + 1) * sum(x.nbytes for x in state.leaves if x.is_cuda)
+                figures += [lambda: lambda: _write(states, stored), lambda: lambda: states.restore(1)]
+            seconds = self._in_turns(figures)
+        advance, backprop = seconds[: len(weighed)], seconds[len(weighed) : 2 * len(weighed)]
+        write, read = seconds[2 * len(weighed) :] or (0.0, 0.0)
+        return [
+            replace(one, advance=min(ahead, both), backprop=both, slow=size, transit=transit, write=write, read=read)
+            for one, ahead, both in zip(weighed, advance, backprop, strict=True)
+        ]
 
     def _weigh(self, chunk: int, shared: dict[int, int]) -> tuple[int, int]:
         """Return bytes of a hidden state, and of an internal state beyond its two hidden states."""
@@ -151,7 +156,12 @@ class Trial:
     def _own(self, parts: dict[int, int], shared: dict[int, int]) -> int:
         return sum(size for key, size in parts.items() if key not in shared and key not in self._outside)
 
-    def _backpropagation(self, core: Core, inputs: Inputs, xs: tuple[Tensor, ...], state: Hidden) -> Callable[[], None]:
+    def _one_way(self, chunk: int, state: Hidden) -> _Call:
+        core, _, xs = self._core(chunk, metered=False)
+        return lambda: core.advance(state, xs, 0, 1)
+
+    def _both_ways(self, chunk: int, state: Hidden) -> _Call:
+        core, inputs, xs = self._core(chunk, metered=False)
         outputs = Outputs(min(inputs.chunk, inputs.steps))
         core.tape(state, xs, 0, outputs)
         ys = [torch.ones_like(leaf) if is_differentiable(leaf) else None for leaf in outputs.take()]
@@ -164,16 +174,31 @@ class Trial:
 
         return run
 
-    def _time(self, call: Callable[[], object]) -> float:
+    def _in_turns(self, figures: Sequence[Callable[[], _Call]]) -> list[float]:
+        """Return the least time of each figure: each is set up, timed and let go of in every round."""
+        taken: list[list[float]] = [[] for _ in figures]
+        for _ in range(_ROUNDS):
+            for prepare, times in zip(figures, taken, strict=True):
+                call = prepare()
+                if not times:
+                    call()
+                turn = [self._time(call)]
+                while sum(turn) < _SECONDS / _ROUNDS and len(turn) < _CALLS:
+                    turn.append(self._time(call))
+                times += turn
+        return [min(times) for times in taken]
+
+    def _time(self, call: _Call) -> float:
+        _finish(self._devices)
+        before = time.perf_counter()
         call()
-        taken: list[float] = []
-        while len(taken) < _CALLS or (sum(taken) < _SECONDS and len(taken) < 50):
-            _finish(self._devices)
-            before = time.perf_counter()
-            call()
-            _finish(self._devices)
-            taken.append(time.perf_counter() - before)
-        return min(taken)  # what else the machine did meanwhile is not to choose the chunk
+        _finish(self._devices)
+        return time.perf_counter() - before
+
+
+def _write(states: SlowStates, state: Hidden) -> None:
+    states.store(2, state)
+    states.drop(2)
 
 
 def _finish(devices: Iterable[torch.device]) -> None:

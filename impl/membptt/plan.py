@@ -87,15 +87,15 @@ def plan(
         raise ValueError("a plan measures the prices of its slow tier: give prices with slots= only")
     steps = Inputs(xs, 1).steps
     trial = Trial(step, init, xs, declared_by(step, params), segments=segments, compile=compile, slow=slow)
-    measured = [trial.measure(size) for size in ([Inputs(xs, chunk).chunk] if chunk is not None else [1])]
+    measured = [trial.weigh(size) for size in ([Inputs(xs, chunk).chunk] if chunk is not None else [1])]
     largest = min(steps, _LARGEST_COMPILED if compile else _LARGEST_CHUNK)
     while chunk is None and 2 * measured[-1].chunk <= largest:
         # A larger core is not tried where it would not fit; its size is known well enough before it is run.
         if least_bytes(measured[-1:]) + measured[-1].internal > limit:
             break
-        measured.append(trial.measure(2 * measured[-1].chunk))
+        measured.append(trial.weigh(2 * measured[-1].chunk))
     policies = POLICIES if policy == "auto" else (policy,)
-    found = options(measured, steps, limit, policies, tiers=slow is not None, slow=slow.slots if slow else None)
+    found = options(trial.timed(measured), steps, limit, policies, tiers=slow is not None, slow=slow.slots if slow else None)
     if not found:
         raise ValueError(too_small(measured, limit))
     return Plan(steps, limit, segments, found[0].table().digest, tuple(found))
@@ -166,7 +166,9 @@ class Plan:
             PlanError: no such plan: missing, foreign, another version, or its table has another digest now.
         """
         try:
-            stored = dict(read_json(Path(path), limit=_LARGEST_FILE))
+            stored = read_json(Path(path), limit=_LARGEST_FILE)
+            if not isinstance(stored, dict):
+                raise ValueError(f"it holds a {type(stored).__name__}, a plan is an object")
             if (found_format := stored.pop("format")) != FORMAT:
                 raise PlanError(f"{path}: format is {found_format!r}, this version reads {FORMAT!r}: plan anew")
             found = tuple(_option(entry) for entry in stored["options"])

@@ -200,7 +200,7 @@ def _fitting(policy: str, sizes: Measured, cores: int, budget: int) -> list[Opti
     room = budget - _floor(sizes)
     if room < 0:
         return []
-    unit = sizes.internal + 2 * sizes.hidden if policy == "ism" else max(sizes.hidden, 1)
+    unit = max(1, sizes.internal + 2 * sizes.hidden if policy == "ism" else sizes.hidden)
     most = _most(policy, cores)
     if _needs_table(policy):
         # A coarser unit for long sequences: hidden states then take more room than they need.
