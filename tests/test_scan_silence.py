@@ -99,6 +99,48 @@ def test_the_inputs_captured_as_a_whole_are_named():
         scan(lambda carry, x: (carry * x + xs.sum(), x), ONE, xs, slots=2)
 
 
+class Doubling(nn.Module):
+    """Computes a weight from another one when it is made."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.5))
+        self.twice = self.weight * 2
+
+    def forward(self, carry, x):
+        return torch.sin(carry * self.twice * x), x
+
+
+def by_captured_product():
+    product = W * W
+    return lambda carry, x: (torch.sin(carry * product * x), x)
+
+
+@pytest.mark.parametrize(("make", "name"), [(by_captured_product, "'product'"), (Doubling, "'twice'")])
+@pytest.mark.parametrize("budget", [{"slots": 2}, {"budget": "1MiB"}])
+def test_what_was_computed_from_a_parameter_outside_the_step_is_named(make, name, budget):
+    with pytest.raises(RuntimeError, match=f"uses {name}, which was computed outside the step"):
+        torch.autograd.grad(scan(make(), ONE, XS, params=[W], **budget)[0], ONE)
+
+
+@pytest.mark.parametrize("between", [lambda w: w + 1, lambda w: (w * w).sin(), lambda w: w.expand(2).unbind()[1]])
+def test_a_declared_tensor_that_was_computed_from_another_is_refused(between):
+    """Its gradient would reach the other twice: in every core's backward, and in the caller's own graph."""
+    made = between(W)
+    with pytest.raises(ValueError, match="computed from another declared one"):
+        scan(lambda carry, x: (torch.sin(carry * made * x), W), ONE, XS, slots=2, params=[W, made])
+
+
+def test_declared_tensors_of_one_origin_are_independent():
+    first, second = torch.stack([W, 2 * W]).unbind()
+    other = second + 1
+    final, _ = scan(lambda carry, x: (torch.sin(carry * first * x) + other, x), ONE, XS, slots=2, params=[first, other])
+    carry = ONE
+    for x in XS:
+        carry = torch.sin(carry * first * x) + other
+    assert torch.allclose(*(torch.autograd.grad(one, W, retain_graph=True)[0] for one in (final, carry)))
+
+
 def writing(carry, x):
     x.mul_(2)
     return torch.sin(carry * x), None
@@ -183,6 +225,48 @@ def by_closed_object():
     return lambda carry, x: (holder.step(carry, x)[0], x)
 
 
+class Slotted:
+    """Keeps a tensor outside any dict."""
+
+    __slots__ = ("count",)
+
+    def __init__(self):
+        self.count = torch.zeros(3)
+
+
+def by_attribute_of(owner):
+    owner.count = torch.zeros(3)
+
+    def step(carry, x):
+        owner.count.add_(1)
+        return carry + owner.count, x
+
+    return step
+
+
+def by_default(*, keyword):
+    def positional(carry, x, count=torch.zeros(3)):  # noqa: B008
+        count.add_(1)
+        return carry + count, x
+
+    def named(carry, x, *, count=torch.zeros(3)):  # noqa: B008
+        return positional(carry, x, count)
+
+    return named if keyword else positional
+
+
+def by_either_of_two_named_alike(*, updated):
+    mine, others = torch.zeros(3), torch.zeros(3)
+
+    def helper_of(count):
+        return lambda carry: carry + (count.add_(1) if updated == "helper" else count)
+
+    def step_of(count, helper):
+        return lambda carry, x: (helper(carry) + (count.add_(1) if updated == "step" else count), x)
+
+    return step_of(mine, helper_of(others))
+
+
 def with_argument(norm, carry, x):
     return norm(carry + x), x
 
@@ -207,6 +291,12 @@ HIDING = {
     "method": (lambda: Holder().step, r"'layers\[1\]\.running_mean'"),
     "callable": (Holder, r"'layers\[1\]\.running_mean'"),
     "closed object": (by_closed_object, r"'holder\.layers\[1\]\.running_mean'"),
+    "closed object's tensor": (lambda: by_attribute_of(Holder()), r"'owner\.count'"),
+    "slot": (lambda: by_attribute_of(Slotted()), r"'owner\.count'"),
+    "default": (lambda: by_default(keyword=False), "'count'"),
+    "keyword's default": (lambda: by_default(keyword=True), "'count'"),
+    "step's of two named alike": (lambda: by_either_of_two_named_alike(updated="step"), "'count'"),
+    "helper's of two named alike": (lambda: by_either_of_two_named_alike(updated="helper"), "'count'"),
     "closed tensor": (by_closed_tensor, "'count'"),
     "rebinding": (by_rebinding, "'state'"),
     "nothing at first": (lambda: Unset(None), "'potential'"),
@@ -231,6 +321,30 @@ def test_a_step_that_only_reads_what_it_names_is_accepted():
         return norm(carry + x * scale), x
 
     scan(step, torch.ones(2, 3, requires_grad=True), torch.randn(5, 2, 3), slots=2, params=norm.parameters())
+
+
+class DistributedDataParallel(nn.Module):
+    """Of the refused wrapper's name."""
+
+
+class Named:
+    """Has attributes that are called as globals are."""
+
+    def __init__(self):
+        self.wrapped = self.counted = torch.ones(3)
+
+
+wrapped, counted = DistributedDataParallel(), torch.zeros(3)
+
+
+def test_a_global_is_not_taken_for_an_attribute_of_its_name():
+    named = Named()
+
+    def step(carry, x):
+        globals()["coun" + "ted"] = x  # which no code of the step's names
+        return carry * named.wrapped + named.counted, x
+
+    scan(step, torch.ones(2, 3, requires_grad=True), torch.randn(5, 2, 3), slots=2)
 
 
 def drawing(generator, *, output):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from dis import get_instructions
+from functools import lru_cache, partial
 from inspect import getattr_static
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -16,8 +17,8 @@ _MANY = 64  # longer containers hold data
 def reached_by(step: Callable[..., Any], /) -> Iterator[tuple[str, nn.Module | Tensor]]:
     """Yield modules and tensors that `step` names, with the names it gives them; the empty name for `step` itself.
 
-    Followed are closures, globals, helper functions of the same file, what a partial binds, containers, and the
-    attributes of an object whose method it is or that it names. What a module contains is not listed.
+    Followed are closures, globals, defaults, helper functions of the same file, what a partial binds, containers, and
+    the attributes of an object whose method it is or that it names. What a module contains is not listed.
     """
     pending: list[tuple[str, Any]] = [("", step)]
     seen: set[int] = set()
@@ -50,7 +51,7 @@ def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             pass
         case _:
             if "." not in name:
-                yield from ((f"{name}.{key}".lstrip("."), one) for key, one in getattr(value, "__dict__", {}).items())
+                yield from ((f"{name}.{key}".lstrip("."), one) for key, one in _attributes(value))
                 if not name:
                     yield "", getattr_static(value, "__call__", None)
 
@@ -61,6 +62,10 @@ def _numbered(name: str, values: list[Any] | tuple[Any, ...]) -> Iterator[tuple[
 
 
 def _variables(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    defaults = function.__defaults__ or ()
+    positional = function.__code__.co_varnames[: function.__code__.co_argcount]
+    yield from zip(positional[len(positional) - len(defaults) :], defaults, strict=True)
+    yield from (function.__kwdefaults__ or {}).items()
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             yield name, cell.cell_contents
@@ -72,8 +77,17 @@ def _variables(function: FunctionType) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
+def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    state: Any = object.__getstate__(value)  # the dict; where there are __slots__ too, a pair of dicts
+    for part in state if isinstance(state, tuple) else (state,):
+        yield from (part or {}).items()
+
+
+@lru_cache(maxsize=256)
+def _names(code: CodeType) -> tuple[str, ...]:
+    """Return the globals that `code` reads or writes; `co_names` lists attributes among them."""
+    found = [one.argval for one in get_instructions(code) if "GLOBAL" in one.opname or one.opname == "LOAD_NAME"]
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _names(constant)
+            found += _names(constant)
+    return tuple(dict.fromkeys(found))

@@ -11,6 +11,7 @@ import optree
 import torch
 from torch import Tensor
 
+from membptt.adjoint import Adjoint
 from membptt.guards import Unchanged, Undeclared
 from membptt.inputs import Inputs, check_tensors
 from membptt.meter import record_saved
@@ -144,6 +145,19 @@ class Core:
         """Prepare to recompute from `state`."""
         self._generators.write(state.random)
 
+    def backpropagate(self, internal: Internal, adjoint: Adjoint) -> None:
+        """Backpropagate one recorded core.
+
+        Raises:
+            RuntimeError: what the step captured was computed outside it, and its graph is used up.
+        """
+        try:
+            adjoint.step(internal)
+        except RuntimeError as error:
+            if "backward through the graph a second time" not in str(error):
+                raise
+            raise self._search_for().used_up() from error
+
     def _steps(self, carry: Any, at: At, x: Sequence[Tensor], spec: optree.PyTreeSpec) -> Iterator[tuple[At, Any, Any]]:
         """Run one core; yield carry and output at each step, or once for a whole segment."""
         if self._segments or not isinstance(at, slice):
@@ -162,9 +176,12 @@ class Core:
 
     def _search(self, made: Iterable[Tensor], own: Sequence[Tensor]) -> None:
         """Refuse what one core returned, if its graph reaches what was not declared."""
+        self._search_for().refuse(made, own)
+
+    def _search_for(self) -> Undeclared:
         if self._undeclared is None:
             self._undeclared = Undeclared(self._step, self._params)
-        self._undeclared.refuse(made, own)
+        return self._undeclared
 
     def _call(self, carry: Any, x: Any, at: At) -> tuple[Any, Any]:
         result = self._step(carry, x)

@@ -64,6 +64,16 @@ class Undeclared:
                     elif id(child.variable) not in mine:
                         raise self._error(child.variable)
 
+    def used_up(self) -> RuntimeError:
+        """Return the error for a core that captured a graph which an earlier core's backward used up."""
+        found = _states(self._step)
+        names = [name for name, tensor, _ in found if tensor.grad_fn is not None and id(tensor) not in self._ids]
+        return RuntimeError(
+            f"the step uses {' and '.join(map(repr, names)) or 'a tensor'}, which was computed outside the step from "
+            "tensors that require grad: every step backpropagates through that one graph, and the first used it up. "
+            "Pass it in params= itself, compute it inside the step, or detach it"
+        )
+
     def _error(self, tensor: Tensor) -> ValueError:
         return ValueError(
             f"the step uses {_name(self._step, tensor)}, of shape {tuple(tensor.shape)}, which requires grad but was "
@@ -106,8 +116,11 @@ class StateGuard:
 
     def __init__(self, step: Callable[..., Any]) -> None:
         self._step = step
-        self._before = {name: (tensor, _version(tensor), tensor.detach().clone()) for name, tensor in self._inside()}
-        self._named = {name: (tensor, _version(tensor)) for name, tensor in self._outside()}
+        # One list: a step and its helper may each name another tensor alike.
+        self._before = [
+            (name, tensor, _version(tensor), tensor.detach().clone() if inside else None)
+            for name, tensor, inside in _states(self._step)
+        ]
 
     def check(self) -> None:
         """Refuse a change since construction.
@@ -115,28 +128,28 @@ class StateGuard:
         Raises:
             RuntimeError: names the buffer, attribute or variable.
         """
-        after = dict(self._inside())
-        for name, (tensor, version, value) in self._before.items():
-            now = after.pop(name, None)
-            if now is not tensor or _version(tensor) != version or not _same(tensor, value):
+        after = {(name, id(tensor)): inside for name, tensor, inside in _states(self._step)}
+        for name, tensor, version, value in self._before:
+            if (
+                (name, id(tensor)) not in after
+                or _version(tensor) != version
+                or not (value is None or _same(tensor, value))
+            ):
                 raise RuntimeError(_updates(name))
-        for name in after:  # a state that was a number, or nothing, before the first step
-            raise RuntimeError(_updates(name))
-        variables = dict(self._outside())
-        for name, (tensor, version) in self._named.items():
-            if variables.get(name) is not tensor or _version(tensor) != version:
-                raise RuntimeError(_updates(name))
+        known = {(name, id(tensor)) for name, tensor, *_ in self._before}
+        for one, inside in after.items():
+            if inside and one not in known:  # a state that was a number, or nothing, before the first step
+                raise RuntimeError(_updates(one[0]))
 
-    def _inside(self) -> Iterator[tuple[str, Tensor]]:
-        for prefix, module in reached_by(self._step):
-            if isinstance(module, nn.Module):
-                for place in find_places(module):
-                    yield from ((f"{prefix}.{name}".lstrip("."), tensor) for name, tensor in place.tensors())
 
-    def _outside(self) -> Iterator[tuple[str, Tensor]]:
-        for name, tensor in reached_by(self._step):
-            if isinstance(tensor, Tensor) and "." not in name:
-                yield name, tensor
+def _states(step: Callable[..., Any]) -> Iterator[tuple[str, Tensor, bool]]:
+    """Yield every tensor that is reached and no module's parameter: its name, and whether it lies inside a module."""
+    for prefix, value in reached_by(step):
+        if isinstance(value, nn.Module):
+            for place in find_places(value):
+                yield from ((f"{prefix}.{name}".lstrip("."), tensor, True) for name, tensor in place.tensors())
+        else:
+            yield prefix, value, False
 
 
 def refuse_cache() -> None:
@@ -180,11 +193,39 @@ def owning_module(step: Callable[..., Any]) -> nn.Module | None:
 
 
 def declared_by(step: Callable[..., Any], params: Iterable[Tensor] | None) -> tuple[Tensor, ...]:
-    """Collect the tensors whose gradients are wanted, each once, those of the step's module first."""
+    """Collect the tensors whose gradients are wanted, each once, those of the step's module first.
+
+    Raises:
+        TypeError: something else than an iterable of tensors.
+        ValueError: one was computed from another, whose gradient would be counted twice.
+    """
     owner = owning_module(step)
     found: tuple[Tensor, ...] = tuple(owner.parameters()) if owner is not None else ()
+    if isinstance(params, Tensor):
+        raise TypeError("params must be an iterable of tensors; of one tensor, write params=[tensor]")
     found += check_tensors("params", list(params)) if params is not None else ()
-    return tuple({id(tensor): tensor for tensor in found if tensor.requires_grad}.values())
+    declared = tuple({id(tensor): tensor for tensor in found if tensor.requires_grad}.values())
+    _refuse_dependent(declared)
+    return declared
+
+
+def _refuse_dependent(declared: Sequence[Tensor]) -> None:
+    """Refuse a tensor that was computed from another: each core's backward would run on through it to the other."""
+    made = [tensor for tensor in declared if tensor.grad_fn is not None]
+    edges = {tuple(get_gradient_edge(tensor)[:2]) for tensor in declared} if made else set()
+    for tensor in made:
+        pending: list[Any] = [tensor.grad_fn]
+        seen = set(pending)
+        for node in pending:
+            for child, output in node.next_functions:
+                if (child, output) in edges:
+                    raise ValueError(
+                        f"a declared tensor of shape {tuple(tensor.shape)} was computed from another declared one, "
+                        "whose gradient would be counted twice; compute it inside the step, or hand it on in the carry"
+                    )
+                if child is not None and child not in seen:
+                    seen.add(child)
+                    pending.append(child)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

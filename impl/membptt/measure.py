@@ -170,7 +170,7 @@ class Trial:
 
         def run() -> None:
             adjoint.carry = list(carry)
-            adjoint.step(core.tape(state, xs, 0))
+            core.backpropagate(core.tape(state, xs, 0), adjoint)
 
         return run
 

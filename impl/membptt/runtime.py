@@ -113,7 +113,7 @@ class Execution:
         self._report(action)
 
     def _backward_step(self, action: Backward, adjoint: Adjoint) -> None:
-        adjoint.step(self._internal())
+        self._core.backpropagate(self._internal(), adjoint)
         self._working = self._taped = None
         self._report(action)
 
