@@ -127,6 +127,14 @@ def test_a_file_without_end_is_refused_before_it_is_held_in_memory(tmp_path):
         assert outcome(lambda: Plan.load(path)) is PlanError
 
 
+@pytest.mark.parametrize(("content", "says"), [("[1]", "it holds a list"), ('{"steps": 3}', "it has no 'format'")])
+def test_a_file_of_something_else_says_what_it_holds(tmp_path, content, says):
+    path = tmp_path / "plan.json"
+    path.write_text(content)
+    with pytest.raises(PlanError, match=says):
+        Plan.load(path)
+
+
 @given(st.integers(1, 3000), st.integers(50, 10**6), st.booleans(), st.none() | st.just(5))
 def test_no_plan_of_ours_is_too_large_to_be_read_hypothesis(tmp_path_factory, steps, budget, tiers, slow):
     path = tmp_path_factory.getbasetemp() / "plan.json"

@@ -180,7 +180,9 @@ class Plan:
             digest = made.chosen.table().digest
         except PlanError:
             raise
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
+        except KeyError as error:
+            raise PlanError(f"{path}: not a readable plan (it has no {error})") from error
+        except (ValueError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
             raise PlanError(f"{path}: not a readable plan ({error})") from error
         if digest != made.digest:
             raise PlanError(f"{path}: its policy table has digest {digest}, the plan says {made.digest}: plan anew")
