@@ -162,6 +162,14 @@ def live():
     return sum(storages.values())
 
 
+def test_the_copies_of_watched_states_do_not_wait_for_the_backward():
+    norm, init, xs = nn.BatchNorm1d(10_000).eval(), torch.zeros((), requires_grad=True), torch.ones(3, 1, 10_000)
+    before = live()
+    final, _ = scan(lambda h, x: (h + norm(x).sum(), None), init, xs, slots=2, params=norm.parameters())
+    assert final.requires_grad
+    assert live() - before < norm.running_mean.nbytes
+
+
 @pytest.mark.parametrize(
     "options", [{"slots": 2}, {"slots": 4, "policy": "msm", "internal": 2, "chunk": 2}, {"slots": 2, "spill": True}]
 )

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from membptt.adjoint import Adjoint, Gradients, hooks_deferred
 from membptt.core import Core
-from membptt.guards import StateGuard
 from membptt.meter import Probe, Report
 from membptt.outputs import Outputs
 from membptt.replay import Autocast, Generators, RandomState
@@ -36,7 +35,6 @@ class Call:
     core: Core
     choice: Choice
     outputs: Outputs
-    inner: StateGuard
     generators: Generators
     autocast: Autocast
     carry_leaves: int
@@ -84,7 +82,6 @@ class _Scan(torch.autograd.Function):
             execution = call.begin(tensors)
             final = execution.forward(call.split(tensors)[1], call.outputs)
             call.generators.settle()
-        call.inner.check()
         # Clones: the caller may write to what it gets, the stored states must not notice.
         results = (*(leaf.detach().clone() for leaf in final), *call.outputs.take())
         ctx.mark_non_differentiable(*(leaf for leaf in results if not is_differentiable(leaf)))

@@ -165,8 +165,9 @@ def scan(
         autocast = Autocast.current(devices)
         inner = StateGuard(step)
         sizes = len(carry), len(inputs.leaves)
-        call = Call(core, choice, outputs, inner, generators, autocast, *sizes, report)
+        call = Call(core, choice, outputs, generators, autocast, *sizes, report)
         flat = call.apply(carry, inputs.leaves, declared)
+        inner.check()  # and is let go of: it has a copy of every state it watches
     else:
         final = core.advance(Hidden.of(carry, ()), inputs.leaves, 0, inputs.cores, outputs)
         flat = tuple(leaf.detach() for leaf in (*final.leaves, *outputs.take()))
