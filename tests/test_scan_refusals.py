@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from membptt import scan
+from membptt import SlowTier, scan
 from membptt_theory.tables import build
 
 
@@ -11,7 +11,7 @@ def keep(carry, x):
     return carry, x
 
 
-ONE, FOUR = torch.ones((), requires_grad=True), torch.ones(4)
+ONE, FOUR, LONG = torch.ones((), requires_grad=True), torch.ones(4), torch.ones(10**5)
 
 BAD_CALLS = [
     (keep, ONE, FOUR, {"slots": 0}, ValueError, "slots must be at least 1"),
@@ -23,6 +23,11 @@ BAD_CALLS = [
     (keep, ONE, FOUR, {"slots": 2, "policy": "msm", "internal": 2.5}, TypeError, "internal must be an integer"),
     (keep, ONE, FOUR, {"slots": 2, "policy": build("hsm", 3, 3)}, ValueError, "steps must be between"),
     (keep, ONE, FOUR, {"slots": 5, "policy": build("hsm", 9, 3)}, ValueError, "slots must be between"),
+    (keep, ONE, LONG, {"slots": 9, "spill": True}, ValueError, "9 slots is too large.* are 1 slots, or 33333 cores"),
+    (keep, ONE, LONG, {"slots": 2, "spill": SlowTier(9)}, ValueError, "18 slots .of both tiers, multiplied. is too"),
+    (keep, ONE, LONG, {"slots": 4, "policy": "msm", "internal": 2}, ValueError, "4 slots is too large"),
+    (keep, ONE, LONG, {"slots": 9999, "policy": "ism"}, ValueError, "are 2684 slots, or 26846 cores"),
+    (keep, ONE, LONG, {"slots": 9999, "policy": "best"}, ValueError, "known policies"),
     (keep, ONE, torch.ones(0), {"slots": 2}, ValueError, "xs is empty"),
     (keep, ONE, (), {"slots": 2}, ValueError, "xs is empty"),
     (keep, ONE, torch.ones(()), {"slots": 2}, ValueError, "first dimension, time"),
@@ -30,6 +35,7 @@ BAD_CALLS = [
     (keep, ONE, [1.0, 2.0], {"slots": 2}, TypeError, "leaf 0 of xs is a float"),
     (keep, 1.0, FOUR, {"slots": 2}, TypeError, "leaf 0 of init is a float"),
     (keep, ONE, FOUR, {"slots": 2, "params": [1.0]}, TypeError, "leaf 0 of params"),
+    (keep, ONE, FOUR, {"slots": 2, "params": FOUR}, TypeError, r"write params=\[tensor\]"),
     (lambda carry, x: carry, ONE, FOUR, {"slots": 2}, TypeError, "must return a pair"),
     (lambda carry, x: (carry, 1.0), ONE, FOUR, {"slots": 2}, TypeError, "the output y is a float"),
     (lambda carry, x: ((carry,), x), ONE, FOUR, {"slots": 2}, ValueError, "carry of structure"),

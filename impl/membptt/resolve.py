@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from math import isqrt
 from types import CellType, FunctionType, MethodType
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
@@ -22,12 +23,16 @@ from membptt.tier import UNMEASURED, SlowTier
 from membptt_theory.archive import TableError
 from membptt_theory.options import parse_bytes
 from membptt_theory.policy import PolicyTable
+from membptt_theory.recurrences import POLICIES
 from membptt_theory.tables import build, useful_slots
 from membptt_theory.tiers import TierTable, build_tiers, useful_slow
 
-_Table = TypeVar("_Table", PolicyTable, TierTable)
+_Table = TypeVar("_Table", bound=PolicyTable | TierTable)
 
 _REMEMBERED = 64
+# What a table may take that a call builds: some gigabytes; a minute or two.
+_ENTRIES = 2**28
+_ADDITIONS = 10**10
 _plans: OrderedDict[Any, Plan] = OrderedDict()
 _verified: WeakSet[PolicyTable | TierTable] = WeakSet()
 
@@ -62,6 +67,8 @@ def from_slots(
         return _from_tiers(inputs, slots, policy, slow or SlowTier())
     if isinstance(policy, str):
         slots = useful_slots(policy, inputs.cores, slots, internal=internal)
+        if policy in POLICIES:
+            _admit(inputs.cores, slots, closed=policy in ("hsm", "ism"))
         policy = build(policy, inputs.cores, slots, internal=internal, internal_known=internal_known)
     elif not isinstance(policy, PolicyTable):
         raise TypeError(f"policy must be a name or a PolicyTable, got {type(policy).__name__}")
@@ -82,8 +89,28 @@ def _from_tiers(inputs: Inputs, slots: int, policy: str | PolicyTable | TierTabl
         )
     slots = useful_slots("hsm", inputs.cores, slots)
     room = useful_slow(inputs.cores, slow.slots)
+    _admit(inputs.cores, slots, room)
     table = build_tiers(inputs.cores, slots, room, slow.prices or UNMEASURED)
     return Choice(_verify(table), slots, inputs, replace(slow, slots=room))
+
+
+def _admit(cores: int, slots: int, slow: int | None = 1, *, closed: bool = False) -> None:
+    """Refuse a table that would take hours, or more memory than the states it saves.
+
+    Raises:
+        ValueError: says how many slots or cores are allowed.
+    """
+    most, rows, beside = _ADDITIONS, cores**2, slow or 1
+    if closed:
+        most, rows = _ENTRIES, cores
+    if rows * slots * beside <= most:
+        return
+    shorter = most // (slots * beside) if closed else isqrt(most // (slots * beside))
+    raise ValueError(
+        f"a table of {cores} cores and {slots * beside} slots{' (of both tiers, multiplied)' if beside > 1 else ''} is "
+        f"too large to be built in a call: allowed are {most // rows} slots, or {shorter} cores with as many slots; "
+        "give fewer slots, a larger chunk, budget= in place of slots=, or a table as policy"
+    )
 
 
 def _verify(table: _Table) -> _Table:
@@ -116,16 +143,28 @@ def from_plan(xs: Any, made: Plan, *, segments: bool, slow: SlowTier | None = No
         )
     option = made.chosen
     tiers = option.tiers
-    return from_slots(
-        xs,
-        option.slots,
-        policy=option.policy,
-        internal=option.internal,
-        internal_known=option.internal_known,
-        chunk=made.chunk,
-        segments=segments,
-        slow=replace(slow or SlowTier(), slots=tiers.slots, prices=tiers.prices) if tiers else None,
-    )
+    slow = replace(slow or SlowTier(), slots=tiers.slots, prices=tiers.prices) if tiers else SlowTier()
+    return Choice(_verify(option.table()), option.slots, inputs, slow)
+
+
+def from_budget(
+    step: Step,
+    init: Any,
+    xs: Any,
+    params: Sequence[Tensor],
+    budget: int | str,
+    *,
+    chunk: int | None,
+    policy: str,
+    segments: bool,
+    compile: bool,
+    slow: SlowTier | None = None,
+) -> Choice:
+    """Plan, or take the plan that was made for such a call before, and take everything from it."""
+    wishes = {"chunk": chunk, "policy": policy, "segments": segments, "compile": compile, "spill": slow or False}
+    made = remembered_plan(step, init, xs, params, budget, **wishes)
+    # The plan keeps to the bound on the slow tier's slots; only where its file goes is left to be said.
+    return from_plan(xs, made, segments=segments, slow=slow and replace(slow, slots=None))
 
 
 def remembered_plan(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import optree
@@ -18,7 +17,7 @@ from membptt.meter import active
 from membptt.outputs import Outputs, Reduce
 from membptt.plan import Plan
 from membptt.replay import Autocast, Generators
-from membptt.resolve import from_plan, from_slots, remembered_plan
+from membptt.resolve import from_budget, from_plan, from_slots
 from membptt.slots import Hidden
 from membptt.tier import SlowTier, slow_tier
 from membptt.witness import Witness
@@ -126,10 +125,19 @@ def scan(
     if budget is not None:
         if isinstance(policy, (PolicyTable, TierTable)):
             raise TypeError(f"a budget chooses among policies by name; with a {type(policy).__name__} give slots=")
-        wishes = {"chunk": chunk, "policy": policy or "auto", "segments": segments, "compile": compile, "spill": spill}
-        plan = remembered_plan(step, init, xs, declared, budget, **wishes)
-        slow = slow and replace(slow, slots=None)  # the plan keeps to that bound
-    if plan is not None:
+        choice = from_budget(
+            step,
+            init,
+            xs,
+            declared,
+            budget,
+            chunk=chunk,
+            policy=policy or "auto",
+            segments=segments,
+            compile=compile,
+            slow=slow,
+        )
+    elif plan is not None:
         choice = from_plan(xs, plan, segments=segments, slow=slow)
     elif slots is not None:
         choice = from_slots(
