@@ -192,3 +192,41 @@ def test_an_exception_in_the_step_leaves_the_next_call_working(call):
     with pytest.raises(KeyError, match="injected"):
         gradient()
     assert torch.equal(gradient(), gradient())
+
+
+def doubled(init):
+    """A scan of one input, as the transforms of `torch.func` want it."""
+    return scan(lambda carry, x: (torch.sin(carry * x), x), init, FOUR, slots=2)[0].sum()
+
+
+def batched(one):
+    return torch.autograd.functional.jacobian(lambda init: doubled(init)[None], one, vectorize=True)
+
+
+TRANSFORMS = [
+    (torch.func.grad(doubled), "cannot transform"),
+    (lambda one: torch.func.vmap(doubled)(one.requires_grad_()), "cannot transform"),
+    (batched, "one gradient at a time"),
+]
+
+
+@pytest.mark.parametrize(("transformed", "says"), TRANSFORMS)
+def test_a_derivative_that_a_scan_has_no_rule_for_is_refused(transformed, says):
+    with pytest.raises(RuntimeError, match=says):
+        transformed(torch.ones(2))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
+def test_the_tangent_of_a_captured_tensor_is_not_dropped():
+    with torch.autograd.forward_ad.dual_level():
+        weight = torch.autograd.forward_ad.make_dual(torch.ones(()), torch.ones(()))
+        with pytest.raises(RuntimeError, match="no forward-mode derivative"):
+            scan(lambda carry, x: (carry * weight, x), ONE, FOUR, slots=2)
+
+
+def test_a_scan_without_gradients_is_mapped_and_one_that_maps_inside_its_step_is_differentiated():
+    inits = torch.linspace(0, 1, 3)
+    with torch.no_grad():
+        assert torch.equal(torch.func.vmap(doubled)(inits), torch.stack([doubled(one) for one in inits]))
+    final, _ = scan(lambda carry, x: (torch.func.vmap(torch.sin)(carry) * x, x), ONE.expand(3), FOUR, slots=2)
+    assert final.sum().requires_grad

@@ -98,6 +98,8 @@ class _Scan(torch.autograd.Function):
                 "scan cannot be differentiated twice: call backward without create_graph=True, "
                 "or run the loop under plain autograd where a second derivative is needed"
             )
+        if any(grad is not None and torch._C._functorch.is_legacy_batchedtensor(grad) for grad in grads):
+            raise RuntimeError("scan takes one gradient at a time: leave out is_grads_batched=True and vectorize=True")
         call: Call = ctx.call
         _, xs, params = call.split(ctx.saved_tensors)
         carry, ys = list(grads[: call.carry_leaves]), list(grads[call.carry_leaves :])

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.utils import parametrize
 
@@ -162,6 +163,23 @@ def refuse_cache() -> None:
         raise RuntimeError(
             "scan runs inside torch.nn.utils.parametrize.cached(): a weight cached without graph would serve a core "
             "with graph, and its gradient lost; leave the cache off around scan"
+        )
+
+
+def refuse_transforms() -> None:
+    """Refuse derivatives that a scan has no rule for: those of forward mode, and those of `torch.func`.
+
+    Raises:
+        RuntimeError: a tangent, or a gradient that mapped tensors hide, would be lost.
+    """
+    if forward_ad._current_level >= 0:
+        raise RuntimeError(
+            "scan has no forward-mode derivative (torch.func.jvp, dual numbers): run the loop under it, or use backward"
+        )
+    if torch.is_grad_enabled() and torch._C._are_functorch_transforms_active():
+        raise RuntimeError(
+            "torch.func (grad, vjp, vmap) cannot transform a scan that may record gradients: use torch.autograd, or "
+            "torch.func inside the step, or torch.no_grad()"
         )
 
 

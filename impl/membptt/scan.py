@@ -11,7 +11,7 @@ from torch import Tensor
 from membptt.compiled import compile_chunk
 from membptt.core import Core, Step
 from membptt.function import Call
-from membptt.guards import StateGuard, declared_by, needs_grad, refuse_cache, refuse_wrapped
+from membptt.guards import StateGuard, declared_by, needs_grad, refuse_cache, refuse_transforms, refuse_wrapped
 from membptt.inputs import check_tensors
 from membptt.meter import active
 from membptt.outputs import Outputs, Reduce
@@ -102,8 +102,8 @@ def scan(
         ValueError: no step, no slot, an unknown policy or one that cannot spill, a carry or output that changes
             structure, shape or dtype, or an undeclared tensor that requires grad.
         TableError: the table is not what its digest says.
-        RuntimeError: a carry, an input, a parameter or a state that the step reaches was changed; or on a double
-            backward.
+        RuntimeError: a carry, an input, a parameter or a state that the step reaches was changed; on a double or a
+            batched backward; under a transform of `torch.func`, or forward-mode differentiation.
 
     Ref: gruslys2016, Algorithm 2; two tiers: herrmann2020.
     Claim: scan-forwards-equal-table, scan-gradients-equal-autograd.
@@ -118,6 +118,7 @@ def scan(
         raise TypeError(_SETTLED)
     refuse_wrapped(step)
     refuse_cache()
+    refuse_transforms()
     leaves, spec = optree.tree_flatten(init)
     carry = check_tensors("init", leaves)
     declared = declared_by(step, params)
