@@ -72,6 +72,26 @@ def test_a_hook_on_a_parameter_fires_once_and_sees_the_whole_gradient(declared):
     assert torch.allclose(base.grad, 2 * expected, rtol=1e-12)
 
 
+def test_hooks_of_a_parameter_that_threads_share_fire_once_for_each_of_them():
+    w, xs, fired = torch.full((3,), 0.5, requires_grad=True), torch.rand(20, 3), []
+    w.register_hook(lambda grad: fired.append(grad) or 2 * grad)
+
+    def train():
+        for _ in range(10):
+            scan(lambda c, x: (torch.tanh(c * w + x), None), torch.ones(3), xs, slots=3, params=[w])[0].sum().backward()
+
+    train()
+    once, w.grad = w.grad, None
+    fired.clear()
+    threads = [threading.Thread(target=train) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(fired) == 40
+    assert torch.allclose(w.grad, 4 * once)
+
+
 def test_accumulation_hooks_fire_once():
     step, init, xs = problem(Lstm, 9, torch.float32)
     fired = []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import update_wrapper
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from membptt.outputs import Outputs
 from membptt.slots import Internal, Leaves
 
 Gradients = list[Tensor | None]
+
+_DEFERRING: Final = "membptt: a core is backpropagated"
 
 
 class Adjoint:
@@ -79,19 +82,36 @@ class Adjoint:
 
 @contextmanager
 def hooks_deferred(tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Take the hooks off `tensors` meanwhile: they are to see the whole gradient once, not each core's share of it."""
-    taken = [(hooks, dict(hooks)) for hooks in (tensor._backward_hooks for tensor in tensors) if hooks]
+    """Silence the hooks of `tensors` in what is backpropagated inside: they see the whole gradient, no core's share.
+
+    Not by taking them off meanwhile: other threads may be adding up gradients of the same tensors.
+    """
+    for hooks in [tensor._backward_hooks for tensor in tensors if tensor._backward_hooks]:
+        for key, hook in list(hooks.items()):
+            if not isinstance(hook, _Deferred):
+                hooks[key] = _Deferred(hook)
+    before = _deferring()
     try:
         try:
-            for hooks, _ in taken:
-                hooks.clear()
+            torch._C._stash_obj_in_tls(_DEFERRING, True)
             yield
         finally:
-            _put_back(taken)
+            torch._C._stash_obj_in_tls(_DEFERRING, before)
     finally:
-        _put_back(taken)  # Ctrl-C may have cut the first short; where it did not, this changes nothing
+        torch._C._stash_obj_in_tls(_DEFERRING, before)  # Ctrl-C may have cut the first short
 
 
-def _put_back(taken: list[tuple[dict[int, Any], dict[int, Any]]]) -> None:
-    for hooks, kept in taken:
-        hooks.update(kept)
+class _Deferred:
+    """A hook that does nothing while a core is backpropagated; it stays in the place of the one it wraps."""
+
+    def __init__(self, hook: Callable[[Tensor], Tensor | None]) -> None:
+        update_wrapper(self, hook)
+        self._hook = hook
+
+    def __call__(self, grad: Tensor) -> Tensor | None:
+        return None if _deferring() else self._hook(grad)
+
+
+def _deferring() -> bool:
+    # The engine hands this thread's storage to those that run a backward for it, one a device.
+    return torch._C._is_key_in_tls(_DEFERRING) and bool(torch._C._get_obj_in_tls(_DEFERRING))
