@@ -95,7 +95,9 @@ def plan(
             break
         measured.append(trial.weigh(2 * measured[-1].chunk))
     policies = POLICIES if policy == "auto" else (policy,)
-    found = options(trial.timed(measured), steps, limit, policies, tiers=slow is not None, slow=slow.slots if slow else None)
+    found = options(
+        trial.timed(measured), steps, limit, policies, tiers=slow is not None, slow=slow.slots if slow else None
+    )
     if not found:
         raise ValueError(too_small(measured, limit))
     return Plan(steps, limit, segments, found[0].table().digest, tuple(found))
