@@ -27,6 +27,14 @@ def powers(n):
     return step
 
 
+def with_default(n):
+    return lambda h, x, n=n: powers(n)(h, x)
+
+
+def with_keyword(n):
+    return lambda h, x, *, n=n: powers(n)(h, x)
+
+
 def applied(n, h, x):
     return powers(n)(h, x)
 
@@ -52,11 +60,13 @@ def run(step, xs=None, **options):
     [
         (powers(1), powers(9)),
         (partial(applied, 1), partial(applied, 9)),
+        (with_default(1), with_default(9)),
+        (with_keyword(1), with_keyword(9)),
         (Layers(nn.GRUCell(3, 3)), Layers(nn.GRUCell(3, 3), nn.GRUCell(3, 3))),
         (Layers(nn.GRUCell(3, 3)).eval(), Layers(nn.GRUCell(3, 3)).train()),
         (Layers(nn.GRUCell(3, 3)).forward, Layers(nn.GRUCell(3, 3), nn.GRUCell(3, 3)).forward),
     ],
-    ids=["closures", "partials", "modules", "modes", "methods"],
+    ids=["closures", "partials", "defaults", "keywords", "modules", "modes", "methods"],
 )
 def test_steps_that_need_plans_of_their_own_get_them(one, other):
     run(one, budget=4000)
@@ -77,6 +87,13 @@ def test_indexed_inputs_of_another_width_get_a_plan_of_their_own():
 
     for width in (3, 300):
         run(step, Indexed(12, lambda start, stop, width=width: torch.ones(stop - start, 2, width)), budget=20_000)
+    assert len(resolve._plans) == 2
+
+
+def test_inputs_whose_gradient_is_wanted_get_a_plan_of_their_own():
+    """A core then saves more."""
+    for wanted in (False, True):
+        run(powers(2), torch.ones(12, 2, 3, requires_grad=wanted), budget=4000)
     assert len(resolve._plans) == 2
 
 

@@ -179,6 +179,7 @@ def remembered_plan(
         _identity(step),
         steps,
         *shapes,
+        tuple(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in optree.tree_leaves(xs)),
         parse_bytes(budget),
         tuple(options.items()),
         modes,
@@ -193,7 +194,8 @@ def remembered_plan(
 def _identity(step: Any, above: tuple[Any, ...] = ()) -> Any:
     """Return what tells one step from another that needs a plan of its own: its code, and what that code captures.
 
-    A step that is made anew for every call is the same, as long as it captures the like. Globals are not looked at.
+    A step that is made anew for every call is the same, as long as it captures the like. Globals are not looked at, nor
+    numbers inside objects and dicts: a counter among them would ask for a plan at every call.
     """
     if isinstance(step, (int, float, str, bool, bytes, type(None))):
         return step
@@ -212,6 +214,7 @@ def _identity(step: Any, above: tuple[Any, ...] = ()) -> Any:
     elif isinstance(step, FunctionType):
         kind = step.__code__
         parts = [cell.cell_contents for cell in step.__closure__ or () if cell != CellType()]
+        parts += [*(step.__defaults__ or ()), *(step.__kwdefaults__ or {}).values()]
     elif isinstance(step, (list, tuple)):
         parts = step
     return (kind, *(_identity(part, (*above, step)) for part in parts))
