@@ -132,11 +132,10 @@ def _empty(form: Tensor, device: torch.device) -> Tensor:
 def _map_unnamed(directory: str | Path | None, length: int) -> mmap.mmap:
     """Map a file that has no name; it is gone with its mapping."""
     with tempfile.TemporaryFile(dir=directory) as file:
-        try:
-            _reserve(file, length)
-            return mmap.mmap(file.fileno(), length)
-        finally:
-            file.close()  # Ctrl-C between body and exit would leave it to the collector
+        _reserve(file, length)
+        mapping = mmap.mmap(file.fileno(), length)
+        file.close()  # here too: Ctrl-C between body and exit would leave it to the collector
+        return mapping
 
 
 def _reserve(file: IO[bytes], length: int) -> None:
