@@ -51,9 +51,10 @@ DOES_NOT_SAY: Final = (
     "symbols not in 45 s (89 %), and the adding problem at t = 500 not from every seed in 10 s (55 %). The thresholds "
     "are older than these runs. Chance is what stays below 0.4 in the adding problem and 0.3 in copy memory: of ten "
     "symbols truncated backpropagation gets up to 23 % right, more than the 12.5 % of guessing, presumably from what "
-    "gates keep that were not trained to. Three seeds, but one only of the adding problem at t = 5,000 and of copy "
-    "memory at 2,000: a run takes minutes. Copy memory at t = 5,000 and ten symbols at the usual t = 500 are not "
-    "measured. In one of three runs copy memory at t = 500 ends at 88 %."
+    "gates keep that were not trained to. Three seeds, but one only of copy memory at t = 5,000, where full "
+    "backpropagation ends at 87 % after 210 s (truncated: 14 %): shown, short of the threshold, not claimed. Ten "
+    "symbols at the usual t = 500 are not measured. In one of three runs copy memory ends at 88 % at t = 500, and at "
+    "t = 2,000."
 )
 SOLVED: Final = 0.9  # share of right answers, in the median of the seeds
 LEARNED: Final = 0.75  # and in every seed
@@ -83,13 +84,13 @@ CURVES: Final = (_ADDING, _COPYING, _LOOKING, _READING)
 LAGS: Final = (4, 12, 20, 48, 127)  # the window is between 12 and 20
 EDGE: Final = tuple(replace(_COPYING, steps=128, chunk=16, slots=8, seconds=3, lag=lag) for lag in LAGS)
 ADDING: Final = {steps: _longer(_ADDING, steps, seconds) for steps, seconds in ((1000, 20), (2000, 40), (5000, 90))}
-COPYING: Final = {steps: _longer(_COPYING, steps, seconds) for steps, seconds in ((1000, 30), (2000, 90))}
+COPYING: Final = {steps: _longer(_COPYING, steps, seconds) for steps, seconds in ((1000, 30), (2000, 90), (5000, 210))}
 TEN: Final = replace(_COPYING, steps=200, chunk=20, seconds=66, lag=190, items=10, hidden=64)
 SEEDS: Final = (0, 1, 2)
 # Fewer seeds, where one takes minutes, by task, steps and symbols.
-FEWER: Final = {("adding", 5000, 1): SEEDS[:1], ("copying", 2000, 1): SEEDS[:1]}
+FEWER: Final = {("copying", 5000, 1): SEEDS[:1]}
 # Not solved in the time that was measured, by task, steps and symbols: shown and named, not claimed.
-UNSOLVED: Final[frozenset[tuple[str, int, int]]] = frozenset()
+UNSOLVED: Final = frozenset({("copying", 5000, 1)})
 
 _QUICK: Final = Setup("copying", "full", 24, 0, chunk=4, slots=6, seconds=1.5, rate=5e-2, lag=23, batch=32, judged=5)
 
@@ -272,7 +273,10 @@ def draw(found: Convergence) -> Figure:
 
 def main(arguments: list[str] | None = None) -> int:
     """Train on sets of the user's own, and draw their curves; return the exit status."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.seeds < 1 or not 0 < options.seconds < float("inf"):
+        parser.error("--seeds is at least 1, and --seconds more than 0")
     setups = []
     if options.mnist is not None:
         setups.append(replace(_LOOKING, steps=784, chunk=56, slots=14, path=str(options.mnist)))
@@ -460,7 +464,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--text", type=Path, metavar="FILE", help="any text, for example enwik8")
     parser.add_argument("--seconds", type=float, default=600.0, help="wall seconds of one run (default: 600)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each method (default: 3)")
-    parser.add_argument("--processes", type=int, default=1, help="points at a time, 1 or 2 (default: 1)")
+    parser.add_argument("--processes", type=int, choices=(1, 2), default=1, help="points at a time (default: 1)")
     parser.add_argument(
         "--name", default="fig12_local", help="of the data file and the pictures (default: fig12_local)"
     )
