@@ -36,7 +36,7 @@ HEADLINE = "5 % of plain"  # the paper's own budget: always a setting of its own
 SNAPSHOTS = (10, 50)
 LONG = 5000  # steps from which on fewer methods are measured: LONG_POLICIES at LONG_BUDGETS
 LONG_POLICIES = ("hsm", "msm")
-LONG_BUDGETS = ("checkpoint", HEADLINE, "multistage 50", "checkpoint fused")
+LONG_BUDGETS = ("checkpoint", HEADLINE, "multistage 50", "checkpoint fused", "checkpoint merged")
 MIXED_LIMIT = 3e7  # splits that checkpoint_schedules compares in Python to plan a mixed schedule
 GROWS = (
     *("budgets", "methods", "skipped", "fitted", "measured", "rounds", "complete"),
@@ -249,7 +249,13 @@ class Bench:
             _method("nested", "nested", segment=methods.cube_root(self._eager)),
         ]
         found += [
-            _method("checkpoint fused", "checkpoint", one, segment=max(1, round(segment / one.block)), reentrant=False)
+            _method(
+                f"checkpoint {one.kernel}",
+                "checkpoint",
+                one,
+                segment=max(1, round(segment / one.block)),
+                reentrant=False,
+            )
             for one in kernels
         ]
         fitting = [snapshots for snapshots in SNAPSHOTS if snapshots < calls][-1 if self._long else 0 :]
