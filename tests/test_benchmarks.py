@@ -8,6 +8,7 @@ import re
 import sys
 from importlib import import_module
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -417,3 +418,29 @@ def seen(cell):
 @pytest.mark.parametrize("cell", list(cells.CELLS))
 def test_the_readme_says_what_the_committed_data_say(cell):
     assert seen(cell) in (DATA.parent / "README.md").read_text().splitlines()
+
+
+def expected():
+    """The rows of the front page's table, from the committed data."""
+    lstm = record.load(record.path_of(DATA, "cpu", "lstm", 1000))
+    by_kind = {}
+    for line in report.targets(lstm):
+        if found := re.match(r"time at 5 % of plain's memory, (\w+): ([\d.]+)", line):
+            by_kind[found[1]] = float(found[2])
+    cells = f"1/20 | {by_kind['merged']:.2f} compiled, {by_kind['eager']:.2f} eager"
+    yield f"| `scan`, LSTMCell 256, 1,000 steps | {cells} |"
+    drop = json.loads((DATA / "drop_in_cpu_10000.json").read_text())
+    time = median(one["membptt"] for one in drop["rounds"]) / median(one["torch"] for one in drop["rounds"])
+    saved = drop["torch_peak_bytes"] / drop["peak_bytes"]
+    yield f"| `membptt.nn.LSTM` 256, 10,000 steps | 1/{saved:.0f} | {time:.2f} of `torch.nn.LSTM` |"
+    long = json.loads((DATA / "long_sequence_1000000.json").read_text())
+    whole = long["plain"]["peak_bytes"] * long["steps"] / long["plain"]["steps"]
+    for fraction in (1000, 10_000):
+        run = long["runs"][f"1/{fraction}, compiled by 10"]
+        time = median(run["seconds_a_step"]["membptt"]) / median(run["seconds_a_step"]["plain"])
+        yield f"| `scan`, GRU 64, 1,000,000 steps | 1/{whole / run['peak_bytes']:,.0f} | {time:.2f} a step, compiled |"
+
+
+def test_the_front_page_says_what_the_committed_data_say():
+    front = (Path(__file__).parents[1] / "README.md").read_text().splitlines()
+    assert [row for row in expected() if row not in front] == []
