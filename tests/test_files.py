@@ -8,6 +8,7 @@ import tempfile
 import tracemalloc
 import zipfile
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -372,3 +373,13 @@ def test_a_ledger_is_read_or_refused_hypothesis(text):
 def test_a_ledger_of_one_claim_is_read():
     (claim,) = parse_claims(LEDGER)
     assert claim.id == "a"
+
+
+@pytest.mark.parametrize("module", ["membptt_theory.lock", "membptt_proofs.ledger"])
+def test_who_asks_a_generator_for_help_gets_help_and_nothing_is_written(module, monkeypatch, capsys):
+    main = import_module(module).main
+    monkeypatch.setattr(f"{module}.write_whole", lambda *_: pytest.fail("it wrote"))
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    assert module in capsys.readouterr().out

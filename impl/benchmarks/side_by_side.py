@@ -393,6 +393,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path(__file__).parent / "data")
     options = parser.parse_args(given)
     options.steps = options.steps or ([40] if options.quick else [100, 1000, 10_000])
+    if min(*options.steps, options.rounds) < 1:
+        parser.error("--steps and --rounds are at least 1")
     options.given = given
     return options
 

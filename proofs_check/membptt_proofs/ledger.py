@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import argparse
 from collections import Counter
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Final
 
 from membptt_proofs.checks.derivations import DERIVATIONS
 from membptt_theory.claims import CLAIMS, Claim, Status
+from membptt_theory.files import write_whole
 
 PATH: Final = Path(__file__).parents[2] / "CLAIMS.md"
 
@@ -36,11 +38,10 @@ def render() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Rewrite the ledger, whole or not at all."""
-    temporary = PATH.with_suffix(".tmp")
-    temporary.write_text(render(), encoding="utf-8")
-    os.replace(temporary, PATH)
+    argparse.ArgumentParser(prog="python -m membptt_proofs.ledger", description=main.__doc__).parse_args(arguments)
+    write_whole(PATH, lambda temporary: temporary.write_text(render(), encoding="utf-8"))
 
 
 def _row(claim: Claim) -> str:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -87,8 +89,9 @@ def parse(text: str) -> dict[Entry, str]:
     return digests
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Rewrite the lock, whole or not at all."""
+    argparse.ArgumentParser(prog="python -m membptt_theory.lock", description=main.__doc__).parse_args(arguments)
     digests = {entry: digest(entry) for entry in tqdm(PUBLISHED, desc="tables", file=sys.stderr)}
     write_whole(PATH, lambda temporary: temporary.write_text(render(digests)))
 

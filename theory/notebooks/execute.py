@@ -29,6 +29,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH.py", help="default: all")
     chosen = parser.parse_args().paths or [path for folder in FOLDERS for path in sorted(folder.glob("[0-9]*.py"))]
+    if absent := [str(path) for path in chosen if not path.is_file()]:
+        parser.error(f"there is no {', '.join(absent)}")
     for path in chosen:
         write(path)
 
