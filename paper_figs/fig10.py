@@ -206,7 +206,11 @@ def _draw_panel(ax: Axes, panel: Panel) -> None:
     ax.yaxis.set_major_locator(FixedLocator([0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5]))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    ax.xaxis.set_major_locator(FixedLocator([0.3, 1, 3, 10, 30, 100, 300, 1000, 3000]))
+    sizes = [dot.bytes for dot in panel.dots]
+    ticks = [10.0**power for power in range(-1, 5)]
+    if max(sizes) < 100 * min(sizes):
+        ticks += [3 * tick for tick in ticks]
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.tick_params(labelsize=6)
