@@ -19,8 +19,8 @@ from paper_figs.style import BLACK, BLUE, GREEN, GREY, ORANGE, PAGE, SKY, VERMIL
 CLAIM: Final = (
     "Measured from 1,000 steps on, for every cell: in the memory of any use of torch.utils.checkpoint (reentrant or "
     "not, one level or two, over eager, compiled or fused steps) scan has a setting that is faster; with eager steps "
-    "alone it is faster than the non-reentrant mode and takes at most 1.1 times the reentrant one's time. No method "
-    "that recomputes with eager steps is as fast as plain autograd."
+    "alone it is faster than the non-reentrant mode and, at 1,000 steps, takes at most 1.1 times the reentrant one's "
+    "time. No method that recomputes with eager steps is as fast as plain autograd."
 )
 SAYS: Final = (
     "Every method on the same axes, down and left is better. The blue front runs from plain autograd's corner to a "
@@ -32,7 +32,9 @@ DOES_NOT_SAY: Final = (
     "that the sizes are yours: one CPU thread, batch 16. Where plain autograd fits it is the fastest eager method, and "
     "compiled or fused it is faster still. The reentrant mode of torch.utils.checkpoint has the least overhead of the "
     "eager recomputing methods on some cells; checkpoint_schedules, driven by hand, is up to a tenth faster than scan "
-    "at ten snapshots, one of which scan gives to the working state. A panel without data is empty."
+    "at ten snapshots, one of which scan gives to the working state. At 10,000 steps eager scan takes 1.104 times the "
+    "reentrant mode's time on the GRU (0.97 on the LSTM): the bound of 1.1 was refuted there. The GRU has two rounds "
+    "at that length, the LSTM three, all else five. A panel without data is empty."
 )
 FORMAT: Final = "membptt-side-by-side/2"
 CELLS: Final = {
@@ -43,7 +45,7 @@ CELLS: Final = {
     "attention-memory": "attention memory",
 }
 ASSERTED: Final = 1000  # steps from which on the comparison is asserted
-REENTRANT: Final = 1.1  # of the reentrant checkpoint's time, for eager steps
+REENTRANT: Final = 1.1  # of the reentrant checkpoint's time, for eager steps, at `ASSERTED` steps
 LENGTHS: Final = (100, 1000, 10_000)
 # Families, in the order of the legend: marker, colour, filled.
 LOOKS: Final = {
@@ -151,7 +153,10 @@ def _claim(found: Sequence[Panel]) -> None:
             if dot.family == "checkpoint fast":
                 continue
             eager_best = panel.fastest(OURS[:1], dot.bytes)
-            limit = REENTRANT if "reentrant" in dot.label else 1.0
+            reentrant = "reentrant" in dot.label
+            if reentrant and panel.steps > ASSERTED:
+                continue  # refuted there, which the figure says
+            limit = REENTRANT if reentrant else 1.0
             require(
                 eager_best <= limit * dot.time,
                 f"{name}: eager {eager_best:.2f} in the memory of {dot.label}, which takes {dot.time:.2f}",
