@@ -338,7 +338,7 @@ def test_the_committed_sweep_satisfies_the_claim():
     assert [len(runs) for runs in found.curves] == [2 * len(fig12.SEEDS)] * 4
     assert {run.setup.lag for run in found.edge} == set(fig12.LAGS)
     steps = {task: {run.setup.steps for run in found.lengths if run.setup.task == task} for task in fig12.CHANCE}
-    assert steps == dict.fromkeys(fig12.CHANCE, {500, 1000, 2000, 5000})
+    assert steps == {task: {500, 1000, 2000, 5000} for task in fig12.CHANCE}
     assert {run.setup.items for run in found.ten} == {10}
     assert min(run.alone for run in found.lengths) >= fig12.ALONE
 
