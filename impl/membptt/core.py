@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -66,7 +67,6 @@ class Core:
         self._compiled = compiled
         self._witness = witness
         self._metered = metered
-        self._undeclared: Undeclared | None = None
         self._unchanged = Unchanged(inputs.leaves, params)
         # Cores of a single step that nothing watches and nobody compiled.
         self._bare = not (isinstance(inputs.at(0), slice) or segments or compiled or witness)
@@ -105,7 +105,7 @@ class Core:
                     leaves = self._flatten_carry(carry, where, first_pass=True)
                     outputs.put(where, y)
                     if torch.is_grad_enabled():
-                        self._search((*leaves, *optree.tree_leaves(y)), ())
+                        self._undeclared.refuse((*leaves, *optree.tree_leaves(y)), ())
                 if self._witness is not None:
                     ys.append(y)
             if self._witness is not None:
@@ -129,7 +129,7 @@ class Core:
                 if outputs is not None:
                     outputs.put(where, y)
             carry_out = self._flatten_carry(carry, at, first_pass=outputs is not None)
-        self._search(chain(carry_out, *[leaves for _, leaves in emitted]), (*carry_in, *x_in))
+        self._undeclared.refuse(chain(carry_out, *[leaves for _, leaves in emitted]), (*carry_in, *x_in))
         self._unchanged.check()
         state.check(core)
         if self._witness is not None:
@@ -156,7 +156,7 @@ class Core:
         except RuntimeError as error:
             if "backward through the graph a second time" not in str(error):
                 raise
-            raise self._search_for().used_up() from error
+            raise self._undeclared.used_up() from error
 
     def _steps(self, carry: Any, at: At, x: Sequence[Tensor], spec: optree.PyTreeSpec) -> Iterator[tuple[At, Any, Any]]:
         """Run one core; yield carry and output at each step, or once for a whole segment."""
@@ -174,14 +174,9 @@ class Core:
             carry, y = self._call(carry, part, where)
             yield where, carry, y
 
-    def _search(self, made: Iterable[Tensor], own: Sequence[Tensor]) -> None:
-        """Refuse what one core returned, if its graph reaches what was not declared."""
-        self._search_for().refuse(made, own)
-
-    def _search_for(self) -> Undeclared:
-        if self._undeclared is None:
-            self._undeclared = Undeclared(self._step, self._params)
-        return self._undeclared
+    @cached_property
+    def _undeclared(self) -> Undeclared:
+        return Undeclared(self._step, self._params)
 
     def _call(self, carry: Any, x: Any, at: At) -> tuple[Any, Any]:
         result = self._step(carry, x)

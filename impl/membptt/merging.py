@@ -140,14 +140,15 @@ def _bounded(batch: Sequence[Node], *, inner: bool) -> list[list[Node]]:
     cut: list[list[Node]] = []
     taken = 0
     for node in batch:
-        rows, between, columns = *_value(node.args[-2]).shape, _value(node).shape[1]
+        (rows, between), columns, size = _value(node.args[-2]).shape, _value(node).shape[1], _value(node).element_size()
         # Along the inner dimension both factors are stacked; along the rows one factor and the result.
-        taken += between * (rows + columns) if inner else rows * (between + columns)
-        weight = rows * columns if inner else between * columns
-        if not cut or taken * _value(node).element_size() > max(ROOM, weight * _value(node).element_size()):
+        own = size * (between * (rows + columns) if inner else rows * (between + columns))
+        weight = size * (rows if inner else between) * columns
+        if not cut or taken + own > max(ROOM, weight):
             cut.append([])
-            taken = between * (rows + columns) if inner else rows * (between + columns)
+            taken = 0
         cut[-1].append(node)
+        taken += own
     return cut
 
 
