@@ -320,6 +320,7 @@ def test_schedule_speed_prints_its_ratio_and_writes_its_data(tmp_path, capsys):
     content = json.loads((tmp_path / "schedule_speed_300_5.json").read_text())
     assert content["forwards"] == optimal_cost("hsm", 300, 5)
     assert len(content["rounds"]) == 2
+    assert set(content["times_faster"]) == {"cold", "instructions", "actions"}
 
 
 def test_the_long_sequence_stays_within_its_memory_and_resumes(tmp_path, capsys, monkeypatch):

@@ -300,8 +300,8 @@ def test_the_executed_table_has_the_digest_of_the_lock(monkeypatch):
         executed.append(table.digest)
         return original(table, steps, slots)
 
-    original = module.schedule
-    monkeypatch.setattr(module, "schedule", spy)
+    original = module.instructions
+    monkeypatch.setattr(module, "instructions", spy)
     locked = {entry: sha for entry, sha in lock.read().items() if entry.steps == 30}
     for policy, internal, known, steps, slots in locked:
         scan(

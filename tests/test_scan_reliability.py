@@ -13,7 +13,7 @@ from torch import nn
 
 from membptt import Indexed, SlowTier, meter, scan
 from membptt_theory.actions import Prices
-from membptt_theory.schedule import schedule
+from membptt_theory.schedule import instructions
 from membptt_theory.tables import build
 from membptt_theory.tiers import build_tiers, schedule_tiers
 
@@ -30,7 +30,7 @@ class Saboteur:
 
     def __init__(self, monkeypatch, index, fault):
         self.index, self.fault, self.count = index, fault, 0
-        monkeypatch.setattr("membptt.function.schedule", self.stream)
+        monkeypatch.setattr("membptt.function.instructions", self.stream)
         monkeypatch.setattr("membptt.function.schedule_tiers", self.stream)
         monkeypatch.setattr("membptt.function._WINDOW", 0)  # every action before the fault is carried out
 
@@ -43,12 +43,12 @@ class Saboteur:
 
 
 def actions(table, *query):
-    return (schedule if len(query) == 2 else schedule_tiers)(table, *query)
+    return (instructions if len(query) == 2 else schedule_tiers)(table, *query)
 
 
 def length_of(policy, sizes):
     if "spill" not in sizes:
-        return len(list(schedule(build(policy, STEPS, SLOTS, **sizes), STEPS, SLOTS)))
+        return len(list(instructions(build(policy, STEPS, SLOTS, **sizes), STEPS, SLOTS)))
     slow = sizes["spill"]
     return len(list(schedule_tiers(build_tiers(STEPS, SLOTS, slow.slots, slow.prices), STEPS, SLOTS, slow.slots)))
 

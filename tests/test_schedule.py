@@ -29,7 +29,7 @@ from membptt_theory.actions import (
 )
 from membptt_theory.machine import meter
 from membptt_theory.recurrences import KEPT, OWNED, Decision
-from membptt_theory.schedule import MOST, SHORT, Template, schedule
+from membptt_theory.schedule import MOST, SHORT, Template, instructions, schedule
 from membptt_theory.tables import build
 
 from .strategies import POLICIES, grid, policy_id, queries
@@ -111,14 +111,30 @@ def test_the_stream_is_the_one_made_action_by_action_hypothesis(query):
     assert all(ours == plain for ours, plain in zip(schedule(*query), one_by_one(*query), strict=True))
 
 
+def spelled(actions):
+    return [(type(action), tuple(action)) for action in actions]
+
+
+@pytest.mark.parametrize(("policy", "sizes"), TABLES, ids=policy_id)
+def test_instructions_are_the_kind_and_places_of_each_action_exhaustive(policy, sizes):
+    table = build(policy, 80, 12, **sizes)
+    for t, m in grid(80, 12):
+        assert list(instructions(table, t, m)) == spelled(one_by_one(table, t, m))
+
+
+@given(queries(most_steps=5000, most_slots=16))
+def test_instructions_are_the_kind_and_places_of_each_action_hypothesis(query):
+    assert list(instructions(*query)) == spelled(one_by_one(*query))
+
+
 @pytest.mark.parametrize("spoilt", ["_kinds", "_spans", "_steps"])
 def test_a_wrong_template_is_noticed(spoilt, monkeypatch):
     wrong = {"_kinds": lambda kinds: kinds[::-1], "_spans": lambda spans: [(a, b + 1) for a, b in spans]}
     wrong["_steps"] = lambda steps: steps + 1  # every span is then one place late in the list
     right = Template.__init__
 
-    def init(self, actions, steps):
-        right(self, actions, steps)
+    def init(self, stream, steps):
+        right(self, stream, steps)
         setattr(self, spoilt, wrong[spoilt](getattr(self, spoilt)))
 
     monkeypatch.setattr(Template, "__init__", init)
@@ -252,8 +268,9 @@ def test_a_million_steps_are_metered_to_the_end():
 
 def test_a_question_outside_the_table_is_refused_at_the_call():
     table = build("hsm", 10, 3)
-    for steps, slots in ((0, 1), (11, 1), (5, 0), (5, 4)):
-        with pytest.raises(ValueError, match="must be"):
-            schedule(table, steps, slots)
-    with pytest.raises(TypeError, match="integer"):
-        schedule(table, 5, 2.0)
+    for stream in (schedule, instructions):
+        for steps, slots in ((0, 1), (11, 1), (5, 0), (5, 4)):
+            with pytest.raises(ValueError, match="must be"):
+                stream(table, steps, slots)
+        with pytest.raises(TypeError, match="integer"):
+            stream(table, 5, 2.0)

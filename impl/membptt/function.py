@@ -20,9 +20,9 @@ from membptt.runtime import Execution
 from membptt.slots import Hidden, Leaves, is_differentiable
 from membptt.spill import ahead
 from membptt.tier import SlowStates
-from membptt_theory.actions import TieredAction
+from membptt_theory.actions import TieredInstruction
 from membptt_theory.policy import PolicyTable
-from membptt_theory.schedule import schedule
+from membptt_theory.schedule import instructions
 from membptt_theory.tiers import schedule_tiers
 
 _WINDOW: Final = 4  # actions beside which a state is brought back: a core's recording and its backward among them
@@ -64,12 +64,13 @@ class Call:
         finalize(execution, probe.close)
         return execution
 
-    def _stream(self, start: Hidden) -> tuple[Iterator[TieredAction], SlowStates | None]:
+    def _stream(self, start: Hidden) -> tuple[Iterator[TieredInstruction], SlowStates | None]:
         table, slots, inputs, slow = self.choice
         if isinstance(table, PolicyTable):
-            return schedule(table, inputs.cores, slots), None
+            return instructions(table, inputs.cores, slots), None
         states = SlowStates(start, slow.directory)
-        return ahead(schedule_tiers(table, inputs.cores, slots, slow.slots), states.spill, _WINDOW), states
+        actions = ahead(schedule_tiers(table, inputs.cores, slots, slow.slots), states.spill, _WINDOW)
+        return ((type(action), action) for action in actions), states
 
 
 class _Scan(torch.autograd.Function):

@@ -24,7 +24,7 @@ from membptt_theory.actions import (
     StoreInternal,
     StoreSlow,
     Tape,
-    TieredAction,
+    TieredInstruction,
 )
 from membptt_theory.footprint import Holders
 
@@ -107,31 +107,30 @@ class Probe:
         self._held: dict[object, tuple[object, dict[int, int]]] = {}
         self._slow = self._transit = 0
 
-    def after(self, action: TieredAction | None, working: Hidden | None, taped: Internal | None, slots: Slots) -> None:
-        """Take note of what `action` ran and of what is held after it; ``None`` stands for the start."""
+    def after(
+        self, instruction: TieredInstruction | None, working: Hidden | None, taped: Internal | None, slots: Slots
+    ) -> None:
+        """Take note of what `instruction` ran and of what is held after it; ``None`` stands for the start."""
         report = self._report
         self._put("working", working)
         self._put("core", taped)
-        match action:
-            case Advance(start, stop):
-                report.advanced += stop - start
-            case Tape():
-                report.taped += 1
-            case Backward():
-                report.backwards += 1
-            case StoreHidden(position) | DropHidden(position):
-                self._put(("hidden", position), slots.hidden.get(position))
-            case StoreInternal(step) | LoadInternal(step) | DropInternal(step):
-                self._put(("internal", step), slots.internal.get(step))
-            case StoreSlow(position) | DropSlow(position) if slots.slow is not None:
-                report.writes += isinstance(action, StoreSlow)
-                self._put(("slow", position), slots.slow.kept(position))
-            case RestoreSlow():
-                report.reads += 1
-            case None:
-                self._put(("hidden", 0), slots.hidden.get(0))
-            case _:
-                pass
+        kind, places = instruction or (StoreHidden, (0,))
+        place = places[0]
+        if kind is Advance:
+            report.advanced += places[1] - place
+        elif kind is Tape:
+            report.taped += 1
+        elif kind is Backward:
+            report.backwards += 1
+        elif kind in {StoreHidden, DropHidden}:
+            self._put(("hidden", place), slots.hidden.get(place))
+        elif kind in {StoreInternal, LoadInternal, DropInternal}:
+            self._put(("internal", place), slots.internal.get(place))
+        elif kind in {StoreSlow, DropSlow} and slots.slow is not None:
+            report.writes += kind is StoreSlow
+            self._put(("slow", place), slots.slow.kept(place))
+        elif kind is RestoreSlow:
+            report.reads += 1
         if slots.slow is not None:
             self._weigh(slots.slow.spill.bytes, slots.slow.spill.transit)
         report.peak_bytes = max(report.peak_bytes, report.live_bytes)

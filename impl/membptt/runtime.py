@@ -1,4 +1,4 @@
-"""Executes a stream of actions in torch: for each action, the tensors it means. No recurrence is computed here."""
+"""Executes a stream of instructions in torch: for each, the tensors it means. No recurrence is computed here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from membptt_theory.actions import (
     StoreInternal,
     StoreSlow,
     Tape,
-    TieredAction,
+    TieredInstruction,
 )
 
 
@@ -32,7 +32,7 @@ class Execution:
 
     Args:
         core: runs the user's step.
-        stream: the actions, of which `forward` takes those before the first backward and `backward` the rest.
+        stream: the instructions, of which `forward` takes those before the first backward and `backward` the rest.
         start: the starting hidden state.
         probe: is told of every action.
         slow: the slow tier of a two-tier stream.
@@ -41,7 +41,7 @@ class Execution:
     def __init__(
         self,
         core: Core,
-        stream: Iterator[TieredAction],
+        stream: Iterator[TieredInstruction],
         start: Hidden,
         probe: Probe | None = None,
         slow: SlowStates | None = None,
@@ -56,12 +56,12 @@ class Execution:
         self._report(None)
 
     def forward(self, xs: Leaves, outputs: Outputs | None) -> Leaves:
-        """Run up to the first backward action, whose step stays in the working core; return the final carry."""
+        """Run up to the first backward instruction, whose step stays in the working core; return the final carry."""
         try:
-            for action in self._stream:
-                if isinstance(action, Backward):
+            for instruction in self._stream:
+                if instruction[0] is Backward:
                     break
-                self._execute(action, xs, outputs)
+                self._execute(instruction, xs, outputs)
             return self._internal().carry_out
         except BaseException:
             self._close()
@@ -70,56 +70,57 @@ class Execution:
     def backward(self, xs: Leaves, adjoint: Adjoint) -> None:
         """Run the rest of the stream; every stored state is let go of, whatever happens."""
         try:
-            self._backward_step(Backward(0), adjoint)
-            for action in self._stream:
-                if isinstance(action, Backward):
-                    self._backward_step(action, adjoint)
+            self._backward_step((Backward, (0,)), adjoint)
+            for instruction in self._stream:
+                if instruction[0] is Backward:
+                    self._backward_step(instruction, adjoint)
                 else:
-                    self._execute(action, xs, None)
+                    self._execute(instruction, xs, None)
         finally:
             self._close()
 
-    def _execute(self, action: TieredAction, xs: Leaves, outputs: Outputs | None) -> None:
-        match action:
-            case Advance(start, stop):
-                self._working = self._core.advance(self._state(), xs, start, stop, outputs)
-            case Tape(step):
-                self._taped = self._core.tape(self._state(), xs, step, outputs)
-                self._working = None
-            case StoreHidden(position):
-                self._slots.hidden[position] = self._state()
-            case StoreInternal(step):
-                internal = self._internal()
-                self._slots.internal[step] = internal
-                self._working, self._taped = internal.output(), None
-            case Restore(position):
-                self._working = self._slots.restore(position)
-                self._core.rewind(self._working)
-            case LoadInternal(step):
-                self._working, self._taped = None, self._slots.internal.pop(step)
-            case DropHidden(position):
-                del self._slots.hidden[position]
-            case DropInternal(step):
-                del self._slots.internal[step]
-            case StoreSlow(position):
-                self._slow().store(position, self._state())
-            case RestoreSlow(position):
-                self._working = self._slow().restore(position)
-                self._core.rewind(self._working)
-            case DropSlow(position):
-                self._slow().drop(position)
-            case Backward():
-                raise AssertionError("backward actions are not executed here")
-        self._report(action)
+    def _execute(self, instruction: TieredInstruction, xs: Leaves, outputs: Outputs | None) -> None:
+        kind, places = instruction
+        place = places[0]
+        if kind is Advance:
+            self._working = self._core.advance(self._state(), xs, place, places[1], outputs)
+        elif kind is Tape:
+            self._taped = self._core.tape(self._state(), xs, place, outputs)
+            self._working = None
+        elif kind is StoreHidden:
+            self._slots.hidden[place] = self._state()
+        elif kind is Restore:
+            self._working = self._slots.restore(place)
+            self._core.rewind(self._working)
+        elif kind is DropHidden:
+            del self._slots.hidden[place]
+        elif kind is StoreInternal:
+            internal = self._internal()
+            self._slots.internal[place] = internal
+            self._working, self._taped = internal.output(), None
+        elif kind is LoadInternal:
+            self._working, self._taped = None, self._slots.internal.pop(place)
+        elif kind is DropInternal:
+            del self._slots.internal[place]
+        elif kind is StoreSlow:
+            self._slow().store(place, self._state())
+        elif kind is RestoreSlow:
+            self._working = self._slow().restore(place)
+            self._core.rewind(self._working)
+        elif kind is DropSlow:
+            self._slow().drop(place)
+        else:
+            raise AssertionError(f"{kind.__name__} is not executed here")
+        self._report(instruction)
 
-    def _backward_step(self, action: Backward, adjoint: Adjoint) -> None:
+    def _backward_step(self, instruction: TieredInstruction, adjoint: Adjoint) -> None:
         self._core.backpropagate(self._internal(), adjoint)
         self._working = self._taped = None
-        self._report(action)
+        self._report(instruction)
 
-    def _report(self, action: TieredAction | None) -> None:
+    def _report(self, instruction: TieredInstruction | None) -> None:
         if self._probe is not None:
-            self._probe.after(action, self._working, self._taped, self._slots)
+            self._probe.after(instruction, self._working, self._taped, self._slots)
 
     def _state(self) -> Hidden:
         if self._working is None:

@@ -136,6 +136,10 @@ class DropSlow(_OfPosition):
 
 TieredAction = Action | StoreSlow | RestoreSlow | DropSlow
 
+# An action that nobody has made yet: its kind, and its fields in order.
+Instruction = tuple[type[Action], tuple[int, ...]]
+TieredInstruction = tuple[type[TieredAction], tuple[int, ...]]
+
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
