@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from membptt_theory.actions import Action, Advance, Backward, LoadInternal, Restore, StoreHidden, StoreInternal, Tape
 from membptt_theory.schedule import schedule
 from membptt_theory.tables import build
+from membptt_theory.timeline import Timeline
 from paper_figs.evidence import require
 from paper_figs.style import COLUMN, GREY, panels
-from paper_figs.timeline import ROWS, Timeline, draw_timeline, legend, timeline
+from paper_figs.timeline import ROWS, draw_timeline, legend, timeline
 
 STEPS: Final = 10
 SLOTS: Final = 3

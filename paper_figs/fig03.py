@@ -7,8 +7,9 @@ from typing import Final
 from matplotlib.figure import Figure
 
 from membptt_theory.tables import build
+from membptt_theory.timeline import Timeline
 from paper_figs.style import COLUMN, label_panels, panels
-from paper_figs.timeline import ROWS, Timeline, draw_timeline, legend, timeline
+from paper_figs.timeline import ROWS, draw_timeline, legend, timeline
 
 CLAIM: Final = (
     "The optimal HSM policies with m = 4 slots for t = 4 and t = 10 steps take 7 and 24 forwards, hold no more "

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 from membptt_theory.derive.regime import longest_average, longest_each
 from membptt_theory.tables import build
+from membptt_theory.timeline import Timeline
 from paper_figs.evidence import require
 from paper_figs.style import BLACK, COLUMN, GREY, SKY, label_panels
-from paper_figs.timeline import ROWS, Timeline, draw_timeline, legend, timeline
+from paper_figs.timeline import ROWS, draw_timeline, evaluated, legend, timeline
 
 CLAIM: Final = (
     "(a) With T(a, m) the longest t of at most a forwards a step, one pass that stores hidden states at distances T(3, "
@@ -78,7 +79,7 @@ def draw(found: Spacing) -> Figure:
         below.annotate("", (at, -4), (at + distance, -4), arrowprops=arrow)
         below.text(at + distance / 2, -5.5, str(distance), ha="center", va="bottom", fontsize=7)
         at += distance
-    steps, slots = found.timeline.steps, found.timeline.slots
+    steps, slots = found.timeline.steps, EACH[1]
     below.set_title(f"executed: $t = L({EACH[0]}, {slots}) = {steps}$, $m = {slots}$", loc="left")
     below.legend(handles=legend(hidden=True, internal=False), loc="lower right", handlelength=1.5)
     label_panels([above, below])
@@ -107,7 +108,7 @@ def _executed() -> Timeline:
     steps = longest_each("hsm", most, slots)
     table = build("hsm", steps, slots)
     found = timeline(table, steps, slots, forwards=FORWARDS)
-    busiest = max(Counter(found.forwards).values())
+    busiest = max(Counter(evaluated(found)).values())
     require(busiest == most, f"the busiest step runs {busiest} times, not {most}")
     lengths = [longest_each("hsm", most - 1, k) for k in range(slots, 1, -1)] + [longest_each("hsm", most, 1)]
     distances = _distances(found)

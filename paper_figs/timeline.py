@@ -2,65 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Final
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from membptt_theory.actions import (
-    Advance,
-    Backward,
-    DropHidden,
-    LoadInternal,
-    Restore,
-    StoreHidden,
-    StoreInternal,
-    Tape,
-)
 from membptt_theory.machine import meter
 from membptt_theory.policy import PolicyTable
 from membptt_theory.schedule import schedule
+from membptt_theory.timeline import Kind, Timeline
+from membptt_theory.timeline import timeline as read
 from paper_figs.evidence import require
 from paper_figs.style import BLACK, BLUE, GREEN, ORANGE, SKY
 
 ROWS: Final = "execution order [forwards and backwards of single steps]"
-
-
-class Kind(Enum):
-    """What is done to one step in one row of the timeline."""
-
-    ADVANCED = "advanced"
-    TAPED = "taped"
-    BACK = "backpropagated"
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """One stream; time counts forwards and backwards of single steps.
-
-    Args:
-        steps: ``t``.
-        slots: ``m``.
-        cells: ``(time, step, kind)``.
-        hidden: ``(position, from time, to time)`` of every stored hidden state.
-        internal: ``(step, from time, to time)`` of every stored internal state.
-        restored: ``(position, time)`` of every restart from a stored state.
-    """
-
-    steps: int
-    slots: int
-    cells: tuple[tuple[int, int, Kind], ...]
-    hidden: tuple[tuple[int, int, int], ...]
-    internal: tuple[tuple[int, int, int], ...]
-    restored: tuple[tuple[int, int], ...]
-
-    @property
-    def forwards(self) -> list[int]:
-        """Return the steps that are evaluated, in order."""
-        return [step for _, step, kind in self.cells if kind is not Kind.BACK]
 
 
 def timeline(table: PolicyTable, steps: int, slots: int, /, *, forwards: int) -> Timeline:
@@ -75,17 +31,22 @@ def timeline(table: PolicyTable, steps: int, slots: int, /, *, forwards: int) ->
     Raises:
         FigureClaimError: the stream, the table, the runtime and the figure are not of one mind.
     """
-    found = _read(table, steps, slots)
+    found = read(schedule(table, steps, slots), steps=steps, sizes=table.sizes)
     where = f"t = {steps}"
-    counted, cost = len(found.forwards), table.cost(steps, slots)
+    counted, cost = found.forwards, table.cost(steps, slots)
     require(counted == cost == forwards, f"{where}: {counted} forwards, not {forwards}")
-    backwards = [step for _, step, kind in found.cells if kind is Kind.BACK]
+    backwards = [step for step, kind in found.cells if kind is Kind.BACK]
     require(backwards == list(reversed(range(steps))), f"{where}: steps go backward in the order {backwards}")
     peak = meter(schedule(table, steps, slots), steps=steps, sizes=table.sizes).peak
     require(peak <= slots, f"{where}: {peak} slots are used at once, not {slots}")
     ran = executed(table, steps, slots)
-    require(found.forwards == ran, f"{where}: the runtime executes other forwards than are drawn")
+    require(evaluated(found) == ran, f"{where}: the runtime executes other forwards than are drawn")
     return found
+
+
+def evaluated(found: Timeline, /) -> list[int]:
+    """Return the steps that a stream evaluates, in order."""
+    return [step for step, kind in found.cells if kind is not Kind.BACK]
 
 
 def executed(table: PolicyTable, steps: int, slots: int, /) -> list[int]:
@@ -113,7 +74,7 @@ def draw_timeline(ax: Axes, found: Timeline, /, *, line: float = 0.6) -> None:
         found: the stream.
         line: width of outlines in points; finer where cells are small.
     """
-    for time, step, kind in found.cells:
+    for time, (step, kind) in enumerate(found.cells):
         ax.add_patch(Rectangle((step + 0.14, time + 0.1), 0.72, 0.8, linewidth=line, zorder=2, **_CELL[kind]))
     scale = line / 0.6
     for bars, look, shift in ((found.hidden, _HIDDEN, 0.0), (found.internal, _INTERNAL, 0.5)):
@@ -121,7 +82,7 @@ def draw_timeline(ax: Axes, found: Timeline, /, *, line: float = 0.6) -> None:
             x = place + shift
             ax.plot([x, x], [begin, end], color=look["color"], linewidth=2.2 * scale, solid_capstyle="butt", zorder=3)
             ax.plot(x, begin, markersize=4 * scale, zorder=4, **look)
-    for position, time in found.restored:
+    for position, time in found.restarts:
         ax.plot(position, time, markersize=3.4 * scale, zorder=5, **_RESTART)
     ax.set_xlim(-0.5, found.steps + 0.3)
     ax.set_xlabel("position [steps]")
@@ -139,32 +100,6 @@ def legend(*, hidden: bool, internal: bool) -> list[Any]:
             handles.append(Line2D([], [], linewidth=2.2, markersize=4, label=f"{label} stored", **look))
     restart = {**_RESTART, "linestyle": "none"}
     return [*handles, Line2D([], [], markersize=3.4, label="restart", **restart)]
-
-
-def _read(table: PolicyTable, steps: int, slots: int) -> Timeline:
-    cells: list[tuple[int, int, Kind]] = []
-    hidden, internal, restored = [], [], []
-    since = {} if table.sizes.hidden is None else {0: 0}
-    recorded: dict[int, int] = {}
-    for action in schedule(table, steps, slots):
-        match action:
-            case Advance(start, stop):
-                cells += [(len(cells) + step - start, step, Kind.ADVANCED) for step in range(start, stop)]
-            case Tape(step):
-                cells.append((len(cells), step, Kind.TAPED))
-            case Backward(step):
-                cells.append((len(cells), step, Kind.BACK))
-            case StoreHidden(position):
-                since[position] = len(cells)
-            case DropHidden(position):
-                hidden.append((position, since.pop(position), len(cells)))
-            case StoreInternal(step):
-                recorded[step] = len(cells)
-            case LoadInternal(step):
-                internal.append((step, recorded.pop(step), len(cells)))
-            case Restore(position):
-                restored.append((position, len(cells)))
-    return Timeline(steps, slots, tuple(cells), tuple(hidden), tuple(internal), tuple(restored))
 
 
 _CELL: Final[dict[Kind, dict[str, Any]]] = {

@@ -1,8 +1,7 @@
-"""A real headless Chromium, driven over its DevTools protocol: evaluate, click, drag, press, photograph."""
+"""A real headless Chromium, driven over its DevTools protocol: evaluate, click, drag, press."""
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -148,11 +147,6 @@ class Browser:
         """Press and release one key."""
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
-
-    def photograph(self, path: Path) -> None:
-        """Write the whole page as a PNG."""
-        found = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(found["data"]))
 
     def _mouse(self, kind: str, x: float, y: float) -> None:
         self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)

@@ -8,7 +8,9 @@ import pytest
 from membptt_proofs.checks import CHECKS, Effort, run
 from membptt_theory import lock, policy, tables
 from membptt_theory.claims import CLAIMS, parse
+from membptt_theory.footprint import Measured
 from membptt_theory.machine import meter
+from membptt_theory.options import options
 from membptt_theory.recurrences import Cut, Decision, Recurrence
 from membptt_theory.schedule import schedule
 from membptt_theory.tables import build, optimal_cost
@@ -80,6 +82,22 @@ def test_metered_cost_of_the_example_equals_its_table_exhaustive(added):
         report = meter(schedule(table, t, m), steps=t, sizes=table.sizes)
         assert report.forwards == table.cost(t, m)
         assert report.peak <= m
+
+
+def test_the_example_is_planned_in_as_many_slots_as_hsm(added):
+    sizes = Measured(chunk=1, start=2, hidden=2, internal=6, tail=6, shared=0, advance=1.0, backprop=3.0)
+    (ours,), (hsm,) = (options([sizes], 50, 100, (policy,)) for policy in ("hsm_apart", "hsm"))
+    assert ours.policy == "hsm_apart"
+    assert (ours.slots, ours.forwards, ours.bytes) == (hsm.slots, hsm.forwards, hsm.bytes)
+
+
+def test_the_runtime_plans_and_executes_the_example(added, monkeypatch):
+    torch = pytest.importorskip("torch")
+    plan = pytest.importorskip("membptt.plan")
+    monkeypatch.setattr(plan, "POLICIES", (*plan.POLICIES, "hsm_apart"))
+    step, xs = (lambda h, x: (torch.tanh(h + x), h.sum())), torch.ones(50, 2)
+    found = plan.plan(step, torch.zeros(2), xs, budget="1KiB")
+    assert {option.policy for option in found.options} >= {"hsm", "hsm_apart"}
 
 
 def test_the_runtime_executes_the_example(added):

@@ -150,8 +150,8 @@ def test_the_timeline_draws_every_forward_of_the_stream():
     assert [len(short.cells), len(long.cells)] == [7 + 4, 24 + 10]
     stream = list(timeline.schedule(fig03.build("hsm", 10, 4), 10, 4))
     advanced = sum(action.stop - action.start for action in stream if isinstance(action, Advance))
-    assert sum(kind is timeline.Kind.ADVANCED for _, _, kind in long.cells) == advanced
-    for time, _, _ in long.cells:
+    assert sum(kind is timeline.Kind.ADVANCED for _, kind in long.cells) == advanced
+    for time in range(len(long.cells)):
         assert sum(begin <= time < end for _, begin, end in long.hidden) <= 4
 
 
@@ -179,7 +179,7 @@ def test_the_rows_of_a_division_are_those_of_its_timeline():
         assert (begins[0], ends[-1]) == (0, len(found.timeline.cells))
         assert begins[1:] == ends[:-1]
         for begin, end, forwards, _ in found.parts:
-            rows = [kind for time, _, kind in found.timeline.cells if begin <= time < end]
+            rows = [kind for _, kind in found.timeline.cells[begin:end]]
             assert sum(kind is not timeline.Kind.BACK for kind in rows) == forwards
 
 

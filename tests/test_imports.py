@@ -64,8 +64,10 @@ TORCH_FREE = [
     "chen",
     "claims",
     "cli",
+    "contributing",
     "derive",
     "derive_chen",
+    "explorer",
     "files",
     "imports",
     "machine",
@@ -75,6 +77,7 @@ TORCH_FREE = [
     "schedule",
     "tables",
     "tiers",
+    "timeline",
 ]
 
 

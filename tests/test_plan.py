@@ -324,14 +324,13 @@ def test_planning_refuses_a_bad_step_like_scan_does():
         scan(lambda c, x: (c.double(), x), torch.ones(1), torch.ones(3), budget="1MB")
 
 
-@pytest.mark.parametrize("given", [{}, {"slots": 3, "budget": "1MB"}])
+@pytest.mark.parametrize("given", [{}, {"policy": "msm", "internal": 2}, {"slots": 3, "budget": "1MB"}])
 def test_exactly_one_budget_is_required(given):
     with pytest.raises(TypeError, match="exactly one"):
         scan(lambda c, x: (c, x), torch.ones(1), torch.ones(3), **given)
 
 
 def test_a_plan_explains_and_draws_itself(capsys):
-    pytest.importorskip("rich")
     pytest.importorskip("matplotlib")
     step, init, xs = problem(Lstm, 30, torch.float32)
     made = plan(step, init, xs, budget="4KiB")
@@ -345,7 +344,6 @@ def test_a_plan_explains_and_draws_itself(capsys):
 
 @pytest.mark.usefixtures("_transfers_for_nothing")
 def test_a_plan_in_two_tiers_explains_and_draws_itself(capsys):
-    pytest.importorskip("rich")
     pytest.importorskip("matplotlib")
     step, init, xs = problem(Lstm, 30, torch.float32)
     made = plan(step, init, xs, budget=1000, chunk=1, policy="hsm", spill=True)

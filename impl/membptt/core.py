@@ -86,7 +86,7 @@ class Core:
                     carry, _ = step(carry, spec.unflatten(x))
             else:
                 carry = self._run_checked(carry, xs, start, stop, outputs)
-            leaves = self._flatten_carry(carry, stop - 1, first_pass=False)
+            leaves = self._flatten_carry(carry, self._inputs.at(stop - 1), check_leaves=False)
             if torch.is_grad_enabled():
                 leaves = tuple(leaf.detach() for leaf in leaves)
         state.check(start)
@@ -102,7 +102,7 @@ class Core:
             for where, after, y in self._steps(carry, at, x, spec):
                 carry = after
                 if outputs is not None:
-                    leaves = self._flatten_carry(carry, where, first_pass=True)
+                    leaves = self._flatten_carry(carry, where, check_leaves=True)
                     outputs.put(where, y)
                     if torch.is_grad_enabled():
                         self._undeclared.refuse((*leaves, *optree.tree_leaves(y)), ())
@@ -128,7 +128,7 @@ class Core:
                 emitted.append((where, optree.tree_leaves(y)))
                 if outputs is not None:
                     outputs.put(where, y)
-            carry_out = self._flatten_carry(carry, at, first_pass=outputs is not None)
+            carry_out = self._flatten_carry(carry, at, check_leaves=outputs is not None)
         self._undeclared.refuse(chain(carry_out, *[leaves for _, leaves in emitted]), (*carry_in, *x_in))
         self._unchanged.check()
         state.check(core)
@@ -184,13 +184,13 @@ class Core:
             raise TypeError(f"step must return a pair (carry, y), got {type(result).__name__} at step {_first(at)}")
         return result
 
-    def _flatten_carry(self, carry: Any, at: At, *, first_pass: bool) -> Leaves:
+    def _flatten_carry(self, carry: Any, at: At, *, check_leaves: bool) -> Leaves:
         leaves, spec = optree.tree_flatten(carry)
         if spec != self._spec:
             raise ValueError(
                 f"step {_first(at)} returned a carry of structure {spec}; the starting carry has {self._spec}"
             )
-        if not first_pass:
+        if not check_leaves:
             return tuple(leaves)
         flat = check_tensors("the carry", leaves)
         found = signature(flat)

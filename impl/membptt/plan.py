@@ -69,9 +69,10 @@ def plan(
         spill: ``True``, or a `SlowTier` with a bound or a directory; the plan measures its prices.
 
     Raises:
-        TypeError: `budget` is neither bytes nor text.
+        TypeError: `budget` is neither bytes nor text, or `chunk` is no integer; and as `scan`.
         ValueError: text that names no size, an unknown policy or one that cannot spill, given prices, or a budget that
-            is too small: the message names the smallest feasible one.
+            is too small: the message names the smallest feasible one; and as `scan`.
+        RuntimeError: the step changes what it is given, or a state outside the carry.
 
     Claim: plan-bounds-peak, plan-tiers-bounds-peak.
     """
@@ -142,8 +143,8 @@ class Plan:
         return self.chosen.seconds
 
     def explain(self) -> None:
-        """Print the alternatives, fastest first, with predicted peak and time (needs rich)."""
-        from membptt.picture import show  # noqa: PLC0415  (only who prints needs rich)
+        """Print the alternatives, fastest first, with predicted peak and time."""
+        from membptt.picture import show  # noqa: PLC0415  (rich is slow to import)
 
         show(self)
 

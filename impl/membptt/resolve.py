@@ -23,7 +23,7 @@ from membptt.tier import UNMEASURED, SlowTier
 from membptt_theory.archive import TableError
 from membptt_theory.options import parse_bytes
 from membptt_theory.policy import PolicyTable
-from membptt_theory.recurrences import POLICIES
+from membptt_theory.recurrences import CLOSED_FORM, POLICIES
 from membptt_theory.tables import build, useful_slots
 from membptt_theory.tiers import TierTable, build_tiers, useful_slow
 
@@ -68,7 +68,7 @@ def from_slots(
     if isinstance(policy, str):
         slots = useful_slots(policy, inputs.cores, slots, internal=internal)
         if policy in POLICIES:
-            _admit(inputs.cores, slots, closed=policy in ("hsm", "ism"))
+            _admit(inputs.cores, slots, closed=policy in CLOSED_FORM)
         policy = build(policy, inputs.cores, slots, internal=internal, internal_known=internal_known)
     elif not isinstance(policy, PolicyTable):
         raise TypeError(f"policy must be a name or a PolicyTable, got {type(policy).__name__}")

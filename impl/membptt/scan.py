@@ -114,7 +114,8 @@ def scan(
     if sum(given is not None for given in (slots, budget, plan)) > 1:
         raise TypeError(_ONE_BUDGET)
     settled = policy if plan is not None else None, chunk if plan is not None else None, internal_known
-    if slots is None and (internal != 1 or any(given is not None for given in settled)):
+    planned = budget is not None or plan is not None
+    if planned and (internal != 1 or any(given is not None for given in settled)):
         raise TypeError(_SETTLED)
     refuse_wrapped(step)
     refuse_cache()

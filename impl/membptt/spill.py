@@ -50,12 +50,11 @@ class Spill:
 
     Attributes:
         bytes: bytes of the states held now.
-        peak_bytes: the most there ever were.
         reserved: bytes of the file; states that were dropped make room for the next ones.
     """
 
     def __init__(self, directory: str | Path | None = None, *, in_flight: int = 2) -> None:
-        self.bytes = self.peak_bytes = 0
+        self.bytes = 0
         self._states: dict[int, _State] = {}
         self._file = MappedFile(directory)
         self._device = _Device(in_flight)
@@ -96,7 +95,6 @@ class Spill:
         with self._lock:
             self._states[position] = state
             self.bytes += state.bytes
-            self.peak_bytes = max(self.peak_bytes, self.bytes)
 
     def prefetch(self, position: int, /) -> None:
         """Begin to bring a state back; at most one is on its way, a second call is ignored until it was fetched.

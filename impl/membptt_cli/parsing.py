@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from membptt_theory.policy import PolicyTable
-from membptt_theory.recurrences import POLICIES
+from membptt_theory.recurrences import CLOSED_FORM, MIXED, POLICIES
 from membptt_theory.tables import build, check_count
 
 if TYPE_CHECKING:
@@ -68,16 +68,15 @@ def named_table(options: argparse.Namespace) -> PolicyTable:
         Refusal: it would be too large, or take hours.
         ValueError: a number or a size is outside the policy's domain.
     """
-    mixed = options.policy in ("msm", "msm_plus")
     entries = check_count("steps", options.steps) * check_count("slots", options.slots)
     if entries > _ENTRIES:
         raise Refusal(f"a table of {options.steps} steps and {options.slots} slots has more than {_ENTRIES} entries")
-    if mixed and entries * options.steps > _ADDITIONS:
+    if options.policy not in CLOSED_FORM and entries * options.steps > _ADDITIONS:
         raise Refusal(
             f"{options.policy} takes steps squared times slots additions, here {entries * options.steps:.1e}: hours; "
-            f"ask for less than {_ADDITIONS:.0e}, or for hsm or ism, which have a closed form"
+            f"ask for less than {_ADDITIONS:.0e}, or for {' or '.join(CLOSED_FORM)}, which have a closed form"
         )
-    internal = options.internal if options.internal is not None else (2 if mixed else 1)
+    internal = options.internal if options.internal is not None else (2 if options.policy in MIXED else 1)
     return build(options.policy, options.steps, options.slots, internal=internal, internal_known=options.internal_known)
 
 

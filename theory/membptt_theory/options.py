@@ -13,7 +13,7 @@ from membptt_theory.actions import Prices, TieredAction
 from membptt_theory.footprint import Measured, most_copies, peak_bytes
 from membptt_theory.machine import meter_tiers
 from membptt_theory.policy import PolicyTable
-from membptt_theory.recurrences import POLICIES
+from membptt_theory.recurrences import CLOSED_FORM, MIXED, POLICIES
 from membptt_theory.schedule import schedule
 from membptt_theory.tables import build, optimal_cost, useful_slots
 from membptt_theory.tiers import TierTable, build_tiers, schedule_tiers, useful_slow
@@ -120,10 +120,10 @@ def options(
         """Whether no policy could win: none takes less than one forward a core. Its table need not be built."""
         return bool(found) and cores * sizes.backprop > min(option.seconds for option in found)
 
-    for policy in sorted(policies, key=_needs_table):
+    for policy in sorted(policies, key=lambda policy: policy not in CLOSED_FORM):
         for sizes in measured:
             cores = -(-steps // sizes.chunk)
-            if not (_needs_table(policy) and hopeless(sizes, cores)):
+            if policy in CLOSED_FORM or not hopeless(sizes, cores):
                 found += _fitting(policy, sizes, cores, budget)
     if tiers:
         for sizes in measured:
@@ -202,25 +202,25 @@ def _fitting(policy: str, sizes: Measured, cores: int, budget: int) -> list[Opti
         return []
     unit = max(1, sizes.internal + 2 * sizes.hidden if policy == "ism" else sizes.hidden)
     most = _most(policy, cores)
-    if _needs_table(policy):
+    if policy in MIXED:
         # A coarser unit for long sequences: hidden states then take more room than they need.
         unit = max(unit, -(-room // max(most - 1, 1)))
-    if most < (2 if _needs_table(policy) else 1):
+    if most < (2 if policy in MIXED else 1):
         return []
     return [_option(policy, sizes, cores, min(1 + room // unit, most), unit)]
 
 
 def _option(policy: str, sizes: Measured, cores: int, slots: int, unit: int) -> Option:
     internal, known = 1, None
-    if _needs_table(policy):
+    if policy in MIXED:
         internal = max(2, -(-(sizes.internal + 2 * sizes.hidden) // unit))
         shared = max(1, -(-(sizes.internal + sizes.hidden) // unit))
         known = shared if policy == "msm" and shared < internal else None
     slots = useful_slots(policy, cores, slots, internal=internal)
-    if _needs_table(policy):
-        forwards = build(policy, cores, slots, internal=internal, internal_known=known).cost(cores, slots)
-    else:
+    if policy in CLOSED_FORM:
         forwards = optimal_cost(policy, cores, slots)
+    else:
+        forwards = build(policy, cores, slots, internal=internal, internal_known=known).cost(cores, slots)
     seconds = (forwards - cores) * sizes.advance + cores * sizes.backprop
     peak = _floor(sizes) + (slots - 1) * unit
     return Option(policy, slots, internal, known, cores, forwards, seconds, peak, unit, sizes)
@@ -275,12 +275,8 @@ def _two_tiers(sizes: Measured, cores: int, fast: int, slow: int | None) -> Opti
 def _most(policy: str, cores: int, *, tiers: bool = False) -> int:
     """Return the most slots, of both tiers multiplied, that a table may have."""
     entries, additions = _ENTRIES // (cores + 1), _ADDITIONS // cores**2
-    return additions if tiers else min(entries, additions) if _needs_table(policy) else entries
+    return additions if tiers else entries if policy in CLOSED_FORM else min(entries, additions)
 
 
 def _floor(sizes: Measured) -> int:
     return sizes.shared + sizes.start + sizes.internal + 2 * sizes.hidden
-
-
-def _needs_table(policy: str) -> bool:
-    return policy in ("msm", "msm_plus")

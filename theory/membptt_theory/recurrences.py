@@ -18,6 +18,8 @@ from typing import Final
 from membptt_theory.actions import Sizes
 
 POLICIES: Final = ("hsm", "ism", "msm", "msm_plus")
+CLOSED_FORM: Final = ("hsm", "ism")  # costs and splits by formula; all other tables take a minimum over splits
+MIXED: Final = ("msm", "msm_plus")  # may store states of both kinds, so an internal state has a size in slots
 
 # Larger than any cost of a table (t < 2**30), and three of them still fit in an int64.
 INFEASIBLE: Final = 2**60
@@ -124,7 +126,7 @@ def recurrence(policy: str, *, internal: int = 1, internal_known: int | None = N
         raise ValueError(f"unknown policy {policy!r}; known policies are {', '.join(POLICIES)}")
     last = Cut(Decision.LAST, first=0, last=None, room=0, taken=1)  # y = t: the branch behind C(t, 1) = t (t + 1) / 2
     hidden = Cut(Decision.HIDDEN, first=1, last=1, room=1, taken=0)
-    if policy in ("hsm", "ism"):
+    if policy in CLOSED_FORM:
         if internal != 1 or internal_known is not None:
             raise ValueError(
                 f"policy {policy!r} has one kind of slot: leave internal and internal_known out, or use policy 'msm'"

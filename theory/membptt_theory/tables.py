@@ -17,7 +17,7 @@ import numpy as np
 
 from membptt_theory.bellman import Sweep
 from membptt_theory.policy import PolicyTable
-from membptt_theory.recurrences import INFEASIBLE, Decision, Recurrence, recurrence
+from membptt_theory.recurrences import CLOSED_FORM, INFEASIBLE, MIXED, Decision, Recurrence, recurrence
 
 
 def build(
@@ -49,7 +49,7 @@ def useful_slots(policy: str, steps: int, slots: int, /, *, internal: int = 1) -
         TypeError: a number is not an integer.
         ValueError: ``steps < 1`` or ``slots < 1``.
     """
-    unit = internal if policy in ("msm", "msm_plus") else 1
+    unit = internal if policy in MIXED else 1
     return min(check_count("slots", slots), unit * check_count("steps", steps))
 
 
@@ -155,7 +155,7 @@ def _fill_by_closed_form(rule: Recurrence, costs: np.ndarray, decisions: np.ndar
 
 
 def _shift(policy: str) -> int:
-    if policy not in ("hsm", "ism"):
+    if policy not in CLOSED_FORM:
         raise ValueError(f"only 'hsm' and 'ism' have a closed form, got {policy!r}; build a table instead")
     return int(policy == "ism")
 

@@ -16,6 +16,7 @@ from membptt_bench.cells import Problem
 from membptt_bench.meter import Peak
 from membptt_bench.methods import scanned
 from membptt_theory.policy import PolicyTable
+from membptt_theory.recurrences import MIXED
 from membptt_theory.tables import build, useful_slots
 
 Meter = Callable[[Callable[[], None]], Peak]
@@ -107,7 +108,7 @@ class Fit:
         if cores < 2 and chunk > 1:
             return None
         core = self.core(chunk)
-        mixes = policy in ("msm", "msm_plus")
+        mixes = policy in MIXED
         known = max(1, -(-core.internal // core.hidden))
         internal = known + 1 if mixes else 1
         size = core.internal if policy == "ism" else core.hidden

@@ -6,23 +6,29 @@ from collections.abc import Callable, Iterator
 from statistics import median
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 from membptt_bench.fit import Setting, predict
 
 
-def seconds(point: dict[str, Any], label: str) -> float:
-    """Return a method's median over the rounds."""
-    return float(median(one["seconds"][label] for one in point["rounds"]))
+def ratio(point: dict[str, Any], label: str, reference: str) -> float:
+    """Return a method's time over another's of the same round, median over the rounds."""
+    return float(median(one["seconds"][label] / one["seconds"][reference] for one in point["rounds"]))
 
 
-def model_seconds(point: dict[str, Any], method: dict[str, Any]) -> float | None:
-    """Return what the cost model predicts from the operations' own medians; ``None`` for other methods."""
-    if method["family"] != "membptt":
-        return None
+def model_ratio(point: dict[str, Any], method: dict[str, Any]) -> float:
+    """Return a scan's time over the cost model's, which takes the same round's operations; median over the rounds."""
     setting = Setting(**method["settings"])
     key = f"{method['kernel']} {method['block']}x{setting.chunk}"
-    advance, gradient = (median(one["operations"][key][i] for one in point["rounds"]) for i in (0, 1))
     calls = point["calls"] // method["block"]
-    return predict(setting.table(calls), -(-calls // setting.chunk), setting.slots, advance, gradient)
+    table, cores = setting.table(calls), -(-calls // setting.chunk)
+    return float(
+        median(
+            one["seconds"][method["label"]] / predict(table, cores, setting.slots, *one["operations"][key])
+            for one in point["rounds"]
+        )
+    )
 
 
 def rows(point: dict[str, Any]) -> Iterator[list[str]]:
@@ -31,21 +37,19 @@ def rows(point: dict[str, Any]) -> Iterator[list[str]]:
     plain = by_label["plain"]
     ordered = sorted(point["methods"], key=lambda one: (one["family"] == "membptt", -one["peak_bytes"]))
     for method in ordered:
-        time = seconds(point, method["label"])
-        against = ", ".join(
-            f"{time / seconds(point, name):.2f} {name}" for name in method["budgets"] if name in by_label
-        )
-        model = model_seconds(point, method)
+        label = method["label"]
+        against = ", ".join(f"{ratio(point, label, name):.2f} {name}" for name in method["budgets"] if name in by_label)
+        seconds = median(one["seconds"][label] for one in point["rounds"])
         yield [
-            method["label"],
-            f"{time / seconds(point, 'plain'):.2f}",
-            f"{time * 1e6 / point['steps']:.0f}",
+            label,
+            f"{ratio(point, label, 'plain'):.2f}",
+            f"{seconds * 1e6 / point['steps']:.0f}",
             f"{method['peak_bytes'] / 1e6:.2f}",
             f"{100 * method['peak_bytes'] / plain['peak_bytes']:.1f}",
             f"{method['peak_bytes_with_gradients'] / 1e6:.2f}",
             f"{method['forwards'] / point['steps']:.2f}",
             against,
-            "" if model is None else f"{time / model:.2f}",
+            f"{model_ratio(point, method):.2f}" if method["family"] == "membptt" else "",
         ]
 
 
@@ -64,37 +68,24 @@ HEAD = [
 
 
 def show(point: dict[str, Any], write: Callable[[str], None] = print) -> None:
-    """Print one point: by `rich` where it is installed, else as plain text."""
+    """Print one point."""
     title = (
         f"{point['cell']}, T = {point['steps']}, batch {point['batch']}, {point['device_name']}, "
         f"{point['threads']} thread(s), medians of {len(point['rounds'])} interleaved rounds"
     )
-    try:
-        from rich.console import Console  # noqa: PLC0415  (optional)
-        from rich.table import Table  # noqa: PLC0415
-    except ImportError:
-        write(plain_text(title, [HEAD, *rows(point)]))
-    else:
-        table = Table(title=title)
-        for index, name in enumerate(HEAD):
-            table.add_column(name, justify="left" if index in (0, 7) else "right")
-        for row in rows(point):
-            table.add_row(*row)
-        console = Console(width=200)
-        with console.capture() as captured:
-            console.print(table)
-        write(captured.get())
+    table = Table(title=title)
+    for index, name in enumerate(HEAD):
+        table.add_column(name, justify="left" if index in (0, 7) else "right")
+    for row in rows(point):
+        table.add_row(*row)
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(table)
+    write(captured.get())
     for label, reason in point["skipped"].items():
         write(f"skipped {label}: {reason}")
     for line in targets(point):
         write(line)
-
-
-def plain_text(title: str, lines: list[list[str]]) -> str:
-    """Return a table without any library."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    body = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([title, *body])
 
 
 def targets(point: dict[str, Any]) -> Iterator[str]:
@@ -103,8 +94,8 @@ def targets(point: dict[str, Any]) -> Iterator[str]:
     ours = [method for method in point["methods"] if method["family"] == "membptt"]
     by_kernel = {kernel: [method for method in ours if method["kernel"] == kernel] for kernel in KERNELS}
 
-    def time(method: dict[str, Any]) -> float:
-        return seconds(point, method["label"])
+    def time(method: dict[str, Any], reference: str = "plain") -> float:
+        return ratio(point, method["label"], reference)
 
     def within(methods: list[dict[str, Any]], budget: float) -> list[dict[str, Any]]:
         return [method for method in methods if method["peak_bytes"] <= budget]
@@ -114,24 +105,24 @@ def targets(point: dict[str, Any]) -> Iterator[str]:
             found = within(methods, by_label[name]["peak_bytes"])
             if found:
                 best = min(found, key=time)
-                yield _line(f"time at the memory of {name}, {kind}", time(best) / time(by_label[name]), limit, best)
+                yield _line(f"time at the memory of {name}, {kind}", time(best, name), limit, best)
     for kind, methods in by_kernel.items():
-        fast = [method for method in methods if time(method) <= time(by_label["checkpoint"])]
+        fast = [method for method in methods if time(method, "checkpoint") <= 1]
         if fast:
             best = min(fast, key=lambda method: method["peak_bytes"])
-            ratio = best["peak_bytes"] / by_label["checkpoint"]["peak_bytes"]
-            yield _line(f"memory at the time of checkpoint, {kind}", ratio, 0.5, best)
+            part = best["peak_bytes"] / by_label["checkpoint"]["peak_bytes"]
+            yield _line(f"memory at the time of checkpoint, {kind}", part, 0.5, best)
     for (kind, methods), limit in zip(by_kernel.items(), (1.38, 1.0, 1.0, 1.0), strict=True):
         found = within(methods, 0.05 * by_label["plain"]["peak_bytes"])
         if found:
             best = min(found, key=time)
-            yield _line(f"time at 5 % of plain's memory, {kind}", time(best) / time(by_label["plain"]), limit, best)
+            yield _line(f"time at 5 % of plain's memory, {kind}", time(best), limit, best)
     for kind, methods in by_kernel.items():
-        ratios = sorted((time(method) / (model_seconds(point, method) or 1), method["label"]) for method in methods)
+        ratios = sorted((model_ratio(point, method), method["label"]) for method in methods)
         if ratios:
             value, label = ratios[-1]
             verdict = "met" if value <= 1.10 else "NOT met"
-            middle = median(ratio for ratio, _ in ratios)
+            middle = median(value for value, _ in ratios)
             yield f"time / cost model, {kind}: median {middle:.3f}, worst {value:.3f} ({label}); target 1.10: {verdict}"
 
 

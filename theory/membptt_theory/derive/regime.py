@@ -11,6 +11,7 @@ from membptt_theory.derive.hsm import step_evaluations as hsm_evaluations
 from membptt_theory.derive.hsm import t
 from membptt_theory.derive.ism import step_evaluations as ism_evaluations
 from membptt_theory.derive.steps import Derivation, Finite, Identity, Inequality, Step, beta, natural, nonnegative
+from membptt_theory.recurrences import CLOSED_FORM
 from membptt_theory.tables import check_count, optimal_cost
 
 a, j = natural("a"), natural("j")
@@ -225,7 +226,7 @@ def longest_average(policy: str, average: int, slots: int, /) -> int:
 
 
 def _checked(policy: str, most: int, slots: int) -> tuple[str, int, int]:
-    if policy not in ("hsm", "ism"):
+    if policy not in CLOSED_FORM:
         raise ValueError(f"only 'hsm' and 'ism' have a closed form, got {policy!r}")
     return policy, check_count("most", most), check_count("slots", slots)
 
