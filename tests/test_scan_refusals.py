@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 
+import membptt.nn
 from membptt import SlowTier, scan
+from membptt.guards import refuse_kernel_dropout
 from membptt_theory.tables import build
 
 
@@ -230,3 +233,27 @@ def test_a_scan_without_gradients_is_mapped_and_one_that_maps_inside_its_step_is
         assert torch.equal(torch.func.vmap(doubled)(inits), torch.stack([doubled(one) for one in inits]))
     final, _ = scan(lambda carry, x: (torch.func.vmap(torch.sin)(carry) * x, x), ONE.expand(3), FOUR, slots=2)
     assert final.sum().requires_grad
+
+
+class Stacked(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Identity(), layer)
+
+    def forward(self, carry, x):
+        return carry, x
+
+
+def named_by(layer):
+    return lambda carry, x: (carry, layer(x))
+
+
+@pytest.mark.parametrize("step_of", [lambda layer: layer, Stacked, named_by])
+def test_dropout_that_cudnn_draws_is_refused_and_no_other(step_of):
+    refused = nn.LSTM(3, 3, num_layers=2, dropout=0.1)
+    with pytest.raises(ValueError, match=r"a torch\.nn\.LSTM with dropout=0\.1"):
+        refuse_kernel_dropout(step_of(refused), {torch.device("cuda", 0)})
+    refuse_kernel_dropout(step_of(refused), {torch.device("cpu")})
+    harmless = [nn.LSTM(3, 3, num_layers=2), nn.Dropout(0.1), nn.GRU(3, 3, num_layers=2, dropout=0.1).eval()]
+    for layer in [*harmless, membptt.nn.GRU(3, 3, num_layers=2, dropout=0.1, slots=2)]:
+        refuse_kernel_dropout(step_of(layer), {torch.device("cuda", 0)})

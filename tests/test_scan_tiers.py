@@ -465,11 +465,15 @@ class TestOnCuda:
         w = torch.full((width,), 0.9, device="cuda", requires_grad=True)
         step = lambda c, x: (torch.tanh(c * w + x), None)  # noqa: E731
         carry, xs = torch.zeros(width, device="cuda"), torch.ones(64, device="cuda")
-        made = membptt.plan(step, carry, xs, budget="64MiB", params=[w], spill=True, policy="hsm", chunk=1)
-        assert made.chosen.tiers is not None
+        made = membptt.plan(step, carry, xs, budget="28MiB", params=[w], spill=True, policy="hsm", chunk=1)
+        # Whether two tiers are the fastest depends on the machine: the test is of the best that has two.
+        tiered = next(option for option in made.options if option.tiers is not None and option.tiers.writes)
+        made = replace(made, options=(tiered,), digest=tiered.table().digest)
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+        # Active, not allocated: a block that a copy on another stream still reads is active until it has been read.
+        before = torch.cuda.memory_stats()["active_bytes.all.current"]
         scan(step, carry, xs, plan=made, params=[w])[0].sum().backward()
         # Beside the stored states: the final carry's clone, gradients of carry and parameter and what is added up.
-        assert torch.cuda.max_memory_allocated() - before <= made.peak_bytes + 8 * 4 * width
+        peak = torch.cuda.memory_stats()["active_bytes.all.peak"]
+        assert peak - before <= made.peak_bytes + 8 * 4 * width

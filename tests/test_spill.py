@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from membptt.slots import Layout
 from membptt.spill import Spill, ahead
 from membptt_theory.actions import (
     Advance,
@@ -96,6 +97,8 @@ def test_what_comes_back_is_a_copy_without_graph(device):
     before = state.detach().clone()
     with Spill() as spill:
         spill.put(0, (state, weight))
+        if device == "cuda":
+            torch.cuda.synchronize()  # until then the copy may still be reading
         with torch.no_grad():
             state.fill_(9)
         first, second = spill.get(0)[0], spill.get(0)[0]
@@ -489,3 +492,35 @@ class TestOnCuda:
                 for position in range(16):
                     spill.prefetch(position)
                     assert float(spill.get(position)[0].sum()) == position * 2**22
+
+
+def lies_like(leaf):
+    """Whether a copy made by its layout lies as `leaf` does, and holds what it holds."""
+    copy = Layout.of(leaf).empty().copy_(leaf)
+    assert torch.equal(copy, leaf)
+    return copy.stride() == leaf.stride() and copy.data_ptr() % 16 == leaf.data_ptr() % 16
+
+
+def test_a_copy_by_its_layout_has_the_strides_and_the_alignment_exhaustive():
+    for dtype in (torch.float64, torch.float32, torch.float16, torch.int8):
+        base = torch.arange(400).to(dtype).view(20, 20)
+        for start in range(9):
+            for step in (1, 2, 3):
+                assert lies_like(base[::step, start : start + 7])
+                assert lies_like(base.t()[start:, ::step])
+                assert lies_like(base[3, start])
+        assert lies_like(base[:0])
+        assert not lies_like(base[:1].expand(3, 20))  # such elements cannot be written one by one: it becomes dense
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4)), min_size=1, max_size=3), st.integers(0, 9))
+def test_a_copy_by_its_layout_has_the_strides_and_the_alignment_hypothesis(dims, lead):
+    whole = torch.arange(1000, dtype=torch.float32)
+    shape, stride, least = [], [], 1
+    for size, gap in dims:  # no two elements share a place
+        shape.append(size)
+        stride.append(least * gap)
+        least *= gap * max(size, 1)
+    leaf = whole.expand(1, 1000)[0][lead:].as_strided(shape, stride, lead) if least + lead < 1000 else whole
+    assert lies_like(leaf)
+    assert Layout.of(leaf).nbytes >= leaf.nbytes

@@ -42,10 +42,12 @@ GROWS = (
     *("budgets", "methods", "skipped", "fitted", "measured", "rounds", "complete"),
     *("command", "rounds_wanted"),  # another call may ask for more rounds
 )
-COUNTED = (
-    "storages made during the run, at the worst moment; inputs, starting carry, parameters and their .grad are not "
-    "counted, and peak_bytes leaves out storages of exactly a weight's size (gradients on their way into .grad)"
-)
+COUNTED = {
+    "cpu": "storages made during the run, at the worst moment; inputs, starting carry, parameters and their .grad are "
+    "not counted, and peak_bytes leaves out storages of exactly a weight's size (gradients on their way into .grad)",
+    "cuda": "torch.cuda.max_memory_allocated during the run, less what was allocated before it: gradients on their way "
+    "into .grad are in it",
+}
 
 
 class Variant(NamedTuple):
@@ -142,7 +144,7 @@ class Bench:
             "batch": len(self._eager.init[0]),
             "sizes": CELLS[self._eager.cell][2 if small else 1],
             "hidden_bytes": self._eager.hidden_bytes,
-            "counted": COUNTED,
+            "counted": COUNTED[self._options.device],
             "budgets": {},
             "methods": [],
             "skipped": {},
@@ -310,6 +312,7 @@ class Bench:
         self._clear()
         gc.collect()  # or blocks of former runs would be freed in the middle of this one
         if on.xs.is_cuda:
+            compute()  # compiles, tunes, and makes the workspaces that last
             return cuda_bytes(compute)
         if variant.kernel in COMPILED:
             compute()  # compiles, which allocates too

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from membptt.outputs import Outputs
+from membptt.replay import is_set
 from membptt.slots import Internal, Leaves
 
 Gradients = list[Tensor | None]
@@ -90,7 +91,7 @@ def hooks_deferred(tensors: Sequence[Tensor]) -> Iterator[None]:
         for key, hook in list(hooks.items()):
             if not isinstance(hook, _Deferred):
                 hooks[key] = _Deferred(hook)
-    before = _deferring()
+    before = is_set(_DEFERRING)
     try:
         try:
             torch._C._stash_obj_in_tls(_DEFERRING, True)
@@ -109,9 +110,4 @@ class _Deferred:
         self._hook = hook
 
     def __call__(self, grad: Tensor) -> Tensor | None:
-        return None if _deferring() else self._hook(grad)
-
-
-def _deferring() -> bool:
-    # The engine hands this thread's storage to those that run a backward for it, one a device.
-    return torch._C._is_key_in_tls(_DEFERRING) and bool(torch._C._get_obj_in_tls(_DEFERRING))
+        return None if is_set(_DEFERRING) else self._hook(grad)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import FunctionType
 from typing import Any
 
 import torch
 
-from membptt.captured import Captured
-
-Chunk = Callable[[Any, Sequence[Any]], tuple[Any, Sequence[Any]]]
+from membptt.captured import Captured, Chunk
 
 
 def compile_chunk(step: Callable[..., Any], devices: set[torch.device]) -> Chunk | None:
@@ -29,7 +27,7 @@ def compile_chunk(step: Callable[..., Any], devices: set[torch.device]) -> Chunk
         if problem is not None:
             warnings.warn(f"compile=True has no effect: torch.compile fails for {kind} ({problem})", stacklevel=3)
             return None
-    capture = kinds == ["cuda"]
+    capture = kinds == ["cuda"] and len(devices) == 1
     key = step, capture
     try:
         found = _compiled.pop(key, None)
@@ -44,12 +42,15 @@ def compile_chunk(step: Callable[..., Any], devices: set[torch.device]) -> Chunk
 
 def _compile(step: Callable[..., Any], *, capture: bool) -> Chunk:
     plain: Chunk = torch.compile(_loop(step), dynamic=False, options=compile_options())
-    # A captured core reads parameters where they were; that they still are is one of these assertions.
-    if not capture or not torch._inductor.config.size_asserts:
+    options = capture_options() if capture else None
+    if options is None:
         return plain
-    # fullgraph: a call that fails has run nothing yet, so the plain core can take its place.
-    replayed: Chunk = torch.compile(_loop(step), dynamic=False, fullgraph=True, options=compile_options() | _CAPTURE)
-    return Captured(plain, replayed)
+    from torch._inductor.compile_fx import compile_fx  # noqa: PLC0415
+
+    # fullgraph: a call that fails has run nothing yet, so the plain core can take its place. As a backend, since
+    # torch.compile's own options= takes no policy.
+    backend = partial(compile_fx, config_patches=options)
+    return Captured(plain, torch.compile(_loop(step), dynamic=False, fullgraph=True, backend=backend))
 
 
 def compile_options() -> dict[str, Any]:
@@ -57,10 +58,30 @@ def compile_options() -> dict[str, Any]:
     from membptt.merging import MergeProducts  # noqa: PLC0415  (Inductor takes a second to import)
 
     # fallback_random: compiled kernels draw the random numbers that eager ones draw, with and without graph.
-    options: dict[str, Any] = {"fallback_random": True}
+    # No graphs of Inductor's own, which a user may have switched on: they overwrite what is stored here.
+    options: dict[str, Any] = {"fallback_random": True, "triton.cudagraphs": False}
     if torch._inductor.config.post_grad_custom_pre_pass is None:  # a pass that the user has set goes first
         options["post_grad_custom_pre_pass"] = MergeProducts()
     return options
+
+
+def capture_options() -> dict[str, Any] | None:
+    """Return the same for a core that is captured; ``None`` where this torch cannot capture one safely."""
+    from torch._inductor import config  # noqa: PLC0415
+
+    # A captured core reads parameters where they were; that they still are is one of these assertions.
+    if not (config.size_asserts and __debug__ and hasattr(config, "cudagraph_policy")):
+        return None
+    from membptt.workspaces import OwnWorkspaces  # noqa: PLC0415
+
+    # Not the trees: their memory is shared with the user's own captured functions, whose outputs a replay of ours
+    # would overwrite. Without them every function has memory of its own, and one graph or none.
+    return compile_options() | {
+        "triton.cudagraphs": True,
+        "triton.cudagraph_trees": False,
+        "graph_partition": False,
+        "cudagraph_policy": OwnWorkspaces(),
+    }
 
 
 def _loop(step: Callable[..., Any]) -> Chunk:
@@ -84,10 +105,6 @@ def _problem(kind: str) -> str | None:
         return type(error).__name__
     return None
 
-
-# Not the trees: their memory is shared with the user's own captured functions, whose outputs a replay of ours would
-# overwrite. Without them every function has memory of its own, and one graph or none.
-_CAPTURE = {"triton.cudagraphs": True, "triton.cudagraph_trees": False, "graph_partition": False}
 
 _REMEMBERED = 32
 _compiled: OrderedDict[tuple[Callable[..., Any], bool], Chunk] = OrderedDict()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from membptt.adjoint import Adjoint
+from membptt.captured import Chunk
 from membptt.guards import Unchanged, Undeclared
 from membptt.inputs import Inputs, check_tensors
 from membptt.meter import record_saved
@@ -22,7 +23,6 @@ from membptt.slots import At, Emitted, Hidden, Internal, Leaves, as_leaf, head, 
 from membptt.witness import Witness
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
-Chunk = Callable[[Any, Sequence[Any]], tuple[Any, Sequence[Any]]]
 
 
 class Core:

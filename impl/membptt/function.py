@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Final
 from weakref import finalize
@@ -41,6 +42,8 @@ class Call:
     input_leaves: int
     report: Report | None
     random: RandomState = field(init=False, default=())
+    # Autograd runs a backward on a CUDA device in a thread of its own, where no context variable is set.
+    context: Context = field(init=False, default_factory=copy_context)
 
     def apply(self, carry: Leaves, xs: Leaves, params: Leaves) -> Leaves:
         """Return final carry and outputs, differentiable in all arguments."""
@@ -78,7 +81,7 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: Call, *tensors: Tensor) -> Leaves:
-        with call.generators.exclusive(), call.autocast.replayed():
+        with call.generators.exclusive(), call.generators.handed_on(), call.autocast.replayed():
             call.random = call.generators.read()
             execution = call.begin(tensors)
             final = execution.forward(call.split(tensors)[1], call.outputs)
@@ -102,19 +105,24 @@ class _Scan(torch.autograd.Function):
         if any(grad is not None and torch._C._functorch.is_legacy_batchedtensor(grad) for grad in grads):
             raise RuntimeError("scan takes one gradient at a time: leave out is_grads_batched=True and vectorize=True")
         call: Call = ctx.call
-        _, xs, params = call.split(ctx.saved_tensors)
-        carry, ys = list(grads[: call.carry_leaves]), list(grads[call.carry_leaves :])
-        adjoint = Adjoint(carry, ys, call.outputs, xs, params)
-        with (
-            call.generators.exclusive(),
-            call.generators.preserved(),
-            call.autocast.replayed(),
-            hooks_deferred(params),
-        ):
-            if ctx.execution.finished:  # a further backward of a retained graph: all stored states are used up
-                call.generators.write(call.random)
-                ctx.execution = call.begin(ctx.saved_tensors)
-                ctx.execution.forward(xs, None)
-            ctx.execution.backward(xs, adjoint)
-        gradients: Gradients = [*adjoint.carry, *adjoint.xs, *adjoint.params]
-        return (None, *gradients)
+        return call.context.copy().run(_backward, call, ctx, grads)
+
+
+def _backward(call: Call, ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    _, xs, params = call.split(ctx.saved_tensors)
+    carry, ys = list(grads[: call.carry_leaves]), list(grads[call.carry_leaves :])
+    adjoint = Adjoint(carry, ys, call.outputs, xs, params)
+    with (
+        call.generators.exclusive(),
+        call.generators.handed_on(),
+        call.generators.preserved(),
+        call.autocast.replayed(),
+        hooks_deferred(params),
+    ):
+        if ctx.execution.finished:  # a further backward of a retained graph: all stored states are used up
+            call.generators.write(call.random)
+            ctx.execution = call.begin(ctx.saved_tensors)
+            ctx.execution.forward(xs, None)
+        ctx.execution.backward(xs, adjoint)
+    gradients: Gradients = [*adjoint.carry, *adjoint.xs, *adjoint.params]
+    return (None, *gradients)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -199,6 +200,27 @@ def refuse_wrapped(step: Callable[..., Any]) -> None:
             raise TypeError(
                 f"the step contains a {wrapper} module, whose communication would run once for every recorded step; "
                 "wrap the module that calls scan instead"
+            )
+
+
+def refuse_kernel_dropout(step: Callable[..., Any], devices: Iterable[torch.device]) -> None:
+    """Refuse, on CUDA, layers whose kernel draws its dropout from a state that no recomputation can restore.
+
+    Raises:
+        ValueError: names the layer.
+    """
+    if all(device.type != "cuda" for device in devices):
+        return
+    owner = owning_module(step)
+    named = [value for _, value in reached_by(step) if isinstance(value, nn.Module)]
+    for module in chain.from_iterable(one.modules() for one in ([owner] if owner is not None else []) + named):
+        if not isinstance(module, nn.RNNBase) or hasattr(module, "slots"):
+            continue  # membptt.nn, which has slots, draws it outside the kernel
+        if module.training and module.dropout and module.num_layers > 1:
+            raise ValueError(
+                f"the step contains a torch.nn.{type(module).__name__} with dropout={module.dropout} between its "
+                "layers: cuDNN draws it from a state of its own, which a recomputation cannot restore; use membptt.nn, "
+                "or layers of their own with nn.Dropout between them"
             )
 
 

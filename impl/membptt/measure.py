@@ -21,7 +21,7 @@ from membptt.inputs import Inputs, check_tensors
 from membptt.meter import parts_of, storages
 from membptt.outputs import Outputs
 from membptt.replay import Generators
-from membptt.slots import Hidden, as_leaf, is_differentiable
+from membptt.slots import Hidden, Layout, as_leaf, is_differentiable
 from membptt.tier import IN_FLIGHT, SlowStates, SlowTier
 from membptt_theory.footprint import Measured
 
@@ -74,7 +74,7 @@ class Trial:
             RuntimeError: the step keeps state inside its module.
         """
         guard = StateGuard(self._step)
-        with self._generators.exclusive(), self._generators.preserved():
+        with self._generators.exclusive(), self._generators.handed_on(), self._generators.preserved():
             shared = self._find_shared(guard)
             start = self._own(storages(self._carry), shared)
             hidden, internal = self._weigh(chunk, shared)
@@ -87,7 +87,9 @@ class Trial:
 
         All is timed in turns: what the machine does meanwhile is not to decide which chunk or tier comes first.
         """
-        with self._generators.exclusive(), self._generators.preserved(), ExitStack() as stack:
+        with ExitStack() as stack:
+            for alone in (self._generators.exclusive(), self._generators.handed_on(), self._generators.preserved()):
+                stack.enter_context(alone)
             core, _, xs = self._core(weighed[0].chunk, metered=False)
             before = self._generators.read()
             state = core.advance(self._start(), xs, 0, 1)
@@ -100,7 +102,8 @@ class Trial:
                 stack.callback(states.close)
                 stored = Hidden.of(state.leaves, self._generators.read())
                 states.store(1, stored)
-                size, transit = states.spill.bytes, (IN_FLIGHT + 1) * sum(x.nbytes for x in state.leaves if x.is_cuda)
+                size = states.spill.bytes
+                transit = (IN_FLIGHT + 1) * sum(Layout.of(x).nbytes for x in state.leaves if x.is_cuda)
                 figures += [lambda: lambda: _write(states, stored), lambda: lambda: states.restore(1)]
             seconds = self._in_turns(figures)
         advance, backprop = seconds[: len(weighed)], seconds[len(weighed) : 2 * len(weighed)]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import RLock
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -13,7 +14,8 @@ from torch import Tensor
 RandomState = tuple[Tensor, ...]
 
 # The default generators belong to the process: of several threads, one at a time may follow or rewind them.
-_generators = RLock()
+_generators = RLock()  # an interrupt between body and exit would leave a plain lock held
+_HELD: Final = "membptt_generators"
 
 
 class Generators:
@@ -32,7 +34,23 @@ class Generators:
 
     def exclusive(self) -> AbstractContextManager[object]:
         """Keep the scans of other threads from drawing meanwhile, as long as this one follows the generators."""
-        return _generators if self._enabled else nullcontext()
+        return _generators if self._enabled and not is_set(_HELD) else nullcontext()
+
+    @contextmanager
+    def handed_on(self) -> Iterator[None]:
+        """Let in, while it is exclusive, what works for this thread: on a CUDA device a nested scan's backward does.
+
+        Autograd runs that in another thread, to which it hands this one's storage, and this one waits for it.
+        """
+        before = is_set(_HELD)
+        try:
+            try:
+                torch._C._stash_obj_in_tls(_HELD, before or self._enabled)
+                yield
+            finally:
+                torch._C._stash_obj_in_tls(_HELD, before)
+        finally:
+            torch._C._stash_obj_in_tls(_HELD, before)  # Ctrl-C may have cut the first short
 
     def read(self) -> RandomState:
         """Return the present state; the same object as last time where nothing was drawn in between."""
@@ -64,6 +82,11 @@ class Generators:
             yield
         finally:
             self.write(before)
+
+
+def is_set(flag: str) -> bool:
+    """Whether `flag` is set in this thread's storage, which autograd's engine hands to threads that work for it."""
+    return torch._C._is_key_in_tls(flag) and bool(torch._C._get_obj_in_tls(flag))
 
 
 @dataclass(frozen=True, slots=True)

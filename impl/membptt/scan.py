@@ -11,7 +11,15 @@ from torch import Tensor
 from membptt.compiled import compile_chunk
 from membptt.core import Core, Step
 from membptt.function import Call
-from membptt.guards import StateGuard, declared_by, needs_grad, refuse_cache, refuse_transforms, refuse_wrapped
+from membptt.guards import (
+    StateGuard,
+    declared_by,
+    needs_grad,
+    refuse_cache,
+    refuse_kernel_dropout,
+    refuse_transforms,
+    refuse_wrapped,
+)
 from membptt.inputs import check_tensors
 from membptt.meter import active
 from membptt.outputs import Outputs, Reduce
@@ -100,7 +108,8 @@ def scan(
         TypeError: a leaf is not a tensor, `step` does not return a pair or contains a data-parallel wrapper, or a
             number is not an integer.
         ValueError: no step, no slot, an unknown policy or one that cannot spill, a carry or output that changes
-            structure, shape or dtype, or an undeclared tensor that requires grad.
+            structure, shape or dtype, an undeclared tensor that requires grad, or a layer of torch.nn whose dropout
+            cuDNN draws.
         TableError: the table is not what its digest says.
         RuntimeError: a carry, an input, a parameter or a state that the step reaches was changed; on a double or a
             batched backward; under a transform of `torch.func`, or forward-mode differentiation.
@@ -172,6 +181,7 @@ def scan(
     )
     outputs = Outputs(inputs.steps, reduce)
     if needs_grad(carry, inputs.leaves, declared):
+        refuse_kernel_dropout(step, devices)
         autocast = Autocast.current(devices)
         inner = StateGuard(step)
         sizes = len(carry), len(inputs.leaves)

@@ -61,6 +61,47 @@ def versions(leaves: Leaves) -> tuple[int, ...]:
     return tuple([0 if leaf.is_inference() else leaf._version for leaf in leaves])
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a leaf lies in memory. CUDA's dropout draws by strides and alignment, so that a copy has to lie alike.
+
+    Args:
+        shape: of the leaf.
+        stride: of the leaf; dense where its elements overlap.
+        lead: elements between a boundary of 16 bytes and its first one.
+        dtype: of the leaf.
+        device: of the leaf.
+    """
+
+    shape: torch.Size
+    stride: tuple[int, ...]
+    lead: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @classmethod
+    def of(cls, leaf: Tensor) -> Layout:
+        """Take note of a leaf's."""
+        overlaps = any(step == 0 and size > 1 for step, size in zip(leaf.stride(), leaf.shape, strict=True))
+        stride = torch.empty(leaf.shape, device="meta").stride() if overlaps else leaf.stride()
+        return cls(leaf.shape, stride, leaf.data_ptr() % 16 // leaf.element_size(), leaf.dtype, leaf.device)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes from that boundary to the last element."""
+        return self._extent() * self.dtype.itemsize
+
+    def empty(self) -> Tensor:
+        """Return a new tensor of that layout."""
+        whole = torch.empty(self._extent(), dtype=self.dtype, device=self.device)
+        return whole.as_strided(self.shape, self.stride, self.lead)
+
+    def _extent(self) -> int:
+        if not self.shape.numel():
+            return self.lead
+        return self.lead + 1 + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
+
+
 @dataclass(slots=True)
 class Emitted:
     """One leaf of an output: which leaf it is, at which step (or steps), where its graph begins, and its shape."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from membptt.mapped import MappedFile, Record
-from membptt.slots import Leaves
+from membptt.slots import Layout, Leaves
 from membptt_theory.actions import RestoreSlow, TieredAction
 
 
@@ -70,10 +70,10 @@ class Spill:
     def transit(self) -> int:
         """Device bytes of the states on their way: the last `in_flight` stores, and what was prefetched."""
         fetched = self._states.get(self._fetched) if self._fetched is not None else None
-        return self._device.written + sum(one.host.nbytes for one in (fetched.pinned if fetched else ()))
+        return self._device.written + sum(one.layout.nbytes for one in (fetched.pinned if fetched else ()))
 
     def put(self, position: int, leaves: Leaves, /) -> None:
-        """Copy a hidden state to the slow tier. The caller may free or overwrite its tensors at once.
+        """Copy a hidden state to the slow tier. The caller may free its tensors at once, on a CPU overwrite them too.
 
         Raises:
             ValueError: the position is taken.
@@ -88,7 +88,8 @@ class Spill:
         on_device = [leaf.is_cuda for leaf in leaves]
         state = _State(
             on_device,
-            self._device.put([leaf.detach() for leaf in leaves if leaf.is_cuda]),
+            # Resolved here: a copy beside the computation would resolve on the host, before the data are there.
+            self._device.put([leaf.detach().resolve_conj().resolve_neg() for leaf in leaves if leaf.is_cuda]),
             self._file.put([leaf.detach() for leaf in leaves if not leaf.is_cuda]),
             sum(leaf.numel() * leaf.element_size() for leaf in leaves),
         )
@@ -176,7 +177,7 @@ class _State:
 @dataclass(frozen=True, slots=True)
 class _Pinned:
     host: Tensor
-    device: torch.device
+    layout: Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +207,7 @@ class _Device:
                 host = torch.empty_like(leaf, device="cpu", pin_memory=True)
                 host.copy_(leaf, non_blocking=True)
             leaf.record_stream(side)  # its memory is not handed out again before the copy is done
-            pinned.append(_Pinned(host, leaf.device))
+            pinned.append(_Pinned(host, Layout.of(leaf)))
         with self._lock:
             for device in {leaf.device for leaf in leaves}:
                 size = sum(leaf.nbytes for leaf in leaves if leaf.device == device)
@@ -219,8 +220,8 @@ class _Device:
         """Begin the copies back. On its stream, each comes after the copy out of the same state."""
         fetched = []
         for one in pinned:
-            leaf = torch.empty_like(one.host, device=one.device)
-            side = self._beside(one.device)  # after the allocation: its memory may be in use by earlier kernels
+            leaf = one.layout.empty()
+            side = self._beside(leaf.device)  # after the allocation: its memory may be in use by earlier kernels
             with torch.cuda.stream(side):
                 leaf.copy_(one.host, non_blocking=True)
             leaf.record_stream(side)

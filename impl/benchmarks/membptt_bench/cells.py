@@ -159,6 +159,8 @@ def fused(given: Problem, block: int) -> Problem:
     kernel: Any = FUSED[given.cell]
     # The very weights of the cell: nn.LSTM and nn.LSTMCell store theirs alike.
     weights = list(given.params)
+    if weights[0].is_cuda:
+        _lie_as_cudnn_wants(given.cell, weights)
 
     def run(carry: Carry, xs: Tensor) -> tuple[Carry, Tensor]:
         hx = tuple(leaf.unsqueeze(0) for leaf in carry)
@@ -167,6 +169,16 @@ def fused(given: Problem, block: int) -> Problem:
 
     xs = given.xs.view(given.calls // block, block, *given.xs.shape[1:])
     return _counted(replace(given, bare=run, xs=xs, unit=given.unit * block))
+
+
+def _lie_as_cudnn_wants(cell: str, weights: list[Tensor]) -> None:
+    """Move the weights into one piece of memory; else every kernel call copies them, and saves the copy."""
+    import torch.backends.cudnn.rnn as cudnn  # noqa: PLC0415  (only with CUDA)
+
+    hidden, features = weights[1].shape[1], weights[0].shape[1]
+    mode = cudnn.get_cudnn_mode(cell.upper())  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        torch._cudnn_rnn_flatten_weight(weights, 4, features, mode, hidden, 0, 1, False, False)
 
 
 def _counted(given: Problem) -> Problem:
