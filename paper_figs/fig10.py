@@ -13,14 +13,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from paper_figs.benchmarks import load_benchmark, one_device, ratio, run_benchmark
-from paper_figs.evidence import DataMissingError, executed, reading, require
+from paper_figs.evidence import executed, reading, require
 from paper_figs.style import BLACK, BLUE, GREEN, GREY, ORANGE, PAGE, SKY, VERMILLION
 
 CLAIM: Final = (
     "Measured from 1,000 steps on, for every cell: in the memory of any use of torch.utils.checkpoint (reentrant or "
     "not, one level or two, over eager, compiled or fused steps) scan has a setting that is faster; with eager steps "
-    "alone it is faster than the non-reentrant mode and, at 1,000 steps, takes at most 1.1 times the reentrant one's "
-    "time. No method that recomputes with eager steps is as fast as plain autograd."
+    "alone it is faster than the non-reentrant mode. No method that recomputes with eager steps is as fast as plain "
+    "autograd."
 )
 SAYS: Final = (
     "Every method on the same axes, down and left is better. The blue front runs from plain autograd's corner to a "
@@ -28,13 +28,17 @@ SAYS: Final = (
     "core's graph lives only while it is needed. Where two methods execute the same schedule with the same steps (a "
     "green diamond and a filled circle at its memory), they differ by their per-step work alone."
 )
+# Eager scan's time in the memory of the reentrant checkpoint, over that one's: least and most of the cells.
+REENTRANT: Final = {1000: (0.96, 1.16), 10_000: (0.94, 1.18)}
 DOES_NOT_SAY: Final = (
     "that the sizes are yours: one CPU thread, batch 16. Where plain autograd fits it is the fastest eager method, and "
     "compiled or fused it is faster still. The reentrant mode of torch.utils.checkpoint has the least overhead of the "
     "eager recomputing methods on some cells; checkpoint_schedules, driven by hand, is up to a tenth faster than scan "
-    "at ten snapshots, one of which scan gives to the working state. At 10,000 steps eager scan takes 1.104 times the "
-    "reentrant mode's time on the GRU (0.97 on the LSTM): the bound of 1.1 was refuted there. The GRU has two rounds "
-    "at that length, the LSTM three, all else five. A panel without data is empty."
+    "at ten snapshots, one of which scan gives to the working state. In the reentrant mode's memory, eager scan takes "
+    f"{REENTRANT[1000][0]} to {REENTRANT[1000][1]} of its time at 1,000 steps and {REENTRANT[10_000][0]} to "
+    f"{REENTRANT[10_000][1]} at 10,000, by the cell: that it takes at most 1.1 was claimed once, and is refuted. At "
+    "10,000 steps fewer methods were measured: where none of scan's fits into a method's memory, nothing is claimed. "
+    "There are five rounds, at 10,000 steps two or three."
 )
 FORMAT: Final = "membptt-side-by-side/2"
 CELLS: Final = {
@@ -45,7 +49,6 @@ CELLS: Final = {
     "attention-memory": "attention memory",
 }
 ASSERTED: Final = 1000  # steps from which on the comparison is asserted
-REENTRANT: Final = 1.1  # of the reentrant checkpoint's time, for eager steps, at `ASSERTED` steps
 LENGTHS: Final = (100, 1000, 10_000)
 # Families, in the order of the legend: marker, colour, filled.
 LOOKS: Final = {
@@ -105,17 +108,10 @@ def data() -> Fronts:
     """Read every point of the benchmark.
 
     Raises:
-        DataMissingError: a point of 100 or 1,000 steps is missing; at 10,000 steps a panel stays empty instead.
+        DataMissingError: a point is missing.
         FigureClaimError: the claim is false.
     """
-    files = []
-    for steps in LENGTHS:
-        for cell in CELLS:
-            try:
-                files.append(load_benchmark(f"side_by_side_cpu_{cell}_{steps}", FORMAT))
-            except DataMissingError:
-                if steps != LENGTHS[-1]:
-                    raise
+    files = [load_benchmark(f"side_by_side_cpu_{cell}_{steps}", FORMAT) for steps in LENGTHS for cell in CELLS]
     with reading("fig10"):
         return check(files)
 
@@ -149,39 +145,31 @@ def _claim(found: Sequence[Panel]) -> None:
             if dot.family not in ("checkpoint", "checkpoint fast", "nested"):
                 continue
             best = panel.fastest(OURS, dot.bytes)
+            if best == inf and panel.steps > ASSERTED:
+                continue  # not measured there, which the figure says
             require(best < dot.time, f"{name}: {best:.2f} in the memory of {dot.label}, which takes {dot.time:.2f}")
-            if dot.family == "checkpoint fast":
+            if dot.family == "checkpoint fast" or "reentrant" in dot.label:
                 continue
             eager_best = panel.fastest(OURS[:1], dot.bytes)
-            reentrant = "reentrant" in dot.label
-            if reentrant and panel.steps > ASSERTED:
-                continue  # refuted there, which the figure says
-            limit = REENTRANT if reentrant else 1.0
             require(
-                eager_best <= limit * dot.time,
+                eager_best <= dot.time,
                 f"{name}: eager {eager_best:.2f} in the memory of {dot.label}, which takes {dot.time:.2f}",
             )
 
 
 def draw(found: Fronts) -> Figure:
     """Draw a panel for every cell and length: memory to the right, time upward, the front of ours as a line."""
-    lengths = [steps for steps in LENGTHS if any(panel.steps == steps for panel in found.panels)]
-    figure = Figure(figsize=(PAGE, 1.2 + 1.5 * len(lengths)), layout="constrained")
-    grid = figure.subplots(len(lengths), len(CELLS), squeeze=False)
-    for row, steps in enumerate(lengths):
+    figure = Figure(figsize=(PAGE, 1.2 + 1.5 * len(LENGTHS)), layout="constrained")
+    grid = figure.subplots(len(LENGTHS), len(CELLS), squeeze=False)
+    for row, steps in enumerate(LENGTHS):
         for column, (cell, title) in enumerate(CELLS.items()):
             ax = grid[row][column]
-            panel = next((one for one in found.panels if (one.cell, one.steps) == (cell, steps)), None)
             if row == 0:
                 ax.set_title(title, fontsize=7)
-            if panel is None:
-                ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", fontsize=6.5)
-                ax.set(xticks=[], yticks=[])
-            else:
-                _draw_panel(ax, panel)
+            _draw_panel(ax, next(one for one in found.panels if (one.cell, one.steps) == (cell, steps)))
             if column == 0:
                 ax.set_ylabel(f"$T$ = {steps:,}\ntime / plain")
-            if row == len(lengths) - 1:
+            if row == len(LENGTHS) - 1:
                 ax.set_xlabel("peak memory [MB]")
     handles = [Line2D([], [], label=label, **_marks(family)) for family, (label, *_) in LOOKS.items()]
     handles.append(Line2D([], [], label="front of scan", color=GREY, linewidth=0.8, drawstyle="steps-post"))
@@ -213,7 +201,7 @@ def _draw_panel(ax: Axes, panel: Panel) -> None:
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     sizes = [dot.bytes for dot in panel.dots]
     ticks = [10.0**power for power in range(-1, 5)]
-    if max(sizes) < 100 * min(sizes):
+    if max(sizes) < min(100 * min(sizes), 1e9):  # labels of large numbers would touch
         ticks += [3 * tick for tick in ticks]
     ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_minor_locator(NullLocator())

@@ -118,7 +118,7 @@ def retimed(point, factor, chosen):
     ("factor", "chosen", "complaint"),
     [
         (0.2, lambda one: one["family"] == "nested", "nested"),
-        (0.5, lambda one: one["label"] == "checkpoint reentrant", "checkpoint reentrant"),
+        (0.2, lambda one: one["label"] == "checkpoint reentrant", "checkpoint reentrant"),
         (4.0, lambda one: one["family"] == "membptt", "in the memory of"),
         (3.0, lambda one: one["family"] == "membptt" and one["kernel"] == "eager", "eager"),
     ],
@@ -128,6 +128,16 @@ def test_a_method_that_is_ahead_of_scan_is_not_drawn_over(points, cell, factor, 
     retimed(at(changed, cell, 1000), factor, chosen)
     with pytest.raises(FigureClaimError, match=complaint):
         fig10.check(changed)
+
+
+def test_what_the_figure_says_of_the_reentrant_mode_is_what_was_measured():
+    found = {steps: [] for steps in fig10.REENTRANT}
+    for panel in fig10.data().panels:
+        if panel.steps in found:
+            (other,) = (dot for dot in panel.dots if dot.label == "checkpoint reentrant")
+            found[panel.steps].append(round(panel.fastest(["membptt"], other.bytes) / other.time, 2))
+    assert {steps: (min(ratios), max(ratios)) for steps, ratios in found.items()} == fig10.REENTRANT
+    assert [len(ratios) for ratios in found.values()] == [len(fig10.CELLS)] * 2
 
 
 @pytest.mark.parametrize("change", [{"complete": False}, {"quick": True}, {"threads": 2}])
