@@ -69,7 +69,7 @@ def test_a_thread_without_that_storage_has_to_wait():
         assert is_set(_HELD)
         other.start()
         assert not entered.wait(0.3)
-    assert not is_set(_HELD)
+    assert not torch._C._is_key_in_tls(_HELD)  # a thread that ends with something there may never end
     other.join(20)
     assert entered.is_set()
 

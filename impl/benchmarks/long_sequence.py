@@ -196,11 +196,11 @@ class Bench:
         on = self.problem(block)
         fit = self._fits.setdefault(block, Fit(on, partial(self.peak, block)))
         found = []
-        for chunk in CHUNKS:
+        chunks = [chunk for chunk in CHUNKS if 8 * chunk <= self.plain_steps and not chunk % max(1, block)]
+        fit.time([chunk // max(1, block) for chunk in chunks])
+        for chunk in chunks:
             calls = chunk // max(1, block)
             cores = -(-self.steps // chunk)
-            if 8 * chunk > self.plain_steps or chunk % max(1, block):
-                continue
             core = fit.core(calls)
             # Inputs are made when they are read: one core's are alive, and the next one's while they are made.
             read = 2 * chunk * self.problem(0).xs[0].nbytes
@@ -208,7 +208,8 @@ class Bench:
             if slots < 2 or slots * cores > TABLE_LIMIT:
                 continue
             again = optimal_cost("hsm", cores, slots) - cores
-            found.append(Choice(slots, chunk, cores * core.gradient + again * core.advance))
+            advance, gradient = fit.seconds[calls]
+            found.append(Choice(slots, chunk, cores * gradient + again * advance))
         if not found:
             raise NothingFitsError(f"nothing fits into {limit} bytes")
         return min(found, key=lambda one: one.seconds)

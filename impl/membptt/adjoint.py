@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from membptt.outputs import Outputs
-from membptt.replay import is_set
+from membptt.replay import flagged, is_set
 from membptt.slots import Internal, Leaves
 
 Gradients = list[Tensor | None]
@@ -91,15 +91,8 @@ def hooks_deferred(tensors: Sequence[Tensor]) -> Iterator[None]:
         for key, hook in list(hooks.items()):
             if not isinstance(hook, _Deferred):
                 hooks[key] = _Deferred(hook)
-    before = is_set(_DEFERRING)
-    try:
-        try:
-            torch._C._stash_obj_in_tls(_DEFERRING, True)
-            yield
-        finally:
-            torch._C._stash_obj_in_tls(_DEFERRING, before)
-    finally:
-        torch._C._stash_obj_in_tls(_DEFERRING, before)  # Ctrl-C may have cut the first short
+    with flagged(_DEFERRING):
+        yield
 
 
 class _Deferred:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import RLock
@@ -16,6 +16,10 @@ RandomState = tuple[Tensor, ...]
 # The default generators belong to the process: of several threads, one at a time may follow or rewind them.
 _generators = RLock()  # an interrupt between body and exit would leave a plain lock held
 _HELD: Final = "membptt_generators"
+# Older torches cannot take one out.
+_remove: Callable[[str], None] = getattr(
+    torch._C, "_remove_obj_from_tls", lambda flag: torch._C._stash_obj_in_tls(flag, None)
+)
 
 
 class Generators:
@@ -36,21 +40,12 @@ class Generators:
         """Keep the scans of other threads from drawing meanwhile, as long as this one follows the generators."""
         return _generators if self._enabled and not is_set(_HELD) else nullcontext()
 
-    @contextmanager
-    def handed_on(self) -> Iterator[None]:
+    def handed_on(self) -> AbstractContextManager[None]:
         """Let in, while it is exclusive, what works for this thread: on a CUDA device a nested scan's backward does.
 
         Autograd runs that in another thread, to which it hands this one's storage, and this one waits for it.
         """
-        before = is_set(_HELD)
-        try:
-            try:
-                torch._C._stash_obj_in_tls(_HELD, before or self._enabled)
-                yield
-            finally:
-                torch._C._stash_obj_in_tls(_HELD, before)
-        finally:
-            torch._C._stash_obj_in_tls(_HELD, before)  # Ctrl-C may have cut the first short
+        return flagged(_HELD) if self._enabled else nullcontext()
 
     def read(self) -> RandomState:
         """Return the present state; the same object as last time where nothing was drawn in between."""
@@ -84,9 +79,31 @@ class Generators:
             self.write(before)
 
 
+@contextmanager
+def flagged(flag: str) -> Iterator[None]:
+    """Set `flag` in this thread's storage, which autograd's engine hands to threads that work for it."""
+    if is_set(flag):
+        yield
+        return
+    try:
+        try:
+            torch._C._stash_obj_in_tls(flag, True)
+            yield
+        finally:
+            _unset(flag)
+    finally:
+        _unset(flag)  # Ctrl-C may have cut the first short
+
+
 def is_set(flag: str) -> bool:
-    """Whether `flag` is set in this thread's storage, which autograd's engine hands to threads that work for it."""
+    """Whether `flag` is set in this thread's storage."""
     return torch._C._is_key_in_tls(flag) and bool(torch._C._get_obj_in_tls(flag))
+
+
+def _unset(flag: str) -> None:
+    # Taken out, not overwritten: a thread that ends with an object there may wait for ever, as torch says of its own.
+    if torch._C._is_key_in_tls(flag):
+        _remove(flag)
 
 
 @dataclass(frozen=True, slots=True)

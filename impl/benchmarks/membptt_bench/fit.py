@@ -44,13 +44,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Core:
-    """What one core of some chunk needs: bytes of its states and of everything beside the slots, seconds to run."""
+    """What one core of some chunk needs: bytes of its states and of everything beside the slots."""
 
     hidden: int
     internal: int
     beside: int
-    advance: float
-    gradient: float
 
 
 class Fit:
@@ -59,20 +57,33 @@ class Fit:
     Args:
         problem: what to differentiate.
         meter: measures the peak of a run.
+
+    Attributes:
+        seconds: by chunk, to advance a core and to record and backpropagate it, where `time` was called.
     """
 
     def __init__(self, problem: Problem, meter: Meter) -> None:
         self._problem = problem
         self._meter = meter
         self._cores: dict[int, Core] = {}
+        self.seconds: dict[int, tuple[float, float]] = {}
 
     def best(self, policy: str, budget: int, chunks: Iterable[int] = CHUNKS) -> tuple[Setting, float] | None:
         """Return the setting that is predicted to be fastest within `budget` bytes, and its predicted seconds.
 
         ``None`` where nothing fits.
         """
-        found = [one for chunk in chunks if (one := self._setting(policy, budget, chunk)) is not None]
-        return min(found, key=lambda one: one[1], default=None)
+        fitting = [one for chunk in chunks if (one := self._setting(policy, budget, chunk)) is not None]
+        self.time([one.chunk for one in fitting])
+        return min(((one, self.predicted(one)) for one in fitting), key=lambda one: one[1], default=None)
+
+    def time(self, chunks: Iterable[int]) -> None:
+        """Time cores of these chunks in turns, the least of five: a choice must not hang on what else a machine did."""
+        new = [chunk for chunk in chunks if chunk not in self.seconds]
+        rounds = [[operations(self._problem, chunk) for chunk in new] for _ in range(5)]
+        for chunk, *found in zip(new, *rounds, strict=True):
+            advance, gradient = map(min, zip(*found, strict=True))
+            self.seconds[chunk] = advance, gradient
 
     def verified(self, setting: Setting, budget: int) -> tuple[Setting, Peak, int] | None:
         """Measure a setting's peak and forwards; give slots back until the peak is within `budget`.
@@ -95,15 +106,15 @@ class Fit:
 
     def predicted(self, setting: Setting) -> float:
         """Return the cost model's seconds."""
-        core = self.core(setting.chunk)
+        self.time([setting.chunk])
         cores = -(-self._problem.calls // setting.chunk)
-        return predict(setting.table(self._problem.calls), cores, setting.slots, core.advance, core.gradient)
+        return predict(setting.table(self._problem.calls), cores, setting.slots, *self.seconds[setting.chunk])
 
     def _run_counted(self, setting: Setting) -> None:
         self._problem.counter[0] = 0
         run(self._problem, setting)
 
-    def _setting(self, policy: str, budget: int, chunk: int) -> tuple[Setting, float] | None:
+    def _setting(self, policy: str, budget: int, chunk: int) -> Setting | None:
         cores = -(-self._problem.calls // chunk)
         if cores < 2 and chunk > 1:
             return None
@@ -119,7 +130,7 @@ class Fit:
         setting = Setting(policy, slots, chunk, internal, known if policy == "msm" else None)
         if self._forwards(setting) > FORWARDS_LIMIT * self._problem.calls:
             return None
-        return setting, self.predicted(setting)
+        return setting
 
     def _forwards(self, setting: Setting) -> int:
         cores = -(-self._problem.calls // setting.chunk)
@@ -138,9 +149,7 @@ class Fit:
             inside = max(1, min(5, cores - 2))
             internal = (peak("ism", inside) - peak("ism", 1)) // max(1, inside - 1)
             beside = peak("hsm", 2) - 2 * hidden
-            # The least of three: a choice must not hang on what else the machine did meanwhile.
-            advance, gradient = map(min, zip(*(operations(self._problem, chunk) for _ in range(3)), strict=True))
-            self._cores[chunk] = Core(hidden, max(hidden, internal), max(0, beside), advance, gradient)
+            self._cores[chunk] = Core(hidden, max(hidden, internal), max(0, beside))
         return self._cores[chunk]
 
 
