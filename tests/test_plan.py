@@ -1,6 +1,7 @@
 """A budget in bytes: what is measured is never more than what was planned, and close to it."""
 
 import json
+import tempfile
 from dataclasses import replace
 
 import optree
@@ -155,7 +156,7 @@ def test_random_states_are_in_the_slow_bytes_of_a_step_that_draws():
 
 
 @pytest.mark.usefixtures("_transfers_for_nothing")
-def test_a_plan_in_two_tiers_survives_a_file_and_is_executed_in_a_directory(tmp_path):
+def test_a_plan_in_two_tiers_survives_a_file_and_is_executed_in_a_directory(tmp_path, monkeypatch):
     step, init, xs = problem(Lstm, 25, torch.float64)
     made = plan(step, init, xs, budget="1KiB", chunk=1, spill=SlowTier(9), policy="hsm")
     assert made.chosen.tiers.slots == 9
@@ -164,10 +165,13 @@ def test_a_plan_in_two_tiers_survives_a_file_and_is_executed_in_a_directory(tmp_
     assert loaded == made
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
     expected = gradients(plain(step, init, xs), step, init, xs)
+    places, make = set(), tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda *, dir: places.add(dir) or make(dir=dir))
     found = scan(step, init, xs, plan=loaded, spill=SlowTier(directory=tmp_path))
     assert relative_error(gradients(found, step, init, xs), expected) <= 1e-10
-    with pytest.raises(FileNotFoundError):
-        scan(step, init, xs, plan=loaded, spill=SlowTier(directory=tmp_path / "none"))
+    assert places == {tmp_path}
+    with pytest.raises(ValueError, match="must be a folder that is there"):
+        SlowTier(directory=tmp_path / "none")
     with pytest.raises(ValueError, match="names a directory only"):
         scan(step, init, xs, plan=loaded, spill=SlowTier(3))
 

@@ -37,6 +37,8 @@ class Adjoint:
         self._ys = ys
         self._outputs = outputs
         self._params = params
+        # One that was frozen since the first pass gets none, as in plain autograd.
+        self._wanted = [index for index, param in enumerate(params) if param.requires_grad]
         self._owned = [False] * len(params)
 
     def step(self, internal: Internal) -> None:
@@ -53,7 +55,7 @@ class Adjoint:
                 heads.append(one.head)
                 grads.append(self._outputs.gradient(total, one.at, one.shape))
         inputs = [leaf for leaf in (*internal.carry_in, *internal.x_in) if leaf.requires_grad]
-        inputs += self._params
+        inputs += [self._params[index] for index in self._wanted]
         found: Sequence[Tensor | None] = [None] * len(inputs)
         if heads and inputs:
             found = torch.autograd.grad(heads, inputs, grads, allow_unused=True)
@@ -65,7 +67,7 @@ class Adjoint:
                 total[internal.at] = grad
         totals: list[Tensor] = []
         shares: list[Tensor] = []
-        for index, grad in enumerate(by_leaf):
+        for index, grad in zip(self._wanted, by_leaf, strict=True):
             total = self.params[index]
             if grad is None:
                 continue
@@ -91,8 +93,13 @@ def hooks_deferred(tensors: Sequence[Tensor]) -> Iterator[None]:
         for key, hook in list(hooks.items()):
             if not isinstance(hook, _Deferred):
                 hooks[key] = _Deferred(hook)
-    with flagged(_DEFERRING):
-        yield
+    retained = [(tensor, tensor.grad) for tensor in tensors if tensor.retains_grad]
+    try:
+        with flagged(_DEFERRING):
+            yield
+    finally:
+        for tensor, grad in retained:  # what retain_grad kept is a core's share, too
+            tensor.grad = grad
 
 
 class _Deferred:

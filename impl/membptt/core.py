@@ -68,6 +68,7 @@ class Core:
         self._witness = witness
         self._metered = metered
         self._unchanged = Unchanged(inputs.leaves, params)
+        self._records = False  # whether the step switches grad mode on by itself
         # Cores of a single step that nothing watches and nobody compiled.
         self._bare = not (isinstance(inputs.at(0), slice) or segments or compiled or witness)
 
@@ -78,7 +79,7 @@ class Core:
         """
         carry = self._spec.unflatten(state.leaves)
         with torch.set_grad_enabled(outputs is not None and torch.is_grad_enabled()):
-            if outputs is None and self._bare:
+            if outputs is None and self._bare and not self._records:
                 # The first pass has checked every step, so only the step itself is left to run.
                 fetch, step = self._inputs.fetch, self._step
                 for at in range(start, stop):
@@ -98,6 +99,7 @@ class Core:
             x, spec = self._inputs.fetch(xs, at)
             if torch.is_grad_enabled():
                 x = [leaf.detach() for leaf in x]
+            given = {id(leaf) for leaf in (*optree.tree_leaves(carry), *x)} if outputs is not None else set()
             ys = []
             for where, after, y in self._steps(carry, at, x, spec):
                 carry = after
@@ -106,8 +108,13 @@ class Core:
                     outputs.put(where, y)
                     if torch.is_grad_enabled():
                         self._undeclared.refuse((*leaves, *optree.tree_leaves(y)), ())
+                    else:
+                        self._records |= any(leaf.requires_grad and id(leaf) not in given for leaf in leaves)
                 if self._witness is not None:
                     ys.append(y)
+            if self._records:  # or the graphs of all cores would hang together, and stay
+                leaves = self._flatten_carry(carry, at, check_leaves=False)
+                carry = self._spec.unflatten([leaf.detach() for leaf in leaves])
             if self._witness is not None:
                 self._witness.see(core, carry, ys)
         return carry

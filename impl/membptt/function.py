@@ -15,7 +15,7 @@ from membptt.adjoint import Adjoint, Gradients, hooks_deferred
 from membptt.core import Core
 from membptt.meter import Probe, Report
 from membptt.outputs import Outputs
-from membptt.replay import Autocast, Generators, RandomState
+from membptt.replay import Autocast, Generators, Modes, RandomState
 from membptt.resolve import Choice
 from membptt.runtime import Execution
 from membptt.slots import Hidden, Leaves, is_differentiable
@@ -38,6 +38,7 @@ class Call:
     outputs: Outputs
     generators: Generators
     autocast: Autocast
+    modes: Modes
     carry_leaves: int
     input_leaves: int
     report: Report | None
@@ -117,6 +118,7 @@ def _backward(call: Call, ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Ten
         call.generators.handed_on(),
         call.generators.preserved(),
         call.autocast.replayed(),
+        call.modes.replayed(),
         hooks_deferred(params),
     ):
         if ctx.execution.finished:  # a further backward of a retained graph: all stored states are used up

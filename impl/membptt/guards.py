@@ -77,9 +77,13 @@ class Undeclared:
         )
 
     def _error(self, tensor: Tensor) -> ValueError:
+        name = _name(self._step, tensor)
+        made = (
+            "" if "'" in name else "; if the step made it itself, use torch.func.grad there, or detach what it returns"
+        )
         return ValueError(
-            f"the step uses {_name(self._step, tensor)}, of shape {tuple(tensor.shape)}, which requires grad but was "
-            "not declared, so its gradient would be lost; pass it in params=, or detach it"
+            f"the step uses {name}, of shape {tuple(tensor.shape)}, which requires grad but was not declared, so its "
+            f"gradient would be lost; pass it in params=, or detach it{made}"
         )
 
 

@@ -69,7 +69,9 @@ class Outputs:
     def take(self) -> Leaves:
         """Hand the result over; keeping it here as well would tie it to the call that it keeps alive."""
         leaves, self._leaves = self._leaves, []
-        return tuple(leaf.div_(self._steps) if self._reduce == "mean" else leaf for leaf in leaves)
+        if self._reduce == "mean":
+            leaves = [leaf.div_(self._steps) for leaf in leaves]
+        return tuple(leaf.to(dtype) for leaf, (_, dtype) in zip(leaves, self._shapes, strict=True))
 
     def gradient(self, grad: Tensor, at: At, shape: torch.Size) -> Tensor:
         """Return the gradient of one step's (or segment's) output leaf, given the gradient of the result."""
@@ -83,7 +85,8 @@ class Outputs:
             return leaf.new_empty((self._steps, *shape))
         if not is_differentiable(leaf):
             raise TypeError(f"reduce={self._reduce!r} needs floating outputs, got {leaf.dtype}")
-        return leaf.new_zeros(shape)
+        # A long sum of half precision stops growing: it is added up in single precision.
+        return leaf.new_zeros(shape, dtype=torch.promote_types(leaf.dtype, torch.float32))
 
 
 def _readable(shapes: list[tuple[torch.Size, torch.dtype]]) -> str:

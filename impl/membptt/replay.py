@@ -1,4 +1,4 @@
-"""What a recomputation must find as the first pass found it: random generators and autocast."""
+"""What a recomputation must find as the first pass found it: random generators, autocast, modules' training mode."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import RLock
-from typing import Final
+from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from membptt.captures import reached_by
 
 RandomState = tuple[Tensor, ...]
 
@@ -62,8 +64,8 @@ class Generators:
         self._enabled = self._enabled and self.read() is not self._first
 
     def write(self, state: RandomState) -> None:
-        """Put the generators into `state`."""
-        if not state:
+        """Put the generators into `state`; where nothing was drawn, they are left to whoever draws beside the scan."""
+        if not state or not self._enabled:
             return
         torch.set_rng_state(state[0])
         for index, cuda in zip(self._cuda, state[1:], strict=True):
@@ -77,6 +79,31 @@ class Generators:
             yield
         finally:
             self.write(before)
+
+
+@dataclass(frozen=True, slots=True)
+class Modes:
+    """Which of the step's modules were in training mode in the first pass."""
+
+    modules: tuple[tuple[nn.Module, bool], ...]
+
+    @classmethod
+    def of(cls, step: Callable[..., Any]) -> Modes:
+        """Take note of every module that `step` is or names, and of those below it."""
+        named = [value for _, value in reached_by(step) if isinstance(value, nn.Module)]
+        return cls(tuple((module, module.training) for one in named for module in one.modules()))
+
+    @contextmanager
+    def replayed(self) -> Iterator[None]:
+        """Switch modules that were switched since, and back again."""
+        changed = [(module, mode) for module, mode in self.modules if module.training != mode]
+        try:
+            for module, mode in changed:
+                module.training = mode
+            yield
+        finally:
+            for module, mode in changed:
+                module.training = not mode
 
 
 @contextmanager

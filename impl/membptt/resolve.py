@@ -122,12 +122,15 @@ def _verify(table: _Table) -> _Table:
     return table
 
 
-def from_plan(xs: Any, made: Plan, *, segments: bool, slow: SlowTier | None = None) -> Choice:
+def from_plan(
+    xs: Any, made: Plan, *, segments: bool, slow: SlowTier | None = None, carry: Sequence[Tensor] = ()
+) -> Choice:
     """Take everything from a plan.
 
     Raises:
-        ValueError: it was made for sequences of another length, or for the other kind of step; or `slow` names more
-            than a directory.
+        TypeError: it is none.
+        ValueError: it was made for sequences of another length, for smaller carries or for the other kind of step; or
+            `slow` names more than a directory.
     """
     if not isinstance(made, Plan):
         raise TypeError(f"plan must be a Plan, as membptt.plan returns it, got {type(made).__name__}")
@@ -136,6 +139,13 @@ def from_plan(xs: Any, made: Plan, *, segments: bool, slow: SlowTier | None = No
         raise ValueError(
             f"the plan was made for {made.steps} steps and segments={made.segments}, this call has {inputs.steps} "
             f"steps and segments={segments}: plan anew"
+        )
+    sizes = made.chosen.measured
+    largest = max((leaf.nbytes for leaf in carry), default=0)
+    if largest > sizes.start + sizes.hidden + sizes.shared:
+        raise ValueError(
+            f"the plan was made for hidden states of {sizes.hidden} bytes, a leaf of this call's carry alone has "
+            f"{largest}: plan anew"
         )
     if slow is not None and (slow.slots, slow.prices) != (None, None):
         raise ValueError(

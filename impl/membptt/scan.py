@@ -7,6 +7,7 @@ from typing import Any
 
 import optree
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from membptt.compiled import compile_chunk
 from membptt.core import Core, Step
@@ -24,7 +25,7 @@ from membptt.inputs import check_tensors
 from membptt.meter import active
 from membptt.outputs import Outputs, Reduce
 from membptt.plan import Plan
-from membptt.replay import Autocast, Generators
+from membptt.replay import Autocast, Generators, Modes
 from membptt.resolve import from_budget, from_plan, from_slots
 from membptt.slots import Hidden
 from membptt.tier import SlowTier, slow_tier
@@ -33,6 +34,7 @@ from membptt_theory.policy import PolicyTable
 from membptt_theory.tiers import TierTable
 
 
+@_disable_dynamo  # torch.compile around it goes on after it: what is inside is compiled by compile=True
 def scan(
     step: Step,
     init: Any,
@@ -149,7 +151,7 @@ def scan(
             slow=slow,
         )
     elif plan is not None:
-        choice = from_plan(xs, plan, segments=segments, slow=slow)
+        choice = from_plan(xs, plan, segments=segments, slow=slow, carry=carry)
     elif slots is not None:
         choice = from_slots(
             xs,
@@ -185,7 +187,7 @@ def scan(
         autocast = Autocast.current(devices)
         inner = StateGuard(step)
         sizes = len(carry), len(inputs.leaves)
-        call = Call(core, choice, outputs, generators, autocast, *sizes, report)
+        call = Call(core, choice, outputs, generators, autocast, Modes.of(step), *sizes, report)
         flat = call.apply(carry, inputs.leaves, declared)
         inner.check()  # and is let go of: it has a copy of every state it watches
     else:

@@ -29,7 +29,7 @@ class SlowTier:
 
     Raises:
         TypeError: `slots` is not an integer, or `prices` are no `Prices`.
-        ValueError: ``slots < 0``.
+        ValueError: ``slots < 0``, or no such directory.
     """
 
     slots: int | None = None
@@ -43,6 +43,8 @@ class SlowTier:
             raise ValueError(f"slots of the slow tier must be at least 0, got {self.slots}")
         if self.prices is not None and not isinstance(self.prices, Prices):
             raise TypeError(f"prices must be Prices, got {type(self.prices).__name__}")
+        if self.directory is not None and not Path(self.directory).is_dir():
+            raise ValueError(f"directory of the slow tier must be a folder that is there, got {str(self.directory)!r}")
 
 
 def slow_tier(spill: bool | SlowTier, /) -> SlowTier | None:
