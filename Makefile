@@ -49,7 +49,7 @@ notebooks: .venv/.ready  ## execute every notebook afresh from its text
 explorer: .venv/.ready  ## build the explorer, one page to open in a browser: theory/explorer/out/index.html
 	$(BIN)/python theory/explorer/build.py
 
-regen: .venv/.ready  ## rewrite everything that is generated and committed
+regen: .venv/.ready  ## rewrite what is generated and committed, but for the notebooks
 	$(BIN)/python -m membptt_theory.lock
 	$(BIN)/python -m membptt_proofs.ledger
 	$(BIN)/python -m paper_figs.results

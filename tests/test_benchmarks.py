@@ -410,6 +410,13 @@ def test_the_readme_says_what_the_committed_data_say(cell):
     assert seen(cell) in (DATA.parent / "README.md").read_text().splitlines()
 
 
+def test_the_readme_says_how_fast_schedules_are_iterated():
+    speed = json.loads((DATA / "schedule_speed_100000_100.json").read_text())["times_faster"]
+    text = " ".join((DATA.parent / "README.md").read_text().split())
+    assert f"iterated {speed['instructions']:.1f} times as fast" in text
+    assert f"as action objects {speed['actions']:.1f} times" in text
+
+
 def expected():
     """The rows of the front page's table, from the committed data."""
     lstm = record.load(record.path_of(DATA, "cpu", "lstm", 1000))
