@@ -8,7 +8,16 @@ from typing import Any, Final
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from membptt_theory.actions import Action, Advance, Backward, LoadInternal, Restore, StoreHidden, StoreInternal, Tape
+from membptt_theory.actions import (
+    Action,
+    Advance,
+    Backpropagate,
+    LoadInternal,
+    Record,
+    Restore,
+    StoreHidden,
+    StoreInternal,
+)
 from membptt_theory.schedule import schedule
 from membptt_theory.tables import build
 from membptt_theory.timeline import Timeline
@@ -51,11 +60,11 @@ def division(policy: str, /, *, split: int, forwards: int) -> Division:
     y = table.decision(STEPS, SLOTS)[1]
     require(y == split, f"{policy}: the first split is {y}, not {split}")
     internal = policy == "ism"
-    first: list[Action] = [Advance(0, y - 1), Tape(y - 1), StoreInternal(y - 1)]
+    first: list[Action] = [Advance(0, y - 1), Record(y - 1), StoreInternal(y - 1)]
     if not internal:
         first = [Advance(0, y), StoreHidden(y)]
     right = [_shifted(action, y) for action in schedule(table, STEPS - y, SLOTS - 1)]
-    loaded: list[Action] = [LoadInternal(y - 1), Backward(y - 1)] if internal else []
+    loaded: list[Action] = [LoadInternal(y - 1), Backpropagate(y - 1)] if internal else []
     left = list(schedule(table, y - internal, SLOTS))
     stream = list(schedule(table, STEPS, SLOTS))
     require(stream == [*first, *right, *loaded, Restore(0), *left], f"{policy}: the stream is not divided at y = {y}")

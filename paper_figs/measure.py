@@ -119,7 +119,7 @@ class Workload:
 
     def _operations(self) -> dict[str, float]:
         """Time the three operations of the cost model on the bare step, without the runtime; seconds each."""
-        advance = taped = backward = 0.0
+        advance = recorded = backward = 0.0
         carry = self._init
         adjoint = tuple(torch.ones_like(leaf) for leaf in carry)
         totals = [torch.zeros_like(param) for param in self._params]
@@ -131,14 +131,14 @@ class Workload:
             start = perf_counter()
             h, c = (leaf.detach().requires_grad_() for leaf in carry)
             outputs, _ = self._step((h, c), self._xs[p])
-            taped += perf_counter() - start
+            recorded += perf_counter() - start
             start = perf_counter()
             grads = torch.autograd.grad(outputs, (h, c, *self._params), adjoint)
             for total, grad in zip(totals, grads[2:], strict=True):
                 total.add_(grad)
             backward += perf_counter() - start
             carry = following
-        return {"advance": advance / SINGLE, "taped": taped / SINGLE, "backward": backward / SINGLE}
+        return {"advance": advance / SINGLE, "taped": recorded / SINGLE, "backward": backward / SINGLE}
 
 
 def _timed(run: Callable[..., None], *sizes: int) -> float:

@@ -140,7 +140,7 @@ def _reduce(raw: dict[str, Any], table: PolicyTable) -> Overlay:
 
 
 def _predict(table: PolicyTable, operations: dict[str, float], slots: int) -> Array:
-    """Return ``(C - t) advance + t (taped + backward)`` for every ``t``: every policy tapes each step once."""
+    """Return ``(C - t) advance + t (recorded + backward)`` for every ``t``: every policy records each step once."""
     t = np.arange(1, table.steps + 1)
     again = np.zeros(len(t)) if slots == PLAIN else np.array([table.cost(int(n), slots) for n in t]) - t
     return again * operations["advance"] + t * (operations["taped"] + operations["backward"])

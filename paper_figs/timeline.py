@@ -104,7 +104,7 @@ def legend(*, hidden: bool, internal: bool) -> list[Any]:
 
 _CELL: Final[dict[Kind, dict[str, Any]]] = {
     Kind.ADVANCED: {"facecolor": "white", "edgecolor": BLUE},
-    Kind.TAPED: {"facecolor": SKY, "edgecolor": BLACK, "hatch": "//////"},
+    Kind.RECORDED: {"facecolor": SKY, "edgecolor": BLACK, "hatch": "//////"},
     Kind.BACK: {"facecolor": BLACK, "edgecolor": BLACK},
 }
 _EDGE: Final[dict[str, Any]] = {"markeredgecolor": BLACK, "markeredgewidth": 0.4}

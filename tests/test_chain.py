@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from membptt_proofs.chain_oracle import cheapest_chain_schedule
-from membptt_theory.actions import Action, Advance, DropHidden, Restore, Sizes, Tape
+from membptt_theory.actions import Action, Advance, DropHidden, Record, Restore, Sizes
 from membptt_theory.chain import UNREACHABLE, Chain, solve_chain
 from membptt_theory.machine import IllegalActionError, Machine
 from membptt_theory.tables import build
@@ -31,7 +31,7 @@ def measure(chain: Chain, actions: Iterable[Action]) -> tuple[int, int]:
         cores = range(0)
         if isinstance(action, Advance):
             cores = range(action.start, action.stop)
-        elif isinstance(action, Tape):
+        elif isinstance(action, Record):
             cores = range(action.step, action.step + 1)
         for i in cores:
             cost += chain.costs[i]

@@ -35,13 +35,13 @@ def msm(sizes: Sizes) -> PolicyTable:
     return build("msm", T, room, internal=sizes.internal, internal_known=sizes.internal_known)
 
 
-def metered_sqrt(steps: int, segment: int, sizes: Sizes, *, tapes_last: bool = True) -> Cost:
-    report = meter(sqrt_schedule(steps, segment, tapes_last=tapes_last), steps=steps, sizes=sizes)
+def metered_sqrt(steps: int, segment: int, sizes: Sizes, *, records_last: bool = True) -> Cost:
+    report = meter(sqrt_schedule(steps, segment, records_last=records_last), steps=steps, sizes=sizes)
     return Cost(report.forwards, report.peak)
 
 
-def metered_recursive(steps: int, parts: int, *, tapes_last: bool = True) -> Cost:
-    report = meter(recursive_schedule(steps, parts, tapes_last=tapes_last), steps=steps, sizes=HIDDEN_ONLY)
+def metered_recursive(steps: int, parts: int, *, records_last: bool = True) -> Cost:
+    report = meter(recursive_schedule(steps, parts, records_last=records_last), steps=steps, sizes=HIDDEN_ONLY)
     return Cost(report.forwards, report.peak)
 
 
@@ -58,12 +58,12 @@ def worse_than_chen(cost: Callable[[int, int], int], sizes: Sizes, steps: range)
 
 
 @pytest.mark.parametrize("sizes", [SHARED[0], SHARED[1], SEPARATE[1], Sizes(2, 7, 3)], ids=str)
-@pytest.mark.parametrize("tapes_last", [True, False])
-def test_metered_sqrt_cost_equals_the_closed_form_exhaustive(sizes: Sizes, tapes_last: bool) -> None:
+@pytest.mark.parametrize("records_last", [True, False])
+def test_metered_sqrt_cost_equals_the_closed_form_exhaustive(sizes: Sizes, records_last: bool) -> None:
     for steps in range(1, 61):
         for segment in range(1, steps + 2):
-            expected = sqrt_cost(steps, segment, sizes, tapes_last=tapes_last)
-            assert metered_sqrt(steps, segment, sizes, tapes_last=tapes_last) == expected
+            expected = sqrt_cost(steps, segment, sizes, records_last=records_last)
+            assert metered_sqrt(steps, segment, sizes, records_last=records_last) == expected
 
 
 def test_metered_sqrt_cost_equals_the_closed_form_to_120_exhaustive() -> None:
@@ -76,12 +76,12 @@ def test_metered_sqrt_cost_equals_the_closed_form_to_300_exhaustive(sizes: Sizes
     assert wrong_closed_forms(sqrt_cost, sizes, range(1, T + 1)) == []
 
 
-@pytest.mark.parametrize("tapes_last", [True, False])
-def test_metered_recursive_cost_equals_the_closed_form_exhaustive(tapes_last: bool) -> None:
+@pytest.mark.parametrize("records_last", [True, False])
+def test_metered_recursive_cost_equals_the_closed_form_exhaustive(records_last: bool) -> None:
     for steps in range(1, 91):
         for parts in range(2, steps + 3):
-            expected = recursive_cost(steps, parts, tapes_last=tapes_last)
-            assert metered_recursive(steps, parts, tapes_last=tapes_last) == expected
+            expected = recursive_cost(steps, parts, records_last=records_last)
+            assert metered_recursive(steps, parts, records_last=records_last) == expected
 
 
 @pytest.mark.slow
@@ -94,16 +94,16 @@ def test_metered_recursive_cost_equals_the_closed_form_to_300_exhaustive() -> No
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.integers(1, 4), st.integers(1, 12), st.integers(0, 3), st.booleans())
 def test_metered_costs_equal_the_closed_forms_hypothesis(
-    data: st.DataObject, hidden: int, known: int, more: int, tapes_last: bool
+    data: st.DataObject, hidden: int, known: int, more: int, records_last: bool
 ) -> None:
     steps = data.draw(st.integers(1, 4000))
     segment = data.draw(st.one_of(st.integers(1, steps), st.integers(1, 80)))
     parts = data.draw(st.one_of(st.integers(2, 12), st.integers(2, steps + 1)))
     sizes = Sizes(hidden, known + more, data.draw(st.sampled_from([None, known])))
-    expected = sqrt_cost(steps, segment, sizes, tapes_last=tapes_last)
-    assert metered_sqrt(steps, segment, sizes, tapes_last=tapes_last) == expected
-    expected = recursive_cost(steps, parts, tapes_last=tapes_last)
-    assert metered_recursive(steps, parts, tapes_last=tapes_last) == expected
+    expected = sqrt_cost(steps, segment, sizes, records_last=records_last)
+    assert metered_sqrt(steps, segment, sizes, records_last=records_last) == expected
+    expected = recursive_cost(steps, parts, records_last=records_last)
+    assert metered_recursive(steps, parts, records_last=records_last) == expected
 
 
 @pytest.mark.parametrize("sizes", SHARED + SEPARATE, ids=str)

@@ -20,7 +20,7 @@ from membptt_theory.timeline import Kind, timeline
 from tests.browser import browser
 
 ROOT = Path(__file__).parents[1]
-DRAWN = {Kind.ADVANCED: "advanced", Kind.TAPED: "recorded", Kind.BACK: "backward"}
+DRAWN = {Kind.ADVANCED: "advanced", Kind.RECORDED: "recorded", Kind.BACK: "backward"}
 
 spec = importlib.util.spec_from_file_location("explorer_build", ROOT / "theory/explorer/build.py")
 explorer = importlib.util.module_from_spec(spec)

@@ -546,7 +546,7 @@ def test_a_false_claim_is_an_exception_under_python_O():
     require(True, "nothing happens")
 
 
-def test_the_prediction_counts_each_step_taped_once():
+def test_the_prediction_counts_each_step_recorded_once():
     table = per_step.build("hsm", 10, 4)
     operations = {"advance": 1.0, "taped": 10.0, "backward": 100.0}
     assert overlay._predict(table, operations, 4)[-1] == (24 - 10) + 10 * 110

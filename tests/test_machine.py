@@ -6,15 +6,15 @@ from hypothesis import strategies as st
 
 from membptt_theory.actions import (
     Advance,
-    Backward,
+    Backpropagate,
     DropHidden,
     DropInternal,
     LoadInternal,
+    Record,
     Restore,
     Sizes,
     StoreHidden,
     StoreInternal,
-    Tape,
 )
 from membptt_theory.machine import IllegalActionError, meter
 from membptt_theory.schedule import schedule
@@ -26,32 +26,32 @@ MIXED = Sizes(hidden=1, internal=5, internal_known=4)
 GOOD = [
     Advance(0, 1),
     StoreHidden(1),
-    Tape(1),
-    Backward(1),
+    Record(1),
+    Backpropagate(1),
     DropHidden(1),
     Restore(0),
-    Tape(0),
-    Backward(0),
+    Record(0),
+    Backpropagate(0),
     DropHidden(0),
 ]
 
 
 def test_a_legal_stream_is_metered():
     report = meter(GOOD, steps=2, sizes=MIXED)
-    assert (report.forwards, report.taped, report.peak, report.actions) == (3, 2, 2, 9)
+    assert (report.forwards, report.recorded, report.peak, report.actions) == (3, 2, 2, 9)
 
 
 ILLEGAL = [
     ([Advance(1, 2)], "not at position 1"),
     ([Advance(0, 3)], "must end in"),
     ([Advance(0, 0)], "must end in"),
-    ([Tape(1)], "not at position 1"),
-    ([Tape(0), Tape(1)], "working core is busy"),
-    ([Tape(0), Advance(1, 2)], "working core is busy"),
-    ([Tape(0), StoreHidden(1)], "working core is busy"),
-    ([Tape(0), Restore(0)], "working core is busy"),
-    ([Tape(0), Backward(0)], "next step backward is 1"),
-    ([Backward(1)], "does not hold step 1"),
+    ([Record(1)], "not at position 1"),
+    ([Record(0), Record(1)], "working core is busy"),
+    ([Record(0), Advance(1, 2)], "working core is busy"),
+    ([Record(0), StoreHidden(1)], "working core is busy"),
+    ([Record(0), Restore(0)], "working core is busy"),
+    ([Record(0), Backpropagate(0)], "next step backward is 1"),
+    ([Backpropagate(1)], "does not hold step 1"),
     ([StoreHidden(0)], "stored already"),
     ([Advance(0, 1), StoreHidden(0)], "not at position 0"),
     ([StoreInternal(0)], "does not hold step 0"),
@@ -59,13 +59,13 @@ ILLEGAL = [
     ([LoadInternal(0)], "not stored"),
     ([DropHidden(1)], "not stored"),
     ([DropInternal(0)], "not stored"),
-    ([Advance(0, 1), Tape(1), Tape(2)], "busy"),
-    ([Advance(0, 2), Tape(2)], "there is no step 2"),
-    ([Tape(0), StoreInternal(0), Restore(0), Tape(0), StoreInternal(0)], "stored already"),
-    ([Tape(0), StoreInternal(0), Tape(1), LoadInternal(0)], "busy"),
+    ([Advance(0, 1), Record(1), Record(2)], "busy"),
+    ([Advance(0, 2), Record(2)], "there is no step 2"),
+    ([Record(0), StoreInternal(0), Restore(0), Record(0), StoreInternal(0)], "stored already"),
+    ([Record(0), StoreInternal(0), Record(1), LoadInternal(0)], "busy"),
     (GOOD[:4], "step 0 not backpropagated"),
     (GOOD[:-1], "slots in use"),
-    ([*GOOD, Backward(0)], "does not hold"),
+    ([*GOOD, Backpropagate(0)], "does not hold"),
 ]
 
 
@@ -85,15 +85,15 @@ def test_the_refusal_names_action_index_and_state():
 
 def test_a_kind_of_state_that_the_policy_has_not_cannot_be_stored():
     with pytest.raises(IllegalActionError, match="internal states cannot"):
-        meter([Tape(0), StoreInternal(0)], steps=2, sizes=Sizes(hidden=1, internal=None))
+        meter([Record(0), StoreInternal(0)], steps=2, sizes=Sizes(hidden=1, internal=None))
     with pytest.raises(IllegalActionError, match="hidden states cannot"):
         meter([Advance(0, 1), StoreHidden(1)], steps=2, sizes=Sizes(hidden=None, internal=1))
 
 
 def test_an_internal_state_is_cheaper_while_its_input_is_stored():
     """(10): beta with the input stored; the charge grows when that input is dropped first."""
-    start = [Tape(0), StoreInternal(0)]
-    rest = [Tape(1), Backward(1), LoadInternal(0), Backward(0)]
+    start = [Record(0), StoreInternal(0)]
+    rest = [Record(1), Backpropagate(1), LoadInternal(0), Backpropagate(0)]
     kept = [*start, *rest, DropHidden(0)]
     dropped_first = [*start, DropHidden(0), *rest]
     assert meter(kept, steps=2, sizes=MIXED).peak == 1 + 4
@@ -102,8 +102,17 @@ def test_an_internal_state_is_cheaper_while_its_input_is_stored():
 
 
 def test_a_chain_of_internal_states_shares_its_hidden_states():
-    stream = [Tape(0), StoreInternal(0), Tape(1), StoreInternal(1), Tape(2), Backward(2), LoadInternal(1), Backward(1)]
-    stream += [LoadInternal(0), Backward(0), DropHidden(0)]
+    stream = [
+        Record(0),
+        StoreInternal(0),
+        Record(1),
+        StoreInternal(1),
+        Record(2),
+        Backpropagate(2),
+        LoadInternal(1),
+        Backpropagate(1),
+    ]
+    stream += [LoadInternal(0), Backpropagate(0), DropHidden(0)]
     assert meter(stream, steps=3, sizes=MIXED).peak == 1 + 4 + 4
 
 
@@ -126,7 +135,7 @@ def test_a_random_stream_is_metered_or_refused_hypothesis(stream):
         report = meter(stream, steps=2, sizes=MIXED)
     except IllegalActionError:
         return
-    assert report.taped >= 2
+    assert report.recorded >= 2
     assert report.forwards >= 2
 
 

@@ -20,15 +20,15 @@ from membptt_theory import tables
 from membptt_theory.actions import (
     Action,
     Advance,
-    Backward,
+    Backpropagate,
     DropHidden,
     DropInternal,
     LoadInternal,
+    Record,
     Restore,
     Sizes,
     StoreHidden,
     StoreInternal,
-    Tape,
 )
 from membptt_theory.machine import IllegalActionError, Machine, meter
 from membptt_theory.recurrences import KEPT, OWNED, Recurrence, recurrence
@@ -71,9 +71,9 @@ def cheapest_stream(start: Machine, slots: int) -> int | None:
     def moves(machine: Machine) -> Iterator[Action]:
         if machine.position is not None:
             p = machine.position
-            yield from (Advance(p, p + 1), Tape(p), StoreHidden(p))
+            yield from (Advance(p, p + 1), Record(p), StoreHidden(p))
         if machine.core is not None:
-            yield from (Backward(machine.core), StoreInternal(machine.core))
+            yield from (Backpropagate(machine.core), StoreInternal(machine.core))
         for q in machine.hidden | ({0} if machine.sizes.hidden is None else set()):
             yield from (Restore(q), DropHidden(q))
         for p in machine.internal:
@@ -234,16 +234,16 @@ def test_msm_without_double_storage_misses_detached_inputs_from_five_steps_on():
         assert sorted(exceptions(STEPS, alpha, "detached").values()) == [1, 1, 1, 1]
 
 
-def test_the_optimum_does_not_depend_on_the_ratio_of_advance_to_tape_exhaustive():
+def test_the_optimum_does_not_depend_on_the_ratio_of_advance_to_record_exhaustive():
     for sizes, storage, budgets in settings_of(STEPS, ALPHAS):
         for m in budgets:
             forwards = least_costs(STEPS, m, sizes, storage=storage)
-            for advance, tape in ((1, 2), (1, 3), (2, 3), (3, 7)):
-                weighted = least_costs(STEPS, m, sizes, storage=storage, advance=advance, tape=tape)
-                assert weighted == [advance * (f - t) + tape * t for t, f in enumerate(forwards)]
+            for advance, record in ((1, 2), (1, 3), (2, 3), (3, 7)):
+                weighted = least_costs(STEPS, m, sizes, storage=storage, advance=advance, record=record)
+                assert weighted == [advance * (f - t) + record * t for t, f in enumerate(forwards)]
 
 
-def test_every_policy_tapes_each_step_exactly_once_exhaustive():
+def test_every_policy_records_each_step_exactly_once_exhaustive():
     for alpha in ALPHAS:
         for policy, extra in (
             ("hsm", {}),
@@ -255,20 +255,29 @@ def test_every_policy_tapes_each_step_exactly_once_exhaustive():
             table = build(policy, 12, 2 * alpha + 3, **extra)
             for t in range(1, 13):
                 for m in range(1, 2 * alpha + 4):
-                    assert meter(schedule(table, t, m), steps=t, sizes=table.sizes).taped == t
+                    assert meter(schedule(table, t, m), steps=t, sizes=table.sizes).recorded == t
 
 
 @settings(max_examples=30, deadline=None)
 @given(t=st.integers(1, 200), m=st.integers(1, 30), alpha=st.integers(2, 8))
-def test_every_policy_tapes_each_step_exactly_once_hypothesis(t, m, alpha):
+def test_every_policy_records_each_step_exactly_once_hypothesis(t, m, alpha):
     table = build("msm_plus", 200, 30, internal=alpha)
-    assert meter(schedule(table, t, m), steps=t, sizes=table.sizes).taped == t
+    assert meter(schedule(table, t, m), steps=t, sizes=table.sizes).recorded == t
 
 
-def test_a_schedule_that_drops_an_internal_state_tapes_twice_and_is_dearer():
-    again = [Restore(0), Tape(0), StoreInternal(0), Tape(1), Backward(1), DropInternal(0), Restore(0), Tape(0)]
-    report = meter([*again, Backward(0), DropHidden(0)], steps=2, sizes=Sizes(1, 2))
-    assert (report.forwards, report.taped) == (3, 3)
+def test_a_schedule_that_drops_an_internal_state_records_twice_and_is_dearer():
+    again = [
+        Restore(0),
+        Record(0),
+        StoreInternal(0),
+        Record(1),
+        Backpropagate(1),
+        DropInternal(0),
+        Restore(0),
+        Record(0),
+    ]
+    report = meter([*again, Backpropagate(0), DropHidden(0)], steps=2, sizes=Sizes(1, 2))
+    assert (report.forwards, report.recorded) == (3, 3)
     assert report.forwards > least_forwards(2, 3, Sizes(1, 2))
 
 
@@ -281,7 +290,7 @@ def test_an_oracle_that_may_not_drop_states_is_caught(monkeypatch):
 
 def test_an_oracle_that_forgets_a_step_s_cost_is_caught(monkeypatch):
     passed = oracle._passed
-    monkeypatch.setattr(oracle, "_passed", lambda values, q, advance, tape: passed(values, q, 0, tape))
+    monkeypatch.setattr(oracle, "_passed", lambda values, q, advance, record: passed(values, q, 0, record))
     monkeypatch.setattr(oracle, "_solve", oracle._solve.__wrapped__)
     with pytest.raises(AssertionError):
         assert_no_stream_is_cheaper(3, range(2, 3))
@@ -315,7 +324,7 @@ def test_an_oracle_schedule_with_an_action_left_out_is_refused():
         ((3, 5, Sizes(1, 3)), {"storage": "shared"}),
         ((3, 5, Sizes(1, 4, 2)), {"storage": "shared"}),
         ((3, 5, ISM), {"storage": "detached"}),
-        ((3, 5, HSM), {"advance": 2, "tape": 1}),
+        ((3, 5, HSM), {"advance": 2, "record": 1}),
     ],
 )
 def test_the_oracle_refuses_what_its_memory_model_does_not_have(arguments, keywords):

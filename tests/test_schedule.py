@@ -15,17 +15,17 @@ from hypothesis import given
 from membptt_theory import schedule as module
 from membptt_theory.actions import (
     Advance,
-    Backward,
+    Backpropagate,
     DropHidden,
     DropInternal,
     DropSlow,
     LoadInternal,
+    Record,
     Restore,
     RestoreSlow,
     StoreHidden,
     StoreInternal,
     StoreSlow,
-    Tape,
 )
 from membptt_theory.machine import meter
 from membptt_theory.recurrences import KEPT, OWNED, Decision
@@ -58,8 +58,8 @@ def one_by_one(table, steps, slots):
         if y == steps:
             if steps > 1:
                 yield Advance(start, start + steps - 1)
-            yield Tape(start + steps - 1)
-            yield Backward(start + steps - 1)
+            yield Record(start + steps - 1)
+            yield Backpropagate(start + steps - 1)
             steps -= 1
             if steps:
                 continue
@@ -78,14 +78,14 @@ def one_by_one(table, steps, slots):
             if decision == Decision.RELEASE:
                 yield DropHidden(start)
                 owned = False
-            yield Tape(start + y - 1)
+            yield Record(start + y - 1)
             yield StoreInternal(start + y - 1)
-            pending += [(start, y - 1, slots, owned), Backward(start + y - 1), LoadInternal(start + y - 1)]
+            pending += [(start, y - 1, slots, owned), Backpropagate(start + y - 1), LoadInternal(start + y - 1)]
             start, steps, slots, owned, there = start + y, steps - y, slots - room, False, True
             continue
         while pending:
             part = pending.pop()
-            if isinstance(part, Backward | LoadInternal):
+            if isinstance(part, Backpropagate | LoadInternal):
                 yield part
                 continue
             start, steps, slots, owned = part
@@ -154,7 +154,7 @@ def test_templates_are_few_and_go_with_their_table():
     assert len(kept) == before - 1
 
 
-KINDS = [Tape, Backward, StoreHidden, StoreInternal, Restore, LoadInternal, DropHidden, DropInternal]
+KINDS = [Record, Backpropagate, StoreHidden, StoreInternal, Restore, LoadInternal, DropHidden, DropInternal]
 KINDS += [StoreSlow, RestoreSlow, DropSlow]
 
 
@@ -171,7 +171,7 @@ def test_actions_are_equal_exactly_where_kind_and_places_are():
 
 
 def test_an_action_is_a_frozen_dataclass_with_its_fields_by_name():
-    for action in (Advance(3, 5), Tape(4), Restore(position=2)):
+    for action in (Advance(3, 5), Record(4), Restore(position=2)):
         for twin in (pickle.loads(pickle.dumps(action)), copy.copy(action), copy.deepcopy(action)):
             assert (twin, type(twin)) == (action, type(action))
         name = type(action).__match_args__[0]
@@ -180,9 +180,9 @@ def test_an_action_is_a_frozen_dataclass_with_its_fields_by_name():
             setattr(action, name, 7)
         with pytest.raises(AttributeError):
             action.other = 7
-    assert repr([Advance(3, 5), Tape(4)]) == "[Advance(start=3, stop=5), Tape(step=4)]"
+    assert repr([Advance(3, 5), Record(4)]) == "[Advance(start=3, stop=5), Record(step=4)]"
     with pytest.raises(TypeError):
-        Tape(1, 2)
+        Record(1, 2)
 
 
 @pytest.mark.parametrize(("policy", "sizes"), POLICIES, ids=policy_id)
@@ -212,22 +212,22 @@ def test_one_slot_recomputes_from_the_start_for_every_step():
     table = build("hsm", 3, 1)
     assert list(schedule(table, 3, 1)) == [
         Advance(0, 2),
-        Tape(2),
-        Backward(2),
+        Record(2),
+        Backpropagate(2),
         Restore(0),
         Advance(0, 1),
-        Tape(1),
-        Backward(1),
+        Record(1),
+        Backpropagate(1),
         Restore(0),
-        Tape(0),
-        Backward(0),
+        Record(0),
+        Backpropagate(0),
         DropHidden(0),
     ]
 
 
 def test_two_slots_store_one_hidden_state():
     table = build("hsm", 3, 2)
-    assert list(schedule(table, 3, 2))[:4] == [Advance(0, 1), StoreHidden(1), Advance(1, 2), Tape(2)]
+    assert list(schedule(table, 3, 2))[:4] == [Advance(0, 1), StoreHidden(1), Advance(1, 2), Record(2)]
 
 
 def test_an_internal_state_is_stored_only_where_something_lies_to_its_right():
@@ -236,11 +236,11 @@ def test_an_internal_state_is_stored_only_where_something_lies_to_its_right():
     assert stored == [0, 1, 2]
 
 
-def test_every_step_is_taped_once_whatever_the_policy():
+def test_every_step_is_recorded_once_whatever_the_policy():
     """So the optimum does not depend on what a backward costs beside a forward."""
     for policy, sizes in POLICIES:
         table = build(policy, 40, 9, **sizes)
-        assert all(metered(table, t, m).taped == t for t, m in grid(40, 9))
+        assert all(metered(table, t, m).recorded == t for t, m in grid(40, 9))
 
 
 @pytest.mark.parametrize("policy", ["hsm", "ism"])

@@ -21,15 +21,15 @@ from membptt.slots import Layout
 from membptt.spill import Spill, ahead
 from membptt_theory.actions import (
     Advance,
-    Backward,
+    Backpropagate,
     DropHidden,
     DropSlow,
     Prices,
+    Record,
     Restore,
     RestoreSlow,
     StoreHidden,
     StoreSlow,
-    Tape,
 )
 from membptt_theory.tiers import Tier, build_tiers, schedule_tiers
 
@@ -372,7 +372,7 @@ def gradients(cell: nn.Module, xs: Tensor, start: Tensor, tier: Tier, slots: tup
     params = list(cell.parameters())
     totals = [torch.zeros_like(p) for p in params]
     fast: dict[int, Tensor] = {}
-    working, taped, grad = start.detach(), (start, start), torch.ones_like(start)
+    working, recorded, grad = start.detach(), (start, start), torch.ones_like(start)
     with Spill() as spill:
         if tier is Tier.SLOW:
             spill.put(0, (working,))
@@ -384,13 +384,13 @@ def gradients(cell: nn.Module, xs: Tensor, start: Tensor, tier: Tier, slots: tup
                     with torch.no_grad():
                         for p in range(start_step, stop):
                             working = cell(xs[p], working)
-                case Tape(step):
+                case Record(step):
                     leaf = working.detach().requires_grad_()
-                    taped = (leaf, cell(xs[step], leaf))
-                case Backward():
-                    grad, *found = torch.autograd.grad(taped[1], [taped[0], *params], grad)
+                    recorded = (leaf, cell(xs[step], leaf))
+                case Backpropagate():
+                    grad, *found = torch.autograd.grad(recorded[1], [recorded[0], *params], grad)
                     totals = [total + one for total, one in zip(totals, found, strict=True)]
-                    taped = (start, start)
+                    recorded = (start, start)
                 case StoreHidden(position):
                     fast[position] = working
                 case Restore(position):

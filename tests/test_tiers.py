@@ -20,15 +20,15 @@ from membptt_proofs.tiers_oracle import INFINITE, least_cost, naive_tiers
 from membptt_theory import tiers
 from membptt_theory.actions import (
     Advance,
-    Backward,
+    Backpropagate,
     DropHidden,
     DropSlow,
     Prices,
+    Record,
     Restore,
     RestoreSlow,
     StoreHidden,
     StoreSlow,
-    Tape,
     TieredAction,
 )
 from membptt_theory.archive import TableError, save_arrays
@@ -77,7 +77,7 @@ def queries_drawn(draw: st.DrawFn, *, t: int, f: int, s: int) -> tuple[int, int,
 def assert_metered(table: TierTable, t: int, f: int, s: int | None, tier: Tier) -> TieredReport:
     report = meter_tiers(schedule_tiers(table, t, f, s, tier), steps=t, start_slow=tier is Tier.SLOW)
     assert report.cost(table.prices) == table.cost(t, f, s, tier)
-    assert report.taped == t
+    assert report.recorded == t
     assert report.peak <= f
     assert s is None or report.slow_peak <= s
     return report
@@ -89,14 +89,14 @@ def cheapest_stream(steps: int, fast: int, slow: int, tier: Tier, prices: Prices
     def moves(machine: TieredMachine) -> Iterator[TieredAction]:
         p = machine.position
         if p is not None:
-            yield from (Advance(p, p + 1), Tape(p), StoreHidden(p), StoreSlow(p))
+            yield from (Advance(p, p + 1), Record(p), StoreHidden(p), StoreSlow(p))
         if machine.core is not None:
-            yield Backward(machine.core)
+            yield Backpropagate(machine.core)
         for q in range(steps):
             yield from (Restore(q), DropHidden(q), RestoreSlow(q), DropSlow(q))
 
     def price(action: TieredAction) -> int:
-        return {Advance: prices.forward, Tape: prices.forward, StoreSlow: prices.write, RestoreSlow: prices.read}.get(
+        return {Advance: prices.forward, Record: prices.forward, StoreSlow: prices.write, RestoreSlow: prices.read}.get(
             type(action), 0
         )
 
@@ -520,8 +520,8 @@ def test_the_search_refuses_what_has_no_schedule():
 
 
 GOOD: list[TieredAction] = [
-    Advance(0, 1), StoreSlow(1), StoreHidden(1), Tape(1), Backward(1), DropSlow(1), RestoreSlow(0), StoreHidden(0),
-    DropSlow(0), Tape(0), Backward(0), DropHidden(0), DropHidden(1),
+    Advance(0, 1), StoreSlow(1), StoreHidden(1), Record(1), Backpropagate(1), DropSlow(1), RestoreSlow(0),
+    StoreHidden(0), DropSlow(0), Record(0), Backpropagate(0), DropHidden(0), DropHidden(1),
 ]  # fmt: skip
 
 
@@ -537,11 +537,11 @@ def test_a_legal_two_tier_stream_is_metered():
     [
         ([StoreSlow(1)], "not at position 1"),
         ([StoreSlow(0), StoreSlow(0)], "already"),
-        ([Tape(0), StoreSlow(1)], "core is busy"),
-        ([Tape(0), RestoreSlow(0)], "core is busy"),
+        ([Record(0), StoreSlow(1)], "core is busy"),
+        ([Record(0), RestoreSlow(0)], "core is busy"),
         ([RestoreSlow(0)], "does not hold"),
         ([DropSlow(0)], "does not hold"),
-        ([StoreSlow(0), Tape(0), Backward(0), DropHidden(0)], r"slow tier \[0\]"),
+        ([StoreSlow(0), Record(0), Backpropagate(0), DropHidden(0)], r"slow tier \[0\]"),
     ],
 )
 def test_an_illegal_two_tier_stream_is_refused_with_its_state(actions, message):

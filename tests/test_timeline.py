@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from membptt_theory.actions import Advance, Backward, Sizes, StoreHidden, Tape
+from membptt_theory.actions import Advance, Backpropagate, Record, Sizes, StoreHidden
 from membptt_theory.machine import IllegalActionError, meter
 from membptt_theory.picture import draw_schedule, draw_timeline
 from membptt_theory.schedule import schedule
@@ -50,7 +50,7 @@ def test_a_timeline_counts_what_the_machine_counts_hypothesis(steps, slots, alph
 def test_the_smallest_timeline_is_as_written_by_hand():
     table = build("hsm", 2, 2)
     found = timeline(schedule(table, 2, 2), steps=2, sizes=table.sizes)
-    kinds = (Kind.ADVANCED, Kind.TAPED, Kind.BACK, Kind.TAPED, Kind.BACK)
+    kinds = (Kind.ADVANCED, Kind.RECORDED, Kind.BACK, Kind.RECORDED, Kind.BACK)
     assert found.cells == tuple(map(Cell, (0, 1, 1, 0, 0), kinds))
     assert (found.memory, found.hidden) == ((1, 2, 2, 1, 1), (Stored(1, 1, 3), Stored(0, 0, 5)))
     assert (found.internal, found.restarts) == ((), (Restart(0, 3),))
@@ -59,7 +59,7 @@ def test_the_smallest_timeline_is_as_written_by_hand():
 @pytest.mark.parametrize(
     ("actions", "message"),
     [
-        ([Advance(0, 1), Tape(1), Backward(0)], "the working core does not hold step 0"),
+        ([Advance(0, 1), Record(1), Backpropagate(0)], "the working core does not hold step 0"),
         ([Advance(0, 1), StoreHidden(1)], "ended with step 1 not backpropagated"),
     ],
 )

@@ -25,7 +25,7 @@ from checkpoint_schedules import Forward, MultistageCheckpointSchedule
 from membptt_bench.record import conditions, save
 from tqdm import tqdm
 
-from membptt_theory.actions import Action, Advance, Tape
+from membptt_theory.actions import Action, Advance, Record
 from membptt_theory.schedule import instructions, schedule
 from membptt_theory.tables import build
 
@@ -119,7 +119,7 @@ def _peak(stream: Callable[[], Iterable[object]]) -> int:
 
 
 def _forwards(kind: type[Action], places: tuple[int, ...]) -> int:
-    return places[1] - places[0] if kind is Advance else int(kind is Tape)
+    return places[1] - places[0] if kind is Advance else int(kind is Record)
 
 
 def _their_forwards(steps: int, slots: int) -> int:

@@ -119,7 +119,7 @@ class Core:
                 self._witness.see(core, carry, ys)
         return carry
 
-    def tape(self, state: Hidden, xs: Leaves, core: int, outputs: Outputs | None = None) -> Internal:
+    def record(self, state: Hidden, xs: Leaves, core: int, outputs: Outputs | None = None) -> Internal:
         """Run one core with graph, from leaf inputs of its own."""
         emitted: list[tuple[At, list[Tensor]]] = []
         saved: dict[int, int] = {}

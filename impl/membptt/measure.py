@@ -117,7 +117,7 @@ class Trial:
         """Return bytes of a hidden state, and of an internal state beyond its two hidden states."""
         core, _, xs = self._core(chunk, metered=True)
         state = core.advance(self._start(), xs, 0, 1)
-        internal = core.tape(state, xs, 0)
+        internal = core.record(state, xs, 0)
         whole = self._own(parts_of(internal), shared)
         ends = self._own(storages((*state.leaves, *internal.carry_out)), shared)
         return self._own(storages(internal.carry_out), shared), max(whole - ends, 0)
@@ -128,8 +128,8 @@ class Trial:
             core, _, xs = self._core(1, metered=True)
             state = core.advance(self._start(), xs, 0, 1, Outputs(1))  # with outputs, a first pass: it checks the step
             guard.check()
-            first = core.tape(state, xs, 0)
-            second = core.tape(first.output(), xs, 0)
+            first = core.record(state, xs, 0)
+            second = core.record(first.output(), xs, 0)
             between = storages(first.carry_out)
             constant = storages(state.leaves).keys() & between.keys() & storages(second.carry_out).keys()
             one, other = parts_of(first), parts_of(second)
@@ -166,14 +166,14 @@ class Trial:
     def _both_ways(self, chunk: int, state: Hidden) -> _Call:
         core, inputs, xs = self._core(chunk, metered=False)
         outputs = Outputs(min(inputs.chunk, inputs.steps))
-        core.tape(state, xs, 0, outputs)
+        core.record(state, xs, 0, outputs)
         ys = [torch.ones_like(leaf) if is_differentiable(leaf) else None for leaf in outputs.take()]
         carry = [torch.ones_like(leaf) if is_differentiable(leaf) else None for leaf in state.leaves]
         adjoint = Adjoint(list(carry), ys, outputs, xs, self._params)
 
         def run() -> None:
             adjoint.carry = list(carry)
-            core.backpropagate(core.tape(state, xs, 0), adjoint)
+            core.backpropagate(core.record(state, xs, 0), adjoint)
 
         return run
 

@@ -13,17 +13,17 @@ from torch.autograd.graph import saved_tensors_hooks
 from membptt.slots import Hidden, Internal, Leaves, Slots
 from membptt_theory.actions import (
     Advance,
-    Backward,
+    Backpropagate,
     DropHidden,
     DropInternal,
     DropSlow,
     LoadInternal,
     Prices,
+    Record,
     RestoreSlow,
     StoreHidden,
     StoreInternal,
     StoreSlow,
-    Tape,
     TieredInstruction,
 )
 from membptt_theory.footprint import Holders
@@ -58,7 +58,7 @@ class Report(Holders):
 
     Args:
         advanced: cores run without graph.
-        taped: cores run with graph.
+        recorded: cores run with graph.
         backwards: cores backpropagated.
         live_bytes: bytes of the storages held in slots, working state and working core, each storage once; inputs,
             parameters, outputs and gradients are not stored states. The slow tier is not in it; on a CUDA device, what
@@ -71,7 +71,7 @@ class Report(Holders):
     """
 
     advanced: int = 0
-    taped: int = 0
+    recorded: int = 0
     backwards: int = 0
     writes: int = 0
     reads: int = 0
@@ -81,7 +81,7 @@ class Report(Holders):
     @property
     def forwards(self) -> int:
         """Forward evaluations of cores: those without and those with graph."""
-        return self.advanced + self.taped
+        return self.advanced + self.recorded
 
     def cost(self, prices: Prices, /) -> int:
         """Return forwards, writes and reads, each at its price: what a two-tier table calls its cost."""
@@ -108,19 +108,19 @@ class Probe:
         self._slow = self._transit = 0
 
     def after(
-        self, instruction: TieredInstruction | None, working: Hidden | None, taped: Internal | None, slots: Slots
+        self, instruction: TieredInstruction | None, working: Hidden | None, recorded: Internal | None, slots: Slots
     ) -> None:
         """Take note of what `instruction` ran and of what is held after it; ``None`` stands for the start."""
         report = self._report
         self._put("working", working)
-        self._put("core", taped)
+        self._put("core", recorded)
         kind, places = instruction or (StoreHidden, (0,))
         place = places[0]
         if kind is Advance:
             report.advanced += places[1] - place
-        elif kind is Tape:
-            report.taped += 1
-        elif kind is Backward:
+        elif kind is Record:
+            report.recorded += 1
+        elif kind is Backpropagate:
             report.backwards += 1
         elif kind in {StoreHidden, DropHidden}:
             self._put(("hidden", place), slots.hidden.get(place))

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from membptt_theory.actions import (
     Advance,
-    Backward,
+    Backpropagate,
     DropHidden,
     DropSlow,
     LoadInternal,
+    Record,
     StoreHidden,
     StoreInternal,
     StoreSlow,
-    Tape,
     TieredAction,
 )
 from membptt_theory.options import readable
@@ -105,10 +105,10 @@ def _lines(stream: Iterable[TieredAction]) -> tuple[list[Line], ...]:
             case Advance(start, stop):
                 forward.append([(start, time), (stop, time + stop - start)])
                 time += stop - start
-            case Tape(step):
+            case Record(step):
                 forward.append([(step, time), (step + 1, time + 1)])
                 time += 1
-            case Backward(step):
+            case Backpropagate(step):
                 backward.append([(step + 1, time), (step, time + 1)])
                 time += 1
             case StoreHidden(position):

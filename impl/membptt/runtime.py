@@ -12,17 +12,17 @@ from membptt.slots import Hidden, Internal, Leaves, Slots
 from membptt.tier import SlowStates
 from membptt_theory.actions import (
     Advance,
-    Backward,
+    Backpropagate,
     DropHidden,
     DropInternal,
     DropSlow,
     LoadInternal,
+    Record,
     Restore,
     RestoreSlow,
     StoreHidden,
     StoreInternal,
     StoreSlow,
-    Tape,
     TieredInstruction,
 )
 
@@ -50,7 +50,7 @@ class Execution:
         self._stream = stream
         self._slots = Slots(hidden={0: start}, slow=slow)
         self._working: Hidden | None = start
-        self._taped: Internal | None = None
+        self._recorded: Internal | None = None
         self._probe = probe
         self.finished = False
         self._report(None)
@@ -59,7 +59,7 @@ class Execution:
         """Run up to the first backward instruction, whose step stays in the working core; return the final carry."""
         try:
             for instruction in self._stream:
-                if instruction[0] is Backward:
+                if instruction[0] is Backpropagate:
                     break
                 self._execute(instruction, xs, outputs)
             return self._internal().carry_out
@@ -70,9 +70,9 @@ class Execution:
     def backward(self, xs: Leaves, adjoint: Adjoint) -> None:
         """Run the rest of the stream; every stored state is let go of, whatever happens."""
         try:
-            self._backward_step((Backward, (0,)), adjoint)
+            self._backward_step((Backpropagate, (0,)), adjoint)
             for instruction in self._stream:
-                if instruction[0] is Backward:
+                if instruction[0] is Backpropagate:
                     self._backward_step(instruction, adjoint)
                 else:
                     self._execute(instruction, xs, None)
@@ -84,8 +84,8 @@ class Execution:
         place = places[0]
         if kind is Advance:
             self._working = self._core.advance(self._state(), xs, place, places[1], outputs)
-        elif kind is Tape:
-            self._taped = self._core.tape(self._state(), xs, place, outputs)
+        elif kind is Record:
+            self._recorded = self._core.record(self._state(), xs, place, outputs)
             self._working = None
         elif kind is StoreHidden:
             self._slots.hidden[place] = self._state()
@@ -97,9 +97,9 @@ class Execution:
         elif kind is StoreInternal:
             internal = self._internal()
             self._slots.internal[place] = internal
-            self._working, self._taped = internal.output(), None
+            self._working, self._recorded = internal.output(), None
         elif kind is LoadInternal:
-            self._working, self._taped = None, self._slots.internal.pop(place)
+            self._working, self._recorded = None, self._slots.internal.pop(place)
         elif kind is DropInternal:
             del self._slots.internal[place]
         elif kind is StoreSlow:
@@ -115,12 +115,12 @@ class Execution:
 
     def _backward_step(self, instruction: TieredInstruction, adjoint: Adjoint) -> None:
         self._core.backpropagate(self._internal(), adjoint)
-        self._working = self._taped = None
+        self._working = self._recorded = None
         self._report(instruction)
 
     def _report(self, instruction: TieredInstruction | None) -> None:
         if self._probe is not None:
-            self._probe.after(instruction, self._working, self._taped, self._slots)
+            self._probe.after(instruction, self._working, self._recorded, self._slots)
 
     def _state(self) -> Hidden:
         if self._working is None:
@@ -128,9 +128,9 @@ class Execution:
         return self._working
 
     def _internal(self) -> Internal:
-        if self._taped is None:
+        if self._recorded is None:
             raise AssertionError("the working core is empty: the stream is illegal")
-        return self._taped
+        return self._recorded
 
     def _slow(self) -> SlowStates:
         if self._slots.slow is None:
@@ -140,7 +140,7 @@ class Execution:
     def _close(self) -> None:
         self.finished = True
         self._slots.clear()
-        self._working = self._taped = None
+        self._working = self._recorded = None
         self._stream = iter(())
         if self._probe is not None:
             self._probe.close()

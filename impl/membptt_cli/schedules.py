@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _FORMATS = ("svg", "pdf", "png")
 _TALLEST = 500  # lines of a drawing in the terminal
-_GLYPHS = {Kind.ADVANCED: ("→", "blue"), Kind.TAPED: ("●", "cyan"), Kind.BACK: ("◀", "bold")}
+_GLYPHS = {Kind.ADVANCED: ("→", "blue"), Kind.RECORDED: ("●", "cyan"), Kind.BACK: ("◀", "bold")}
 _HIDDEN, _INTERNAL = ("│", "yellow"), ("▒", "red")
 
 
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     table = named_table(options)
     stream = schedule(table, table.steps, table.slots)
     report = meter(stream, steps=table.steps, sizes=table.sizes)
-    counted = {"forwards": report.forwards, "recorded": report.taped, "peak": report.peak, "actions": report.actions}
+    counted = {"forwards": report.forwards, "recorded": report.recorded, "peak": report.peak, "actions": report.actions}
     if options.out is not None:
         _write(options.out, table)
     if options.json:

@@ -32,7 +32,7 @@ import membptt
 from membptt import meter, scan
 from membptt_proofs.checks import Effort, run
 from membptt_theory import claims as ledger
-from membptt_theory.actions import Advance, Backward, DropHidden, StoreHidden, Tape
+from membptt_theory.actions import Advance, Backpropagate, DropHidden, Record, StoreHidden
 from membptt_theory.schedule import schedule
 from membptt_theory.tables import build, optimal_cost
 
@@ -131,7 +131,7 @@ with meter() as report:
     _, ys = scan(step, init, xs, policy="hsm", slots=50, params=weights)
     ys.square().mean().backward()
 assert report.forwards == optimal_cost("hsm", 1000, 50) == 2948
-assert (report.taped, report.backwards, report.live_bytes) == (1000, 1000, 0)
+assert (report.recorded, report.backwards, report.live_bytes) == (1000, 1000, 0)
 print(f"{report.forwards} forwards ({report.advanced} without graph), {report.backwards} backwards")
 print(f"peak of stored states and working core: {report.peak_bytes:,} bytes")
 
@@ -242,10 +242,10 @@ def draw(ax, actions):
                 for step in range(begin, end):
                     box(step, WHITE)
                     order.append(step)
-            case Tape(step):
+            case Record(step):
                 box(step, SKY)
                 order.append(step)
-            case Backward(step):
+            case Backpropagate(step):
                 box(step, BLACK)
             case StoreHidden(position):
                 since[position] = time

@@ -16,7 +16,7 @@ import heapq
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-from membptt_theory.actions import Action, Advance, Backward, DropHidden, Restore, StoreHidden, Tape
+from membptt_theory.actions import Action, Advance, Backpropagate, DropHidden, Record, Restore, StoreHidden
 
 Rest: TypeAlias = tuple[int, int | None, frozenset[int]]
 Move: TypeAlias = tuple[int, Rest, tuple[Action, ...]]
@@ -79,7 +79,7 @@ def _moves(
         yield costs[at], (left, at + 1, stored), (Advance(at, at + 1),)
     else:
         drop = (DropHidden(at),) if at in stored or at == 0 else ()
-        yield costs[at], (left - 1, None, stored - {at}), (Tape(at), Backward(at), *drop)
+        yield costs[at], (left - 1, None, stored - {at}), (Record(at), Backpropagate(at), *drop)
 
 
 def _trace(came: dict[Rest, tuple[Rest, tuple[Action, ...]]], rest: Rest) -> list[Action]:

@@ -18,7 +18,7 @@ The search is a shortest path over *rests*: ``(n, stored)`` right after a backwa
 lowers any levels, then loads the internal state of step ``n - 1`` if it is stored; else it restarts from one stored
 position ``s`` and runs to step ``n - 1``, storing anything on the way. No cheaper schedule is lost:
 
-1. Between ``Tape`` and the use of its core only drops are legal, and they may as well come first.
+1. Between ``Record`` and the use of its core only drops are legal, and they may as well come first.
 2. Positions above ``n - 1`` are of no use to the ``n`` steps left, except as part of an internal state. A hidden state
    beside the internal state that outputs it is of no use before a downgrade, and a downgrade can wait for a rest.
 3. One run a move is enough. Take what is stored at the next rest but was not at this one. What lies above ``s`` is
@@ -46,15 +46,15 @@ from numpy.typing import NDArray
 from membptt_theory.actions import (
     Action,
     Advance,
-    Backward,
+    Backpropagate,
     DropHidden,
     DropInternal,
     LoadInternal,
+    Record,
     Restore,
     Sizes,
     StoreHidden,
     StoreInternal,
-    Tape,
 )
 
 NOTHING, HIDDEN, INTERNAL = range(3)
@@ -84,16 +84,16 @@ def least_forwards(steps: int, slots: int, sizes: Sizes, /, *, storage: Storage 
 
 
 def least_costs(
-    steps: int, slots: int, sizes: Sizes, /, *, storage: Storage = "separate", advance: int = 1, tape: int = 1
+    steps: int, slots: int, sizes: Sizes, /, *, storage: Storage = "separate", advance: int = 1, record: int = 1
 ) -> list[int]:
-    """Return the least cost of every ``t = 0 .. steps`` where a forward costs `advance`, or `tape` if recorded.
+    """Return the least cost of every ``t = 0 .. steps`` where a forward costs `advance`, or `record` if recorded.
 
     Raises:
-        ValueError: as `least_forwards`, or not ``1 <= advance <= tape``.
+        ValueError: as `least_forwards`, or not ``1 <= advance <= record``.
 
     Claim: cost-ratio-invariance.
     """
-    values, _ = _solve(steps, slots, sizes, storage, (advance, tape))
+    values, _ = _solve(steps, slots, sizes, storage, (advance, record))
     return [int(value[_start(n)]) for n, value in enumerate(values)]
 
 
@@ -110,8 +110,8 @@ def optimal_schedule(steps: int, slots: int, sizes: Sizes, /, *, storage: Storag
         yield from _lower(stored, kept, source, sizes)
         if source is not None:
             yield from _run(stored, kept, source)
-        yield LoadInternal(n - 1) if loaded else Tape(n - 1)
-        yield Backward(n - 1)
+        yield LoadInternal(n - 1) if loaded else Record(n - 1)
+        yield Backpropagate(n - 1)
         stored = kept
     if stored[0] and sizes.hidden:
         yield DropHidden(0)
@@ -125,9 +125,9 @@ def _solve(
 
     The second list is the same where the internal state of step ``n`` still fits beside the rest, else `UNREACHABLE`.
     """
-    advance, tape = costs
-    if not 1 <= advance <= tape:
-        raise ValueError(f"costs must satisfy 1 <= advance <= tape, got {advance} and {tape}")
+    advance, record = costs
+    if not 1 <= advance <= record:
+        raise ValueError(f"costs must satisfy 1 <= advance <= record, got {advance} and {record}")
     if steps < 0 or slots < (sizes.hidden or 0):
         raise ValueError(f"steps must be at least 0 and the starting state must fit, got {steps} steps, {slots} slots")
     rooms = _rooms(steps + 1, sizes, storage)
@@ -136,22 +136,22 @@ def _solve(
     for n in range(steps + 1):
         value = np.zeros((2,) + (3,) * n, dtype=np.int64)
         if n:
-            value += _restarted(values[-1], advance, tape)[..., None] + tape
-            loaded = _restarted(loads[-1], advance, tape) if storage == "detached" else _lowered(values[-1], n)
+            value += _restarted(values[-1], advance, record)[..., None] + record
+            loaded = _restarted(loads[-1], advance, record) if storage == "detached" else _lowered(values[-1], n)
             value[..., INTERNAL] = np.minimum(value[..., INTERNAL], loaded)
         values.append(np.where(rooms[n] <= slots, value, UNREACHABLE))
         loads.append(np.where(rooms[n + 1][..., INTERNAL] <= slots, value, UNREACHABLE))
     return values, loads
 
 
-def _restarted(after: Values, advance: int, tape: int) -> Values:
+def _restarted(after: Values, advance: int, record: int) -> Values:
     """Return, for every stored set, the least cost of a restart and a run to the last position, and of what follows."""
     best = np.full(after.shape, UNREACHABLE, dtype=np.int64)
     for source in reversed(range(after.ndim)):
         stored = (slice(None),) * source + (slice(HIDDEN, None),)
         best[stored] = np.minimum(best[stored], _lowered(after, source + 1)[stored])
         if source:
-            after = _passed(after, source, advance, tape)
+            after = _passed(after, source, advance, record)
     return best
 
 
@@ -162,11 +162,11 @@ def _lowered(values: Values, axes: int) -> Values:
     return values
 
 
-def _passed(values: Values, position: int, advance: int, tape: int) -> Values:
+def _passed(values: Values, position: int, advance: int, record: int) -> Values:
     """Minimise over the level that a run leaves at `position`, the step into it included."""
     nothing, hidden, internal = np.moveaxis(values, position, 0)
     unrecorded = np.minimum(nothing, hidden) + advance
-    made = np.minimum(unrecorded, internal + tape)
+    made = np.minimum(unrecorded, internal + record)
     return np.stack([made, made, np.minimum(unrecorded, internal + advance)], axis=position)
 
 
@@ -228,13 +228,13 @@ def _run(stored: Levels, kept: Levels, source: int) -> Iterator[Action]:
     """Yield the run from `source` to the last position of `kept`, storing on the way what is not stored."""
     at = source
     for q in range(source + 1, len(kept)):
-        taped = kept[q] == INTERNAL != stored[q]
-        if taped or (stored[q], kept[q]) == (NOTHING, HIDDEN) or q == len(kept) - 1:
-            stop = q - 1 if taped else q
+        recorded = kept[q] == INTERNAL != stored[q]
+        if recorded or (stored[q], kept[q]) == (NOTHING, HIDDEN) or q == len(kept) - 1:
+            stop = q - 1 if recorded else q
             if at < stop:
                 yield Advance(at, stop)
-            if taped:
-                yield from (Tape(q - 1), StoreInternal(q - 1))
+            if recorded:
+                yield from (Record(q - 1), StoreInternal(q - 1))
             elif kept[q] and not stored[q]:
                 yield StoreHidden(q)
             at = q

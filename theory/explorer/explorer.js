@@ -79,8 +79,8 @@ function* schedule(found, steps, slots) {
     there = false;
     if (y === steps) {
       if (steps > 1) yield ["Advance", start, start + steps - 1];
-      yield ["Tape", start + steps - 1];
-      yield ["Backward", start + steps - 1];
+      yield ["Record", start + steps - 1];
+      yield ["Backpropagate", start + steps - 1];
       steps -= 1;
       if (steps) continue;
       if (owned) yield ["DropHidden", start];
@@ -97,9 +97,9 @@ function* schedule(found, steps, slots) {
         yield ["DropHidden", start];
         owned = false;
       }
-      yield ["Tape", start + y - 1];
+      yield ["Record", start + y - 1];
       yield ["StoreInternal", start + y - 1];
-      pending.push([start, y - 1, slots, owned], ["Backward", start + y - 1], ["LoadInternal", start + y - 1]);
+      pending.push([start, y - 1, slots, owned], ["Backpropagate", start + y - 1], ["LoadInternal", start + y - 1]);
       [start, steps, slots, owned, there] = [start + y, steps - y, slots - room, false, true];
       continue;
     }
@@ -137,8 +137,8 @@ function timeline(actions, sizes) {
   for (const [name, place, stop] of actions) {
     const now = cells.length;
     if (name === "Advance") for (let step = place; step < stop; step++) cells.push([step, "advanced"]);
-    else if (name === "Tape") cells.push([place, "recorded"]);
-    else if (name === "Backward") cells.push([place, "backward"]);
+    else if (name === "Record") cells.push([place, "recorded"]);
+    else if (name === "Backpropagate") cells.push([place, "backward"]);
     else if (name === "StoreHidden") stored.hidden.set(place, now);
     else if (name === "StoreInternal") stored.internal.set(place, now);
     else if (name === "DropHidden") {

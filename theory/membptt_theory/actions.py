@@ -65,13 +65,13 @@ class Advance(_Action):
         return tuple.__new__(cls, (start, stop))
 
 
-class Tape(_OfStep):
+class Record(_OfStep):
     """Run one step with its graph recorded: one forward. Its internal state becomes the working core."""
 
     __slots__ = ()
 
 
-class Backward(_OfStep):
+class Backpropagate(_OfStep):
     """Backpropagate the step in the working core, which is used up. No forward."""
 
     __slots__ = ()
@@ -113,7 +113,9 @@ class DropInternal(_OfStep):
     __slots__ = ()
 
 
-Action = Advance | Tape | Backward | StoreHidden | StoreInternal | Restore | LoadInternal | DropHidden | DropInternal
+Action = (
+    Advance | Record | Backpropagate | StoreHidden | StoreInternal | Restore | LoadInternal | DropHidden | DropInternal
+)
 
 
 class StoreSlow(_OfPosition):

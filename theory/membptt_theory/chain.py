@@ -29,7 +29,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from membptt_theory.actions import Action, Advance, Backward, DropHidden, Restore, StoreHidden, Tape
+from membptt_theory.actions import Action, Advance, Backpropagate, DropHidden, Record, Restore, StoreHidden
 
 UNREACHABLE: Final = 2**60  # three of them still fit in an int64
 
@@ -122,7 +122,7 @@ class ChainTable:
             if y == steps:
                 if steps > 1:
                     yield Advance(start, start + steps - 1)
-                yield from (Tape(start + steps - 1), Backward(start + steps - 1))
+                yield from (Record(start + steps - 1), Backpropagate(start + steps - 1))
                 pending.append((start, steps - 1, room))
                 at = None
             else:

@@ -8,7 +8,7 @@ The paper gives neither for uneven lengths; here, and in every function below:
 - the starting state is stored at position 0, counts, and is dropped at the end, as in HSM and MSM;
 - the last step of a segment is backpropagated from the working core, so ``L`` steps keep ``L - 1`` internal states;
 - segments have ``L`` steps but for the last, which has the rest; parts differ by at most one step, longer ones first;
-- the first pass stops where the last segment begins and records it at once (``tapes_last=True``, as every
+- the first pass stops where the last segment begins and records it at once (``records_last=True``, as every
   implementation does), or runs to the end and starts the last segment again (``False``: two forwards a step).
 """
 
@@ -21,14 +21,14 @@ from typing import NamedTuple
 from membptt_theory.actions import (
     Action,
     Advance,
-    Backward,
+    Backpropagate,
     DropHidden,
     LoadInternal,
+    Record,
     Restore,
     Sizes,
     StoreHidden,
     StoreInternal,
-    Tape,
 )
 from membptt_theory.tables import check_count
 
@@ -40,13 +40,13 @@ class Cost(NamedTuple):
     slots: int
 
 
-def sqrt_schedule(steps: int, segment: int, /, *, tapes_last: bool = True) -> Iterator[Action]:
+def sqrt_schedule(steps: int, segment: int, /, *, records_last: bool = True) -> Iterator[Action]:
     """Yield Chen's sqrt(t) schedule.
 
     Args:
         steps: ``t``, at least 1.
         segment: ``L``, steps of a segment, at least 1; more than ``t`` means one segment.
-        tapes_last: whether the first pass records the last segment.
+        records_last: whether the first pass records the last segment.
 
     Raises:
         TypeError: an argument is not an integer.
@@ -54,16 +54,16 @@ def sqrt_schedule(steps: int, segment: int, /, *, tapes_last: bool = True) -> It
 
     Ref: chen2016, section 4; gruslys2016, section 4.1. Claim: chen-sqrt-cost.
     """
-    return _sqrt_stream(check_count("steps", steps), check_count("segment", segment), tapes_last)
+    return _sqrt_stream(check_count("steps", steps), check_count("segment", segment), records_last)
 
 
-def recursive_schedule(steps: int, parts: int, /, *, tapes_last: bool = True) -> Iterator[Action]:
+def recursive_schedule(steps: int, parts: int, /, *, records_last: bool = True) -> Iterator[Action]:
     """Yield Chen's recursive schedule; it holds one pending part for each stored state and does not recurse.
 
     Args:
         steps: ``t``, at least 1.
         parts: ``p = k + 1``, at least 2; a part of fewer than ``p`` steps is cut into single steps.
-        tapes_last: whether a pass stops where its last part begins instead of running to its end.
+        records_last: whether a pass stops where its last part begins instead of running to its end.
 
     Raises:
         TypeError: an argument is not an integer.
@@ -71,10 +71,10 @@ def recursive_schedule(steps: int, parts: int, /, *, tapes_last: bool = True) ->
 
     Ref: chen2016, section 4; gruslys2016, section 4.1. Claim: chen-recursive-cost.
     """
-    return _recursive_stream(check_count("steps", steps), check_count("parts", parts, least=2), tapes_last)
+    return _recursive_stream(check_count("steps", steps), check_count("parts", parts, least=2), records_last)
 
 
-def sqrt_cost(steps: int, segment: int, sizes: Sizes, /, *, tapes_last: bool = True) -> Cost:
+def sqrt_cost(steps: int, segment: int, sizes: Sizes, /, *, records_last: bool = True) -> Cost:
     """Return what `sqrt_schedule` costs, in closed form.
 
     With ``K = ceil(t/L)`` segments, the last of ``l = t - (K-1) L`` steps: ``2t - l`` forwards (``2t`` where the first
@@ -97,10 +97,10 @@ def sqrt_cost(steps: int, segment: int, sizes: Sizes, /, *, tapes_last: bool = T
     slots = count * hidden + (tail - 1) * internal
     if count > 1:
         slots = max(slots, (count - 1) * hidden + (segment - 1) * internal)
-    return Cost(2 * steps - tail if tapes_last else 2 * steps, slots)
+    return Cost(2 * steps - tail if records_last else 2 * steps, slots)
 
 
-def recursive_cost(steps: int, parts: int, /, *, hidden: int = 1, tapes_last: bool = True) -> Cost:
+def recursive_cost(steps: int, parts: int, /, *, hidden: int = 1, records_last: bool = True) -> Cost:
     """Return what `recursive_schedule` costs, in ``O(log t)`` arithmetic.
 
     With ``h = floor(log_p t)`` the slots are ``h (p - 1) + floor(t / p^h)`` hidden states. The parts of depth ``d``
@@ -122,7 +122,7 @@ def recursive_cost(steps: int, parts: int, /, *, hidden: int = 1, tapes_last: bo
         longer = steps - size * width
         for length, many in ((size, width - longer), (size + 1, longer)):
             if length > 1:
-                last = max(1, length // parts) if tapes_last else 0
+                last = max(1, length // parts) if records_last else 0
                 forwards += many * (length - last)
         width *= parts
     return Cost(forwards, states * check_count("hidden", hidden))
@@ -158,29 +158,29 @@ def best_segment(steps: int, sizes: Sizes, /, *, slots: int | None = None) -> in
     return min(found)[2] if found else None
 
 
-def _sqrt_stream(steps: int, segment: int, tapes_last: bool) -> Iterator[Action]:
+def _sqrt_stream(steps: int, segment: int, records_last: bool) -> Iterator[Action]:
     last = (steps - 1) // segment * segment
     for start in range(0, last, segment):
         yield Advance(start, start + segment)
         yield StoreHidden(start + segment)
-    if not tapes_last:
+    if not records_last:
         yield Advance(last, steps)
     for start in range(last, -1, -segment):
         stop = min(start + segment, steps)
-        if start < last or not tapes_last:
+        if start < last or not records_last:
             yield Restore(start)
         for step in range(start, stop - 1):
-            yield Tape(step)
+            yield Record(step)
             yield StoreInternal(step)
-        yield Tape(stop - 1)
-        yield Backward(stop - 1)
+        yield Record(stop - 1)
+        yield Backpropagate(stop - 1)
         for step in range(stop - 2, start - 1, -1):
             yield LoadInternal(step)
-            yield Backward(step)
+            yield Backpropagate(step)
         yield DropHidden(start)
 
 
-def _recursive_stream(steps: int, parts: int, tapes_last: bool) -> Iterator[Action]:
+def _recursive_stream(steps: int, parts: int, records_last: bool) -> Iterator[Action]:
     pending = [(0, steps)]
     there = True
     while pending:
@@ -195,11 +195,11 @@ def _recursive_stream(steps: int, parts: int, tapes_last: bool) -> Iterator[Acti
                 yield StoreHidden(stop)
                 pending.append((start, stop - start))
                 start, length = stop, length - (stop - start)
-            if not tapes_last:
+            if not records_last:
                 yield Advance(start, start + length)
                 yield Restore(start)
-        yield Tape(start)
-        yield Backward(start)
+        yield Record(start)
+        yield Backpropagate(start)
         yield DropHidden(start)
         there = False
 

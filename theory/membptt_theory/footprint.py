@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 
 from membptt_theory.actions import (
     Advance,
-    Backward,
+    Backpropagate,
     DropHidden,
     DropInternal,
     DropSlow,
     LoadInternal,
+    Record,
     Restore,
     RestoreSlow,
     StoreHidden,
     StoreInternal,
     StoreSlow,
-    Tape,
     TieredAction,
 )
 
@@ -114,10 +114,10 @@ def peak_bytes(actions: Iterable[TieredAction], cores: int, sizes: Measured) -> 
         match action:
             case Advance(_, position) | Restore(position) | RestoreSlow(position):
                 put("working", hidden(position))
-            case Tape(step):
+            case Record(step):
                 put("core", internal(step))
                 put("working", {})
-            case Backward():
+            case Backpropagate():
                 put("core", {})
                 put("working", {})
             case StoreHidden(position):

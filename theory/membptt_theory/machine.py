@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from membptt_theory.actions import (
     Action,
     Advance,
-    Backward,
+    Backpropagate,
     DropHidden,
     DropInternal,
     DropSlow,
     LoadInternal,
     Prices,
+    Record,
     Restore,
     RestoreSlow,
     Sizes,
     StoreHidden,
     StoreInternal,
     StoreSlow,
-    Tape,
     TieredAction,
 )
 
@@ -35,13 +35,13 @@ class Report:
 
     Args:
         forwards: forward evaluations, first pass and recomputation together.
-        taped: those of them that recorded a graph.
+        recorded: those of them that recorded a graph.
         peak: largest number of slots in use at any time.
         actions: length of the stream.
     """
 
     forwards: int
-    taped: int
+    recorded: int
     peak: int
     actions: int
 
@@ -81,7 +81,7 @@ class Machine:
         self.hidden: set[int] = {0} if sizes.hidden is not None else set()
         self.internal: set[int] = set()
         self.next_backward = steps - 1
-        self.forwards = self.taped = self.count = 0
+        self.forwards = self.recorded = self.count = 0
         self.used = self.peak = sizes.hidden or 0
 
     def execute(self, action: Action) -> None:
@@ -97,14 +97,14 @@ class Machine:
                 self._need(start < stop <= self.steps, action, f"it must end in {start + 1} .. {self.steps}")
                 self.position = stop
                 self.forwards += stop - start
-            case Tape(step):
+            case Record(step):
                 self._need(self.core is None, action, "the working core is busy")
                 self._need(self.position == step, action, f"the working state is not at position {step}")
                 self._need(step < self.steps, action, f"there is no step {step}")
                 self.position, self.core = step + 1, step
                 self.forwards += 1
-                self.taped += 1
-            case Backward(step):
+                self.recorded += 1
+            case Backpropagate(step):
                 self._need(self.core == step, action, f"the working core does not hold step {step}")
                 self._need(self.next_backward == step, action, f"the next step backward is {self.next_backward}")
                 self.core = self.position = None
@@ -154,7 +154,7 @@ class Machine:
             )
         if self.hidden or self.internal:
             raise IllegalActionError(f"the stream ended with slots in use; {self._state()}")
-        return Report(self.forwards, self.taped, self.peak, self.count)
+        return Report(self.forwards, self.recorded, self.peak, self.count)
 
     def _change(self, kind: set[int], key: int, *, add: bool) -> None:
         # A hidden state at `key` is the input of internal state `key`; an internal state there holds the next one's.
@@ -270,7 +270,7 @@ class TieredMachine(Machine):
         if self.slow:
             raise IllegalActionError(f"the stream ended with slots in use; {self._state()}")
         return TieredReport(
-            report.forwards, report.taped, report.peak, report.actions, self.slow_peak, self.writes, self.reads
+            report.forwards, report.recorded, report.peak, report.actions, self.slow_peak, self.writes, self.reads
         )
 
     def _state(self) -> str:

@@ -14,7 +14,7 @@ BLACK, BLUE, VERMILLION, ORANGE, SKY = "#000000", "#0072B2", "#D55E00", "#E69F00
 
 _CELLS: Final[dict[Kind, dict[str, Any]]] = {
     Kind.ADVANCED: {"facecolor": "white", "edgecolor": BLUE},
-    Kind.TAPED: {"facecolor": SKY, "edgecolor": BLUE, "hatch": "//////"},
+    Kind.RECORDED: {"facecolor": SKY, "edgecolor": BLUE, "hatch": "//////"},
     Kind.BACK: {"facecolor": BLACK, "edgecolor": BLACK},
 }
 _LARGEST: Final = 5000  # cells; more are strokes a fraction of a point high

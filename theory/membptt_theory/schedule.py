@@ -16,14 +16,14 @@ from weakref import WeakKeyDictionary
 from membptt_theory.actions import (
     Action,
     Advance,
-    Backward,
+    Backpropagate,
     DropHidden,
     Instruction,
     LoadInternal,
+    Record,
     Restore,
     StoreHidden,
     StoreInternal,
-    Tape,
 )
 from membptt_theory.policy import PolicyTable
 from membptt_theory.recurrences import KEPT, OWNED, Decision
@@ -129,7 +129,7 @@ def _pieces(
                 if steps > 1:
                     yield ((Advance, (start, start + steps - 1)),)
                 steps -= 1
-                yield (Tape, (start + steps,)), (Backward, (start + steps,))
+                yield (Record, (start + steps,)), (Backpropagate, (start + steps,))
                 if steps:
                     continue
                 if owned:
@@ -146,14 +146,14 @@ def _pieces(
                 if decision == Decision.RELEASE:
                     yield ((DropHidden, (start,)),)
                     owned = False
-                yield (Tape, (start + y - 1,)), (StoreInternal, (start + y - 1,))
+                yield (Record, (start + y - 1,)), (StoreInternal, (start + y - 1,))
                 pending.append((start, y - 1, slots, owned, True))
                 start, steps, slots, owned, there = start + y, steps - y, slots - room, False, True
                 continue
         while pending:
             start, steps, slots, owned, stored = pending.pop()
             if stored:
-                yield (LoadInternal, (start + steps,)), (Backward, (start + steps,))
+                yield (LoadInternal, (start + steps,)), (Backpropagate, (start + steps,))
             if steps:
                 break
             if owned:

@@ -34,15 +34,15 @@ from numpy.typing import NDArray
 
 from membptt_theory.actions import (
     Advance,
-    Backward,
+    Backpropagate,
     DropHidden,
     DropSlow,
     Prices,
+    Record,
     Restore,
     RestoreSlow,
     StoreHidden,
     StoreSlow,
-    Tape,
     TieredAction,
 )
 from membptt_theory.archive import ARRAYS, Header, TableError, admit, digest_arrays, load_table, save_arrays
@@ -301,7 +301,7 @@ def _stream(table: TierTable, steps: int, fast: int, row: int, tier: Tier) -> It
         elif decision is TierDecision.LAST:
             if steps > 1:
                 yield Advance(start, start + steps - 1)
-            yield from (Tape(start + steps - 1), Backward(start + steps - 1))
+            yield from (Record(start + steps - 1), Backpropagate(start + steps - 1))
             steps -= 1
             if not steps:
                 yield drop[tier](start)

@@ -10,15 +10,15 @@ from typing import NamedTuple
 from membptt_theory.actions import (
     Action,
     Advance,
-    Backward,
+    Backpropagate,
     DropHidden,
     DropInternal,
     LoadInternal,
+    Record,
     Restore,
     Sizes,
     StoreHidden,
     StoreInternal,
-    Tape,
 )
 from membptt_theory.machine import Machine
 
@@ -51,9 +51,9 @@ def timeline(actions: Iterable[Action], *, steps: int, sizes: Sizes) -> Timeline
         match action:
             case Advance(start, stop):
                 cells += [Cell(step, Kind.ADVANCED) for step in range(start, stop)]
-            case Tape(step):
-                cells.append(Cell(step, Kind.TAPED))
-            case Backward(step):
+            case Record(step):
+                cells.append(Cell(step, Kind.RECORDED))
+            case Backpropagate(step):
                 cells.append(Cell(step, Kind.BACK))
             case StoreHidden(position):
                 since["hidden", position] = now
@@ -74,7 +74,7 @@ class Kind(StrEnum):
     """What is done to one step at one time."""
 
     ADVANCED = "advanced"
-    TAPED = "recorded"
+    RECORDED = "recorded"
     BACK = "backpropagated"
 
 

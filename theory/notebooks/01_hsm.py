@@ -41,7 +41,7 @@ from membptt_proofs import dp
 from membptt_proofs.checks import Effort, run
 from membptt_proofs.oracle import least_forwards
 from membptt_theory import claims as ledger
-from membptt_theory.actions import Advance, Backward, DropHidden, Sizes, StoreHidden, Tape
+from membptt_theory.actions import Advance, Backpropagate, DropHidden, Record, Sizes, StoreHidden
 from membptt_theory.derive import hsm, regime
 from membptt_theory.machine import meter
 from membptt_theory.schedule import schedule
@@ -168,7 +168,7 @@ def runs(actions, steps):
             case Advance(start, stop):
                 for step in range(start, stop):
                     times[step] += 1
-            case Tape(step):
+            case Record(step):
                 times[step] += 1
     return times
 
@@ -228,10 +228,10 @@ def draw(ax, actions):
                 for step in range(start, stop):
                     cell(step, WHITE)
                 forwards += stop - start
-            case Tape(step):
+            case Record(step):
                 cell(step, SKY)
                 forwards += 1
-            case Backward(step):
+            case Backpropagate(step):
                 cell(step, BLACK)
             case StoreHidden(position):
                 since[position] = time
@@ -243,14 +243,14 @@ def draw(ax, actions):
 
 stream = list(schedule(build("hsm", 10, 4), 10, 4))
 report = meter(stream, steps=10, sizes=Sizes(hidden=1, internal=None))
-assert (report.forwards, report.peak, report.taped) == (24, 4, 10)
+assert (report.forwards, report.peak, report.recorded) == (24, 4, 10)
 assert report.forwards == optimal_cost("hsm", 10, 4)
 
 figure, ax = plt.subplots(figsize=(7.0, 3.0))
 assert draw(ax, stream) == report.forwards
 ax.set(xlabel="execution order [forwards and backwards of single steps]", ylabel="position", ylim=(10.3, -0.4))
 ax.set_yticks(range(0, 11, 2))
-kinds = (("advanced", WHITE), ("taped", SKY), ("backpropagated", BLACK))
+kinds = (("advanced", WHITE), ("recorded", SKY), ("backpropagated", BLACK))
 legend = [Patch(facecolor=color, edgecolor=BLACK, label=label) for label, color in kinds]
 ax.legend(handles=[*legend, Patch(color=ORANGE, label="state stored")], loc="lower right")
 plt.show()

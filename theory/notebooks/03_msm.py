@@ -41,14 +41,14 @@ from membptt_proofs.oracle_shared import detached_costs
 from membptt_theory import claims as ledger
 from membptt_theory.actions import (
     Advance,
-    Backward,
+    Backpropagate,
     DropHidden,
     DropInternal,
     LoadInternal,
+    Record,
     Sizes,
     StoreHidden,
     StoreInternal,
-    Tape,
 )
 from membptt_theory.machine import meter
 from membptt_theory.schedule import schedule
@@ -197,10 +197,10 @@ def draw(ax, actions):
                 for step in range(start, stop):
                     cell(step, WHITE)
                 forwards += stop - start
-            case Tape(step):
+            case Record(step):
                 cell(step, SKY)
                 forwards += 1
-            case Backward(step):
+            case Backpropagate(step):
                 cell(step, BLACK)
             case StoreHidden(position):
                 hidden[position] = time
@@ -231,7 +231,7 @@ for ax, (name, stream) in zip(axes, streams.items(), strict=True):
     ax.set(xlabel="execution order", title=f"{name}: {forwards} forwards")
     ax.grid(visible=False)
 axes[0].set_ylabel("position")
-kinds = (("advanced", WHITE), ("taped", SKY), ("backpropagated", BLACK), ("hidden state stored", ORANGE))
+kinds = (("advanced", WHITE), ("recorded", SKY), ("backpropagated", BLACK), ("hidden state stored", ORANGE))
 legend = [Patch(facecolor=color, edgecolor=BLACK, label=label) for label, color in kinds]
 legend.append(Patch(facecolor=GREEN, edgecolor=BLACK, label="internal state stored"))
 figure.legend(handles=legend, loc="outside lower center", ncols=5, columnspacing=1.2, handlelength=1.2)

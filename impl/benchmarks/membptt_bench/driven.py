@@ -55,7 +55,7 @@ def actions(schedule: Any) -> Iterator[Any]:
 
 
 @dataclass(slots=True)
-class _Taped:
+class _Recorded:
     """One step's graph: from leaves of its own to its results."""
 
     carry_in: Carry
@@ -64,8 +64,8 @@ class _Taped:
 
 
 def _drive(problem: Problem, schedule: Any) -> None:
-    stored: dict[int, Carry | _Taped] = {}
-    state, taped = problem.init, None
+    stored: dict[int, Carry | _Recorded] = {}
+    state, recorded = problem.init, None
     total = problem.output.clone()
     adjoint, share = problem.init, problem.output  # set where the forward pass ends
     first = True
@@ -75,12 +75,12 @@ def _drive(problem: Problem, schedule: Any) -> None:
                 if action.write_ics:
                     stored[action.n0] = state
                 if action.write_adj_deps:
-                    taped = _tape(problem, action.n0, state)
-                    state = tuple(leaf.detach() for leaf in taped.carry_out)
+                    recorded = _record(problem, action.n0, state)
+                    state = tuple(leaf.detach() for leaf in recorded.carry_out)
                     if first:
-                        total.add_(taped.y.detach())
+                        total.add_(recorded.y.detach())
                     if action.storage == StorageType.RAM:
-                        stored[action.n0], taped = taped, None
+                        stored[action.n0], recorded = recorded, None
                 else:
                     state = _advance(problem, action.n0, action.n1, state, total if first else None)
             case EndForward():
@@ -89,13 +89,13 @@ def _drive(problem: Problem, schedule: Any) -> None:
                 share, *carry = torch.autograd.grad(problem.loss(tuple(ends[1:]), ends[0]), ends)
                 adjoint = tuple(carry)
             case Reverse():
-                assert taped is not None
-                adjoint = _backward(problem, taped, adjoint, share)
-                taped = None
+                assert recorded is not None
+                adjoint = _backward(problem, recorded, adjoint, share)
+                recorded = None
             case Copy() | Move():
                 found = stored.pop(action.n) if isinstance(action, Move) else stored[action.n]
-                if isinstance(found, _Taped):
-                    taped = found
+                if isinstance(found, _Recorded):
+                    recorded = found
                 else:
                     state = found
                 del found  # it would keep a state alive that is already used up
@@ -110,19 +110,19 @@ def _advance(problem: Problem, start: int, stop: int, carry: Carry, total: Tenso
     return carry
 
 
-def _tape(problem: Problem, step: int, carry: Carry) -> _Taped:
+def _record(problem: Problem, step: int, carry: Carry) -> _Recorded:
     leaves = tuple(leaf.detach().requires_grad_() for leaf in carry)
     made, y = problem.step(leaves, problem.xs[step])
-    return _Taped(leaves, made, y)
+    return _Recorded(leaves, made, y)
 
 
-def _backward(problem: Problem, taped: _Taped, adjoint: Carry, share: Tensor) -> Carry:
+def _backward(problem: Problem, recorded: _Recorded, adjoint: Carry, share: Tensor) -> Carry:
     """Return the gradient of the step's input carry; ``.grad`` of the parameters is added to in place."""
     heads = [
         (made, grad)
-        for made, grad in ((taped.y, share), *zip(taped.carry_out, adjoint, strict=True))
+        for made, grad in ((recorded.y, share), *zip(recorded.carry_out, adjoint, strict=True))
         if made.requires_grad
     ]
     outputs, grads = zip(*heads, strict=True)
-    torch.autograd.backward(outputs, grads, inputs=[*taped.carry_in, *problem.params])
-    return tuple(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in taped.carry_in)
+    torch.autograd.backward(outputs, grads, inputs=[*recorded.carry_in, *problem.params])
+    return tuple(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in recorded.carry_in)

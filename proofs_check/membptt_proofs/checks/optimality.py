@@ -20,7 +20,7 @@ from membptt_theory.tables import build, optimal_cost
 
 HSM, ISM = Sizes(hidden=1, internal=None), Sizes(hidden=None, internal=1)
 ALPHAS = range(2, 6)
-_TAPED: tuple[tuple[str, dict[str, int]], ...] = (
+_RECORDED: tuple[tuple[str, dict[str, int]], ...] = (
     ("hsm", {}),
     ("ism", {}),
     ("msm", {"internal": 3}),
@@ -120,20 +120,20 @@ def any_schedule_cost_two(effort: Effort) -> str:
 
 @check("cost-ratio-invariance")
 def cost_ratio_invariance(effort: Effort) -> str:
-    """Every stream tapes each step once, and the search weighs advance and tape differently without another optimum."""
+    """Every stream records each step once; the search finds no other optimum at other prices of a recorded step."""
     steps = effort.pick(5, 7)
     for alpha in ALPHAS:
         for m in range(1, alpha * steps + 1):
             plain = least_costs(steps, m, Sizes(1, alpha))
-            for advance, tape in ((1, 2), (1, 3), (2, 3), (3, 7)):
-                weighed = least_costs(steps, m, Sizes(1, alpha), advance=advance, tape=tape)
-                expected = [advance * (cost - t) + tape * t for t, cost in enumerate(plain)]
-                need(weighed == expected, f"alpha={alpha}, m={m}, {advance}:{tape}")
-    for policy, sizes in _TAPED:
+            for advance, record in ((1, 2), (1, 3), (2, 3), (3, 7)):
+                weighed = least_costs(steps, m, Sizes(1, alpha), advance=advance, record=record)
+                expected = [advance * (cost - t) + record * t for t, cost in enumerate(plain)]
+                need(weighed == expected, f"alpha={alpha}, m={m}, {advance}:{record}")
+    for policy, sizes in _RECORDED:
         table = build(policy, 40, 9, **sizes)
         for t in range(1, 41):
             report = meter(schedule(table, t, 9), steps=t, sizes=table.sizes)
-            need(report.taped == t, f"{policy}: {report.taped} of {t} steps taped")
+            need(report.recorded == t, f"{policy}: {report.recorded} of {t} steps recorded")
     return f"t <= {steps}, alpha 2..5, every m, four ratios; streams to t = 40"
 
 

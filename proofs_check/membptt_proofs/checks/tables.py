@@ -77,7 +77,7 @@ def metered_cost_equals_table(effort: Effort) -> str:
             for m in range(1, slots + 1):
                 report = meter(schedule(table, t, m), steps=t, sizes=table.sizes)
                 need(
-                    report.forwards == table.cost(t, m) and report.peak <= m and report.taped == t,
+                    report.forwards == table.cost(t, m) and report.peak <= m and report.recorded == t,
                     f"{table.policy} {table.sizes} t={t} m={m}: {report}, table {table.cost(t, m)}",
                 )
     return f"{len(tables)} tables, t <= {steps}, m <= {slots}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sympy as sp
 
-from membptt_theory.actions import Advance, Tape
+from membptt_theory.actions import Advance, Record
 from membptt_theory.derive.envelope import (
     Line,
     Splits,
@@ -162,7 +162,7 @@ def counts_match(policy: str, shift: int = 0, *, longest: int = 40, slots: int =
                 match action:
                     case Advance(start, stop):
                         runs[start:stop] = [many + 1 for many in runs[start:stop]]
-                    case Tape(step):
+                    case Record(step):
                         runs[step] += 1
             expected = counts(n + offset, s, shift=shift)
             found = [runs.count(index + 1 - offset) for index in range(len(expected))]
