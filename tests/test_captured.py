@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from membptt import scan
-from membptt.captured import Captured
-from membptt.compiled import _REMEMBERED, _compile, capture_options, compile_chunk
+from membptt.kernels.compiled import _REMEMBERED, _compile, capture_options, compile_chunk
+from membptt.kernels.graphs import Captured
 
 from .cells import CELLS, Lstm, gradients, plain, problem, relative_error
 from .strategies import POLICIES, policy_id
@@ -31,7 +31,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("membptt.captured.perf_counter", clock)
+    monkeypatch.setattr("membptt.kernels.graphs.perf_counter", clock)
     return clock
 
 
@@ -197,7 +197,7 @@ def test_while_nothing_changes_from_core_to_core_no_way_is_chosen(clock):
 
 @pytest.mark.filterwarnings("ignore")
 def test_workspaces_are_cleared_around_every_run_that_makes_a_graph(monkeypatch):
-    from membptt.workspaces import OwnWorkspaces  # (the compiler is imported when something is compiled)
+    from membptt.kernels.workspaces import OwnWorkspaces  # (the compiler is imported when something is compiled)
 
     seen, options = [], {"device_index": 1, "is_backward": False, "is_inference": True}
     monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: seen.append("cleared"), raising=False)
@@ -274,8 +274,8 @@ def run(monkeypatch, clock, make, *, steps=13, **options):
     """One gradient with captured cores; and the ways they ran."""
     step, init, xs = problem(make, steps, torch.float64)
     ways = Loop(step, clock, 2), Replayed(step, clock, 1)
-    monkeypatch.setattr("membptt.compiled._problem", lambda kind: None)
-    monkeypatch.setattr("membptt.compiled._compile", lambda step, capture: Captured(*ways))
+    monkeypatch.setattr("membptt.kernels.compiled._problem", lambda kind: None)
+    monkeypatch.setattr("membptt.kernels.compiled._compile", lambda step, capture: Captured(*ways))
     result = scan(step, init, xs, chunk=2, compile=True, **options)
     values = [leaf.detach().clone() for leaf in optree.tree_leaves(result)]
     expected = plain(step, init, xs)
@@ -310,7 +310,7 @@ def test_the_compiler_knows_the_options_of_a_capture():
 
 @pytest.mark.filterwarnings("ignore")
 def test_only_the_steps_last_used_stay_compiled(monkeypatch):
-    monkeypatch.setattr("membptt.compiled._problem", lambda kind: None)
+    monkeypatch.setattr("membptt.kernels.compiled._problem", lambda kind: None)
     alive, kept, devices = weakref.WeakSet(), cell, {torch.device("cpu")}
     first = compile_chunk(kept, devices)
     for _ in range(3 * _REMEMBERED):

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from membptt import meter, scan
-from membptt.replay import _HELD, Generators, is_set
+from membptt.step.generators import _HELD, Generators
+from membptt.torch_private import is_set
 from membptt_theory.tables import optimal_cost
 
 

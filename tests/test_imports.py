@@ -1,5 +1,7 @@
 """Who may import whom, seen from a fresh interpreter: a package's __init__ can leak past a linter."""
 
+import importlib
+import pkgutil
 import subprocess
 import sys
 
@@ -109,3 +111,12 @@ def test_the_runtime_imports_the_compiler_only_when_something_is_compiled():
     code = "import membptt, sys; print('torch._inductor' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
+
+
+def test_no_module_of_the_runtime_is_hidden_behind_a_name_of_another_thing():
+    """`import package.name` gives what `package.name` is: a module is never covered by a function called alike."""
+    membptt = pytest.importorskip("membptt")
+    for info in pkgutil.walk_packages(membptt.__path__, "membptt."):
+        package, _, name = info.name.rpartition(".")
+        module = importlib.import_module(info.name)
+        assert getattr(importlib.import_module(package), name) is module, info.name

@@ -15,9 +15,10 @@ from torch import nn
 from torch._inductor.decomposition import select_decomp_table
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from membptt import merging, scan
-from membptt.compiled import compile_options
-from membptt.merging import MergeProducts, merge_rows
+from membptt import scan
+from membptt.kernels import merging
+from membptt.kernels.compiled import compile_options
+from membptt.kernels.merging import MergeProducts, merge_rows
 from tests.cells import Gru, Lstm, ResidualMlp, Tanh, gradients
 
 MM, ADDMM, CAT = torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.cat.default

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import membptt.nn
-from membptt.replay import Generators
+from membptt.step.generators import Generators
 from membptt_theory.tables import build
 
 from .cells import relative_error

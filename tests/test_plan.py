@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from membptt import Indexed, Plan, PlanError, SlowTier, meter, plan, scan
-from membptt.measure import Trial
+from membptt.planning.trial import Trial
 from membptt_theory.actions import Prices
 from membptt_theory.footprint import peak_bytes
 from membptt_theory.recurrences import POLICIES
@@ -20,7 +20,7 @@ from .cells import CELLS, Lstm, ResidualMlp, gradients, plain, problem, relative
 
 @pytest.fixture(autouse=True)
 def _short_measurements(monkeypatch):
-    monkeypatch.setattr("membptt.measure._SECONDS", 0)
+    monkeypatch.setattr("membptt.planning.trial._SECONDS", 0)
 
 
 class LstmSegment(torch.nn.Module):
@@ -116,7 +116,7 @@ def test_a_machine_that_is_busy_half_the_time_changes_no_measured_time(half, mon
     step, init, xs = problem(Lstm, 20, torch.float32)
 
     def planned(clock):
-        monkeypatch.setattr("membptt.measure.time.perf_counter", clock)
+        monkeypatch.setattr("membptt.planning.trial.time.perf_counter", clock)
         return plan(step, init, xs, budget="1MiB", spill=True)
 
     planned(calm := Clock())
@@ -300,7 +300,9 @@ def test_a_plan_for_another_length_is_refused():
 
 def test_a_budget_is_planned_once_for_each_step_and_shape(monkeypatch):
     calls = []
-    monkeypatch.setattr("membptt.resolve.plan", lambda *args, **options: calls.append(1) or plan(*args, **options))
+    monkeypatch.setattr(
+        "membptt.calls.remembered.plan", lambda *args, **options: calls.append(1) or plan(*args, **options)
+    )
     step, init, xs = problem(Lstm, 10, torch.float64)
     for _ in range(3):
         scan(step, init, xs, budget=12345)

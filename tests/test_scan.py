@@ -294,7 +294,7 @@ def test_a_scan_inside_a_scan_differentiates():
 
 
 def test_the_executed_table_has_the_digest_of_the_lock(monkeypatch):
-    executed, module = [], importlib.import_module("membptt.function")
+    executed, module = [], importlib.import_module("membptt.run.node")
 
     def spy(table, steps, slots):
         executed.append(table.digest)

@@ -229,7 +229,7 @@ def test_compiled_cores_give_the_gradients_of_plain_autograd():
 
 
 def test_without_a_compiler_the_step_runs_eagerly_and_says_so(monkeypatch):
-    monkeypatch.setattr("membptt.compiled._problem", lambda kind: "NoCompiler")
+    monkeypatch.setattr("membptt.kernels.compiled._problem", lambda kind: "NoCompiler")
     step, init, xs = problem(Lstm, 5, torch.float64)
     with pytest.warns(UserWarning, match="compile=True has no effect"):
         result = scan(step, init, xs, slots=2, compile=True)

@@ -15,7 +15,9 @@ import torch
 from torch import nn
 
 import membptt
-from membptt import replay, scan
+from membptt import scan
+from membptt.run import adjoint
+from membptt.step import generators
 
 HERE = str(Path(membptt.__file__).parent)
 CASES = {
@@ -58,9 +60,9 @@ def others_may_draw():
     got = []
 
     def ask():
-        got.append(replay._generators.acquire(blocking=False))
+        got.append(generators._generators.acquire(blocking=False))
         if got[0]:
-            replay._generators.release()
+            generators._generators.release()
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -166,7 +168,7 @@ def test_an_interrupt_while_hooks_are_deferred_silences_none_of_them():
         one.register_hook(seen.append)
 
     def pair():
-        with membptt.adjoint.hooks_deferred((a, b)):
+        with adjoint.hooks_deferred((a, b)):
             (a * b).backward()
             assert seen == []
 

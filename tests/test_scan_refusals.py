@@ -6,7 +6,7 @@ from torch import nn
 
 import membptt.nn
 from membptt import SlowTier, scan
-from membptt.guards import refuse_kernel_dropout
+from membptt.step.refusals import refuse_kernel_dropout
 from membptt_theory.tables import build
 
 

@@ -30,9 +30,9 @@ class Saboteur:
 
     def __init__(self, monkeypatch, index, fault):
         self.index, self.fault, self.count = index, fault, 0
-        monkeypatch.setattr("membptt.function.instructions", self.stream)
-        monkeypatch.setattr("membptt.function.schedule_tiers", self.stream)
-        monkeypatch.setattr("membptt.function._WINDOW", 0)  # every action before the fault is carried out
+        monkeypatch.setattr("membptt.run.node.instructions", self.stream)
+        monkeypatch.setattr("membptt.run.node.schedule_tiers", self.stream)
+        monkeypatch.setattr("membptt.run.node._WINDOW", 0)  # every action before the fault is carried out
 
     def stream(self, *query):
         for action in actions(*query):
@@ -304,7 +304,7 @@ def test_random_models_in_a_random_budget_hypothesis(cell, steps, seed, generosi
     except ValueError as error:
         floor = int(str(error).rsplit("take ", 1)[1].split()[0])
     with pytest.MonkeyPatch.context() as patch, meter() as report:
-        patch.setattr("membptt.measure._SECONDS", 0)
+        patch.setattr("membptt.planning.trial._SECONDS", 0)
         found = scan(step, init, xs, budget=int(generosity * floor), spill=spill)
         given_gradients = all_gradients(found, step, init, xs)
     assert report.peak_bytes <= generosity * floor

@@ -8,12 +8,13 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
-from membptt import Indexed, plan, resolve, scan
+from membptt import Indexed, plan, scan
+from membptt.calls import remembered
 
 
 @pytest.fixture(autouse=True)
 def forget(monkeypatch):
-    monkeypatch.setattr(resolve, "_plans", type(resolve._plans)())
+    monkeypatch.setattr(remembered, "_plans", type(remembered._plans)())
 
 
 def powers(n):
@@ -71,14 +72,14 @@ def run(step, xs=None, **options):
 def test_steps_that_need_plans_of_their_own_get_them(one, other):
     run(one, budget=4000)
     run(other, budget=4000)
-    assert len(resolve._plans) == 2
+    assert len(remembered._plans) == 2
 
 
 def test_a_step_that_is_made_anew_for_every_call_is_planned_once():
     for _ in range(3):
         run(powers(2), budget=4000)
         run(partial(applied, 2), budget=4000)
-    assert len(resolve._plans) == 2
+    assert len(remembered._plans) == 2
 
 
 def test_indexed_inputs_of_another_width_get_a_plan_of_their_own():
@@ -87,14 +88,14 @@ def test_indexed_inputs_of_another_width_get_a_plan_of_their_own():
 
     for width in (3, 300):
         run(step, Indexed(12, lambda start, stop, width=width: torch.ones(stop - start, 2, width)), budget=20_000)
-    assert len(resolve._plans) == 2
+    assert len(remembered._plans) == 2
 
 
 def test_inputs_whose_gradient_is_wanted_get_a_plan_of_their_own():
     """A core then saves more."""
     for wanted in (False, True):
         run(powers(2), torch.ones(12, 2, 3, requires_grad=wanted), budget=4000)
-    assert len(resolve._plans) == 2
+    assert len(remembered._plans) == 2
 
 
 def test_a_function_that_captures_itself_is_planned():
@@ -103,7 +104,7 @@ def test_a_function_that_captures_itself_is_planned():
         return torch.tanh(h + x), h
 
     run(step, budget=4000)
-    assert len(resolve._plans) == 1
+    assert len(remembered._plans) == 1
 
 
 @pytest.mark.parametrize("given", [{"policy": "msm"}, {"chunk": 2}, {"internal": 3}, {"internal_known": 2}], ids=str)

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from membptt import scan
-from membptt.captures import reached_by
-from membptt.guards import Unchanged, Undeclared
-from membptt.witness import Witness
+from membptt.run.witness import Witness
+from membptt.step.changes import Unchanged
+from membptt.step.reach import reached_by
+from membptt.step.undeclared import Undeclared
 
 from .strategies import POLICIES, policies, policy_id
 

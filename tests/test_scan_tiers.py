@@ -18,8 +18,8 @@ from torch import nn
 
 import membptt
 from membptt import Indexed, Prices, SlowTier, meter, scan
-from membptt.spill import Spill
-from membptt.tier import SlowStates
+from membptt.slow.spill import Spill
+from membptt.slow.tier import SlowStates
 from membptt_theory.archive import TableError
 from membptt_theory.machine import meter_tiers
 from membptt_theory.tables import build

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from membptt.slots import Layout
-from membptt.spill import Spill, ahead
+from membptt.slow.spill import Spill, ahead
+from membptt.state.leaves import Layout
 from membptt_theory.actions import (
     Advance,
     Backpropagate,
@@ -271,7 +271,7 @@ def test_no_file_and_no_descriptor_is_left_after_an_exception(tmp_path):
 def test_nothing_is_left_however_the_process_ends(tmp_path, end):
     code = f"""
         import sys, time, torch
-        from membptt.spill import Spill
+        from membptt.slow.spill import Spill
         spill = Spill({str(tmp_path)!r})
         spill.put(0, (torch.zeros(10**6),))
         print("stored", flush=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from membptt import scan
-from membptt.stateful import Stateful
+from membptt.step.stateful import Stateful
 
 from .cells import relative_error
 from .strategies import POLICIES, policies, policy_id

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from membptt.scan import scan
-from membptt.tier import SlowTier
+from membptt.calls.scan import scan
+from membptt.slow.tier import SlowTier
 from membptt_theory.policy import PolicyTable
 from membptt_theory.tiers import TierTable
 

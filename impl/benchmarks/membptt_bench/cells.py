@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from membptt.compiled import compile_options
+from membptt.kernels.compiled import compile_options
 
 Carry = tuple[Tensor, ...]
 Step = Callable[[Carry, Tensor], tuple[Carry, Tensor]]

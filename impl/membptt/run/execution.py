@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from membptt.adjoint import Adjoint
-from membptt.core import Core
-from membptt.meter import Probe
-from membptt.outputs import Outputs
-from membptt.slots import Hidden, Internal, Leaves, Slots
-from membptt.tier import SlowStates
+from membptt.run.adjoint import Adjoint
+from membptt.run.core import Core
+from membptt.run.meter import Probe
+from membptt.run.outputs import Outputs
+from membptt.slow.tier import SlowStates
+from membptt.state.leaves import Leaves
+from membptt.state.states import Hidden, Internal
+from membptt.state.store import Store
 from membptt_theory.actions import (
     Advance,
     Backpropagate,
@@ -48,7 +50,8 @@ class Execution:
     ) -> None:
         self._core = core
         self._stream = stream
-        self._slots = Slots(hidden={0: start}, slow=slow)
+        self._store = Store(hidden={0: start})
+        self._slow_states = slow
         self._working: Hidden | None = start
         self._recorded: Internal | None = None
         self._probe = probe
@@ -88,20 +91,20 @@ class Execution:
             self._recorded = self._core.record(self._state(), xs, place, outputs)
             self._working = None
         elif kind is StoreHidden:
-            self._slots.hidden[place] = self._state()
+            self._store.hidden[place] = self._state()
         elif kind is Restore:
-            self._working = self._slots.restore(place)
+            self._working = self._store.restore(place)
             self._core.rewind(self._working)
         elif kind is DropHidden:
-            del self._slots.hidden[place]
+            del self._store.hidden[place]
         elif kind is StoreInternal:
             internal = self._internal()
-            self._slots.internal[place] = internal
+            self._store.internal[place] = internal
             self._working, self._recorded = internal.output(), None
         elif kind is LoadInternal:
-            self._working, self._recorded = None, self._slots.internal.pop(place)
+            self._working, self._recorded = None, self._store.internal.pop(place)
         elif kind is DropInternal:
-            del self._slots.internal[place]
+            del self._store.internal[place]
         elif kind is StoreSlow:
             self._slow().store(place, self._state())
         elif kind is RestoreSlow:
@@ -120,7 +123,7 @@ class Execution:
 
     def _report(self, instruction: TieredInstruction | None) -> None:
         if self._probe is not None:
-            self._probe.after(instruction, self._working, self._recorded, self._slots)
+            self._probe.after(instruction, self._working, self._recorded, self._store, self._slow_states)
 
     def _state(self) -> Hidden:
         if self._working is None:
@@ -133,13 +136,15 @@ class Execution:
         return self._recorded
 
     def _slow(self) -> SlowStates:
-        if self._slots.slow is None:
+        if self._slow_states is None:
             raise AssertionError("there is no slow tier: the stream is illegal")
-        return self._slots.slow
+        return self._slow_states
 
     def _close(self) -> None:
         self.finished = True
-        self._slots.clear()
+        self._store.clear()
+        if self._slow_states is not None:
+            self._slow_states.close()
         self._working = self._recorded = None
         self._stream = iter(())
         if self._probe is not None:

@@ -22,7 +22,7 @@ from membptt_theory.options import readable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from membptt.plan import Plan
+    from membptt.planning.plan_file import Plan
 
 _LONGEST = 20_000  # cores; more would not be seen
 _BLUE, _BLACK, _ORANGE, _VERMILLION, _GREEN = "#0072B2", "#000000", "#E69F00", "#D55E00", "#009E73"

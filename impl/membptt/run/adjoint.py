@@ -10,9 +10,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from membptt.outputs import Outputs
-from membptt.replay import flagged, is_set
-from membptt.slots import Internal, Leaves
+from membptt.run.outputs import Outputs
+from membptt.state.leaves import Leaves
+from membptt.state.states import Internal
+from membptt.torch_private import flagged, is_set
 
 Gradients = list[Tensor | None]
 

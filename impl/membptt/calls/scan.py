@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import optree
 from torch import Tensor
 from torch._compile import _disable_dynamo
 
-from membptt.compiled import compile_chunk
-from membptt.core import Core, Step
-from membptt.function import Call
-from membptt.guards import (
-    StateGuard,
-    declared_by,
-    needs_grad,
-    refuse_cache,
-    refuse_kernel_dropout,
-    refuse_transforms,
-    refuse_wrapped,
-)
-from membptt.inputs import check_tensors
-from membptt.meter import active
-from membptt.outputs import Outputs, Reduce
-from membptt.plan import Plan
-from membptt.replay import Autocast, Generators, Modes
-from membptt.resolve import from_budget, from_plan, from_slots
-from membptt.slots import Hidden
-from membptt.tier import SlowTier, slow_tier
-from membptt.witness import Witness
+from membptt.calls.remembered import remembered_plan
+from membptt.kernels.compiled import compile_chunk
+from membptt.planning.choice import from_plan, from_slots
+from membptt.planning.plan_file import Plan
+from membptt.run.core import Core, Step
+from membptt.run.meter import active
+from membptt.run.node import Call
+from membptt.run.outputs import Outputs, Reduce
+from membptt.run.witness import Witness
+from membptt.slow.tier import SlowTier, slow_tier
+from membptt.state.leaves import check_tensors
+from membptt.state.states import Hidden
+from membptt.step.autocast import Autocast
+from membptt.step.changes import StateGuard
+from membptt.step.declared import declared_by, needs_grad
+from membptt.step.generators import Generators
+from membptt.step.modes import Modes
+from membptt.step.refusals import refuse_cache, refuse_kernel_dropout, refuse_transforms, refuse_wrapped
 from membptt_theory.policy import PolicyTable
 from membptt_theory.tiers import TierTable
 
@@ -138,18 +136,10 @@ def scan(
     if budget is not None:
         if isinstance(policy, (PolicyTable, TierTable)):
             raise TypeError(f"a budget chooses among policies by name; with a {type(policy).__name__} give slots=")
-        choice = from_budget(
-            step,
-            init,
-            xs,
-            declared,
-            budget,
-            chunk=chunk,
-            policy=policy or "auto",
-            segments=segments,
-            compile=compile,
-            slow=slow,
-        )
+        wishes = {"chunk": chunk, "policy": policy or "auto", "segments": segments, "compile": compile}
+        plan = remembered_plan(step, init, xs, declared, budget, **wishes, spill=slow or False)
+        # The plan keeps to the bound on the slow tier's slots; only where its file goes is left to be said.
+        choice = from_plan(xs, plan, segments=segments, slow=slow and replace(slow, slots=None))
     elif plan is not None:
         choice = from_plan(xs, plan, segments=segments, slow=slow, carry=carry)
     elif slots is not None:

@@ -5,26 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from weakref import finalize
 
 import torch
 from torch import Tensor
 
-from membptt.adjoint import Adjoint, Gradients, hooks_deferred
-from membptt.core import Core
-from membptt.meter import Probe, Report
-from membptt.outputs import Outputs
-from membptt.replay import Autocast, Generators, Modes, RandomState
-from membptt.resolve import Choice
-from membptt.runtime import Execution
-from membptt.slots import Hidden, Leaves, is_differentiable
-from membptt.spill import ahead
-from membptt.tier import SlowStates
+from membptt.run.adjoint import Adjoint, Gradients, hooks_deferred
+from membptt.run.core import Core
+from membptt.run.execution import Execution
+from membptt.run.inputs import Inputs
+from membptt.run.meter import Probe, Report
+from membptt.run.outputs import Outputs
+from membptt.slow.spill import ahead
+from membptt.slow.tier import SlowStates, SlowTier
+from membptt.state.leaves import Leaves, is_differentiable
+from membptt.state.states import Hidden, RandomState
+from membptt.step.autocast import Autocast
+from membptt.step.generators import Generators
+from membptt.step.modes import Modes
 from membptt_theory.actions import TieredInstruction
 from membptt_theory.policy import PolicyTable
 from membptt_theory.schedule import instructions
-from membptt_theory.tiers import schedule_tiers
+from membptt_theory.tiers import TierTable, schedule_tiers
+
+
+class Choice(NamedTuple):
+    """A verified table, the slots to ask it for, the inputs cut into its cores, and its slow tier if it has one."""
+
+    table: PolicyTable | TierTable
+    slots: int
+    inputs: Inputs
+    slow: SlowTier = SlowTier()
+
 
 _WINDOW: Final = 4  # actions beside which a state is brought back: a core's recording and its backward among them
 

@@ -12,15 +12,17 @@ import optree
 import torch
 from torch import Tensor
 
-from membptt.adjoint import Adjoint
-from membptt.captured import Chunk
-from membptt.guards import Unchanged, Undeclared
-from membptt.inputs import Inputs, check_tensors
-from membptt.meter import record_saved
-from membptt.outputs import Outputs
-from membptt.replay import Generators
-from membptt.slots import At, Emitted, Hidden, Internal, Leaves, as_leaf, head, is_differentiable, signature
-from membptt.witness import Witness
+from membptt.kernels.graphs import Chunk
+from membptt.run.adjoint import Adjoint
+from membptt.run.inputs import Inputs
+from membptt.run.meter import record_saved
+from membptt.run.outputs import Outputs
+from membptt.run.witness import Witness
+from membptt.state.leaves import Leaves, as_leaf, check_tensors, is_differentiable, signature
+from membptt.state.states import At, Emitted, Hidden, Internal, head
+from membptt.step.changes import Unchanged
+from membptt.step.generators import Generators
+from membptt.step.undeclared import Undeclared
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 

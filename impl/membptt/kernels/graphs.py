@@ -14,9 +14,8 @@ import optree
 import torch
 from torch import Tensor
 
-from membptt.replay import Generators
-from membptt.slots import Layout, signature
-from membptt.witness import bits
+from membptt.state.leaves import Layout, bits, signature
+from membptt.step.generators import Generators
 
 Result = tuple[Any, Sequence[Any]]
 Chunk = Callable[[Any, Sequence[Any]], Result]

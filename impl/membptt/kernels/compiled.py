@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from membptt.captured import Captured, Chunk
+from membptt.kernels.graphs import Captured, Chunk
 
 
 def compile_chunk(step: Callable[..., Any], devices: set[torch.device]) -> Chunk | None:
@@ -55,7 +55,7 @@ def _compile(step: Callable[..., Any], *, capture: bool) -> Chunk:
 
 def compile_options() -> dict[str, Any]:
     """Return what `torch.compile` gets as ``options`` for a core."""
-    from membptt.merging import MergeProducts  # noqa: PLC0415  (Inductor takes a second to import)
+    from membptt.kernels.merging import MergeProducts  # noqa: PLC0415  (Inductor takes a second to import)
 
     # fallback_random: compiled kernels draw the random numbers that eager ones draw, with and without graph.
     # No graphs of Inductor's own, which a user may have switched on: they overwrite what is stored here.
@@ -72,7 +72,7 @@ def capture_options() -> dict[str, Any] | None:
     # A captured core reads parameters where they were; that they still are is one of these assertions.
     if not (config.size_asserts and __debug__ and hasattr(config, "cudagraph_policy")):
         return None
-    from membptt.workspaces import OwnWorkspaces  # noqa: PLC0415
+    from membptt.kernels.workspaces import OwnWorkspaces  # noqa: PLC0415
 
     # Not the trees: their memory is shared with the user's own captured functions, whose outputs a replay of ours
     # would overwrite. Without them every function has memory of its own, and one graph or none.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import optree
 from torch import Tensor
 
-from membptt.slots import At, Leaves
+from membptt.state.leaves import Leaves, check_tensors
+from membptt.state.states import At
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +75,6 @@ class Inputs:
         if _length(found) != stop - start:
             raise ValueError(f"xs read {_length(found)} steps where steps {start}..{stop - 1} were asked for")
         return [leaf.detach() if isinstance(at, slice) else leaf.detach()[0] for leaf in found], spec
-
-
-def check_tensors(what: str, leaves: Sequence[Any]) -> Leaves:
-    """Return `leaves` as a tuple of tensors, or raise one clear error."""
-    for index, leaf in enumerate(leaves):
-        if not isinstance(leaf, Tensor):
-            raise TypeError(
-                f"leaf {index} of {what} is a {type(leaf).__name__}; only tensors are allowed: "
-                "wrap numbers in torch.tensor, keep constants out of it"
-            )
-    return tuple(leaves)
 
 
 def _length(leaves: Leaves) -> int:

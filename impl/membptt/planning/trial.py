@@ -13,16 +13,17 @@ import optree
 import torch
 from torch import Tensor
 
-from membptt.adjoint import Adjoint
-from membptt.compiled import compile_chunk
-from membptt.core import Core, Step
-from membptt.guards import StateGuard
-from membptt.inputs import Inputs, check_tensors
-from membptt.meter import parts_of, storages
-from membptt.outputs import Outputs
-from membptt.replay import Generators
-from membptt.slots import Hidden, Layout, as_leaf, is_differentiable
-from membptt.tier import IN_FLIGHT, SlowStates, SlowTier
+from membptt.kernels.compiled import compile_chunk
+from membptt.run.adjoint import Adjoint
+from membptt.run.core import Core, Step
+from membptt.run.inputs import Inputs
+from membptt.run.meter import parts_of
+from membptt.run.outputs import Outputs
+from membptt.slow.tier import IN_FLIGHT, SlowStates, SlowTier
+from membptt.state.leaves import Layout, as_leaf, check_tensors, is_differentiable, storages
+from membptt.state.states import Hidden
+from membptt.step.changes import StateGuard
+from membptt.step.generators import Generators
 from membptt_theory.footprint import Measured
 
 _SECONDS = 0.02  # time spent on one figure, at least

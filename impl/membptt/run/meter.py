@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from membptt.slots import Hidden, Internal, Leaves, Slots
+from membptt.slow.tier import SlowStates
+from membptt.state.leaves import Leaves, storages
+from membptt.state.states import Hidden, Internal
+from membptt.state.store import Store
 from membptt_theory.actions import (
     Advance,
     Backpropagate,
@@ -108,7 +111,12 @@ class Probe:
         self._slow = self._transit = 0
 
     def after(
-        self, instruction: TieredInstruction | None, working: Hidden | None, recorded: Internal | None, slots: Slots
+        self,
+        instruction: TieredInstruction | None,
+        working: Hidden | None,
+        recorded: Internal | None,
+        store: Store,
+        slow: SlowStates | None,
     ) -> None:
         """Take note of what `instruction` ran and of what is held after it; ``None`` stands for the start."""
         report = self._report
@@ -123,16 +131,16 @@ class Probe:
         elif kind is Backpropagate:
             report.backwards += 1
         elif kind in {StoreHidden, DropHidden}:
-            self._put(("hidden", place), slots.hidden.get(place))
+            self._put(("hidden", place), store.hidden.get(place))
         elif kind in {StoreInternal, LoadInternal, DropInternal}:
-            self._put(("internal", place), slots.internal.get(place))
-        elif kind in {StoreSlow, DropSlow} and slots.slow is not None:
+            self._put(("internal", place), store.internal.get(place))
+        elif kind in {StoreSlow, DropSlow} and slow is not None:
             report.writes += kind is StoreSlow
-            self._put(("slow", place), slots.slow.kept(place))
+            self._put(("slow", place), slow.kept(place))
         elif kind is RestoreSlow:
             report.reads += 1
-        if slots.slow is not None:
-            self._weigh(slots.slow.spill.bytes, slots.slow.spill.transit)
+        if slow is not None:
+            self._weigh(slow.spill.bytes, slow.spill.transit)
         report.peak_bytes = max(report.peak_bytes, report.live_bytes)
 
     def close(self) -> None:
@@ -165,16 +173,6 @@ def parts_of(state: Hidden | Internal | Leaves) -> dict[int, int]:
     if not isinstance(state, Internal):
         return storages(state.leaves if isinstance(state, Hidden) else state)
     return {**storages((*state.carry_in, *state.carry_out)), **storages(state.x_in, owned=True), **state.saved}
-
-
-def storages(tensors: Iterable[Tensor], *, owned: bool = False) -> dict[int, int]:
-    """Return bytes by storage; with `owned`, only of tensors that fill theirs: others are views of somebody else's."""
-    found = {}
-    for tensor in tensors:
-        storage = tensor.untyped_storage()
-        if storage.nbytes() and not (owned and storage.nbytes() > tensor.nbytes):
-            found[storage.data_ptr()] = storage.nbytes()
-    return found
 
 
 def record_saved(into: dict[int, int]) -> AbstractContextManager[None]:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from membptt.places import Place, State, Unlisted, find_places, refuse_shared
-from membptt.replay import Generators
+from membptt.step.generators import Generators
+from membptt.step.places import Place, State, Unlisted, find_places, refuse_shared
 
 
 class Stateful(nn.Module):

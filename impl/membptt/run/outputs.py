@@ -8,8 +8,8 @@ import optree
 import torch
 from torch import Tensor
 
-from membptt.inputs import check_tensors
-from membptt.slots import At, Leaves, is_differentiable
+from membptt.state.leaves import Leaves, check_tensors, is_differentiable
+from membptt.state.states import At
 
 Reduce = Literal["sum", "mean"]
 

@@ -6,8 +6,9 @@ import hashlib
 from typing import Any
 
 import optree
-import torch
 from torch import Tensor
+
+from membptt.state.leaves import bits
 
 
 class Witness:
@@ -40,8 +41,3 @@ def _digest(leaves: list[Any]) -> bytes:
         if isinstance(leaf, Tensor):
             sha.update(bits(leaf).cpu().numpy().tobytes())
     return sha.digest()
-
-
-def bits(tensor: Tensor) -> Tensor:
-    """Return the bytes of `tensor`, so that they can be compared where a number does not equal itself."""
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)

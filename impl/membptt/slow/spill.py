@@ -16,8 +16,8 @@ from threading import RLock
 import torch
 from torch import Tensor
 
-from membptt.mapped import MappedFile, Record
-from membptt.slots import Layout, Leaves
+from membptt.slow.mapped import MappedFile, Record
+from membptt.state.leaves import Layout, Leaves
 from membptt_theory.actions import RestoreSlow, TieredAction
 
 

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from math import isqrt
-from types import CellType, FunctionType, MethodType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from weakref import WeakSet
 
-import optree
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from membptt.core import Step
-from membptt.inputs import Indexed, Inputs
-from membptt.plan import Plan, plan
-from membptt.slots import signature
-from membptt.tier import UNMEASURED, SlowTier
+from membptt.planning.plan_file import Plan
+from membptt.run.inputs import Inputs
+from membptt.run.node import Choice
+from membptt.slow.tier import UNMEASURED, SlowTier
 from membptt_theory.archive import TableError
-from membptt_theory.options import parse_bytes
 from membptt_theory.policy import PolicyTable
 from membptt_theory.recurrences import CLOSED_FORM, POLICIES
 from membptt_theory.tables import build, useful_slots
@@ -29,21 +22,10 @@ from membptt_theory.tiers import TierTable, build_tiers, useful_slow
 
 _Table = TypeVar("_Table", bound=PolicyTable | TierTable)
 
-_REMEMBERED = 64
 # What a table may take that a call builds: some gigabytes; a minute or two.
 _ENTRIES = 2**28
 _ADDITIONS = 10**10
-_plans: OrderedDict[Any, Plan] = OrderedDict()
 _verified: WeakSet[PolicyTable | TierTable] = WeakSet()
-
-
-class Choice(NamedTuple):
-    """A verified table, the slots to ask it for, the inputs cut into its cores, and its slow tier if it has one."""
-
-    table: PolicyTable | TierTable
-    slots: int
-    inputs: Inputs
-    slow: SlowTier = SlowTier()
 
 
 def from_slots(
@@ -155,76 +137,3 @@ def from_plan(
     tiers = option.tiers
     slow = replace(slow or SlowTier(), slots=tiers.slots, prices=tiers.prices) if tiers else SlowTier()
     return Choice(_verify(option.table()), option.slots, inputs, slow)
-
-
-def from_budget(
-    step: Step,
-    init: Any,
-    xs: Any,
-    params: Sequence[Tensor],
-    budget: int | str,
-    *,
-    chunk: int | None,
-    policy: str,
-    segments: bool,
-    compile: bool,
-    slow: SlowTier | None = None,
-) -> Choice:
-    """Plan, or take the plan that was made for such a call before, and take everything from it."""
-    wishes = {"chunk": chunk, "policy": policy, "segments": segments, "compile": compile, "spill": slow or False}
-    made = remembered_plan(step, init, xs, params, budget, **wishes)
-    # The plan keeps to the bound on the slow tier's slots; only where its file goes is left to be said.
-    return from_plan(xs, made, segments=segments, slow=slow and replace(slow, slots=None))
-
-
-def remembered_plan(
-    step: Step, init: Any, xs: Any, params: Sequence[Tensor], budget: int | str, **options: Any
-) -> Plan:
-    """Plan once for each step function and shapes: training calls the same scan again and again."""
-    trees: tuple[Any, ...] = (init, tuple(params), xs.read(0, 1) if isinstance(xs, Indexed) else xs)
-    shapes = [signature(tuple(leaf for leaf in optree.tree_leaves(tree) if isinstance(leaf, Tensor))) for tree in trees]
-    steps = Inputs(xs, 1).steps
-    modes = torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")
-    key = (
-        _identity(step),
-        steps,
-        *shapes,
-        tuple(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in optree.tree_leaves(xs)),
-        parse_bytes(budget),
-        tuple(options.items()),
-        modes,
-    )
-    if key not in _plans:
-        _plans[key] = plan(step, init, xs, params=params, budget=budget, **options)
-        if len(_plans) > _REMEMBERED:
-            _plans.popitem(last=False)
-    return _plans[key]
-
-
-def _identity(step: Any, above: tuple[Any, ...] = ()) -> Any:
-    """Return what tells one step from another that needs a plan of its own: its code, and what that code captures.
-
-    A step that is made anew for every call is the same, as long as it captures the like. Globals are not looked at, nor
-    numbers inside objects and dicts: a counter among them would ask for a plan at every call.
-    """
-    if isinstance(step, (int, float, str, bool, bytes, type(None))):
-        return step
-    if isinstance(step, Tensor):
-        return signature((step,))
-    if isinstance(step, nn.Module):
-        return type(step), step.training, step.extra_repr(), signature(tuple(step.parameters()))
-    if any(one is step for one in above):  # a function that captures itself
-        return type(step)
-    parts: Sequence[Any] = ()
-    kind: Any = type(step)
-    if isinstance(step, partial):
-        parts = (step.func, *step.args, *step.keywords.values())
-    elif isinstance(step, MethodType):
-        parts = (step.__func__, step.__self__)
-    elif isinstance(step, FunctionType):
-        kind = step.__code__
-        parts = [cell.cell_contents for cell in step.__closure__ or () if cell != CellType()]
-        parts += [*(step.__defaults__ or ()), *(step.__kwdefaults__ or {}).values()]
-    elif isinstance(step, (list, tuple)):
-        parts = step
-    return (kind, *(_identity(part, (*above, step)) for part in parts))

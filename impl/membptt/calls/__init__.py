@@ -1,0 +1,1 @@
+"""The public calls, a page each."""

@@ -1,0 +1,91 @@
+"""From a budget in bytes to a policy, its slots and its cores: measures, looks costs up and chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from torch import Tensor
+
+from membptt.planning.plan_file import Plan
+from membptt.planning.trial import Trial
+from membptt.run.core import Step
+from membptt.run.inputs import Inputs
+from membptt.slow.tier import SlowTier, slow_tier
+from membptt.step.declared import declared_by
+from membptt_theory.options import least_bytes, options, parse_bytes, too_small
+from membptt_theory.recurrences import POLICIES
+
+_LARGEST_CHUNK: Final = 256
+
+
+_LARGEST_COMPILED: Final = 8  # each length is compiled twice, and that takes time
+
+
+def plan(
+    step: Step,
+    init: Any,
+    xs: Any,
+    /,
+    *,
+    budget: int | str,
+    params: Iterable[Tensor] | None = None,
+    chunk: int | None = None,
+    policy: str = "auto",
+    segments: bool = False,
+    compile: bool = False,
+    spill: bool | SlowTier = False,
+) -> Plan:
+    """Measure `step` on a short run and choose the policy, slots and chunk of least predicted time within `budget`.
+
+    The budget covers the stored states and one working core, each storage once. Parameters, inputs, outputs and
+    gradients are outside it. Predicted time is ``(C - t) * advance + t * backprop`` with ``C`` from the policy's table.
+    With `spill`, HSM in two tiers competes: the slow tier is outside the budget, each store to it and restart from it
+    takes the time that was measured, and its table is built for these times in sixteenths of a core's forward, rounded.
+
+    Args:
+        step: as for `scan`, as are `init`, `xs`, `params`, `segments` and `compile`.
+        init: starting carry.
+        xs: inputs.
+        budget: bytes, or text such as ``"512MiB"`` or ``"1.5 GB"``.
+        params: tensors used by a step that is no module.
+        chunk: steps per core; ``None`` tries powers of two, up to 256, or 8 where compiled.
+        policy: a policy's name, or ``"auto"`` for all of them.
+        segments: `step` eats a whole core.
+        compile: measure compiled cores.
+        spill: ``True``, or a `SlowTier` with a bound or a directory; the plan measures its prices.
+
+    Raises:
+        TypeError: `budget` is neither bytes nor text, or `chunk` is no integer; and as `scan`.
+        ValueError: text that names no size, an unknown policy or one that cannot spill, given prices, or a budget that
+            is too small: the message names the smallest feasible one; and as `scan`.
+        RuntimeError: the step changes what it is given, or a state outside the carry.
+
+    Claim: plan-bounds-peak, plan-tiers-bounds-peak.
+    """
+    limit = parse_bytes(budget)
+    if policy not in ("auto", *POLICIES):
+        raise ValueError(f"unknown policy {policy!r}; known policies are auto, {', '.join(POLICIES)}")
+    slow = slow_tier(spill)
+    if slow is not None and policy not in ("auto", "hsm"):
+        raise ValueError(
+            f"spill goes with policy 'auto' or 'hsm', got {policy!r}: the slow tier takes hidden states only"
+        )
+    if slow is not None and slow.prices is not None:
+        raise ValueError("a plan measures the prices of its slow tier: give prices with slots= only")
+    steps = Inputs(xs, 1).steps
+    trial = Trial(step, init, xs, declared_by(step, params), segments=segments, compile=compile, slow=slow)
+    measured = [trial.weigh(size) for size in ([Inputs(xs, chunk).chunk] if chunk is not None else [1])]
+    largest = min(steps, _LARGEST_COMPILED if compile else _LARGEST_CHUNK)
+    while chunk is None and 2 * measured[-1].chunk <= largest:
+        # A larger core is not tried where it would not fit; its size is known well enough before it is run.
+        if least_bytes(measured[-1:]) + measured[-1].internal > limit:
+            break
+        measured.append(trial.weigh(2 * measured[-1].chunk))
+    policies = POLICIES if policy == "auto" else (policy,)
+    found = options(
+        trial.timed(measured), steps, limit, policies, tiers=slow is not None, slow=slow.slots if slow else None
+    )
+    if not found:
+        raise ValueError(too_small(measured, limit))
+    return Plan(steps, limit, segments, found[0].table().digest, tuple(found))

@@ -1,0 +1,1 @@
+"""Compiled cores, merged products, captured graphs."""

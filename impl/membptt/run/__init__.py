@@ -1,0 +1,1 @@
+"""Executes a schedule: the autograd node, the execution, cores, gradients, inputs and outputs, the meter."""

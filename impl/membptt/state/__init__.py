@@ -1,0 +1,1 @@
+"""What a schedule stores: leaves, hidden and internal states, the store."""

@@ -1,0 +1,100 @@
+"""Leaves of the carry, of inputs and outputs: tensors, what tells them apart, how they lie in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Leaves = tuple[Tensor, ...]
+
+
+def versions(leaves: Leaves) -> tuple[int, ...]:
+    """Return the in-place counter of every leaf."""
+    # Tensors made in inference mode have no counter, and are never stored for a backward.
+    return tuple([0 if leaf.is_inference() else leaf._version for leaf in leaves])
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a leaf lies in memory. CUDA's dropout draws by strides and alignment, so that a copy has to lie alike.
+
+    Args:
+        shape: of the leaf.
+        stride: of the leaf; dense where its elements overlap.
+        lead: elements between a boundary of 16 bytes and its first one.
+        dtype: of the leaf.
+        device: of the leaf.
+    """
+
+    shape: torch.Size
+    stride: tuple[int, ...]
+    lead: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @classmethod
+    def of(cls, leaf: Tensor) -> Layout:
+        """Take note of a leaf's."""
+        overlaps = any(step == 0 and size > 1 for step, size in zip(leaf.stride(), leaf.shape, strict=True))
+        stride = torch.empty(leaf.shape, device="meta").stride() if overlaps else leaf.stride()
+        return cls(leaf.shape, stride, leaf.data_ptr() % 16 // leaf.element_size(), leaf.dtype, leaf.device)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes from that boundary to the last element."""
+        return self._extent() * self.dtype.itemsize
+
+    def empty(self) -> Tensor:
+        """Return a new tensor of that layout."""
+        whole = torch.empty(self._extent(), dtype=self.dtype, device=self.device)
+        return whole.as_strided(self.shape, self.stride, self.lead)
+
+    def _extent(self) -> int:
+        if not self.shape.numel():
+            return self.lead
+        return self.lead + 1 + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
+
+
+def is_differentiable(tensor: Tensor) -> bool:
+    """Whether autograd can give this dtype a gradient."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def as_leaf(tensor: Tensor, wanted: bool, /) -> Tensor:
+    """Return a tensor of its own on the same storage: an autograd leaf where its gradient is wanted."""
+    return tensor.detach().requires_grad_() if wanted else tensor.detach()
+
+
+def signature(leaves: Leaves) -> tuple[tuple[torch.Size, torch.dtype, torch.device], ...]:
+    """Return shape, dtype and device of every leaf."""
+    return tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves)
+
+
+def check_tensors(what: str, leaves: Sequence[Any]) -> Leaves:
+    """Return `leaves` as a tuple of tensors, or raise one clear error."""
+    for index, leaf in enumerate(leaves):
+        if not isinstance(leaf, Tensor):
+            raise TypeError(
+                f"leaf {index} of {what} is a {type(leaf).__name__}; only tensors are allowed: "
+                "wrap numbers in torch.tensor, keep constants out of it"
+            )
+    return tuple(leaves)
+
+
+def bits(tensor: Tensor) -> Tensor:
+    """Return the bytes of `tensor`, so that they can be compared where a number does not equal itself."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+
+
+def storages(tensors: Iterable[Tensor], *, owned: bool = False) -> dict[int, int]:
+    """Return bytes by storage; with `owned`, only of tensors that fill theirs: others are views of somebody else's."""
+    found = {}
+    for tensor in tensors:
+        storage = tensor.untyped_storage()
+        if storage.nbytes() and not (owned and storage.nbytes() > tensor.nbytes):
+            found[storage.data_ptr()] = storage.nbytes()
+    return found

@@ -1,0 +1,103 @@
+"""Stored states as tensors: hidden states, internal states, and what a restart from either needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from membptt.state.leaves import Leaves, versions
+
+RandomState = tuple[Tensor, ...]
+At = int | slice
+
+
+Head = Tensor | GradientEdge | None
+
+
+@dataclass(slots=True)
+class Hidden:
+    """A hidden state: the carry's leaves at one position, without graph.
+
+    Args:
+        leaves: one tensor a carry leaf.
+        random: the random state in which the next step must run.
+        versions: each leaf's in-place counter when it was stored.
+    """
+
+    leaves: Leaves
+    random: RandomState
+    versions: tuple[int, ...]
+
+    @classmethod
+    def of(cls, leaves: Leaves, random: RandomState) -> Hidden:
+        """Take note of `leaves` as they are now."""
+        return cls(leaves, random, versions(leaves))
+
+    def check(self, position: int) -> None:
+        """Refuse a state that somebody has written to since it was stored.
+
+        Raises:
+            RuntimeError: a leaf was changed in place.
+        """
+        now = versions(self.leaves)
+        if self.versions == now:
+            return
+        for index, (found, version) in enumerate(zip(now, self.versions, strict=True)):
+            if found != version:
+                raise RuntimeError(
+                    f"leaf {index} of the carry at position {position} was changed in place after it was computed, so "
+                    "a recomputation would start from another state; let the step return new tensors instead"
+                )
+
+
+@dataclass(slots=True)
+class Emitted:
+    """One leaf of an output: which leaf it is, at which step (or steps), where its graph begins, and its shape."""
+
+    index: int
+    at: At
+    head: Head
+    shape: torch.Size
+
+
+@dataclass(slots=True)
+class Internal:
+    """An internal state: one core's graph, between leaf inputs of its own and its outputs.
+
+    Args:
+        at: the step, or steps, that the core covers.
+        carry_in: the input carry's leaves; floating ones are autograd leaves.
+        x_in: the inputs' leaves; those whose gradient is wanted are autograd leaves.
+        carry_out: the output carry's leaves, with graph: the output hidden state.
+        emitted: where the outputs' graphs begin. An output itself is not kept, unless it is a leaf of the carry.
+        random: the random state after the core.
+        saved: bytes by storage of what the graph saved; filled only while a meter runs.
+    """
+
+    at: At
+    carry_in: Leaves
+    x_in: Leaves
+    carry_out: Leaves
+    emitted: list[Emitted]
+    random: RandomState
+    saved: dict[int, int]
+
+    def output(self) -> Hidden:
+        """Return the output hidden state, which this internal state contains."""
+        return Hidden.of(tuple([leaf.detach() for leaf in self.carry_out]), self.random)
+
+
+def head(leaf: Tensor, carry: Leaves) -> Head:
+    """Return where the graph of an output begins: an edge, since a tensor would keep the output's storage alive.
+
+    The leaves of the carry are kept anyway, and the engine takes tensors faster than edges.
+    """
+    if not leaf.requires_grad:
+        return None
+    for kept in carry:
+        if leaf is kept:
+            return leaf
+    return get_gradient_edge(leaf)

@@ -1,0 +1,39 @@
+"""The autocast state of the first pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Autocast:
+    """The autocast state of the first pass, entered again by every recomputation."""
+
+    settings: tuple[tuple[str, torch.dtype, bool], ...]
+
+    @classmethod
+    def current(cls, devices: set[torch.device]) -> Autocast:
+        """Take note of the calling thread's autocast state."""
+        kinds = sorted({device.type for device in devices} | {"cpu"})
+        return cls(tuple((kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)) for kind in kinds))
+
+    @contextmanager
+    def replayed(self) -> Iterator[None]:
+        """Enter that state; casts of weights are not cached, since a cache would tie the steps' graphs together."""
+        before = [(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)) for kind, *_ in self.settings]
+        cached = torch.is_autocast_cache_enabled()
+        try:
+            with ExitStack() as stack:
+                for kind, dtype, enabled in self.settings:
+                    if enabled or torch.is_autocast_enabled(kind):
+                        stack.enter_context(torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=False))
+                yield
+        finally:  # an interrupt may have cut torch's own exit short
+            for kind, dtype, enabled in before:
+                torch.set_autocast_dtype(kind, dtype)
+                torch.set_autocast_enabled(kind, enabled)
+            torch.set_autocast_cache_enabled(cached)

@@ -1,0 +1,61 @@
+"""Which tensors the gradients of a step are wanted for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
+
+from membptt.state.leaves import check_tensors
+
+
+def owning_module(step: Callable[..., Any]) -> nn.Module | None:
+    """Return the module whose forward, or whose method, `step` is."""
+    if isinstance(step, nn.Module):
+        return step
+    owner = getattr(step, "__self__", None)
+    return owner if isinstance(owner, nn.Module) else None
+
+
+def declared_by(step: Callable[..., Any], params: Iterable[Tensor] | None) -> tuple[Tensor, ...]:
+    """Collect the tensors whose gradients are wanted, each once, those of the step's module first.
+
+    Raises:
+        TypeError: something else than an iterable of tensors.
+        ValueError: one was computed from another, whose gradient would be counted twice.
+    """
+    owner = owning_module(step)
+    found: tuple[Tensor, ...] = tuple(owner.parameters()) if owner is not None else ()
+    if isinstance(params, Tensor):
+        raise TypeError("params must be an iterable of tensors; of one tensor, write params=[tensor]")
+    found += check_tensors("params", list(params)) if params is not None else ()
+    declared = tuple({id(tensor): tensor for tensor in found if tensor.requires_grad}.values())
+    _refuse_dependent(declared)
+    return declared
+
+
+def _refuse_dependent(declared: Sequence[Tensor]) -> None:
+    """Refuse a tensor that was computed from another: each core's backward would run on through it to the other."""
+    made = [tensor for tensor in declared if tensor.grad_fn is not None]
+    edges = {tuple(get_gradient_edge(tensor)[:2]) for tensor in declared} if made else set()
+    for tensor in made:
+        pending: list[Any] = [tensor.grad_fn]
+        seen = set(pending)
+        for node in pending:
+            for child, output in node.next_functions:
+                if (child, output) in edges:
+                    raise ValueError(
+                        f"a declared tensor of shape {tuple(tensor.shape)} was computed from another declared one, "
+                        "whose gradient would be counted twice; compute it inside the step, or hand it on in the carry"
+                    )
+                if child is not None and child not in seen:
+                    seen.add(child)
+                    pending.append(child)
+
+
+def needs_grad(*groups: Sequence[Tensor]) -> bool:
+    """Whether autograd records now and any of these tensors wants a gradient."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for group in groups for tensor in group)

@@ -1,0 +1,87 @@
+"""Refusals: whatever would end in a missing or doubled gradient is an error that names the culprit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd import forward_ad
+from torch.nn.utils import parametrize
+
+from membptt.step.declared import owning_module
+from membptt.step.reach import reached_by
+
+_WRAPPERS = frozenset({"DistributedDataParallel", "FullyShardedDataParallel"})
+
+
+def refuse_cache() -> None:
+    """Refuse to run while torch caches parametrized weights.
+
+    Raises:
+        RuntimeError: a weight made without graph, by an advance, would be used by a core with graph.
+    """
+    if parametrize._cache_enabled:
+        raise RuntimeError(
+            "scan runs inside torch.nn.utils.parametrize.cached(): a weight cached without graph would serve a core "
+            "with graph, and its gradient lost; leave the cache off around scan"
+        )
+
+
+def refuse_transforms() -> None:
+    """Refuse derivatives that a scan has no rule for: those of forward mode, and those of `torch.func`.
+
+    Raises:
+        RuntimeError: a tangent, or a gradient that mapped tensors hide, would be lost.
+    """
+    if forward_ad._current_level >= 0:
+        raise RuntimeError(
+            "scan has no forward-mode derivative (torch.func.jvp, dual numbers): run the loop under it, or use backward"
+        )
+    if torch.is_grad_enabled() and torch._C._are_functorch_transforms_active():
+        raise RuntimeError(
+            "torch.func (grad, vjp, vmap) cannot transform a scan that may record gradients: use torch.autograd, or "
+            "torch.func inside the step, or torch.no_grad()"
+        )
+
+
+def refuse_wrapped(step: Callable[..., Any]) -> None:
+    """Refuse data-parallel wrappers inside the step: their hooks would fire once for every recorded step.
+
+    Raises:
+        TypeError: names the wrapper.
+    """
+    owner = owning_module(step)
+    below = [(module, _WRAPPERS | {"FSDPModule"}) for module in owner.modules()] if owner is not None else []
+    # What a closure names may be the sharded module that calls scan itself, or serve without gradients.
+    named = reached_by(step) if torch.is_grad_enabled() else ()
+    beside = [(module, _WRAPPERS) for name, module in named if "." not in name]
+    for module, wrappers in below + beside:
+        for wrapper in wrappers & {kind.__name__ for kind in type(module).__mro__}:
+            raise TypeError(
+                f"the step contains a {wrapper} module, whose communication would run once for every recorded step; "
+                "wrap the module that calls scan instead"
+            )
+
+
+def refuse_kernel_dropout(step: Callable[..., Any], devices: Iterable[torch.device]) -> None:
+    """Refuse, on CUDA, layers whose kernel draws its dropout from a state that no recomputation can restore.
+
+    Raises:
+        ValueError: names the layer.
+    """
+    if all(device.type != "cuda" for device in devices):
+        return
+    owner = owning_module(step)
+    named = [value for _, value in reached_by(step) if isinstance(value, nn.Module)]
+    for module in chain.from_iterable(one.modules() for one in ([owner] if owner is not None else []) + named):
+        if not isinstance(module, nn.RNNBase) or hasattr(module, "slots"):
+            continue  # membptt.nn, which has slots, draws it outside the kernel
+        if module.training and module.dropout and module.num_layers > 1:
+            raise ValueError(
+                f"the step contains a torch.nn.{type(module).__name__} with dropout={module.dropout} between its "
+                "layers: cuDNN draws it from a state of its own, which a recomputation cannot restore; use membptt.nn, "
+                "or layers of their own with nn.Dropout between them"
+            )

@@ -1,0 +1,93 @@
+"""Finds tensors that require grad and were not declared: their gradients would be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
+
+from membptt.step.changes import states_of
+from membptt.step.reach import reached_by
+
+_Accumulate = torch._C._functions.AccumulateGrad  # type: ignore[attr-defined]
+
+
+class Undeclared:
+    """Finds, in the graphs of recorded cores, tensors that require grad and were not declared.
+
+    Every recorded core is searched, since a step may capture another tensor at every call.
+
+    Args:
+        step: named in the error.
+        declared: the tensors whose gradients are not lost. Their accumulators are known by identity as long as this
+            object keeps them, which makes the search cheap: it visits the nodes that one core adds.
+    """
+
+    def __init__(self, step: Callable[..., Any], declared: Sequence[Tensor]) -> None:
+        self._step = step
+        self._ids = {id(tensor) for tensor in declared}
+        edges = [get_gradient_edge(tensor) for tensor in declared]
+        self._accumulators: set[Any] = {None, *(edge.node for edge in edges if edge.node.__class__ is _Accumulate)}
+        # Of a node with several outputs, such as unbind's, one may be declared and another not.
+        self._edges = {(edge.node, edge.output_nr) for edge in edges if edge.node.__class__ is not _Accumulate}
+
+    def refuse(self, made: Iterable[Tensor], own: Iterable[Tensor]) -> None:
+        """Search the graphs of `made`, what one core returned, down to `own`, its inputs.
+
+        Raises:
+            ValueError: names the tensor: its gradient would be lost.
+        """
+        edges, mine = self._edges, {id(tensor) for tensor in own}
+        seen = self._accumulators.copy()
+        pending: list[Any] = []
+        for tensor in made:
+            node = tensor.grad_fn
+            if node is None:
+                if tensor.requires_grad and id(tensor) not in mine and id(tensor) not in self._ids:
+                    raise self._error(tensor)
+            elif node not in seen and not (edges and (node, tensor.output_nr) in edges):
+                seen.add(node)
+                pending.append(node)
+        for node in pending:
+            for child, output in node.next_functions:
+                if child not in seen and not (edges and (child, output) in edges):
+                    seen.add(child)
+                    if child.__class__ is not _Accumulate:
+                        pending.append(child)
+                    elif id(child.variable) not in mine:
+                        raise self._error(child.variable)
+
+    def used_up(self) -> RuntimeError:
+        """Return the error for a core that captured a graph which an earlier core's backward used up."""
+        found = states_of(self._step)
+        names = [name for name, tensor, _ in found if tensor.grad_fn is not None and id(tensor) not in self._ids]
+        return RuntimeError(
+            f"the step uses {' and '.join(map(repr, names)) or 'a tensor'}, which was computed outside the step from "
+            "tensors that require grad: every step backpropagates through that one graph, and the first used it up. "
+            "Pass it in params= itself, compute it inside the step, or detach it"
+        )
+
+    def _error(self, tensor: Tensor) -> ValueError:
+        name = _name(self._step, tensor)
+        made = (
+            "" if "'" in name else "; if the step made it itself, use torch.func.grad there, or detach what it returns"
+        )
+        return ValueError(
+            f"the step uses {name}, of shape {tuple(tensor.shape)}, which requires grad but was not declared, so its "
+            f"gradient would be lost; pass it in params=, or detach it{made}"
+        )
+
+
+def _name(step: Callable[..., Any], tensor: Tensor) -> str:
+    """Name a tensor the way the user's source does, where closures or globals tell."""
+    for name, value in reached_by(step):
+        if value is tensor:
+            return f"the tensor {name!r}"
+        if isinstance(value, nn.Module):
+            for inner, parameter in value.named_parameters():
+                if parameter is tensor:
+                    return f"the parameter '{name}.{inner}'"
+    return "a tensor" if not isinstance(tensor, nn.Parameter) else "a parameter"
