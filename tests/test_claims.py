@@ -179,14 +179,14 @@ def one_more(module, name, *, where=lambda *_: True):
         right = getattr(module, name)
 
         def wrong(*arguments, **keywords):
-            found = right(*arguments, **keywords)
+            value = right(*arguments, **keywords)
             if not where(*arguments):
-                return found
-            if isinstance(found, tuple):
+                return value
+            if isinstance(value, tuple):
                 return (
-                    type(found)(found[0] + 1, *found[1:]) if hasattr(found, "_fields") else (found[0] + 1, *found[1:])
+                    type(value)(value[0] + 1, *value[1:]) if hasattr(value, "_fields") else (value[0] + 1, *value[1:])
                 )
-            return [*found[:-1], found[-1] + 1] if isinstance(found, list) else found + 1
+            return [*value[:-1], value[-1] + 1] if isinstance(value, list) else value + 1
 
         monkeypatch.setattr(module, name, wrong)
 

@@ -151,7 +151,7 @@ def test_a_pointer_that_misses_a_cost_fails_the_finite_check(monkeypatch):
         right._replace(splits=[[y + 1 for y in row] for row in right.splits]),
         right._replace(evaluations=2 * 200 * 20 + 1),
     ):
-        monkeypatch.setattr(monotone, "pointer_search", lambda *_, found=wrong: found)
+        monkeypatch.setattr(monotone, "pointer_search", lambda *_, search=wrong: search)
         assert monotone.monotone_splits("hsm").failures() == ("finite",)
 
 
@@ -162,12 +162,12 @@ def all_counts(policy, steps, slots):
     if steps == 1 or slots == 1:
         return {tuple(range(1, steps + 1))}
     taken = int(policy == "ism")
-    found = set()
+    schedules = set()
     for y in SOLVED[policy].optimal_splits(steps, slots):
         for left in all_counts(policy, y - taken, slots):
             for right in all_counts(policy, steps - y, slots - 1):
-                found.add(tuple(sorted([*(runs + 1 for runs in left), *[1] * taken, *right])))
-    return found
+                schedules.add(tuple(sorted([*(runs + 1 for runs in left), *[1] * taken, *right])))
+    return schedules
 
 
 @pytest.mark.parametrize("policy", SOLVED)

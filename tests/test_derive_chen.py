@@ -146,8 +146,8 @@ def test_the_longest_sequence_at_a_fixed_cost_lies_between_its_bounds(known: int
     table = build("msm", most, slots, internal=known + 1, internal_known=known)
     for average in range(1, 6):
         bounds = cost_fixed.longest_between(slots, known, average)
-        found = max(steps for steps in range(1, most + 1) if table.cost(steps, slots) <= average * steps)
-        assert bounds.least <= found <= bounds.most
+        longest_steps = max(steps for steps in range(1, most + 1) if table.cost(steps, slots) <= average * steps)
+        assert bounds.least <= longest_steps <= bounds.most
     assert cost_fixed.longest_between(slots, known, 2).most == longest(slots, known)
 
 

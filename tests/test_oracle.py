@@ -110,8 +110,8 @@ def assert_no_stream_is_cheaper(steps: int, alphas: range) -> None:
     for t in range(1, steps + 1):
         for sizes, storage, budgets in settings_of(t, alphas):
             for m in budgets:
-                found = cheapest_stream(machine_for(t, sizes, storage), m)
-                assert found == least_forwards(t, m, sizes, storage=storage), (t, m, sizes, storage)
+                cost = cheapest_stream(machine_for(t, sizes, storage), m)
+                assert cost == least_forwards(t, m, sizes, storage=storage), (t, m, sizes, storage)
 
 
 def test_no_stream_of_machine_actions_beats_the_oracle_exhaustive():

@@ -85,6 +85,6 @@ def _moves(
 def _trace(came: dict[Rest, tuple[Rest, tuple[Action, ...]]], rest: Rest) -> list[Action]:
     actions: list[Action] = []
     while rest in came:
-        rest, made = came[rest]
-        actions[:0] = made
+        rest, moves = came[rest]
+        actions[:0] = moves
     return actions

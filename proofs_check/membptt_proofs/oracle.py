@@ -166,8 +166,8 @@ def _passed(values: Values, position: int, advance: int, record: int) -> Values:
     """Minimise over the level that a run leaves at `position`, the step into it included."""
     nothing, hidden, internal = np.moveaxis(values, position, 0)
     unrecorded = np.minimum(nothing, hidden) + advance
-    made = np.minimum(unrecorded, internal + record)
-    return np.stack([made, made, np.minimum(unrecorded, internal + advance)], axis=position)
+    recorded = np.minimum(unrecorded, internal + record)
+    return np.stack([recorded, recorded, np.minimum(unrecorded, internal + advance)], axis=position)
 
 
 def _rooms(steps: int, sizes: Sizes, storage: Storage) -> list[Values]:

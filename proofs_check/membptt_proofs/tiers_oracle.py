@@ -114,7 +114,7 @@ def _relaxed(rest: Costs, n: int, room: tuple[int, int], costs: tuple[int, int, 
     """
     forward, write, read = costs
     sets = np.arange(2**n)
-    count = np.array([int(one).bit_count() for one in sets])
+    count = np.array([int(stored).bit_count() for stored in sets])
     illegal = (count > room[0])[:, None] | (count > room[1])[None, :]
     below = sets % 2 ** (n - 1)
     at = np.full((n, 2**n, 2**n), UNREACHABLE, dtype=np.int64)

@@ -12,25 +12,25 @@ from membptt_theory.derive import msm, ranges
 def b2(effort: Effort) -> str:
     """Check the whole stated range, and find where the bound first fails."""
     evidence = verify((ranges.b2,), effort)
-    found = ranges.check_range(4)
-    _quoted("B2", f"the largest ratio is {float(found.ratio):.4f} at t = {found.largest[0]}, m = {found.largest[1]}")
+    report = ranges.check_range(4)
+    _quoted("B2", f"the largest ratio is {float(report.ratio):.4f} at t = {report.largest[0]}, m = {report.largest[1]}")
     beyond = ranges.check_range(4, steps=281_791, slots=None)
     need(beyond.first is not None, "it never fails")
     if beyond.first is not None:
         _quoted("B2", f"it first fails at t = {beyond.first[0]}, m = {beyond.first[1]}")
-    return f"{evidence}; {found.pieces} pieces of the range"
+    return f"{evidence}; {report.pieces} pieces of the range"
 
 
 @check("B3")
 def b3(effort: Effort) -> str:
     """Verify the counterexample, that it is the first, and how many there are."""
     evidence = verify((ranges.b3_refuted,), effort)
-    found = ranges.check_range(3, less=1)
-    need(found.first is not None, "it holds")
-    if found.first is not None:
-        _quoted("B3", f"t = {found.first[0]}, m = {found.first[1]} is the first of the {found.failures} pairs")
-    _quoted("B3", f"{float(found.ratio):.4f} at t = {found.largest[0]}, m = {found.largest[1]}")
-    return f"{evidence}; {found.failures} pairs fail"
+    report = ranges.check_range(3, less=1)
+    need(report.first is not None, "it holds")
+    if report.first is not None:
+        _quoted("B3", f"t = {report.first[0]}, m = {report.first[1]} is the first of the {report.failures} pairs")
+    _quoted("B3", f"{float(report.ratio):.4f} at t = {report.largest[0]}, m = {report.largest[1]}")
+    return f"{evidence}; {report.failures} pairs fail"
 
 
 @check("B11-msm")

@@ -61,8 +61,8 @@ def ism_as_printed_optimal(effort: Effort) -> str:
 def msm_optimal(effort: Effort) -> str:
     """Verify the smallest counterexample, that there is none smaller, and the one where m is no multiple of alpha."""
     for alpha, t, m, recurrence, search in ((2, 2, 2, 3, 2), (3, 2, 3, 3, 2), (3, 7, 4, 14, 13)):
-        found = build("msm", t, m, internal=alpha).cost(t, m), least_forwards(t, m, Sizes(1, alpha))
-        need(found == (recurrence, search), f"alpha={alpha}, t={t}, m={m}: {found}")
+        costs = build("msm", t, m, internal=alpha).cost(t, m), least_forwards(t, m, Sizes(1, alpha))
+        need(costs == (recurrence, search), f"alpha={alpha}, t={t}, m={m}: {costs}")
     for alpha in ALPHAS:
         table = build("msm", 1, 3 * alpha, internal=alpha)
         for m in range(1, 3 * alpha + 1):
@@ -148,8 +148,8 @@ def chain_optimal(effort: Effort) -> str:
         chain = Chain(costs, (*sizes, 1), needs)
         table = solve_chain(chain, 4)
         for slots in range(max(needs), 5):
-            found = cheapest_chain_schedule(costs, chain.sizes, needs, slots, persistent=True)[0]
-            need(found == table.cost(slots), f"{chain}, m={slots}: search {found}, table {table.cost(slots)}")
+            cost = cheapest_chain_schedule(costs, chain.sizes, needs, slots, persistent=True)[0]
+            need(cost == table.cost(slots), f"{chain}, m={slots}: search {cost}, table {table.cost(slots)}")
         chains += 1
     return f"{chains} chains of {cores} cores, m <= 4"
 
@@ -184,8 +184,8 @@ def _equals_search(effort: Effort, policy: str, storage: Storage) -> str:
         known = alpha - 1 if storage == "shared" else None
         table = build(policy, steps, alpha * steps, internal=alpha, internal_known=known)
         for m in range(1, alpha * steps + 1):
-            found = least_costs(steps, m, Sizes(1, alpha, known), storage=storage)
+            least = least_costs(steps, m, Sizes(1, alpha, known), storage=storage)
             for t in range(1, steps + 1):
-                need(found[t] == table.cost(t, m), f"alpha={alpha}, t={t}, m={m}: search {found[t]}")
+                need(least[t] == table.cost(t, m), f"alpha={alpha}, t={t}, m={m}: search {least[t]}")
                 cases += 1
     return f"t <= {steps}, alpha 2..5, every m: {cases} cases"

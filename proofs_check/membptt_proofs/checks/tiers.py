@@ -23,8 +23,8 @@ def tiers_recurrence(effort: Effort) -> str:
         for (start_slow, f, s, t), cost in naive_tiers(steps, 3, slow, **money).items():
             if t < 1 or (s == 0 if start_slow else f == 0):
                 continue
-            found = table.cost(t, f, s, Tier.SLOW if start_slow else Tier.FAST)
-            need(found == cost, f"{prices}, t={t}, f={f}, s={s}: table {found}, naive {cost}")
+            listed = table.cost(t, f, s, Tier.SLOW if start_slow else Tier.FAST)
+            need(listed == cost, f"{prices}, t={t}, f={f}, s={s}: table {listed}, naive {cost}")
     return f"t <= {steps}, f <= 3, s <= 3 and unbounded, {len(PRICES)} prices"
 
 

@@ -9,10 +9,21 @@ from math import comb, factorial
 
 import sympy as sp
 
-from membptt_theory.derive.envelope import Line, m, r, x
+from membptt_theory.derive.conditions import Case, Fact
+from membptt_theory.derive.envelope import Line, m, r, slots_reach_repetitions, x
 from membptt_theory.derive.hsm import t
 from membptt_theory.derive.sharp import i, young, young_steps
-from membptt_theory.derive.steps import Derivation, Finite, Identity, Inequality, Step, beta, natural, nonnegative
+from membptt_theory.derive.steps import (
+    Derivation,
+    Finite,
+    Identity,
+    Induction,
+    Inequality,
+    Step,
+    beta,
+    natural,
+    nonnegative,
+)
 from membptt_theory.tables import optimal_cost
 
 a = natural("a")
@@ -49,7 +60,7 @@ def b1(*, constant: int = 0) -> Derivation:
             (r - 1 + i) * (m + 1),
             (r + 1) * i,
             (r - 1) * d + i * e,
-            {d: m + 1 - i, e: m - 1},
+            {d: Case(m + 1 - i), e: m - 1},
             "i = 1 .. m+1: every factor is at least s, so beta(m+1, r-1) >= s**(m+1); r = 1 serves t = 1",
         ),
         Finite(
@@ -70,6 +81,14 @@ def b1(*, constant: int = 0) -> Derivation:
     return Derivation("B1", statement, sp.Ge(t, 1, evaluate=False), text, steps, uses=("hsm-closed-form",))
 
 
+def power_below() -> Induction:
+    """Return the step ``a! beta(m, a) >= m**a``, by induction on ``a`` from 0."""
+    h = nonnegative("h")
+    step, text = (m + a) * h + a * m ** (a - 1), "so m**a / a! <= beta(m, a)"
+    sides = sp.factorial(a) * beta(m, a), m**a
+    return Induction("power-below", *sides, a, sp.S.Zero, step, h, text=text, lowest={a: 0})
+
+
 def b4(*, more: int = 1) -> Derivation:
     """Derive B4: ``C <= (a+1) t`` for HSM and every integer ``a >= 1`` with ``t < m**a / a!``.
 
@@ -82,7 +101,7 @@ def b4(*, more: int = 1) -> Derivation:
     """
     d = nonnegative("d")
     steps: tuple[Step, ...] = (
-        Inequality("power-below", m + i, m, i, text="i = 1 .. a: m**a / a! <= beta(m, a)"),
+        power_below(),
         Inequality(
             "breakpoints-increase", beta(m, r), beta(m, r - 1), beta(m - 1, r), text="t <= beta(m, a) has r <= a"
         ),
@@ -91,7 +110,7 @@ def b4(*, more: int = 1) -> Derivation:
             (a + more) * t,
             Line(1)(m, r, t),
             d * t + beta(m + 1, r - 1),
-            {d: a - r},
+            {d: Case(a - r)},
             "no step runs more than r + 1 times",
         ),
         Finite(
@@ -120,7 +139,7 @@ def b5(*, less: int = 1) -> Derivation:
     """
     exponent = a - less
     steps: tuple[Step, ...] = (
-        Inequality("power-below", m + i, m, i, text="i = 1 .. a-1: m**(a-1) / (a-1)! <= beta(m, a-1)"),
+        power_below(),
         Inequality(
             "average-at-breakpoint",
             a * beta(m, exponent),
@@ -156,25 +175,26 @@ def b6(*, more: int = 0) -> Derivation:
 
     Ref: gruslys2016, appendix B.3. Claim: B6.
     """
-    d, e = nonnegative("d"), nonnegative("e")
-    line = Line(0)(m, r, t + 1)
+    d, e, h = nonnegative("d"), nonnegative("e"), nonnegative("h")
+    line, reach = Line(0)(m, r, t + 1), slots_reach_repetitions()
     steps: tuple[Step, ...] = (
-        Identity("one-factor", m + 1, m**1 + sp.factorial(1), "a = 1: (m+1) ... (m+a) = m**a + a!"),
-        Inequality(
-            "more-factors",
-            (m**a + sp.factorial(a)) * (m + a + 1),
-            m ** (a + 1) + sp.factorial(a + 1),
-            m**a * (a + 1) + sp.factorial(a) * m,
-            text="a to a + 1: (m+1) ... (m+a) >= m**a + a!, so t <= m**a / a! gives t + 1 <= beta(m, a) and r <= a",
+        Induction(
+            "power-and-one-below",
+            sp.factorial(a) * beta(m, a),
+            m**a + sp.factorial(a),
+            a,
+            sp.S.Zero,
+            (m + a) * h + a * m ** (a - 1) + m * sp.factorial(a - 1),
+            h,
+            text="so t <= m**a / a! gives t + 1 <= beta(m, a) and r <= a",
         ),
-        Inequality("more-slots", beta(m + 1, r - 1), beta(m, r - 1), beta(m + 1, r - 2), text="up from m = 1"),
-        Identity("one-slot", beta(1, r - 1), r),
+        reach,
         Inequality(
             "cost-by-the-most",
             (a + more) * t,
             line,
             d * t + e,
-            {d: a - r, e: beta(m + 1, r - 1) - r},
+            {d: Case(a - r), e: Fact(reach, {m: m + 1})},
             "no step runs more than r times",
         ),
         Inequality(
@@ -182,7 +202,7 @@ def b6(*, more: int = 0) -> Derivation:
             Line(1)(m, r, t),
             Line(1)(m, r, t + 1) - (t + 1),
             d + e,
-            {d: t - beta(m, r - 1), e: beta(m, r - 1) - r},
+            {d: Case(t - beta(m, r - 1)), e: Fact(reach)},
             "where beta(m, r-1) <= t < beta(m, r): by duality C_ISM(t, m) <= C_HSM(t, m), which B1 bounds",
         ),
         Finite(

@@ -6,12 +6,15 @@ at the sqrt(t) strategy's cost in `chen_memory`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 import sympy as sp
 
 from membptt_theory.actions import Sizes
 from membptt_theory.chen import best_segment, recursive_cost, sqrt_cost, sqrt_schedule
 from membptt_theory.derive.chen_recursive import Constants, recursive_strategy
-from membptt_theory.derive.steps import Derivation, Finite, Identity, Inequality, natural
+from membptt_theory.derive.conditions import Premise
+from membptt_theory.derive.steps import Derivation, Finite, Identity, Induction, Inequality, Step, natural, nonnegative
 from membptt_theory.machine import meter
 from membptt_theory.tables import build, optimal_cost
 
@@ -80,25 +83,15 @@ def sqrt_strategy(given: Constants) -> Derivation:
 
 def never_worse(given: Constants) -> Derivation:
     """Derive B8: MSM is never worse than either strategy at its memory, since both are schedules it may choose."""
-    slots = 1 + b * (length - given.core)
-    rest = given.passes * (t - length) - tail
     first, last, inside, others = (natural(name) for name in ("first", "last", "inside", "others"))
     steps = (
-        Identity("one-segment-cost", 1 + (length - 1), length, "bookkeeping: internal cuts at y = 1"),
-        Identity("one-segment-slots", slots - b, slots.subs(length, length - 1), "b slots each"),
-        Identity("one-slot-is-left", slots.subs(length, 1), sp.S.One, "for the last step: C(1, 1) = 1"),
-        Identity(
-            "one-more-segment",
-            length + length + rest,
-            given.passes * t - tail,
-            "bookkeeping: hidden cut at y = L, by induction on K: the K - 1 segments to the right have one slot less",
-        ),
+        *_segments_steps(given),
         Identity(
             "one-more-part",
             first + inside + ((t - first) - last + others),
             (t - last) + (inside + others),
-            "bookkeeping: recursive, a hidden cut after the first part leaves the others one slot less, as in the "
-            "strategy",
+            "the recursive strategy, in words: a hidden cut after the first part leaves the others one slot less, as "
+            "the strategy does; by induction on the parts, and on the depth",
         ),
         Finite("finite", _msm_is_never_worse, "sqrt(t): 6 sizes, t <= 60, every L; recursive: t <= 120, every p"),
     )
@@ -107,10 +100,55 @@ def never_worse(given: Constants) -> Derivation:
         sp.Le(sp.Function("C")(t, sp.Function("M")(t, length)), sp.Function("F")(t, length)),
         sp.And(sp.Ge(t, 1), sp.Ge(length, 1)),
         "B8. Chen's schedules are among those that (9), (10) and, for the recursive one, HSM minimise over: cut by "
-        "cut, with the same forwards, and every part has the slots it needs.",
+        "cut, with the same forwards, and every part has the slots it needs. (9) is (10) with beta for alpha here.",
         steps,
         ("chen-sqrt-cost", "chen-recursive-cost"),
     )
+
+
+def _segments_steps(given: Constants) -> Iterator[Step]:
+    """Yield the two inductions, over the steps of a segment and over the segments, along cuts of (10)."""
+    cost, spare = sp.Function("C"), sp.Symbol("q", integer=True, nonnegative=True)
+    d, e, h = (nonnegative(name) for name in ("d", "e", "h"))
+    table = {cost: _cost_with_shared_storage}
+    slots = 1 + b * (length - given.core)
+    cut = 1 + cost(length - 1, slots - b) - cost(length, slots)
+    yield Induction(
+        "one-segment",
+        length,
+        cost(length, slots),
+        length,
+        d,
+        h + e,
+        h,
+        {e: Premise(cut, "definition", table)},
+        "internal cuts at y = 1 of b slots each; one slot is left for the last step",
+        base_slack={d: Premise(1 - cost(1, 1), "definition", table)},
+    )
+    whole = (k - 1) * length + tail
+    hidden = length + cost(length, k + spare) + cost(whole - length, k - 1 + spare) - cost(whole, k + spare)
+    yield Induction(
+        "one-more-segment",
+        given.passes * whole - tail,
+        cost(whole, k + spare),
+        k,
+        d,
+        h + d + e,
+        h,
+        {
+            d: Premise(length - cost(length, k + spare), "one-segment", table),
+            e: Premise(hidden, "definition", table),
+        },
+        "K + q slots, q = max(b (L-1) - 1, b (l-1)): a hidden cut at y = L leaves the K - 1 segments to the right one "
+        "slot less; and more slots never cost more",
+        cases=(spare - b * (length - 1) + 1, spare - b * (tail - 1)),
+        base_slack={d: Premise(tail - cost(tail, 1 + spare), "one-segment", table)},
+    )
+
+
+def _cost_with_shared_storage(point: Mapping[str, int], steps: int, slots: int) -> int:
+    known = point.get("b", 1)  # C(1, 1) is 1 at every beta
+    return build("msm", 40, 40, internal=known + 1, internal_known=known).cost(steps, slots) if steps else 0
 
 
 def _streams_cost_the_closed_form() -> bool:
@@ -139,7 +177,7 @@ def _msm_is_never_worse() -> bool:
         table = build("msm", 60, 1 + 59 * (known or internal), internal=internal, internal_known=known)
         for steps in range(1, 61):
             chen = (sqrt_cost(steps, segment, sizes) for segment in range(1, steps + 1))
-            if any(table.cost(steps, one.slots) > one.forwards for one in chen):
+            if any(table.cost(steps, cost.slots) > cost.forwards for cost in chen):
                 return False
     every = ((steps, recursive_cost(steps, parts)) for steps in range(1, 121) for parts in range(2, steps + 2))
-    return all(optimal_cost("hsm", steps, one.slots) <= one.forwards for steps, one in every)
+    return all(optimal_cost("hsm", steps, cost.slots) <= cost.forwards for steps, cost in every)

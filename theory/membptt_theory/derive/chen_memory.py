@@ -23,8 +23,9 @@ import sympy as sp
 
 from membptt_theory.actions import Sizes
 from membptt_theory.chen import best_segment, sqrt_cost
+from membptt_theory.derive.conditions import Case
 from membptt_theory.derive.reach import least_slots
-from membptt_theory.derive.steps import Derivation, Finite, Identity, Inequality, Step, natural
+from membptt_theory.derive.steps import Derivation, Finite, Identity, Inequality, Step, natural, nonnegative
 from membptt_theory.tables import build, check_count, optimal_cost
 
 b, m, t = natural("b"), natural("m"), natural("t")  # b: the paper's beta
@@ -180,8 +181,10 @@ def _limit_steps(gain: int) -> Iterator[Step]:
         "half", (1 + b) ** 2 - 4 * gain * b, half, "ratio <= 1/2 where (1 + b)^2 >= 8 b: outside 3 -+ 2 sqrt(2)"
     )
     yield Inequality("half-from-6", (6 + u - 3) ** 2, 4 * sp.Integer(gain), u**2 + 6 * u + 1, text="b = 6 + u")
-    below = (b - 1) * x + 4
-    yield Inequality("not-half-to-5", 4 * sp.Integer(gain), (b - 3) ** 2, below, {x: 5 - b}, "b = 1 .. 5, never equal")
+    v = nonnegative("v")
+    below = (b - 1) * v + 4
+    to_5 = {v: Case(5 - b)}
+    yield Inequality("not-half-to-5", 4 * sp.Integer(gain), (b - 3) ** 2, below, to_5, "b = 1 .. 5, never equal")
     saved = x * sp.sqrt(t)
     exact = sp.limit(_root(t - 1 + b * saved * (saved - 1) / 2) / sp.sqrt(t), t, sp.oo)
     yield Identity("as-chen", exact**2, gain * b + b**2 * x**2, "least m with S(m) >= t - 1 + b l (l-1) / 2, l = L")

@@ -16,6 +16,7 @@ import sympy as sp
 
 from membptt_theory.actions import Sizes
 from membptt_theory.chen import recursive_cost, recursive_schedule
+from membptt_theory.derive.conditions import Case
 from membptt_theory.derive.envelope import Line
 from membptt_theory.derive.steps import Derivation, Finite, Identity, Inequality, Step, beta, natural, nonnegative
 from membptt_theory.machine import meter
@@ -87,7 +88,7 @@ def _slots_steps(given: Constants) -> Iterator[Step]:
         (p - 1) + rest,
         (k - 1) + (rest + 1),
         spare,
-        {spare: p - 1 - k},
+        {spare: Case(p - 1 - k)},
         "k <= p - 1 parts are one step longer: with k - 1 stored, the last of them needs one slot more at most",
     )
 
@@ -127,8 +128,9 @@ def _own_cost_steps(given: Constants) -> Iterator[Step]:
     )
     yield Identity("own-cost-at-depth-2", room.subs(h, 2), m - (2 * p - 2), "m >= 2p - 2; Chen uses 2p - 1")
     low, high = nonnegative("a"), nonnegative("b")
-    yield Inequality("own-cost-factor-high", m + h, m + i, high, {high: h - i}, "(h-1)! binomial(m+h, h-1) is the")
-    yield Inequality("own-cost-factor-low", m + i, m, low + 2, {low: i - 2}, "product of m + i, i = 2 .. h")
+    yield Inequality("own-cost-factor-high", m + h, m + i, high, {high: Case(h - i)}, "(h-1)! binom(m+h, h-1) is the")
+    text = "product of m + i, i = 2 .. h"
+    yield Inequality("own-cost-factor-low", m + i, m, low + 2, {low: i - 2}, text, {i: 2})
     factor = sp.factorial(h) ** (1 / (h - 1))
     yield Identity(
         "own-cost-slots",

@@ -6,9 +6,20 @@ from math import factorial
 
 import sympy as sp
 
+from membptt_theory.derive.conditions import Case
 from membptt_theory.derive.envelope import Line, m, r, x
 from membptt_theory.derive.sharp import i, u, w, young, young_steps
-from membptt_theory.derive.steps import Derivation, Finite, Identity, Inequality, Step, beta, natural, nonnegative
+from membptt_theory.derive.steps import (
+    Derivation,
+    Finite,
+    Identity,
+    Induction,
+    Inequality,
+    Step,
+    beta,
+    natural,
+    nonnegative,
+)
 from membptt_theory.tables import check_count, optimal_cost
 
 
@@ -22,7 +33,7 @@ def best_constant(*, power: int = 1, numerator: int = 9, denominator: int = 8) -
 
     Claim: best-constant.
     """
-    a, k, q, tau = (nonnegative(name) for name in ("a", "k", "q", "tau"))
+    a, h, q, tau = (nonnegative(name) for name in ("a", "h", "q", "tau"))
     s = r + power
     cost = sp.Function("C")(x, m)
     two = Line(1)(sp.Integer(2), r, tau**2)
@@ -37,15 +48,17 @@ def best_constant(*, power: int = 1, numerator: int = 9, denominator: int = 8) -
             "K t**(1+1/m) less (r+1) t, with t = w**m / m!",
         ),
         Identity("slope", Line(1)(m, r, x) + beta(m + 1, r - 1), s * x, "the line's slope is r + 1"),
-        Inequality(
-            "first-factors",
-            r * (r + 2) * (r + 3),
-            s**3,
-            2 * q**2 + 7 * q + 4,
-            {q: r - 1},
-            "m >= 3, r >= 1: so (m+1)! beta(m+1, r-1) = r (r+1) ... (r+m) >= (r+1)**(m+1)",
+        Induction(
+            "binomial-above-power",
+            sp.factorial(m + 1) * beta(m + 1, r - 1),
+            s ** (m + 1),
+            m,
+            (r + 1) * (2 * (r - 1) ** 2 + 7 * (r - 1) + 4),
+            (r + m) * h + (m - 1) * (r + 1) ** m,
+            h,
+            text="so (m+1)! beta(m+1, r-1) - (r+1)**(m+1) is nonnegative where m >= 3",
+            lowest={m: 3},
         ),
-        Inequality("other-factors", r + 4 + k, s, k + 3, text="the factors after the fourth"),
         Inequality("one-slot", x**2, x * (x + 1) / 2, a * x / 2, {a: x - 1}, "m = 1, with equality at t = 1"),
         Identity(
             "two-slots",
@@ -60,8 +73,11 @@ def best_constant(*, power: int = 1, numerator: int = 9, denominator: int = 8) -
             (17 * q**2 + 102 * q + 72) / 2,
             {q: r - 2},
             "r >= 2; the pieces r <= 1 are t = 1, 2, 3",
+            {r: 2},
         ),
-        Inequality("larger-slots", m + 1, i, a + 1, {a: m - i}, "i = 1 .. m: (m+1)**m >= m!, so K(m) increases with m"),
+        Inequality(
+            "larger-slots", m + 1, i, a + 1, {a: Case(m - i)}, "i = 1 .. m: (m+1)**m >= m!, so K(m) increases with m"
+        ),
         Finite(
             "finite",
             lambda: (
@@ -109,7 +125,7 @@ def no_constant(*, pairs: int = 1) -> Derivation:
             i * (m + pairs - i),
             m,
             a * b,
-            {a: i - 1, b: m - i},
+            {a: i - 1, b: Case(m - i)},
             "i = 1 .. m: so (m!)**2 >= m**m and (m!)**(1/m) >= sqrt(m)",
         ),
         Inequality("at-least-half", m / (m + 1), sp.Rational(1, 2), (m - 1) / (2 * (m + 1)), text="K(m) >= sqrt(m)/2"),

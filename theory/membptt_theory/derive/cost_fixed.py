@@ -69,9 +69,9 @@ class Pascal:
     def bounds(self, slots: int, known: int, average: int) -> Bounds:
         """Return both bounds of the longest ``t``."""
         low = high = [-(-j // known) for j in range(1, slots + 1)]
-        for one in range(2, average + 1):
-            low = _sums(2 * one - self.lift, low)
-            high = _sums((one + 1) * (one + 1 - self.corner) // 2, high)
+        for runs in range(2, average + 1):
+            low = _sums(2 * runs - self.lift, low)
+            high = _sums((runs + 1) * (runs + 1 - self.corner) // 2, high)
         return Bounds(low[-1], high[-1])
 
 
@@ -118,12 +118,13 @@ def _lower_steps(given: Pascal) -> Iterator[Step]:
     yield Identity("internal-cut", 1 + r * (t - 1) - F(r, m - b), line - (F(r, m - b) + r - 1), text)
     spare = nonnegative("u")
     grows = spare * (r - 1) / 2
-    yield Inequality("rows-grow", given.edge(r - 1), r - 1, grows, {spare: r - 4}, "r >= 4; r <= 3 is msm-cost-two")
+    text = "r >= 4; r <= 3 is msm-cost-two"
+    yield Inequality("rows-grow", given.edge(r - 1), r - 1, grows, {spare: r - 4}, text, {r: 4})
     yield Identity("recompute", t + (r - 1) * (t - 1) - F(r - 1, m), line - (F(r - 1, m) + r - 1))
     yield Identity(
         "recompute-edge", given.edge(r), given.edge(r - 1) + r - 1, "F_r(1) pays for it; later rows add more"
     )
-    yield Inequality("one-step", sp.Integer(1), r - given.edge(r), grows, {spare: r - 2}, "C(1, m) = 1")
+    yield Inequality("one-step", sp.Integer(1), r - given.edge(r), grows, {spare: r - 2}, "C(1, m) = 1", {r: 2})
 
 
 def _upper_steps(given: Pascal) -> Iterator[Step]:
@@ -154,7 +155,9 @@ def _leading_steps(given: Pascal) -> Iterator[Step]:
     yield Identity("rest-edge", (given.edge(r) * rest).subs(m, 1), r * (r - 1) / 2, text, {r: 2})
     more, low = nonnegative("v"), lead.subs(m, 1) / b
     slack = {spare: r - 2, more: 1 - 1 / b}
-    yield Inequality("leading-edge", given.edge(r), low, spare * (spare + 3) / 2 + more, slack, "r >= 2 and b >= 1")
+    yield Inequality(
+        "leading-edge", given.edge(r), low, spare * (spare + 3) / 2 + more, slack, "r >= 2 and b >= 1", {r: 2}
+    )
 
 
 def _sums(edge: int, row: list[int]) -> list[int]:
@@ -171,8 +174,8 @@ def _longest_is_between(given: Pascal) -> bool:
         for slots in range(1, 9):
             for average in range(1, 5):
                 low, high = given.bounds(slots, known, average)
-                found = max(steps for steps in range(1, most + 1) if table.cost(steps, slots) <= average * steps)
+                longest = max(steps for steps in range(1, most + 1) if table.cost(steps, slots) <= average * steps)
                 gap = comb(slots + average - 2, average - 3) if average > 2 else 0
-                if high - low != gap or not low <= found <= high or (slots >= 2 * average - 3 and found != high):
+                if high - low != gap or not low <= longest <= high or (slots >= 2 * average - 3 and longest != high):
                     return False
     return True

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import sympy as sp
 
 from membptt_theory.derive.any_schedule import every_schedule
+from membptt_theory.derive.conditions import Case
 from membptt_theory.derive.reach import Reach, least_slots, longest
 from membptt_theory.derive.steps import Derivation, Finite, Identity, Inequality, Step, natural, nonnegative
 from membptt_theory.tables import build
@@ -99,7 +100,7 @@ def _lower_steps(reach: Reach) -> Iterator[Step]:
     yield Identity("slope-3-hidden", y + (2 * y - c) + 3 * (t - y) - (area - c) - reach.none, three)
     m = b * (c - 1) + s
     yield Inequality(
-        "slope-3-internal", 1 + 3 * (t - 1) - (area - m) - reach.none, three, u, {u: m - 2}, "m > b: m >= 2"
+        "slope-3-internal", 1 + 3 * (t - 1) - (area - m) - reach.none, three, u, {u: m - 2}, "m > b: m >= 2", {c: 2}
     )
     yield Inequality("slope-3-recompute", t + 2 * (t - 1) - c, three, u, {u: area - c}, "S(m) >= c: its last term")
     yield Inequality("slope-3-one-step", sp.Integer(1), three.subs(t, 1), u, {u: area})
@@ -115,8 +116,8 @@ def _lower_steps(reach: Reach) -> Iterator[Step]:
     left = left.subs(y, t - 1)
     yield Identity("line-recompute", b * ell * t + left, line - (b * ell + 1) - c, "wanted: W(m) >= bl + 1 + c")
     for name, weight, low, slack in (
-        ("few", area + 1 + b * ell * c - b * c * (c - 1) / 2, 2, {v: ell - c, w: first}),
-        ("many", area + 1 + b * ell * (ell + 1) / 2, 2, {v: c - ell - 1, w: first}),
+        ("few", area + 1 + b * ell * c - b * c * (c - 1) / 2, 2, {v: Case(ell - c), w: first}),
+        ("many", area + 1 + b * ell * (ell + 1) / 2, 2, {v: Case(c - ell - 1), w: first}),
     ):
         extra = {c: low}
         inside = weight - weight.subs(s, s - 1)

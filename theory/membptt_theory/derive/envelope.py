@@ -20,7 +20,8 @@ from math import comb
 
 import sympy as sp
 
-from membptt_theory.derive.steps import Finite, Identity, Inequality, Step, beta, natural, nonnegative
+from membptt_theory.derive.conditions import Case, Fact
+from membptt_theory.derive.steps import Finite, Identity, Induction, Inequality, Step, beta, natural, nonnegative
 
 m, r, x, y, j = (natural(name) for name in "mrxyj")
 
@@ -76,7 +77,7 @@ def domain(length: sp.Expr) -> sp.Basic:
 def closed_form_steps(line: Line, first: int) -> Iterator[Step]:
     """Yield the induction on ``(m, x)`` that ``D`` with ``D(1, m) = first`` is the closed form."""
     a, b = nonnegative("a"), nonnegative("b")
-    above, below = {a: x - beta(m, r - 1)}, {b: beta(m, r) - x}
+    above, below = {a: Case(x - beta(m, r - 1))}, {b: Case(beta(m, r) - x)}
     given = x * (x + 1) / 2 - (1 - first) * x
     yield Identity("base-x-1", line(m, sp.Integer(0), sp.Integer(1)), sp.Integer(first), "D(1, m), with r = 0")
     yield Identity("base-m-1", line(sp.Integer(1), x - 1, x), given, "quadratic boundary: m = 1 has r = x - 1")
@@ -132,16 +133,23 @@ def recompute_steps(line: Line) -> Iterator[Step]:
     """Yield the steps that storing nothing at all, at ``x - 1 + lead + D(x-1, m)`` forwards, is never better."""
     a, b = nonnegative("a"), nonnegative("b")
     slope = line(m, r, x) - line(m, r, x - 1)
-    more = "beta(m, r-1) >= beta(1, r-1) = r"
-    yield Inequality("more-slots-reach-further", beta(m + 1, r - 1), beta(m, r - 1), beta(m + 1, r - 2), text=more)
+    reach = slots_reach_repetitions()
+    yield reach
     yield Inequality(
         "recompute-never-better",
         x - 1 + line.lead,
         slope,
         a + b,
-        {a: x - 1 - beta(m, r - 1), b: beta(m, r - 1) - r},
+        {a: Case(x - 1 - beta(m, r - 1)), b: Fact(reach)},
         "the last slope of D, in the piece where beta(m, r-1) <= x - 1, is at most x - 1 + lead",
     )
+
+
+def slots_reach_repetitions() -> Induction:
+    """Return the step ``beta(m, r-1) >= r``, by induction on ``m``."""
+    h = nonnegative("h")
+    text = "a slot more reaches further, and one slot reaches r"
+    return Induction("slots-reach-r", beta(m, r - 1), r, m, sp.S.Zero, h + beta(m, r - 2), h, text=text)
 
 
 def count_steps(lead: int, *, shift: int = 0) -> Iterator[Step]:
@@ -176,7 +184,7 @@ def solved_by_recurrence(line: Line, first: int, splits: Splits, *, longest: int
                     return False
                 q = [k + _naive(first, k, s) + _naive(first, n - k, s - 1) for k in range(1, n)] if s > 1 else []
                 best = [k for k, cost in enumerate(q, 1) if cost == min(q)]
-                if q and any(list(splits.values(s, one, n)) != best for one in rs):
+                if q and any(list(splits.values(s, repetitions, n)) != best for repetitions in rs):
                     return False
         return True
 

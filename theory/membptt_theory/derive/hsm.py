@@ -5,6 +5,9 @@ Ref: gruslys2016, (1)-(3); griewank2000, whose optimum is this cost less ``t``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import sympy as sp
 
 from membptt_theory.actions import Advance, Record
@@ -94,8 +97,8 @@ def step_counts(*, shift: int = 0) -> Derivation:
         "hsm-step-counts",
         sp.Eq(sp.Function("N")(k, t, m), sp.Piecewise((beta(m - 1, k - 1 + shift), k <= r), (most, sp.Eq(k, r + 1)))),
         domain(t),
-        "Counts of forwards with and without graph. By induction along any optimal schedule: they do not depend on "
-        "which optimal splits it takes, and they are the slopes of C in t.",
+        "Counts of forwards, recorded or not. By induction along any optimal schedule, in words: they do not depend "
+        "on which optimal splits it takes, and they are the slopes of C in t.",
         (
             *count_steps(FIRST, shift=shift),
             Identity(
@@ -105,6 +108,11 @@ def step_counts(*, shift: int = 0) -> Derivation:
                 "summed over k = 1 .. r by induction on r, the counts leave t - beta(m, r-1) steps",
             ),
             Finite("finite", lambda: counts_match("hsm", shift), "streams of all t <= 40, m <= 6"),
+            Finite(
+                "every-schedule",
+                lambda: all_schedules_match("hsm", optimal_splits, shift),
+                "every choice of optimal splits, t <= 16, m <= 5",
+            ),
         ),
         uses=("hsm-splits",),
     )
@@ -151,6 +159,30 @@ def counts(length: int, slots: int, *, shift: int = 0) -> tuple[int, ...]:
     return (*full, length - binomial(slots, q - 1 + shift))
 
 
+def all_schedules_match(policy: str, splits: Callable[[int, int], range], shift: int = 0) -> bool:
+    """Return whether every optimal schedule runs as many steps ``k`` times as the formula says, ``t <= 16, m <= 5``."""
+    offset = int(policy == "ism")
+
+    @cache
+    def runs(steps: int, slots: int) -> frozenset[tuple[int, ...]]:
+        if steps == 0:
+            return frozenset({()})
+        if steps == 1 or slots == 1:
+            return frozenset({tuple(range(1, steps + 1))})
+        return frozenset(
+            tuple(sorted([*(many + 1 for many in left), *[1] * offset, *right]))
+            for y in splits(steps, slots)
+            for left in runs(y - offset, slots)
+            for right in runs(steps - y, slots - 1)
+        )
+
+    def expected(steps: int, slots: int) -> tuple[int, ...]:
+        first, *rest = counts(steps + offset, slots, shift=shift)
+        return tuple(k for k, many in enumerate((first - offset, *rest), 1 - offset) for _ in range(many))
+
+    return all(runs(n, s) == {expected(n, s)} for s in range(1, 6) for n in range(1, 17))
+
+
 def counts_match(policy: str, shift: int = 0, *, longest: int = 40, slots: int = 6) -> bool:
     """Return whether the streams of a table run as many steps ``k`` times as the formula says, for all sizes."""
     table = build(policy, longest, slots)
@@ -165,8 +197,8 @@ def counts_match(policy: str, shift: int = 0, *, longest: int = 40, slots: int =
                     case Record(step):
                         runs[step] += 1
             expected = counts(n + offset, s, shift=shift)
-            found = [runs.count(index + 1 - offset) for index in range(len(expected))]
+            counted = [runs.count(index + 1 - offset) for index in range(len(expected))]
             # The empty sequence that ISM's x = t + 1 begins with is a step that never runs.
-            if found != [expected[0] - offset, *expected[1:]] or sum(found) != n:
+            if counted != [expected[0] - offset, *expected[1:]] or sum(counted) != n:
                 return False
     return True

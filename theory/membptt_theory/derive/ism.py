@@ -21,7 +21,7 @@ from membptt_theory.derive.envelope import (
     x,
     y,
 )
-from membptt_theory.derive.hsm import counts, counts_match, t
+from membptt_theory.derive.hsm import all_schedules_match, counts, counts_match, t
 from membptt_theory.derive.steps import Derivation, Finite, Identity, beta, natural
 from membptt_theory.tables import build, check_count, repetitions
 
@@ -131,11 +131,16 @@ def step_counts(*, shift: int = 0) -> Derivation:
         "ism-step-counts",
         sp.Eq(sp.Function("N")(k, t, m), sp.Piecewise((beta(m - 1, k + shift), k < r), (most, sp.Eq(k, r)))),
         domain(t + 1),
-        "HSM's induction on x = t + 1, in which one step that never runs stands for the end of the sequence. The "
-        "counts do not depend on which optimal splits are taken.",
+        "HSM's induction on x = t + 1, in words, in which a step that never runs stands for the end of the sequence. "
+        "The counts do not depend on which optimal splits are taken.",
         (
             *count_steps(FIRST, shift=shift),
             Finite("finite", lambda: counts_match("ism", shift), "streams of all t <= 40, m <= 6"),
+            Finite(
+                "every-schedule",
+                lambda: all_schedules_match("ism", optimal_splits, shift),
+                "every choice of optimal splits, t <= 16, m <= 5",
+            ),
         ),
         uses=("ism-splits",),
     )

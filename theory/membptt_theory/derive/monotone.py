@@ -124,10 +124,10 @@ def pointer_search(policy: str, steps: int, slots: int, /) -> Search:
     for _ in range(1, slots):
         row, chosen, y = above[:2], [0, 0], 1
         for n in range(2, longest + 1):
-            found = [at + row[at] + above[n - at] for at in range(y, min(y + 2, n))]
-            evaluations += len(found)
-            row.append(min(found))
-            y += found.index(row[-1])
+            candidates = [at + row[at] + above[n - at] for at in range(y, min(y + 2, n))]
+            evaluations += len(candidates)
+            row.append(min(candidates))
+            y += candidates.index(row[-1])
             chosen.append(y)
         costs.append(row[1 + shift :])
         splits.append(chosen[1 + shift :])

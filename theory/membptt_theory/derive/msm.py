@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import sympy as sp
 
+from membptt_theory.derive.conditions import Case, Neighbours, Premise
 from membptt_theory.derive.envelope import Line, m, r, x, y
 from membptt_theory.derive.hsm import t
 from membptt_theory.derive.steps import Derivation, Finite, Identity, Inequality, Step, beta, natural, nonnegative
@@ -32,6 +33,7 @@ def between(*, room: int = 1, taken: int = 1) -> Derivation:
     """
     a, d = nonnegative("a"), nonnegative("d")
     line = Line(0)
+    costs = {internal: lambda _, steps, slots: optimal_cost("ism", steps, slots) if steps else 0}
     target = y + internal(y - 1, m) + internal(t - y, m - 1)
     steps: tuple[Step, ...] = (
         Identity("boundary-m-1", t * (t + 1) / 2, Line(1)(sp.Integer(1), t, t), "m = 1: the same for all three"),
@@ -55,16 +57,19 @@ def between(*, room: int = 1, taken: int = 1) -> Derivation:
             y + internal(y, m) + internal(t - y, m - 1),
             target,
             d,
-            {d: internal(y, m) - internal(y - 1, m)},
+            {d: Premise(internal(y, m) - internal(y - 1, m), "ism-rises-in-t", costs)},
             "a hidden state instead of an internal one, at the same room",
+            {m: 2},
+            (t - y,),
         ),
         Inequality(
             "internal-cut-above",
             y + internal(y - taken, m) + internal(t - y, m - alpha),
             target,
             d,
-            {d: internal(t - y, m - alpha) - internal(t - y, m - 1)},
+            {d: Premise(internal(t - y, m - alpha) - internal(t - y, m - 1), "ism-falls-in-m", costs)},
             "an internal state of alpha (or beta) >= 1 units; at y = t both right parts are empty",
+            cases=(t - y, m - alpha - 1),
         ),
         Identity(
             "recompute",
@@ -105,9 +110,15 @@ def never_worse_than_ism(*, spare: int = 1) -> Derivation:
         ),
         Inequality("hidden-cut-dear", y + y + (t - y), t + 1, a, {a: y - 1}, "a hidden state: above t forwards"),
         Inequality(
-            "later-cut-dear", y + (y - 1) + (t - y), t + 1, a, {a: y - 2}, "an internal state at y >= 2: above t"
+            "later-cut-dear",
+            y + (y - 1) + (t - y),
+            t + 1,
+            a,
+            {a: y - 2},
+            "an internal state at y >= 2: above t",
+            {y: 2},
         ),
-        Inequality("recompute-dear", t + (t - 1), t + 1, a, {a: t - 2}, "storing nothing, t >= 2: above t"),
+        Inequality("recompute-dear", t + (t - 1), t + 1, a, {a: t - 2}, "storing nothing: above t", {t: 2}),
         Identity(
             "budget-of-t",
             (alpha * (t - 1) + spare) - alpha,
@@ -142,34 +153,45 @@ def lower_envelope(*, gain: int = 0) -> Derivation:
     d, e, f = (nonnegative(name) for name in ("d", "e", "f"))
     target = (r + 1) * t - b(m, r)
     left = r * y - b(m, r - 1)
+    weights = {b: lambda point, slots, row: _weight(slots, row, point["alpha"])}
     steps: tuple[Step, ...] = (
         Inequality(
-            "one-slot", t * (t + 1) / 2, (r + 1) * t - r * (r + 1) / 2, d / 2, {d: (t - r) * (t - r - 1)}, "integers"
+            "one-slot", t * (t + 1) / 2, (r + 1) * t - r * (r + 1) / 2, d / 2, {d: Neighbours(t - r)}, "integers"
         ),
         Inequality(
             "hidden-cut",
             y + left + (r + 1) * (t - y) - b(m - 1, r),
             target,
             d,
-            {d: b(m, r) - b(m, r - 1) - b(m - 1, r)},
+            {d: Premise(b(m, r) - b(m, r - 1) - b(m - 1, r), "definition", weights)},
             "by the definition of B",
+            {m: 2},
+            (alpha - 1,),
         ),
         Inequality(
             "internal-cut",
             y + left - r + (r + 1) * (t - y) - b(m - alpha, r),
             target,
             e,
-            {e: b(m, r) - b(m, r - 1) - (r + gain) - b(m - alpha, r)},
+            {e: Premise(b(m, r) - b(m, r - 1) - (r + gain) - b(m - alpha, r), "definition", weights)},
             "by the definition of B",
+            {m: 2},
+            (m - alpha,),
         ),
-        Inequality("recompute", t + (r + 1) * (t - 1) - b(m, r), target, f, {f: t - (r + 1)}, "r <= t - 1"),
+        Inequality("recompute", t + (r + 1) * (t - 1) - b(m, r), target, f, {f: Case(t - (r + 1))}, "r <= t - 1"),
         Inequality(
             "lines-from-t-on",
             r * t - b(m, r - 1),
             target,
-            d + e,
-            {d: b(m, r) - b(m, r - 1) - r * (r + 1) / 2, e: r * (r + 1) / 2 - t},
-            "r >= t, m >= 2: B(m, r) - B(m, r-1) >= B(1, r) >= r, so line t - 1 lies above",
+            d + e + f,
+            {
+                d: Premise(b(m, r) - b(m, r - 1) - r * (r + 1) / 2, "definition", weights),
+                e: r * (r + 1) / 2 - r,
+                f: Case(r - t),
+            },
+            "B(m, r) - B(m, r-1) >= B(1, r) >= r, so line t - 1 lies above",
+            {m: 2},
+            (alpha - 1,),
         ),
         Finite("finite", lambda: _envelope_holds(gain), "alpha <= 5, t <= 60, m <= 40; above ISM's bound somewhere"),
     )
@@ -252,6 +274,14 @@ def _best_line(steps: int, slots: int, internal: int, gain: int) -> int:
         if row[slots] - before[slots] >= steps:
             return best
         before = row
+
+
+def _weight(slots: int, row: int, internal: int) -> int:
+    """Return ``B(m, r)``."""
+    if slots <= 1 or row == 0:
+        return max(0, slots) * row * (row + 1) // 2
+    stored = row + _weight(slots - internal, row, internal) if slots >= internal else 0
+    return _weight(slots, row - 1, internal) + max(_weight(slots - 1, row, internal), stored)
 
 
 def _is_between() -> bool:

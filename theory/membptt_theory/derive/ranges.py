@@ -163,14 +163,15 @@ class _Point:
         return Fraction(int(sp.integer_nthroot(scaled, self.slots)[0]), 10**4)
 
 
-def _compare(one: _Point, other: _Point) -> int:
+def _compare(left: _Point, right: _Point) -> int:
     """Compare two ratios: by floats where these are far apart, else by integers."""
-    a, b = (point.excess / point.steps ** (1 + 1 / point.slots) for point in (one, other))
+    a, b = (point.excess / point.steps ** (1 + 1 / point.slots) for point in (left, right))
     if abs(a - b) > 1e-9 * (a + b):
         return 1 if a > b else -1
-    left = one.excess ** (one.slots * other.slots) * other.steps ** ((other.slots + 1) * one.slots)
-    right = other.excess ** (one.slots * other.slots) * one.steps ** ((one.slots + 1) * other.slots)
-    return int(left > right) - int(left < right)
+    power = left.slots * right.slots
+    a = left.excess**power * right.steps ** ((right.slots + 1) * left.slots)
+    b = right.excess**power * left.steps ** ((left.slots + 1) * right.slots)
+    return int(a > b) - int(a < b)
 
 
 def _fails(constant: int, slots: int, slope: int, offset: int, steps: int) -> bool:

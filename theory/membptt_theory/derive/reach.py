@@ -101,5 +101,5 @@ class Reach:
     def cost(self, steps: int, slots: int, known: int) -> int | None:
         """Return ``C``, or ``None`` where it is more than ``2t``."""
         possible = range(min(steps, -(-slots // known)) + 1)
-        saved = [one for one in possible if steps <= self.longest(slots, known, one)]
+        saved = [count for count in possible if steps <= self.longest(slots, known, count)]
         return 2 * steps - max(saved) if saved else None

@@ -6,7 +6,8 @@ from math import comb
 
 import sympy as sp
 
-from membptt_theory.derive.envelope import Line, m, r
+from membptt_theory.derive.conditions import Case, Fact
+from membptt_theory.derive.envelope import Line, m, r, slots_reach_repetitions
 from membptt_theory.derive.hsm import step_evaluations as hsm_evaluations
 from membptt_theory.derive.hsm import t
 from membptt_theory.derive.ism import step_evaluations as ism_evaluations
@@ -90,7 +91,7 @@ def average_hsm(*, less: int = 1) -> Derivation:
             a * t,
             Line(1)(m, r, t),
             d * t + beta(m + 1, r - 1),
-            {d: a - r - 1},
+            {d: Case(a - r - 1)},
             "r < a: these always do",
         ),
         Identity(
@@ -153,8 +154,8 @@ def average_ism(*, off: int = 0) -> Derivation:
             a * t,
             Line(0)(m, r, t + 1),
             d * t + e,
-            {d: a - r, e: beta(m + 1, r - 1) - r},
-            "r <= a: these always do, since beta(m+1, r-1) >= beta(1, r-1) = r",
+            {d: Case(a - r), e: Fact(slots_reach_repetitions(), {m: m + 1})},
+            "r <= a: these always do, since beta(m+1, r-1) >= r",
         ),
         Inequality(
             "one-minimum",

@@ -12,8 +12,19 @@ from math import factorial
 
 import sympy as sp
 
+from membptt_theory.derive.conditions import Case, Premise
 from membptt_theory.derive.envelope import Line, m, r, x
-from membptt_theory.derive.steps import Derivation, Finite, Identity, Inequality, Step, beta, natural, nonnegative
+from membptt_theory.derive.steps import (
+    Derivation,
+    Finite,
+    Identity,
+    Induction,
+    Inequality,
+    Step,
+    beta,
+    natural,
+    nonnegative,
+)
 from membptt_theory.tables import optimal_cost
 
 u, w = nonnegative("u"), nonnegative("w")
@@ -34,6 +45,7 @@ def two_sided(policy: str, /, *, top: int = 0, above: int = 1, below: int = 1) -
     """
     first = FIRST[policy]
     line, a, b = Line(first)(m, r, x), nonnegative("a"), nonnegative("b")
+    root = {w: (sp.factorial(m) * x) ** (1 / m)}
     main = (m + top) * w * x / (m + 1)
     upper = main + (above + first - 1) * x
     lower = main - (m / 2 - sp.Integer(below) / (m + 1) - first + 1) * x
@@ -43,7 +55,7 @@ def two_sided(policy: str, /, *, top: int = 0, above: int = 1, below: int = 1) -
             line,
             (m * r + 1) * x / (m + 1) + (first - 1) * x,
             a * (m + r) / (m + 1),
-            {a: x - beta(m, r - 1)},
+            {a: Case(x - beta(m, r - 1))},
             "the cost at the left end of its piece",
         ),
         Inequality(
@@ -51,7 +63,7 @@ def two_sided(policy: str, /, *, top: int = 0, above: int = 1, below: int = 1) -
             (m * r + m + 1) * x / (m + 1) + (first - 1) * x,
             line,
             b * r / (m + 1),
-            {b: beta(m, r) - x},
+            {b: Case(beta(m, r) - x)},
             "the cost at the right end of its piece",
         ),
         *root_steps(),
@@ -60,16 +72,18 @@ def two_sided(policy: str, /, *, top: int = 0, above: int = 1, below: int = 1) -
             upper,
             (m * r + m + 1) * x / (m + 1) + (first - 1) * x,
             a * m * x / (m + 1),
-            {a: w - r},
+            {a: Premise(w - r, "root-above", root)},
             "r <= w, by root-above",
+            cases=(x - beta(m, r - 1),),
         ),
         Inequality(
             "lower",
             (m * r + 1) * x / (m + 1) + (first - 1) * x,
             lower,
             b * m * x / (m + 1),
-            {b: r + (m + 1) / sp.Integer(2) - w},
+            {b: Premise(r + (m + 1) / sp.Integer(2) - w, "root-below", root)},
             "w <= r + (m+1)/2, by root-below",
+            cases=(beta(m, r) - x,),
         ),
         Identity("tight-above", sp.limit(upper / main, w, sp.oo), sp.Integer(1), "t to infinity at fixed m"),
         Identity("tight-below", sp.limit(lower / main, w, sp.oo), sp.Integer(1), "t to infinity at fixed m"),
@@ -143,7 +157,7 @@ def second_order(policy: str, /, *, slope: int = 0, below: int = 8, above: int =
             first * x,
             main,
             a * m * x / (m + 1),
-            {a: (m + 1) / sp.Integer(2) - w},
+            {a: Case((m + 1) / sp.Integer(2) - w)},
             "where w < (m-1)/2 no such r exists, and line 0 does",
         ),
         Inequality("product-of-factors", (1 - s) * (1 - p), 1 - s - p, s * p, text="for factors in [0, 1]"),
@@ -189,15 +203,16 @@ def young(power: sp.Expr) -> sp.Expr:
 
 def young_steps() -> Iterator[Step]:
     """Yield the induction that `young` is nonnegative, and ``(u - w)**2`` times a nonnegative factor."""
-    n = sp.Symbol("n", integer=True, nonnegative=True)
-    yield Identity("young-base", young(sp.Integer(0)), sp.Integer(0), "tangent inequality, n = 0")
-    yield Inequality("young-step", young(n + 1), u * young(n), (n + 1) * w**n * (u - w) ** 2, text="n to n + 1")
+    n, h = natural("n"), nonnegative("h")
+    step = u * h + n * w ** (n - 1) * (u - w) ** 2
+    yield Induction("young", young(n), sp.S.Zero, n, sp.S.Zero, step, h, text="tangent inequality", lowest={n: 0})
 
 
 def root_steps() -> Iterator[Step]:
-    """Yield ``r <= w <= r + (m+1)/2`` from the piece's ends, factor by factor."""
-    a = nonnegative("a")
-    yield Inequality("root-above", r + i - 1, r, a, {a: i - 1}, "i = 1 .. m: r**m <= m! beta(m, r-1) <= m! x = w**m")
+    """Yield ``r <= w <= r + (m+1)/2`` from the piece's ends."""
+    h = nonnegative("h")
+    step, text = (r + m - 1) * h + (m - 1) * r ** (m - 1), "so r**m <= m! beta(m, r-1) <= m! x = w**m"
+    yield Induction("root-above", sp.factorial(m) * beta(m, r - 1), r**m, m, sp.S.Zero, step, h, text=text)
     yield Inequality(
         "root-below",
         (r + (m + 1) / sp.Integer(2)) ** 2,
