@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help figures test coverage theory prove notebooks explorer regen clean
+.PHONY: help figures test coverage theory prove formal notebooks explorer regen clean
 .DEFAULT_GOAL := help
 
 help:  ## list the verbs
@@ -43,6 +43,9 @@ theory: .venv-theory/.ready  ## the tests of theory and proofs, in an environmen
 prove: .venv/.ready  ## one verdict a claim, on the ranges that CLAIMS.md states
 	$(BIN)/python -m membptt_proofs
 
+formal: .venv/.ready  ## let Coq check the theorems of proofs_check/formal (needs coq: apt-get install coq)
+	$(BIN)/python -m membptt_proofs.formal
+
 notebooks: .venv/.ready  ## execute every notebook afresh from its text
 	$(BIN)/python theory/notebooks/execute.py
 
@@ -55,4 +58,4 @@ regen: .venv/.ready  ## rewrite what is generated and committed, but for the not
 	$(BIN)/python -m paper_figs.results
 
 clean:  ## remove the environment and everything generated
-	rm -rf .venv .venv-theory paper_figs/out theory/explorer/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-theory paper_figs/out theory/explorer/out proofs_check/formal/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
