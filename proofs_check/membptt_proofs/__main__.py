@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any
+from typing import Any, Final
 
 from tqdm import tqdm
 
 from membptt_proofs.checks import CHECKS, Effort, Verdict, run
-from membptt_theory.claims import CLAIMS, Claim
+from membptt_theory.claims import CLAIMS, Claim, Status
+
+WIDTH: Final = max(len(status.value) for status in Status)
 
 
 def main(arguments: list[str] | None = None, *, prog: str = "python -m membptt_proofs") -> int:
@@ -46,9 +48,9 @@ def main(arguments: list[str] | None = None, *, prog: str = "python -m membptt_p
 
 def _line(claim: Claim, verdict: Verdict | None) -> str:
     if verdict is None:
-        return f"{'TEST':8} {claim.id:32} {claim.status:10} {claim.test}"
+        return f"{'TEST':8} {claim.id:32} {claim.status:{WIDTH}} {claim.test}"
     word = "OK" if verdict.holds else "FAILED"
-    return f"{word:8} {claim.id:32} {claim.status:10} {verdict.evidence} ({verdict.seconds:.1f} s)"
+    return f"{word:8} {claim.id:32} {claim.status:{WIDTH}} {verdict.evidence} ({verdict.seconds:.1f} s)"
 
 
 def _row(claim: Claim, verdict: Verdict | None) -> dict[str, Any]:

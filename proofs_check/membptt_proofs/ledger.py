@@ -28,7 +28,7 @@ def render() -> str:
         ", ".join(f"{counts[status]} {status.value}" for status in Status if counts[status]) + ".",
     ]
     for group, claims in groupby(CLAIMS, key=lambda claim: claim.group):
-        lines += ["", f"## {group}", "", "| id | paper | statement | status | derivation | check | figure |"]
+        lines += ["", f"## {group}", "", "| id | paper | statement | status | derivation or theorem | check | figure |"]
         lines += ["|---|---|---|---|---|---|---|", *map(_row, claims)]
     lines += ["", "## The derived statements", ""]
     for claim, derivations in DERIVATIONS.items():
@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _row(claim: Claim) -> str:
     check = f"`{claim.test}`" if claim.test else f"`make prove` {claim.id}"
-    derivation = f"`{claim.derivation}`" if claim.derivation else ""
+    proofs = [claim.derivation, *(f"{name} (Coq)" for name in claim.theorem.split(", ") if name)]
+    derivation = ", ".join(f"`{proof}`" for proof in proofs if proof)
     status = f"**{claim.status.value}**: {claim.scope}"
     cells = (f"`{claim.id}`", claim.place, claim.statement, status, derivation, check, claim.figure)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

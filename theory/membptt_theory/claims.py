@@ -16,7 +16,8 @@ from typing import Any, Final
 class Status(StrEnum):
     """How far a claim is established; never blurred."""
 
-    PROVED = "proved"  # symbolic steps that sympy verifies, all t and m; the words between them are prose
+    FORMAL = "proved (formal)"  # a theorem that Coq checks, from the machine's rules to the statement
+    SYMBOLIC = "proved (sympy, prose frame)"  # symbolic steps that sympy verifies; the words between them are prose
     EXHAUSTIVE = "exhaustive"  # every case of the stated range
     SAMPLED = "sampled"  # random cases of the stated range
     MEASURED = "measured"  # on the stated device
@@ -40,11 +41,12 @@ class Claim:
         status: see `Status`.
         scope: for which t, m, sizes, or on which device; for a refuted claim the counterexample.
         derivation: module and function below ``derive/``, where there is one.
+        theorem: names of theorems of ``proofs_check/formal``, where there are some.
         test: the test that checks it, where that needs torch.
         figure: the figures that show it.
 
     Raises:
-        ClaimError: a field that is no text, or is empty and must not be; proved without a derivation.
+        ClaimError: a field that is no text, or is empty and must not be; proved without a derivation or a theorem.
     """
 
     id: str
@@ -54,6 +56,7 @@ class Claim:
     status: Status
     scope: str
     derivation: str = ""
+    theorem: str = ""
     test: str = ""
     figure: str = ""
 
@@ -63,8 +66,9 @@ class Claim:
         for name in ("id", "group", "place", "statement", "scope"):
             if not getattr(self, name):
                 raise ClaimError(f"claim {self.id!r} has no {name}")
-        if self.status is Status.PROVED and not self.derivation:
-            raise ClaimError(f"claim {self.id!r} is proved, so it must name its derivation")
+        for status, name in ((Status.SYMBOLIC, "derivation"), (Status.FORMAL, "theorem")):
+            if self.status is status and not getattr(self, name):
+                raise ClaimError(f"claim {self.id!r} is {status.value}, so it must name its {name}")
 
 
 def load() -> tuple[Claim, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from membptt_proofs.checks.registry import Effort, check, need
+from membptt_proofs.checks.registry import Effort, Evidence, check, need
 from membptt_theory.derive import (
     bounds,
     chen,
@@ -57,19 +57,21 @@ DERIVATIONS: Final[dict[str, tuple[Callable[[], Derivation], ...]]] = {
 }
 
 
-def verify(derivations: tuple[Callable[[], Derivation], ...], effort: Effort) -> str:
+def verify(derivations: tuple[Callable[[], Derivation], ...], effort: Effort) -> Evidence:
     """Verify every step of every derivation, the finite ones included; the same whatever the effort, being quick."""
     symbolic = finite = premises = 0
+    ranges = []
     for derive in derivations:
         derivation = derive()
         failures = derivation.failures()
         need(not failures, f"{derivation.name}: {', '.join(failures)}")
-        checks = sum(isinstance(step, Finite) for step in derivation.steps)
-        finite += checks
-        symbolic += len(derivation.steps) - checks
+        checks = [step.text for step in derivation.steps if isinstance(step, Finite)]
+        ranges += checks
+        finite += len(checks)
+        symbolic += len(derivation.steps) - len(checks)
         premises += sum(len(step.premises()) for step in derivation.steps)
     stated = f", {premises} premises on grids" if premises else ""
-    return f"{symbolic} symbolic and {finite} finite steps{stated}"
+    return Evidence(f"{symbolic} symbolic and {finite} finite steps{stated}", "; ".join(ranges))
 
 
 for _claim, _derivations in DERIVATIONS.items():

@@ -7,7 +7,7 @@ from itertools import product
 
 from membptt_proofs.chain_oracle import cheapest_chain_schedule
 from membptt_proofs.checks.derivations import verify
-from membptt_proofs.checks.registry import Effort, check, need
+from membptt_proofs.checks.registry import Covered, Effort, Evidence, check, need
 from membptt_proofs.oracle import Storage, least_costs, least_forwards
 from membptt_proofs.oracle_shared import detached_costs
 from membptt_theory.actions import Sizes
@@ -32,21 +32,21 @@ _RECORDED: tuple[tuple[str, dict[str, int]], ...] = (
 @check("hsm-optimal")
 def hsm_optimal(effort: Effort) -> str:
     """Search all schedules of hidden states."""
-    steps = effort.pick(7, 9)
-    for t in range(1, steps + 1):
-        for m in range(1, t + 2):
+    covered = Covered()
+    for t in covered.over("t", range(1, effort.pick(7, 9) + 1)):
+        for m in covered.every("m", range(1, t + 2)):
             need(least_forwards(t, m, HSM) == optimal_cost("hsm", t, m), f"t={t}, m={m}")
-    return f"t <= {steps}, every m"
+    return str(covered)
 
 
 @check("ism-optimal")
 def ism_optimal(effort: Effort) -> str:
     """Search all schedules of internal states: one slot less than ISM is given reaches its cost."""
-    steps = effort.pick(7, 9)
-    for t in range(1, steps + 1):
-        for m in range(1, t + 2):
+    covered = Covered()
+    for t in covered.over("t", range(1, effort.pick(7, 9) + 1)):
+        for m in covered.every("m", range(1, t + 2)):
             need(least_forwards(t, m - 1, ISM) == optimal_cost("ism", t, m), f"t={t}, m={m}")
-    return f"t <= {steps}, every m"
+    return str(covered)
 
 
 @check("ism-as-printed-optimal")
@@ -85,73 +85,77 @@ def shared_optimal(effort: Effort) -> str:
 @check("shared-detached-optimal")
 def shared_detached_optimal(effort: Effort) -> str:
     """Search all schedules where a stored internal state may give up its input; compare (10) and a wider recurrence."""
-    steps, worst = effort.pick(7, 9), 0
-    for alpha in ALPHAS:
+    steps, worst, covered = effort.pick(7, 9), 0, Covered()
+    for alpha in covered.over("alpha", ALPHAS):
         naive = detached_costs(steps, alpha * steps, alpha)
         table = build("msm", steps, alpha * steps, internal=alpha, internal_known=alpha - 1)
-        for m in range(1, alpha * steps + 1):
+        for m in covered.every("m", range(1, alpha * steps + 1)):
             costs = least_costs(steps, m, Sizes(1, alpha, alpha - 1), storage="detached")
-            need(costs == naive[m], f"alpha={alpha}, m={m}: search {costs}, recurrence {naive[m]}")
-            worst = max(worst, *(table.cost(t, m) - costs[t] for t in range(1, steps + 1)))
+            for t in covered.over("t", range(1, steps + 1)):
+                need(costs[t] == naive[m][t], f"alpha={alpha}, t={t}, m={m}: search {costs[t]}, not {naive[m][t]}")
+                worst = max(worst, table.cost(t, m) - costs[t])
         first = min((t, m) for m in range(1, alpha * steps + 1) for t in _dearer(table, m, naive[m]))
         need(first == (5, 2 * alpha - 1), f"alpha={alpha}: the first gap is at {first}")
         need((table.cost(*first), naive[first[1]][5]) == (8, 7), f"alpha={alpha}: the gap at {first}")
     need(worst == 1, f"(10) is {worst} forwards too dear")
-    return f"t <= {steps}, alpha 2..5, every m; (10) is at most {worst} forward dearer"
+    return f"{covered}; (10) is at most {worst} forward dearer"
 
 
 @check("any-schedule-cost-two")
 def any_schedule_cost_two(effort: Effort) -> str:
     """Verify the arithmetic, and search for a schedule that goes further in two forwards a step."""
     evidence = verify((partial(any_schedule.every_schedule, reach.Reach()),), effort)
-    steps = effort.pick(7, 9)
+    steps, covered = effort.pick(7, 9), Covered()
     storages: tuple[Storage, ...] = ("separate", "shared", "detached")
     for alpha, storage in product(ALPHAS, storages):
         # Separate storage shares nothing, so alpha itself is what one more internal state takes.
         known = alpha if storage == "separate" else alpha - 1
         sizes = Sizes(1, alpha, None if storage == "separate" else alpha - 1)
-        for m in range(1, alpha * steps + 1):
+        for m in covered.every("m", range(1, alpha * steps + 1)):
             bound = sum(-(-j // known) for j in range(1, m + 2)) + 2 * (m // known + 1)
             costs = least_costs(steps, m, sizes, storage=storage)
-            longest = max(t for t in range(steps + 1) if costs[t] <= 2 * t)
+            longest = max(t for t in covered.over("t", range(steps + 1)) if costs[t] <= 2 * t)
             need(longest <= bound, f"alpha={alpha}, m={m}, {storage}: t={longest}, bound {bound}")
-    return f"{evidence}; search for t <= {steps}, alpha 2..5, every m, three ways to count storage"
+        covered.note(alpha=alpha)
+    searched = f"search for {covered}, three ways to count storage"
+    return Evidence(f"{evidence}; {searched}", f"{evidence.ranges}; {searched}")
 
 
 @check("cost-ratio-invariance")
 def cost_ratio_invariance(effort: Effort) -> str:
     """Every stream records each step once; the search finds no other optimum at other prices of a recorded step."""
-    steps = effort.pick(5, 7)
-    for alpha in ALPHAS:
-        for m in range(1, alpha * steps + 1):
+    steps, covered, streams = effort.pick(5, 7), Covered(), Covered()
+    for alpha in covered.over("alpha", ALPHAS):
+        for m in covered.every("m", range(1, alpha * steps + 1)):
             plain = least_costs(steps, m, Sizes(1, alpha))
-            for advance, record in ((1, 2), (1, 3), (2, 3), (3, 7)):
+            for advance, record in covered.counted("ratios", ((1, 2), (1, 3), (2, 3), (3, 7))):
                 weighed = least_costs(steps, m, Sizes(1, alpha), advance=advance, record=record)
-                expected = [advance * (cost - t) + record * t for t, cost in enumerate(plain)]
-                need(weighed == expected, f"alpha={alpha}, m={m}, {advance}:{record}")
-    for policy, sizes in _RECORDED:
+                for t in covered.over("t", range(1, steps + 1)):
+                    expected = advance * (plain[t] - t) + record * t
+                    need(weighed[t] == expected, f"alpha={alpha}, t={t}, m={m}, {advance}:{record}")
+    for policy, sizes in streams.counted("tables", _RECORDED):
         table = build(policy, 40, 9, **sizes)
-        for t in range(1, 41):
+        for t in streams.over("t", range(1, 41)):
             report = meter(schedule(table, t, 9), steps=t, sizes=table.sizes)
             need(report.recorded == t, f"{policy}: {report.recorded} of {t} steps recorded")
-    return f"t <= {steps}, alpha 2..5, every m, four ratios; streams to t = 40"
+    return f"{covered}; streams of {streams}"
 
 
 @check("chain-optimal")
 def chain_optimal(effort: Effort) -> str:
     """Search all persistent schedules of every small chain."""
-    chains, cores = 0, effort.pick(3, 4)
+    covered, cores = Covered(), effort.pick(3, 4)
     # The last state is never stored, so its size does not matter.
-    for costs, sizes, needs in product(
-        product((1, 2), repeat=cores), product((1, 2, 3), repeat=cores - 1), product((0, 1), repeat=cores)
-    ):
+    chains = product(product((1, 2), repeat=cores), product((1, 2, 3), repeat=cores - 1), product((0, 1), repeat=cores))
+    for costs, sizes, needs in covered.counted(f"chains of {cores} cores", chains):
         chain = Chain(costs, (*sizes, 1), needs)
         table = solve_chain(chain, 4)
-        for slots in range(max(needs), 5):
+        for slots in covered.over("m", range(max(needs), 5)):
             cost = cheapest_chain_schedule(costs, chain.sizes, needs, slots, persistent=True)[0]
             need(cost == table.cost(slots), f"{chain}, m={slots}: search {cost}, table {table.cost(slots)}")
-        chains += 1
-    return f"{chains} chains of {cores} cores, m <= 4"
+        for u, s, p in zip(costs, chain.sizes, needs, strict=True):
+            covered.note(u=u, s=s, p=p)
+    return str(covered)
 
 
 @check("chain-beyond-persistent")
@@ -167,11 +171,11 @@ def chain_beyond_persistent(effort: Effort) -> str:
 @check("chain-homogeneous")
 def chain_homogeneous(effort: Effort) -> str:
     """Compare equal cores with HSM, whose m counts the input too."""
-    steps = effort.pick(20, 60)
+    steps, covered = effort.pick(20, 60), Covered()
     table = solve_chain(Chain((1,) * steps, (1,) * steps, (0,) * steps), 10)
-    for m in range(11):
+    for m in covered.over("m", range(11)):
         need(table.cost(m) == optimal_cost("hsm", steps, m + 1), f"t={steps}, m={m}")
-    return f"t = {steps}, m <= 10"
+    return f"t = {steps}, {covered}"
 
 
 def _dearer(table: PolicyTable, slots: int, costs: list[int]) -> list[int]:
@@ -179,13 +183,13 @@ def _dearer(table: PolicyTable, slots: int, costs: list[int]) -> list[int]:
 
 
 def _equals_search(effort: Effort, policy: str, storage: Storage) -> str:
-    steps, cases = effort.pick(7, 9), 0
-    for alpha in ALPHAS:
+    steps, cases, covered = effort.pick(7, 9), 0, Covered()
+    for alpha in covered.over("alpha", ALPHAS):
         known = alpha - 1 if storage == "shared" else None
         table = build(policy, steps, alpha * steps, internal=alpha, internal_known=known)
-        for m in range(1, alpha * steps + 1):
+        for m in covered.every("m", range(1, alpha * steps + 1)):
             least = least_costs(steps, m, Sizes(1, alpha, known), storage=storage)
-            for t in range(1, steps + 1):
+            for t in covered.over("t", range(1, steps + 1)):
                 need(least[t] == table.cost(t, m), f"alpha={alpha}, t={t}, m={m}: search {least[t]}")
                 cases += 1
-    return f"t <= {steps}, alpha 2..5, every m: {cases} cases"
+    return f"{covered}: {cases} cases"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from membptt_proofs import dp
-from membptt_proofs.checks.registry import Effort, check, need
+from membptt_proofs.checks.registry import Covered, Effort, check, need
 from membptt_theory import lock
 from membptt_theory.machine import meter
 from membptt_theory.policy import PolicyTable
@@ -30,26 +30,34 @@ def ism_recurrence(effort: Effort) -> str:
 @check("msm-recurrence")
 def msm_recurrence(effort: Effort) -> str:
     """Compare the MSM tables with (6)-(9) written out."""
-    ranges = {_same_as_naive("msm", effort, alpha) for alpha in ALPHAS}
-    return f"{', '.join(ranges)}, alpha 2..6"
+    covered = Covered()
+    ranges = {_same_as_naive("msm", effort, alpha) for alpha in covered.over("alpha", ALPHAS)}
+    return f"{', '.join(ranges)}, {covered}"
 
 
 @check("msm-shared-recurrence")
 def msm_shared_recurrence(effort: Effort) -> str:
     """Compare the MSM tables with (10) written out, for every beta."""
-    ranges = {_same_as_naive("msm", effort, alpha, known) for alpha in ALPHAS for known in range(1, alpha + 1)}
-    return f"{', '.join(ranges)}, alpha 2..6, every beta"
+    covered = Covered()
+    ranges = {
+        _same_as_naive("msm", effort, alpha, known)
+        for alpha in covered.over("alpha", ALPHAS)
+        for known in covered.every("beta", range(1, alpha + 1))
+    }
+    return f"{', '.join(ranges)}, {covered}"
 
 
 @check("table-bellman")
 def table_bellman(effort: Effort) -> str:
     """Let every published table check its own Bellman equality afresh."""
     entries = [entry for entry in lock.PUBLISHED if entry.steps <= effort.pick(30, 1000)]
-    for policy, internal, known, steps, slots in entries:
+    covered = Covered()
+    for policy, internal, known, steps, slots in covered.counted("tables", entries):
         table = build(policy, steps, slots, internal=internal, internal_known=known)
         again = PolicyTable(policy, table.sizes, table.costs, table.decisions, table.splits)
         need(again.digest == table.digest, f"{policy} {steps} x {slots}")
-    return f"{len(entries)} tables up to t = {entries[-1].steps}, m = {entries[-1].slots}"
+        covered.note_all(t=range(again.costs.shape[2]), m=range(again.costs.shape[1]))
+    return str(covered)
 
 
 @check("tables-lock")
@@ -58,9 +66,10 @@ def tables_lock(effort: Effort) -> str:
     locked = lock.read()
     need(set(locked) == set(lock.PUBLISHED), "the lock does not list the published tables")
     entries = [entry for entry in lock.PUBLISHED if entry.steps <= effort.pick(300, 1000)]
-    for entry in entries:
+    covered = Covered()
+    for entry in covered.counted("tables", entries):
         need(lock.digest(entry) == locked[entry], f"{entry} has another digest than the lock")
-    return f"{len(entries)} digests"
+    return str(covered)
 
 
 @check("metered-cost-equals-table")
@@ -72,15 +81,16 @@ def metered_cost_equals_table(effort: Effort) -> str:
         tables.append(build("msm", steps, slots, internal=alpha))
         tables.append(build("msm", steps, slots, internal=alpha, internal_known=alpha - 1))
         tables.append(build("msm_plus", steps, slots, internal=alpha))
-    for table in tables:
-        for t in range(1, steps + 1):
-            for m in range(1, slots + 1):
+    covered = Covered()
+    for table in covered.counted("tables", tables):
+        for t in covered.over("t", range(1, steps + 1)):
+            for m in covered.over("m", range(1, slots + 1)):
                 report = meter(schedule(table, t, m), steps=t, sizes=table.sizes)
                 need(
                     report.forwards == table.cost(t, m) and report.peak <= m and report.recorded == t,
                     f"{table.policy} {table.sizes} t={t} m={m}: {report}, table {table.cost(t, m)}",
                 )
-    return f"{len(tables)} tables, t <= {steps}, m <= {slots}"
+    return str(covered)
 
 
 @check("targets")
@@ -90,14 +100,17 @@ def targets(effort: Effort) -> str:
         "hsm": {10: 4636, 50: 2948, 100: 2898, 500: 2498, 1000: 1999},
         "ism": {10: 3640, 50: 1950, 100: 1900, 500: 1500, 1000: 1000},
     }
+    covered = 0
     for policy, by_slots in expected.items():
         for slots, cost in by_slots.items():
+            covered += 1
             need(optimal_cost(policy, 1000, slots) == cost, f"{policy} m={slots}")
     for known, by_slots in ((None, {50: 2723, 100: 1995}), (4, {50: 2663, 100: 1988})):
         table = build("msm", 1000, 100, internal=5, internal_known=known)
         for slots, cost in by_slots.items():
             need(table.cost(1000, slots) == cost, f"msm beta={known} m={slots}: {table.cost(1000, slots)}")
-    return "14 costs at t = 1000"
+            covered += 1
+    return f"{covered} costs, t = 1000"
 
 
 @check("hsm-overtakes-ism")
@@ -129,6 +142,8 @@ def _same_as_naive(policy: str, effort: Effort, alpha: int = 1, known: int | Non
             naive = dp.ism(steps, slots)
         case _:
             naive = dp.msm(steps, slots, alpha, known)
-    wrong = np.argwhere(table.costs[0, 1:] != np.array(naive)[1:])
+    costs, referee = table.costs[0, 1:], np.array(naive)[1:]
+    need(costs.shape == referee.shape, f"{policy}: {costs.shape} costs, the referee has {referee.shape}")
+    wrong = np.argwhere(costs != referee)
     need(not len(wrong), f"{policy} alpha={alpha} beta={known}: m={wrong[:1, 0] + 1}, t={wrong[:1, 1]}")
-    return f"t <= {steps}, m <= {slots}"
+    return f"t <= {costs.shape[1] - 1}, m <= {costs.shape[0]}"

@@ -53,7 +53,9 @@ def every_schedule(reach: Reach) -> Derivation:
             text="an internal state takes beta slots or more, a hidden state one or more, in every model of storage",
         ),
         Finite(
-            "finite", lambda: _every_schedule_obeys(reach), "MSM+ (separate storage, beta = alpha) and (10), t <= 160"
+            "finite",
+            lambda: _every_schedule_obeys(reach),
+            "MSM+ (separate storage, beta = alpha) and (10), t <= 160, m <= 24, beta 2..5",
         ),
     )
     return Derivation(

@@ -66,9 +66,7 @@ def recursive_strategy(given: Constants) -> Derivation:
             *_higher_cost_steps(),
             Finite("metered", _streams_cost_the_closed_form, "the streams themselves, t <= 40, every p"),
             Finite("finite", _closed_forms, "forwards at p^h <= 10^6, p <= 10; slots for t <= 1000, p <= 40"),
-            Finite(
-                "own-cost-finite", _hsm_at_own_cost, "HSM's least slots at Chen's own cost, p = 3 .. 40, h = 2 .. 5"
-            ),
+            Finite("own-cost-finite", _hsm_at_own_cost, "HSM's least slots at Chen's own cost, p = 3..40, h = 2..5"),
         ),
         ("hsm-closed-form",),
     )
