@@ -1,13 +1,14 @@
 """The ledger and its checks: one each way, every verdict holds, and every checker has been seen to fail."""
 
 import dataclasses
+import json
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from membptt_proofs import dp, ledger
+from membptt_proofs import dp, formal_coq, formal_theorems, ledger
 from membptt_proofs.__main__ import main
 from membptt_proofs.checks import (
     CHECKS,
@@ -20,6 +21,7 @@ from membptt_proofs.checks import (
     registry,
     run,
     tables,
+    theorems,
     tiers,
 )
 from membptt_proofs.checks.derivations import DERIVATIONS, verify
@@ -38,7 +40,17 @@ PAPER += ["hsm-recurrence", "ism-recurrence", "msm-recurrence", "msm-shared-recu
 
 
 def test_every_claim_has_one_check_and_every_check_a_claim():
-    assert {claim.id for claim in CLAIMS if not claim.test} == set(CHECKS)
+    unchecked = {claim.id for claim in CLAIMS if not claim.test} - set(CHECKS)
+    assert all(claim.status is Status.FORMAL for claim in CLAIMS if claim.id in unchecked)  # Coq checks those
+    assert set(CHECKS) <= {claim.id for claim in CLAIMS if not claim.test}
+
+
+def test_a_claim_names_the_theorems_that_prove_or_support_it():
+    for claim in CLAIMS:
+        proved = {theorem.name for theorem in formal_theorems.proves(claim.id)}
+        supported = {theorem.name for theorem in formal_theorems.theorems() if claim.id in theorem.supports}
+        assert set(theorems.named(claim)) == proved | supported, claim.id
+        assert bool(proved) == (claim.status is Status.FORMAL) or claim.status is Status.REFUTED, claim.id
 
 
 @pytest.mark.parametrize("claim", [claim for claim in CLAIMS if claim.test], ids=lambda claim: claim.id)
@@ -67,9 +79,9 @@ def test_what_is_false_is_called_refuted():
     assert {"B3", "msm-optimal", "B11-msm", "algorithm-2", "appendix-b-boundary"} <= refuted
 
 
-@pytest.mark.parametrize("claim", [claim for claim in CLAIMS if not claim.test], ids=lambda claim: claim.id)
+@pytest.mark.parametrize("claim", CHECKS)
 def test_the_check_of_a_claim_holds(claim):
-    verdict = run(claim.id, Effort.QUICK)
+    verdict = run(claim, Effort.QUICK)
     assert verdict.holds, verdict.evidence
     assert verdict.evidence
 
@@ -92,7 +104,83 @@ def test_one_verdict_is_printed_a_claim(capsys):
         ["OK", "B10"],
         ["TEST", "scan-forwards-equal-table"],
     ]
-    assert lines[3] == "3 claims, 0 failed"
+    assert lines[3] == "3 claims, 0 failed; the theorems of 1 claim were not checked here"
+
+
+def coq_says(monkeypatch, *, installed=True, assumptions=(), differences=(), error=None):
+    """Put another Coq in the place of the real one: the theorems themselves are checked by `make formal`."""
+
+    def build(**_):
+        if error:
+            raise formal_coq.CoqError(error)
+
+    monkeypatch.setattr(formal_coq, "installed", lambda: installed)
+    monkeypatch.setattr(formal_coq, "build", build)
+    monkeypatch.setattr(formal_theorems, "printed", lambda chosen: {theorem.key: "" for theorem in chosen})
+    monkeypatch.setattr(formal_theorems, "assumptions", lambda _: list(assumptions))
+    monkeypatch.setattr(formal_theorems, "differences", lambda _: list(differences))
+
+
+def verdicts(capsys, *arguments):
+    status = main(["--json", *arguments])
+    return status, {row["id"]: row for row in json.loads(capsys.readouterr().out)}
+
+
+PROVED = ["hsm-optimal", "online-attained"]
+
+
+def test_a_formal_proof_is_shown_with_the_check_beside_it(monkeypatch, capsys):
+    coq_says(monkeypatch)
+    assert main(PROVED) == 0
+    first, second, summary = capsys.readouterr().out.splitlines()
+    assert first.startswith("OK       hsm-optimal")
+    assert "proved (formal)" in first
+    assert "Coq: hsm_exact, as stated, without axioms; t <= 9, every m" in first
+    assert second.startswith("OK       online-attained")
+    assert summary.startswith("2 claims, 0 failed")
+
+
+def test_without_coq_a_formal_proof_is_said_not_to_be_checked_here(monkeypatch, capsys):
+    coq_says(monkeypatch, installed=False)
+    assert main(PROVED) == 0
+    first, second, summary = capsys.readouterr().out.splitlines()
+    assert "hsm_exact not checked here: coq is not installed; t <= 9, every m" in first
+    assert second.startswith("NO COQ   online-attained")
+    assert summary == "2 claims, 0 failed; the theorems of 2 claims were not checked here"
+    _, rows = verdicts(capsys, *PROVED)
+    assert (rows["hsm-optimal"]["holds"], rows["hsm-optimal"]["proof"]["holds"]) == (True, None)
+    assert rows["online-attained"]["holds"] is None
+
+
+def test_a_quick_run_leaves_coq_alone(monkeypatch, capsys):
+    coq_says(monkeypatch, error="asked")
+    status, rows = verdicts(capsys, "--quick", *PROVED)
+    assert status == 0
+    assert all(row["proof"] == {**row["proof"], "holds": None} for row in rows.values())
+    assert rows["hsm-optimal"]["proof"]["evidence"] == "hsm_exact not asked of Coq here: --quick"
+
+
+@pytest.mark.parametrize(
+    ("said", "failing"),
+    [
+        ({"assumptions": ["Theorems.hsm_exact rests on what is not proved: Axioms: ..."]}, {"hsm-optimal"}),
+        ({"differences": ["Theorems.online_real is not what is committed:\n..."]}, {"online-attained"}),
+        ({"differences": ["Machine.room is not what is committed:\n..."]}, set(PROVED)),
+        ({"error": "hsm.v, line 3: This command has not failed!"}, set(PROVED)),
+    ],
+)
+def test_a_theorem_that_coq_refuses_fails_its_claims(said, failing, monkeypatch, capsys):
+    coq_says(monkeypatch, **said)
+    status, rows = verdicts(capsys, *PROVED)
+    assert status == 1
+    assert {claim for claim, row in rows.items() if row["holds"] is False} == failing
+    assert all(row["proof"]["evidence"] for row in rows.values())
+
+
+def test_a_claim_that_names_no_theorem_of_the_list_is_refused():
+    claim = dataclasses.replace(CLAIMS[0], theorem="hsm_exact, hsm_best")
+    with pytest.raises(formal_theorems.StatementError, match=r"no such theorems in theorems\.toml: hsm_best"):
+        theorems.ask([claim], quick=True)
 
 
 def test_an_unknown_claim_is_refused(capsys):
@@ -230,6 +318,10 @@ def a_tier_stream_that_never_frees(monkeypatch):
     monkeypatch.setattr(tiers, "schedule_tiers", lambda *query: list(right(*query))[:-1])
 
 
+def a_free_search(monkeypatch):
+    monkeypatch.setattr(tiers, "least_cost", lambda *_, **__: 0)
+
+
 def tier_prices_swapped(monkeypatch):
     right = tiers.build_tiers
 
@@ -258,6 +350,12 @@ MUTANTS = [
     ("shared-detached-optimal", one_more(optimality, "least_costs")),
     ("cost-ratio-invariance", one_more(optimality, "least_costs")),
     ("any-schedule-cost-two", a_search_that_takes_no_forwards),
+    ("any-schedule-cost-two", one_more(optimality, "_ceilings")),
+    ("detached-cost-two", a_search_that_takes_no_forwards),
+    ("one-tier-optimal", one_more(tiers, "least_cost")),
+    ("free-slow-optimal", one_more(tiers, "least_cost")),
+    ("tiers-never-below", a_free_search),
+    ("tiers-reached", a_tier_stream_that_never_frees),
     ("chain-beyond-persistent", one_more(optimality, "cheapest_chain_schedule")),
     ("chain-homogeneous", one_more(optimality, "optimal_cost")),
     ("algorithm-2", an_algorithm_that_runs),

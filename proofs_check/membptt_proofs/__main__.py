@@ -1,6 +1,7 @@
 """``python -m membptt_proofs``: one verdict a claim; exit status 1 if any check fails.
 
-``--quick`` takes the smaller ranges of the test suite; a claim's id limits the run to it; ``--json`` prints a list.
+``--quick`` takes the smaller ranges of the test suite, and leaves Coq alone; a claim's id limits the run to it;
+``--json`` prints a list. Where Coq is not installed, what it would check is said not to be checked here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
-from membptt_proofs.checks import CHECKS, Effort, Verdict, run
+from membptt_proofs.checks import CHECKS, Effort, Verdict, run, theorems
+from membptt_proofs.checks.theorems import Theorems, named
 from membptt_theory.claims import CLAIMS, Claim, Status
 
 WIDTH: Final = max(len(status.value) for status in Status)
@@ -31,34 +33,57 @@ def main(arguments: list[str] | None = None, *, prog: str = "python -m membptt_p
         parser.error(f"unknown claims: {', '.join(unknown)}; see CLAIMS.md")
     chosen = [known[name] for name in options.claims] or list(CLAIMS)
     effort = Effort.QUICK if options.quick else Effort.FULL
+    proofs, seconds = theorems.ask(chosen, quick=options.quick)
     failed = 0
     rows: list[dict[str, Any]] = []
     with tqdm(chosen, desc="claims", file=sys.stderr) as progress:
         for claim in progress:
             progress.set_postfix_str(claim.id)
             verdict = run(claim.id, effort) if claim.id in CHECKS else None
-            failed += verdict is not None and not verdict.holds
+            proof = proofs.get(claim.id)
+            failed += _holds(verdict, proof) is False
             if options.json:
-                rows.append(_row(claim, verdict))
+                rows.append(_row(claim, verdict, proof))
             else:
-                tqdm.write(_line(claim, verdict), file=sys.stdout)
-    print(json.dumps(rows, indent=1) if options.json else f"{len(chosen)} claims, {failed} failed")
+                tqdm.write(_line(claim, verdict, proof), file=sys.stdout)
+    print(json.dumps(rows, indent=1) if options.json else _summary(len(chosen), failed, list(proofs.values()), seconds))
     return int(failed > 0)
 
 
-def _line(claim: Claim, verdict: Verdict | None) -> str:
-    if verdict is None:
-        return f"{'TEST':8} {claim.id:32} {claim.status:{WIDTH}} {claim.test}"
-    word = "OK" if verdict.holds else "FAILED"
-    return f"{word:8} {claim.id:32} {claim.status:{WIDTH}} {verdict.evidence} ({verdict.seconds:.1f} s)"
+def _holds(verdict: Verdict | None, proof: Theorems | None) -> bool | None:
+    """Return whether all that was checked holds; ``None`` where nothing was."""
+    outcomes = [outcome.holds for outcome in (verdict, proof) if outcome is not None and outcome.holds is not None]
+    return all(outcomes) if outcomes else None
 
 
-def _row(claim: Claim, verdict: Verdict | None) -> dict[str, Any]:
-    """Return one verdict; ``holds`` is null for a claim that a test checks instead."""
-    row = {"id": claim.id, "status": claim.status.value, "scope": claim.scope}
-    if verdict is None:
-        return {**row, "holds": None, "evidence": claim.test}
-    return {**row, "holds": verdict.holds, "evidence": verdict.evidence, "seconds": verdict.seconds}
+def _line(claim: Claim, verdict: Verdict | None, proof: Theorems | None) -> str:
+    evidence = [claim.test] if claim.test else []
+    evidence += [proof.evidence] if proof else []
+    evidence += [f"{verdict.evidence} ({verdict.seconds:.1f} s)"] if verdict else []
+    match _holds(verdict, proof):
+        case None:
+            word = "TEST" if claim.test else "NO COQ"
+        case holds:
+            word = "OK" if holds else "FAILED"
+    return f"{word:8} {claim.id:32} {claim.status:{WIDTH}} {'; '.join(evidence)}"
+
+
+def _row(claim: Claim, verdict: Verdict | None, proof: Theorems | None) -> dict[str, Any]:
+    """Return one verdict; ``holds`` is null for a claim of which nothing was checked here, as ``proof`` says of Coq."""
+    row: dict[str, Any] = {"id": claim.id, "status": claim.status.value, "scope": claim.scope}
+    row |= {"holds": _holds(verdict, proof), "evidence": verdict.evidence if verdict else claim.test}
+    if verdict:
+        row["seconds"] = verdict.seconds
+    if proof:
+        row["proof"] = {"theorems": list(named(claim)), "holds": proof.holds, "evidence": proof.evidence}
+    return row
+
+
+def _summary(claims: int, failed: int, proofs: list[Theorems], seconds: float) -> str:
+    unasked = sum(proof.holds is None for proof in proofs)
+    coq = f"; Coq took {seconds:.0f} s" if seconds else ""
+    coq += f"; the theorems of {unasked} claim{'s' * (unasked > 1)} were not checked here" if unasked else ""
+    return f"{claims} claims, {failed} failed{coq}"
 
 
 if __name__ == "__main__":

@@ -288,5 +288,5 @@ CLAIMS = (
 statuses = {claim.id: claim.status for claim in ledger.CLAIMS}
 verdicts = {claim: run(claim, Effort.QUICK) for claim in CLAIMS}
 for claim, verdict in verdicts.items():
-    print(f"{'OK' if verdict.holds else 'FAILED':7} {statuses[claim]:11} {claim:26} {verdict.evidence}")
+    print(f"{'OK' if verdict.holds else 'FAILED':7} {statuses[claim]:28} {claim:26} {verdict.evidence}")
 assert all(verdict.holds for verdict in verdicts.values())

@@ -103,22 +103,34 @@ def shared_detached_optimal(effort: Effort) -> str:
 
 @check("any-schedule-cost-two")
 def any_schedule_cost_two(effort: Effort) -> str:
+    """Search for the longest sequence in two forwards a step, with shared storage and with separate storage."""
+    steps, covered = effort.pick(7, 9), Covered()
+    for alpha in covered.over("alpha", ALPHAS):
+        shared, separate = Sizes(1, alpha, alpha - 1), Sizes(1, alpha)
+        for m in covered.every("m", range(1, alpha * steps + 1)):
+            together = least_costs(steps, m, shared, storage="shared")
+            apart = least_costs(steps, m, separate)
+            for t in covered.over("t", range(1, steps + 1)):
+                for cost, longest in (
+                    (together[t], _ceilings(alpha - 1, m) + 2),
+                    (apart[t], _ceilings(alpha, m + 1) + 1),
+                ):
+                    need((cost <= 2 * t) == (t <= longest), f"alpha={alpha}, t={t}, m={m}: cost {cost}, not {longest}")
+    return f"{covered}, two ways to count storage"
+
+
+@check("detached-cost-two")
+def detached_cost_two(effort: Effort) -> str:
     """Verify the arithmetic, and search for a schedule that goes further in two forwards a step."""
     evidence = verify((partial(any_schedule.every_schedule, reach.Reach()),), effort)
     steps, covered = effort.pick(7, 9), Covered()
-    storages: tuple[Storage, ...] = ("separate", "shared", "detached")
-    for alpha, storage in product(ALPHAS, storages):
-        # Separate storage shares nothing, so alpha itself is what one more internal state takes.
-        known = alpha if storage == "separate" else alpha - 1
-        sizes = Sizes(1, alpha, None if storage == "separate" else alpha - 1)
+    for alpha in covered.over("alpha", ALPHAS):
         for m in covered.every("m", range(1, alpha * steps + 1)):
-            bound = sum(-(-j // known) for j in range(1, m + 2)) + 2 * (m // known + 1)
-            costs = least_costs(steps, m, sizes, storage=storage)
+            bound = _ceilings(alpha - 1, m + 1) + 2 * (m // (alpha - 1) + 1)
+            costs = least_costs(steps, m, Sizes(1, alpha, alpha - 1), storage="detached")
             longest = max(t for t in covered.over("t", range(steps + 1)) if costs[t] <= 2 * t)
-            need(longest <= bound, f"alpha={alpha}, m={m}, {storage}: t={longest}, bound {bound}")
-        covered.note(alpha=alpha)
-    searched = f"search for {covered}, three ways to count storage"
-    return Evidence(f"{evidence}; {searched}", f"{evidence.ranges}; {searched}")
+            need(longest <= bound, f"alpha={alpha}, m={m}: t={longest}, bound {bound}")
+    return Evidence(f"{evidence}; search for {covered}", f"{evidence.ranges}; {covered}")
 
 
 @check("cost-ratio-invariance")
@@ -176,6 +188,11 @@ def chain_homogeneous(effort: Effort) -> str:
     for m in covered.over("m", range(11)):
         need(table.cost(m) == optimal_cost("hsm", steps, m + 1), f"t={steps}, m={m}")
     return f"t = {steps}, {covered}"
+
+
+def _ceilings(size: int, slots: int) -> int:
+    """Return the sum of ``ceil(j / size)`` over ``j <= slots``."""
+    return sum(-(-j // size) for j in range(1, slots + 1))
 
 
 def _dearer(table: PolicyTable, slots: int, costs: list[int]) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Final
 from membptt_proofs.checks.registry import Covered, Effort, check, need
 from membptt_proofs.tiers_oracle import least_cost, naive_tiers
 from membptt_theory.machine import meter_tiers
+from membptt_theory.tables import optimal_cost
 from membptt_theory.tiers import Prices, Tier, TierTable, build_tiers, schedule_tiers
 
 PRICES: Final = (Prices(1, 0, 0), Prices(1, 1, 1), Prices(1, 2, 0), Prices(1, 0, 3), Prices(3, 6, 1), Prices(2, 3, 1))
@@ -44,9 +45,49 @@ def tiers_bellman(effort: Effort) -> str:
 @check("tiers-optimal")
 def tiers_optimal(effort: Effort) -> str:
     """Search all legal two-tier schedules."""
+    return _equals_search(effort.pick(5, 6), PRICES, range(4), range(4))
+
+
+@check("tiers-reached")
+def tiers_reached(effort: Effort) -> str:
+    """Execute the streams again: the theorem is about any sizes, this about the product's own."""
+    return tiers_metered(effort)
+
+
+@check("one-tier-optimal")
+def one_tier_optimal(effort: Effort) -> str:
+    """Search all legal schedules of the fast tier alone, and of the slow one."""
+    steps = effort.pick(5, 6)
+    alone = (_equals_search(steps, PRICES, *rooms) for rooms in ((range(1, 4), range(1)), (range(1), range(1, 4))))
+    return "; ".join(alone)
+
+
+@check("free-slow-optimal")
+def free_slow_optimal(effort: Effort) -> str:
+    """Search all legal two-tier schedules where transfers cost nothing."""
+    free = tuple(Prices(forward, 0, 0) for forward in (1, 3))
+    return _equals_search(effort.pick(5, 6), free, range(4), range(4))
+
+
+@check("tiers-never-below")
+def tiers_never_below(effort: Effort) -> str:
+    """Compare the search with as many slots in the fast tier alone."""
     steps, covered = effort.pick(5, 6), Covered()
     for prices in covered.counted("prices", PRICES):
         for t, f, s in product(range(1, steps + 1), range(4), range(4)):
+            for start_slow, room in ((False, f), (True, s)):
+                if room:
+                    search = least_cost(t, f, s, start_slow=start_slow, **_money(prices))
+                    bound = prices.forward * optimal_cost("hsm", t, f + s)
+                    need(search >= bound, f"{prices}, t={t}, f={f}, s={s}: search {search}, bound {bound}")
+                    covered.note(t=t, f=f, s=s)
+    return str(covered)
+
+
+def _equals_search(steps: int, every: tuple[Prices, ...], fast: range, slow: range) -> str:
+    covered = Covered()
+    for prices in covered.counted("prices", every):
+        for t, f, s in product(range(1, steps + 1), fast, slow):
             table = build_tiers(t, f, s, prices) if f + s else None
             for tier, room in ((Tier.FAST, f), (Tier.SLOW, s)):
                 if table and room:

@@ -1,7 +1,7 @@
 """How much memory the paper's policies save at Chen's own cost: "about half", stated exactly.
 
-At two forwards a step MSM (10), with ``alpha >= beta + 1``, needs ``sqrt(2 beta t)`` slots, to leading order. (That no
-schedule at all needs less is argued in words only, in `any_schedule`; nothing here builds on it.) That is
+At two forwards a step MSM (10), with ``alpha >= beta + 1``, needs ``sqrt(2 beta t)`` slots, to leading order. (With
+shared storage no legal schedule at all needs less: claim any-schedule-cost-two, by Coq.) That is
 
 - ``sqrt(2 beta) / (1 + beta)`` of Chen's ``sqrt(t) (1 + beta)`` at segments of sqrt(t): at most half from beta = 6 on;
 - ``1 / sqrt(2)`` of Chen's ``2 sqrt(beta t)`` at its best segment, for every beta: never half.
