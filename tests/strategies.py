@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from membptt_theory.actions import Block
 from membptt_theory.policy import PolicyTable
 from membptt_theory.tables import build
 
@@ -47,6 +48,25 @@ def queries(draw: st.DrawFn, *, most_steps: int, most_slots: int) -> tuple[Polic
         return build(name, steps, slots, **sizes), steps, slots
     name, sizes = draw(st.sampled_from(POLICIES))
     return build(name, most_steps, most_slots, **sizes), steps, slots
+
+
+@st.composite
+def blocks(draw: st.DrawFn, *, longest: int, most: int = 5) -> list[Block]:
+    """A chain of blocks; `most` bounds the bytes of an output. Any of them may be equal."""
+    size, cost = st.integers(0, 2 * most), st.integers(1, 4)
+    kind = st.builds(
+        Block,
+        advance=cost,
+        record=cost,
+        backward=st.integers(0, 5),
+        output=st.integers(0, most),
+        internal=size,
+        advance_need=size,
+        record_need=size,
+        backward_need=size,
+    )
+    kinds = draw(st.lists(kind, min_size=1, max_size=longest))
+    return draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=longest))
 
 
 # Any JSON value, numbers that JSON does not have included.

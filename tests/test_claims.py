@@ -16,6 +16,7 @@ from membptt_proofs.checks import (
     Effort,
     chen,
     figures,
+    front,
     optimality,
     paper,
     registry,
@@ -26,6 +27,7 @@ from membptt_proofs.checks import (
 )
 from membptt_proofs.checks.derivations import DERIVATIONS, verify
 from membptt_proofs.checks.registry import Covered, Evidence, phrases, unsupported
+from membptt_theory import front as theory_front
 from membptt_theory import lock
 from membptt_theory.actions import DropHidden
 from membptt_theory.claims import CLAIMS, Claim, Status
@@ -340,7 +342,70 @@ def a_tier_table_of_other_prices(monkeypatch):
     monkeypatch.setattr(tiers, "TierTable", wrong)
 
 
+def fronts_of(mutate):
+    """A mutant: the fronts of a recurrence with other terms."""
+
+    def patch(monkeypatch):
+        right = front.solve_front
+
+        def wrong(chain):
+            terms = chain if isinstance(chain, front.Recurrence) else front.everything_alive(chain)
+            return right(mutate(terms))
+
+        monkeypatch.setattr(front, "solve_front", wrong)
+
+    return patch
+
+
+def no_gradient_waits(terms):
+    return dataclasses.replace(terms, gradient=(0,) * len(terms))
+
+
+def what_is_handed_on_is_free(terms):
+    return dataclasses.replace(terms, carried=(0,) * len(terms))
+
+
+def no_internal_state_fits(terms):
+    return dataclasses.replace(terms, internal=(front.TOO_LARGE,) * len(terms))
+
+
+def a_front_that_stores_every_output(monkeypatch):
+    right = front.solve_front
+    monkeypatch.setattr(front, "solve_front", lambda chain: dataclasses.replace(right(chain), choose=lambda *part: 1))
+
+
+def the_working_state_of_appendix_c_is_charged(monkeypatch):
+    right = front.appendix_c
+    monkeypatch.setattr(front, "appendix_c", lambda chain: dataclasses.replace(right(chain), carried=chain.sizes))
+
+
+def a_larger_internal_state(monkeypatch):
+    right = front.shared_slots
+    monkeypatch.setattr(front, "shared_slots", lambda steps, known: right(steps, known + 1))
+
+
+def equal_blocks_with_less_to_keep(monkeypatch):
+    right = theory_front.EqualBlocks
+    monkeypatch.setattr(
+        theory_front, "EqualBlocks", lambda steps, output, internal: right(steps, output, max(output, internal - 1))
+    )
+
+
+def a_search_of_persistent_schedules(monkeypatch):
+    right = front.searched_front
+    monkeypatch.setattr(front, "searched_front", lambda blocks, *, persistent: right(blocks, persistent=True))
+
+
 MUTANTS = [
+    ("front-recurrence", fronts_of(no_gradient_waits)),
+    ("front-optimal", fronts_of(what_is_handed_on_is_free)),
+    ("front-metered", a_front_that_stores_every_output),
+    ("front-appendix-c", the_working_state_of_appendix_c_is_charged),
+    ("front-beaumont", lambda monkeypatch: monkeypatch.setattr(front, "Beaumont", front.Recurrence)),
+    ("front-homogeneous", a_larger_internal_state),
+    ("front-equal-blocks", equal_blocks_with_less_to_keep),
+    ("front-beyond-persistent", a_search_of_persistent_schedules),
+    ("front-gap", fronts_of(no_internal_state_fits)),
     ("chen-executed", one_more(chen, "sqrt_cost")),
     ("chen-executed", one_more(chen, "recursive_cost")),
     ("targets", one_more(tables, "optimal_cost")),

@@ -14,8 +14,11 @@ THEORY = [
     "chain",
     "chen",
     "claims",
+    "equal_blocks",
     "files",
     "footprint",
+    "front",
+    "front_parts",
     "lock",
     "machine",
     "options",
@@ -54,8 +57,19 @@ def test_the_naive_referees_import_nothing_of_ours():
 
 def test_the_oracles_import_the_vocabulary_and_no_table():
     """Nothing of what they judge: no recurrence, no table, no schedule."""
-    judged = ("recurrences", "tables", "policy", "schedule", "bellman", "chen")
-    for module in ("oracle", "chain_oracle"):
+    judged = (
+        "recurrences",
+        "tables",
+        "policy",
+        "schedule",
+        "bellman",
+        "chen",
+        "chain",
+        "front",
+        "front_parts",
+        "machine",
+    )
+    for module in ("oracle", "chain_oracle", "front_oracle"):
         code = f"import sys, membptt_proofs.{module}\nprint(*sys.modules)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert not {f"membptt_theory.{name}" for name in judged} & set(done.stdout.split())
@@ -71,6 +85,7 @@ TORCH_FREE = [
     "derive_chen",
     "explorer",
     "files",
+    "front",
     "imports",
     "machine",
     "options",

@@ -12,7 +12,7 @@ Ref: gruslys2016, section 3 (hidden and internal states), appendix A (Algorithm 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from operator import itemgetter
 from typing import Self
 
@@ -207,3 +207,42 @@ class Prices:
                 raise TypeError(f"{name} must be an integer, got {price!r} of type {type(price).__name__}")
             if price < least:
                 raise ValueError(f"{name} must be at least {least}, got {price}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """One block of a chain: its costs, in any common integer unit, and its bytes.
+
+    Args:
+        advance: cost of a forward without graph, at least 1.
+        record: cost of a forward with graph, at least 1.
+        backward: cost of a backward.
+        output: bytes of what it hands to the next block.
+        internal: bytes of its graph, beside its input and its output.
+        advance_need: bytes that a forward without graph needs on top of its input and its output.
+        record_need: bytes that a forward with graph needs on top of its input, its graph and its output.
+        backward_need: bytes that a backward needs on top of its input, its graph, its output and the gradient of that;
+            the gradient of its input is part of them.
+
+    Raises:
+        TypeError: a number is not an integer.
+        ValueError: a number is out of range.
+    """
+
+    advance: int = 1
+    record: int = 1
+    backward: int = 0
+    output: int
+    internal: int
+    advance_need: int = 0
+    record_need: int = 0
+    backward_need: int = 0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            least = 1 if field.name in ("advance", "record") else 0
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f"{field.name} must be an integer, got {value!r} of type {type(value).__name__}")
+            if value < least:
+                raise ValueError(f"{field.name} must be at least {least}, got {value}")

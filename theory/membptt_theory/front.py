@@ -1,0 +1,273 @@
+"""Chains that may keep outputs and internal states, in bytes: every budget that makes a difference, and its cost.
+
+Block ``i = 0 .. n-1`` maps the state at position ``i`` to the state at position ``i + 1``. While position ``i`` is
+held, blocks ``i .. j-1`` go backward by one of three moves:
+
+- *internal*: record block ``i``, keep its internal state, solve ``(i+1, j)``, backpropagate block ``i``;
+- *output*, ``i < k < j-1``: advance to ``k``, store the state there, solve ``(k, j)``, drop it, solve ``(i, k)``;
+- *recompute*, ``k = j-1``: the same, but what is handed to the last block is not stored: it goes backward at once.
+
+The *front* ``F(i, j)`` is the set of pairs (bytes, cost) of which none is as good as another in both. With ``m`` the
+bytes and ``c`` the cost,
+
+    F(i, i+1)    (around(i, i+1),  backpropagate_i)
+    internal     (max(around(i, j), internal_i + m),  backpropagate_i + c)                 (m, c) in F(i+1, j)
+    output       (max(run(i, j)_k, output_k + m, m'),  advance_i + .. + advance_(k-1) + c + c')
+                                                          (m, c) in F(k, j),  (m', c') in F(i, k)
+    recompute    the same, with carried_k in place of output_k
+
+which is a Bellman equation between whole fronts: none is cut to a grid. `Recurrence` holds its terms as data, and
+`everything_alive` fills them in for this project's accounting: **the peak is the peak of everything that is alive**,
+
+- every stored output, every stored internal state with its input and its output, the working state, the working core,
+  each tensor once; the chain's input is the caller's;
+- from the first backward on, the gradient of the state that is next to go backward;
+- on top of these what the running block needs: `Block.advance_need`, `record_need`, `backward_need`.
+
+The optimum is over *persistent* schedules: what is stored stays until its block has gone backward, and a block goes
+backward as soon as its internal state is at hand and its turn has come. Others can be cheaper where sizes differ: with
+outputs of 1, 2, 2, 1 bytes, and graphs of 1 byte in the last block and none before, 8 forwards against 9 in 6 bytes.
+
+Ref: gruslys2016, appendix C (outputs only); beaumont2019 (both kinds, in slots). Claim: front-optimal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import accumulate
+
+import numpy as np
+
+from membptt_theory.actions import (
+    Action,
+    Advance,
+    Backpropagate,
+    Block,
+    DropHidden,
+    LoadInternal,
+    Record,
+    Restore,
+    StoreHidden,
+    StoreInternal,
+)
+from membptt_theory.equal_blocks import EqualBlocks
+from membptt_theory.front_parts import BYTES, INTERNAL, Ints, Parts, undominated
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrence:
+    """The terms of the equation between fronts, one entry a block; made by `everything_alive`.
+
+    Args:
+        advance: cost of a forward without graph.
+        backpropagate: cost of a forward with graph and the backward.
+        output: bytes that the stored output takes from the part after it.
+        carried: the same where it is handed on and not stored, at most `output`.
+        internal: bytes that the stored internal state takes from the part after it.
+        gradient: bytes of the output's gradient, alive while a part that ends there is solved.
+        recorded: bytes while the block is recorded, on top of the gradient that waits.
+        backward: bytes while it goes backward.
+        first: bytes while it is advanced over at the start of a part, on top of the gradient that waits.
+        passed: the same at any other place.
+
+    Raises:
+        ValueError: empty, of unequal lengths, a negative number, or numbers too large for exact arithmetic.
+    """
+
+    advance: tuple[int, ...]
+    backpropagate: tuple[int, ...]
+    output: tuple[int, ...]
+    carried: tuple[int, ...]
+    internal: tuple[int, ...]
+    gradient: tuple[int, ...]
+    recorded: tuple[int, ...]
+    backward: tuple[int, ...]
+    first: tuple[int, ...]
+    passed: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len({len(terms) for terms in self.terms()}) != 1 or not len(self):
+            raise ValueError(f"every term needs one entry a block, got {[len(terms) for terms in self.terms()]}")
+        if any(value < 0 for terms in self.terms() for value in terms):
+            raise ValueError("costs and bytes must be at least 0")
+        if any(carried > output for carried, output in zip(self.carried, self.output, strict=True)):
+            raise ValueError("what is handed on without being stored cannot take more than what is stored")
+        if sum(sum(terms) for terms in self.terms()[2:]) >= 2**BYTES:
+            raise ValueError(f"all the bytes of a chain must stay below 2**{BYTES}")
+        if len(self) * sum(self.advance) + sum(self.backpropagate) >= 2**60 or len(self) >= 2 ** (62 - BYTES):
+            raise ValueError(f"a chain must have fewer than {2 ** (62 - BYTES)} blocks and cost less than 2**60")
+
+    def __len__(self) -> int:
+        return len(self.advance)
+
+    def terms(self) -> tuple[tuple[int, ...], ...]:
+        """Return the terms, costs first."""
+        return tuple(getattr(self, field.name) for field in fields(self))
+
+    def around(self, start: int, stop: int, /) -> int:
+        """Return the bytes while block `start` is recorded and while it goes backward, in the part up to `stop`."""
+        return max(self.recorded[start] + self.gradient[stop - 1], self.backward[start])
+
+    def run(self, start: int, stop: int, /) -> list[int]:
+        """Return for ``k = start+1 .. stop-1`` the bytes while blocks ``start .. k-1`` are advanced over there."""
+        peaks = accumulate((self.first[start], *self.passed[start + 1 : stop - 1]), max)
+        return [peak + self.gradient[stop - 1] for peak in peaks]
+
+
+def everything_alive(blocks: Sequence[Block], /) -> Recurrence:
+    """Return the recurrence in which the peak is the peak of everything that is alive.
+
+    Raises:
+        ValueError: no blocks, or numbers too large for exact arithmetic.
+    """
+    if not blocks:
+        raise ValueError("a chain needs at least one block")
+    output = tuple(block.output for block in blocks)
+    own = tuple(block.internal + block.output for block in blocks)  # the input is held by somebody else
+    first = tuple(block.output + block.advance_need for block in blocks)
+    return Recurrence(
+        advance=tuple(block.advance for block in blocks),
+        backpropagate=tuple(block.record + block.backward for block in blocks),
+        output=output,
+        carried=output,
+        internal=own,
+        gradient=(*output[:-1], 0),  # that of the last output comes when the last block goes backward
+        recorded=tuple(held + block.record_need for held, block in zip(own, blocks, strict=True)),
+        backward=tuple(held + block.output + block.backward_need for held, block in zip(own, blocks, strict=True)),
+        first=first,
+        # Block 0 always starts its part, so its entry is never asked for.
+        passed=tuple(held + need for held, need in zip((output[0], *output), first, strict=False)),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Front:
+    """Every budget that makes a difference, and what the chain costs in it; made by `solve_front`.
+
+    Args:
+        recurrence: what it is the front of.
+        bytes: int64, ascending: the budgets.
+        costs: int64, descending: the least cost in each.
+        choose: ``(start, stop, bytes)`` of a part -> `INTERNAL`, or how many blocks to advance over.
+    """
+
+    recurrence: Recurrence
+    bytes: Ints
+    costs: Ints
+    choose: Callable[[int, int, int], int]
+
+    def __len__(self) -> int:
+        return len(self.bytes)
+
+    @property
+    def points(self) -> list[tuple[int, int]]:
+        """The pairs of bytes and cost, the fewest bytes first."""
+        return list(zip(self.bytes.tolist(), self.costs.tolist(), strict=True))
+
+    def cost(self, budget: int, /) -> int:
+        """Return the least cost in `budget` bytes.
+
+        Raises:
+            ValueError: fewer bytes than the chain can do with.
+        """
+        return int(self.costs[self._point(budget)])
+
+    def schedule(self, budget: int, /) -> Iterator[Action]:
+        """Yield the actions of the cheapest schedule in `budget` bytes. The input is stored at position 0 throughout.
+
+        Its cost and its peak on a `ChainMachine` are those of the last point that fits.
+
+        Raises:
+            ValueError: as `cost`. Raised at the call, not at the first action.
+
+        Claim: front-metered.
+        """
+        return self._stream(int(self.bytes[self._point(budget)]))
+
+    def _point(self, budget: int) -> int:
+        point = int(np.searchsorted(self.bytes, budget, side="right")) - 1
+        if point < 0:
+            raise ValueError(f"the chain takes at least {self.bytes[0]} bytes, got a budget of {budget}")
+        return point
+
+    def _stream(self, room: int) -> Iterator[Action]:
+        terms = self.recurrence
+        # Left to do, the next one last: a part and its bytes, or what ends a part that is done.
+        pending: list[tuple[int, int, int] | Action] = [DropHidden(0), (0, len(terms), room)]
+        at: int | None = 0
+        while pending:
+            part = pending.pop()
+            if isinstance(part, DropHidden):
+                yield part
+                continue
+            if isinstance(part, LoadInternal):
+                yield from (part, Backpropagate(part.step))
+                at = None
+                continue
+            start, stop, room = part
+            if at != start:
+                yield Restore(start)
+            ahead = self.choose(start, stop, room) if stop - start > 1 else 0
+            split = start + ahead
+            at = None
+            if split == stop - 1:
+                if ahead:
+                    yield Advance(start, split)
+                    pending.append((start, split, room))
+                yield from (Record(split), Backpropagate(split))
+            elif ahead == INTERNAL:
+                yield from (Record(start), StoreInternal(start))
+                pending += [LoadInternal(start), (start + 1, stop, room - terms.internal[start])]
+                at = start + 1
+            else:
+                yield from (Advance(start, split), StoreHidden(split))
+                pending += [(start, split, room), DropHidden(split), (split, stop, room - terms.output[split - 1])]
+                at = split
+
+
+def solve_front(chain: Sequence[Block] | Recurrence, /) -> Front:
+    """Solve the equation between fronts, exactly: a front for every part of the chain that differs from the others.
+
+    ``n`` different blocks have ``n (n+1) / 2`` parts and take ``O(n^3)`` merges of sorted fronts: 50 blocks a third of
+    a second. Parts of the same blocks in the same order are solved once.
+
+    Args:
+        chain: the blocks, weighed by `everything_alive`, or a recurrence.
+
+    Raises:
+        ValueError: as `everything_alive`.
+
+    Claim: front-optimal, front-recurrence.
+    """
+    terms = chain if isinstance(chain, Recurrence) else everything_alive(chain)
+    if _only_two_sizes_matter(terms):
+        return _front_of_equal_blocks(terms)
+    parts = Parts(terms)
+    whole = parts.of(0, len(terms))
+    return Front(terms, whole.bytes, whole.costs, parts.choose)
+
+
+def _only_two_sizes_matter(terms: Recurrence) -> bool:
+    """Whether all blocks are equal, and what a part needs beyond a single block is what it stores, so `EqualBlocks`."""
+    output, internal, gradient = terms.output[0], terms.internal[0], max(terms.gradient)
+    own = terms.around(0, 1)
+    return (
+        type(terms) is Recurrence
+        and len(terms) > 1
+        and len(set(terms.gradient[:-1])) == 1
+        and all(len(set(values)) == 1 for values in replace(terms, gradient=terms.advance).terms())
+        and terms.carried[0] == output
+        and 1 <= output <= internal
+        and own == terms.around(len(terms) - 1, len(terms))
+        and max(terms.first[0], terms.passed[0]) + gradient <= output + own
+    )
+
+
+def _front_of_equal_blocks(terms: Recurrence) -> Front:
+    own = terms.around(0, 1)
+    solved = EqualBlocks(len(terms), terms.output[0], terms.internal[0])
+    points = np.array(sorted(solved.points().items()), dtype=np.int64)
+    costs = len(terms) * terms.backpropagate[0] + points[:, 1] * terms.advance[0]
+    part = undominated(points[:, 0] + own, costs, np.zeros(len(points), dtype=np.int64))
+    return Front(terms, part.bytes, part.costs, lambda start, stop, room: solved.split(stop - start, room - own))

@@ -1,0 +1,122 @@
+"""The fronts of all parts of a chain: the equation of `front.py`, solved for whole fronts at once.
+
+A front is two sorted arrays. All splits of a part are solved together: the steps of their left and right fronts become
+keys of split and bytes, which one merge of two sorted arrays puts in order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from membptt_theory.front import Recurrence
+
+Ints: TypeAlias = NDArray[np.int64]
+
+BYTES: Final = 48  # bits of a number of bytes: 256 TiB
+INTERNAL: Final = 0  # the choice that is no number of blocks to advance over
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The front of a part.
+
+    Args:
+        bytes: int64, ascending.
+        costs: int64, descending.
+        choices: int64, for each point `INTERNAL`, or how many blocks to advance over.
+    """
+
+    bytes: Ints
+    costs: Ints
+    choices: Ints
+
+
+class Parts:
+    """The fronts of all parts of a chain; parts of equal blocks in the same order share one.
+
+    Args:
+        terms: the recurrence.
+    """
+
+    def __init__(self, terms: Recurrence) -> None:
+        self._terms = terms
+        self._spent = np.concatenate([[0], np.cumsum(terms.advance, dtype=np.int64)])
+        n = len(terms)
+        numbers: dict[tuple[int, ...], int] = {}
+        kinds = [numbers.setdefault(kind, len(numbers)) for kind in zip(*terms.terms(), strict=True)]
+        solved: dict[tuple[int, int], tuple[int, Part]] = {}  # a part's number and the kind after it -> the longer one
+        longest = [0] * n  # number of the longest part solved so far from each start
+        self._parts: list[list[Part]] = [[] for _ in range(n)]  # by start and length - 1
+        for length in range(1, n + 1):
+            for start in range(n - length + 1):
+                key = (longest[start], kinds[start + length - 1])
+                if key not in solved:
+                    solved[key] = (len(solved) + 1, self._solve(start, start + length))
+                longest[start], part = solved[key]
+                self._parts[start].append(part)
+
+    def of(self, start: int, stop: int, /) -> Part:
+        """Return the front of blocks ``start .. stop-1``."""
+        return self._parts[start][stop - start - 1]
+
+    def choose(self, start: int, stop: int, room: int, /) -> int:
+        """Return the choice of the last point of a part that fits in `room` bytes."""
+        part = self.of(start, stop)
+        return int(part.choices[np.searchsorted(part.bytes, room, side="right") - 1])
+
+    def _solve(self, start: int, stop: int) -> Part:
+        terms, around, own = self._terms, self._terms.around(start, stop), self._terms.backpropagate[start]
+        if stop - start == 1:
+            return Part(np.array([around]), np.array([own]), np.array([INTERNAL]))
+        after = self.of(start + 1, stop)
+        room, costs, choices = self._splits(start, stop)
+        return undominated(
+            np.concatenate([np.maximum(after.bytes + terms.internal[start], around), room]),
+            np.concatenate([after.costs + own, costs]),
+            np.concatenate([np.full(len(after.bytes), INTERNAL), choices]),
+        )
+
+    def _splits(self, start: int, stop: int) -> tuple[Ints, Ints, Ints]:
+        """Return bytes, costs and choices of every point of the moves output and recompute."""
+        terms, count = self._terms, stop - start - 1
+        left = [self.of(start, split) for split in range(start + 1, stop)]
+        right = [self.of(split, stop) for split in range(start + 1, stop)]
+        taken = np.array((*terms.output[start : stop - 2], terms.carried[stop - 2]))
+        advanced = self._spent[start + 1 : stop] - self._spent[start]
+        tag = np.arange(count, dtype=np.int64) << BYTES
+        left_keys = _joined([part.bytes for part in left], tag)
+        right_keys = _joined([part.bytes for part in right], tag + taken)
+        left_costs = _joined([part.costs for part in left], advanced)
+        right_costs = np.concatenate([part.costs for part in right])
+        keys = np.concatenate([left_keys, right_keys])
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        # Of either front the last point at or below each key; it may be one of the split before.
+        at_left = np.cumsum(order < len(left_keys)) - 1
+        at_right = np.arange(len(keys)) - at_left - 1
+        split = keys >> BYTES
+        both = (at_left >= 0) & (at_right >= 0)
+        both &= (left_keys[at_left] >> BYTES == split) & (right_keys[at_right] >> BYTES == split)
+        split = split[both]
+        room = np.maximum(keys[both] & (2**BYTES - 1), np.array(terms.run(start, stop))[split])
+        return room, left_costs[at_left[both]] + right_costs[at_right[both]], split + 1
+
+
+def undominated(room: Ints, costs: Ints, choices: Ints, /) -> Part:
+    """Return the points than which no other is as good in bytes and cost; of equal ones the first."""
+    order = np.argsort(room, kind="stable")
+    room, costs, choices = room[order], costs[order], choices[order]
+    better = np.ones(len(room), dtype=bool)
+    better[1:] = costs[1:] < np.minimum.accumulate(costs)[:-1]
+    room, costs, choices = room[better], costs[better], choices[better]
+    last = np.append(room[1:] != room[:-1], True)
+    return Part(room[last], costs[last], choices[last])
+
+
+def _joined(arrays: list[Ints], added: Ints) -> Ints:
+    return np.concatenate(arrays) + np.repeat(added, [len(array) for array in arrays])
