@@ -39,7 +39,7 @@ def test_no_file_assumes_anything(name):
         ("(* (* *) *) Axiom a : 0 = 1.", "Axiom"),
     ],
 )
-def test_an_assumption_is_found(text, gap):
+def test_an_assumption_is_seen(text, gap):
     assert formal_theorems.gaps(text) == [gap]
 
 
@@ -92,7 +92,7 @@ def test_a_headline_theorem_is_where_its_list_says(theorem):
     stated = (coq.ROOT / theorem.file).read_text("utf-8")
     assert re.search(rf"^Theorem {theorem.name} :", stated, flags=re.M)
     assert (coq.ROOT / theorem.proof).is_file()
-    assert {*theorem.proves, *theorem.supports} <= {claim.id for claim in CLAIMS}
+    assert {*theorem.proves, *theorem.supports, *theorem.refutes} <= {claim.id for claim in CLAIMS}
 
 
 def test_every_theorem_of_the_headline_files_is_listed():
@@ -118,9 +118,9 @@ def test_the_committed_definitions_reach_the_machine_and_every_recurrence():
 def test_a_weakened_statement_is_noticed():
     held = formal_theorems.committed()
     weaker = {"Theorems.hsm_exact": held["Theorems.hsm_exact"].replace("1 <= m", "2 <= m")}
-    [found] = formal_theorems.differences(weaker)
-    assert found.startswith("Theorems.hsm_exact is not what is committed")
-    assert "+" in found
+    [message] = formal_theorems.differences(weaker)
+    assert message.startswith("Theorems.hsm_exact is not what is committed")
+    assert "+" in message
     assert formal_theorems.differences(held) == []
 
 
@@ -188,8 +188,8 @@ def test_an_axiom_below_a_theorem_is_noticed(tmp_path):
         for name in ("bad", "good")
     }
     assert formal_theorems.assumptions([theorems["good"]], out=tmp_path) == []
-    [found] = formal_theorems.assumptions(list(theorems.values()), out=tmp_path)
-    assert found.startswith("Headlines.bad rests on what is not proved: Axioms:")
+    [message] = formal_theorems.assumptions(list(theorems.values()), out=tmp_path)
+    assert message.startswith("Headlines.bad rests on what is not proved: Axioms:")
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make")

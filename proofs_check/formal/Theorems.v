@@ -2,7 +2,7 @@
    The proofs are in the other folders. *)
 From Membptt Require Import Laws Policies Recurrences.
 From Membptt Require Hsm Ism Shared CostTwo Closed Price Corollaries MsmPlus TwoBranches Lines Chen BelowTwo Rational.
-From Membptt Require Online Restart Anypol Best Deferred DeferredBest Real LateReal All.
+From Membptt Require Online Restart RestartCost Anypol Best Deferred DeferredBest Real LateReal All.
 From Membptt Require Tiers Value Exact FreeSlow Merge.
 
 (* ---------------------------------------------------------------- what the statements say *)
@@ -12,8 +12,10 @@ Definition optimum pol m t c :=
   (exists l, complete pol m t l = true /\ cost l = c) /\ (forall l, legal pol m t l = true -> c <= cost l).
 (* the same where a forward costs a, one that is recorded b, and a step backward c *)
 Definition price a b c l := a * (cost l - recorded l) + b * recorded l + c * backpropagated l.
+(* k is the least price *)
 Definition optimum_at a b c pol m t k :=
-  (exists l, complete pol m t l = true /\ price a b c l = k) /\ (forall l, legal pol m t l = true -> k <= price a b c l).
+  (exists l, complete pol m t l = true /\ price a b c l = k) /\ (forall l, legal pol m t l = true ->
+    k <= price a b c l).
 (* some legal schedule of t steps in m slots takes at most c forwards *)
 Definition done_in pol m t c := exists l, legal pol m t l = true /\ cost l <= c.
 (* m is the fewest slots for that *)
@@ -28,6 +30,7 @@ Proof. split; [apply exec_step | apply step_exec]. Qed.
 (* every legal schedule records every step at least once, and takes each backward exactly once *)
 Theorem each_step_recorded : forall pol m t l, legal pol m t l = true -> t <= recorded l.
 Proof. exact Price.each_step_recorded. Qed.
+(* the other half *)
 Theorem each_step_backward : forall pol m t l, legal pol m t l = true -> backpropagated l = t.
 Proof. exact Price.each_step_backward. Qed.
 
@@ -42,7 +45,8 @@ Theorem ism_exact : forall t m, 1 <= m -> optimum ISM (m - 1) t (ism t m).
 Proof. exact Ism.ism_exact. Qed.
 
 (* MSM+: hidden and internal states, kept apart *)
-Theorem msm_plus_exact : forall alpha, 2 <= alpha -> forall t m, 1 <= m -> optimum (SEPARATE alpha) m t (msm_plus alpha t m).
+Theorem msm_plus_exact : forall alpha, 2 <= alpha -> forall t m, 1 <= m ->
+  optimum (SEPARATE alpha) m t (msm_plus alpha t m).
 Proof. exact MsmPlus.msm_plus_exact. Qed.
 
 (* R of MSM+: among the schedules that never drop the start *)
@@ -58,7 +62,8 @@ Theorem shared_exact : forall alpha, 2 <= alpha -> forall t m, 1 <= m ->
 Proof. exact Shared.shared_exact. Qed.
 
 (* the same as machine.py charges shared tensors *)
-Theorem charged_exact : forall alpha, 2 <= alpha -> forall t m, 1 <= m -> optimum (CHARGED alpha) m t (shared alpha t m).
+Theorem charged_exact : forall alpha, 2 <= alpha -> forall t m, 1 <= m ->
+  optimum (CHARGED alpha) m t (shared alpha t m).
 Proof. exact Shared.charged_exact. Qed.
 
 (* ISM with as many slots as the recurrence says is not optimal: its working core goes to waste *)
@@ -66,7 +71,8 @@ Theorem ism_as_printed_is_beaten : exists l, complete ISM 1 2 l = true /\ cost l
 Proof. exact Corollaries.ism_as_printed_beaten. Qed.
 
 (* the simple form of MSM+, P and R, is the product's *)
-Theorem two_branches : forall alpha, 2 <= alpha -> forall keep t m, 1 <= m -> two alpha keep t m = separate alpha keep t m.
+Theorem two_branches : forall alpha, 2 <= alpha -> forall keep t m, 1 <= m ->
+  two alpha keep t m = separate alpha keep t m.
 Proof. intros alpha H. exact (@TwoBranches.two_branches (Size.Build_Size alpha H)). Qed.
 
 (* (10) is never worse than HSM *)
@@ -80,16 +86,24 @@ Lemma with_backward : forall a b c pol m t k, ((exists l, complete pol m t l = t
   (forall l, legal pol m t l = true -> k <= Price.price a b l)) -> optimum_at a b c pol m t (k + c * t).
 Proof.
   intros a b c pol m t k ((l & A & B) & D). split.
-  - exists l. split; auto. unfold price. rewrite (each_step_backward pol m t l) by (apply complete_legal; auto). rewrite <- B. reflexivity.
-  - intros s H. unfold price. rewrite (each_step_backward pol m t s H). pose proof (D s H) as Q. unfold Price.price in Q. lia.
+  - exists l. split; auto. unfold price. rewrite (each_step_backward pol m t l) by (apply complete_legal; auto).
+    rewrite <- B. reflexivity.
+  - intros s H. unfold price. rewrite (each_step_backward pol m t s H). pose proof (D s H) as Q.
+    unfold Price.price in Q. lia.
 Qed.
-Theorem hsm_any_price : forall a b c t m, a <= b -> 1 <= m -> optimum_at a b c HSM m t (a * (hsm t m - t) + b * t + c * t).
+(* HSM *)
+Theorem hsm_any_price : forall a b c t m, a <= b -> 1 <= m -> optimum_at a b c HSM m t (a * (hsm t m - t) + b * t + c *
+  t).
 Proof. intros. apply with_backward, Price.hsm_any_price; auto. Qed.
-Theorem ism_any_price : forall a b c t m, a <= b -> 1 <= m -> optimum_at a b c ISM (m - 1) t (a * (ism t m - t) + b * t + c * t).
+(* ISM *)
+Theorem ism_any_price : forall a b c t m, a <= b -> 1 <= m -> optimum_at a b c ISM (m - 1) t (a * (ism t m - t) + b * t
+  + c * t).
 Proof. intros. apply with_backward, Price.ism_any_price; auto. Qed.
+(* MSM+ *)
 Theorem msm_plus_any_price : forall alpha, 2 <= alpha -> forall a b c t m, a <= b -> 1 <= m ->
   optimum_at a b c (SEPARATE alpha) m t (a * (msm_plus alpha t m - t) + b * t + c * t).
 Proof. intros. apply with_backward, MsmPlus.msm_plus_any_price; auto. Qed.
+(* (10), as machine.py charges *)
 Theorem charged_any_price : forall alpha, 2 <= alpha -> forall a b c t m, a <= b -> 1 <= m ->
   optimum_at a b c (CHARGED alpha) m t (a * (shared alpha t m - t) + b * t + c * t).
 Proof.
@@ -100,9 +114,11 @@ Qed.
 
 (* ---------------------------------------------------------------- closed forms; bin n k is the binomial coefficient *)
 
+(* HSM *)
 Theorem hsm_closed_form : forall t m r, 1 <= m -> Closed.bin (m + r - 1) m <= t <= Closed.bin (m + r) m ->
   hsm t m = (r + 1) * t - Closed.bin (m + r) (m + 1).
 Proof. exact Closed.hsm_closed_form. Qed.
+(* ISM *)
 Theorem ism_closed_form : forall t m r, 1 <= m -> Closed.bin (m + r - 1) m <= t + 1 <= Closed.bin (m + r) m ->
   ism t m = r * (t + 1) - Closed.bin (m + r) (m + 1).
 Proof. exact Closed.ism_closed_form. Qed.
@@ -129,23 +145,28 @@ Proof. intros alpha H. exact (@BelowTwo.any_closed (Size.Build_Size alpha H)). Q
 Theorem any_fixed_cost : forall alpha, 2 <= alpha -> forall a t m, 1 <= a -> 1 <= m -> 2 * a - 3 <= m ->
   (done_in (SEPARATE alpha) m t (a * t) <-> t <= Lines.limit alpha (S a) m).
 Proof. intros alpha H. exact (@Chen.any_fixed_cost_from (Size.Build_Size alpha H)). Qed.
+(* always *)
 Theorem any_fixed_cost_most : forall alpha, 2 <= alpha -> forall a t m, 1 <= m ->
   done_in (SEPARATE alpha) m t (a * t) -> t <= Lines.limit alpha (S a) m.
 Proof. intros alpha H. exact (@Chen.any_fixed_cost_most (Size.Build_Size alpha H)). Qed.
 (* the fewest slots m at a forwards a step: m^a <= a! alpha t <= (m + alpha + a - 1)^a, so m^a / t tends to a! alpha *)
-Theorem fewest_bounds : forall alpha, 2 <= alpha -> forall a t m, 1 <= a -> 1 <= t -> fewest_slots (SEPARATE alpha) t (a * t) m ->
+Theorem fewest_bounds : forall alpha, 2 <= alpha -> forall a t m, 1 <= a -> 1 <= t ->
+  fewest_slots (SEPARATE alpha) t (a * t) m ->
   m ^ a <= fact a * alpha * t <= (m + alpha + a - 1) ^ a.
 Proof. intros alpha H. exact (@Chen.fewest_bounds (Size.Build_Size alpha H)). Qed.
+(* the limit, as a bound for every k *)
 Theorem fewest_limit : forall alpha, 2 <= alpha -> forall a, 1 <= a -> forall k, exists T, forall t m, T <= t ->
   fewest_slots (SEPARATE alpha) t (a * t) m -> k * m ^ a <= k * (fact a * alpha * t) <= k * m ^ a + t.
 Proof. intros alpha H. exact (@Chen.fewest_limit (Size.Build_Size alpha H)). Qed.
 (* at a + p/q forwards a step, from some m on *)
 Theorem any_rational_cost : forall alpha, 2 <= alpha -> forall a p q, 1 <= a -> p < q ->
   exists M, forall m, M <= m -> forall t,
-    (exists l, legal (SEPARATE alpha) m t l = true /\ q * cost l <= (a * q + p) * t) <-> (q - p) * t <= q * Lines.limit alpha (S a) m.
+    (exists l, legal (SEPARATE alpha) m t l = true /\ q * cost l <= (a * q + p) * t) <->
+      (q - p) * t <= q * Lines.limit alpha (S a) m.
 Proof. intros alpha H. exact (@Rational.any_rational_exact (Size.Build_Size alpha H)). Qed.
 
-(* with every tensor counted once, at two forwards a step: t <= S(m) + 2, where S(n) = ceil(1 / beta) + ... + ceil(n / beta) *)
+(* with every tensor counted once, at two forwards a step: t <= S(m) + 2, where S(n) = ceil(1 / beta) + ... + ceil(n /
+   beta) *)
 Theorem any_shared_cost_two : forall alpha, 2 <= alpha -> forall t m, 1 <= m ->
   (done_in (SHARED alpha) m t (2 * t) <-> t <= Chen.ceilings (alpha - 1) m + 2).
 Proof. exact CostTwo.any_shared_cost_two. Qed.
@@ -163,28 +184,34 @@ Theorem online_staged : forall m, 1 <= m -> exists P : Online.online_policy m,
   (8 <= m -> forall t, 1 <= t -> 7 * Online.online P t <= 8 * hsm t m).
 Proof.
   intros m H. exists (Restart.W_policy m H). split; [split; reflexivity|]. split; intros Hm t Ht.
-  - exact (Restart.ten_sevenths m t Hm Ht).
-  - exact (Restart.eight_sevenths m t Hm Ht).
+  - exact (RestartCost.ten_sevenths m t Hm Ht).
+  - exact (RestartCost.eight_sevenths m t Hm Ht).
 Qed.
 (* some policy keeps 41 / 35 for every m >= 2, and no smaller ratio holds for all *)
-Theorem online_forty_one : forall m, 2 <= m -> exists P : Online.online_policy m, forall t, 1 <= t -> 35 * Online.online P t <= 41 * hsm t m.
+Theorem online_forty_one : forall m, 2 <= m -> exists P : Online.online_policy m, forall t, 1 <= t ->
+  35 * Online.online P t <= 41 * hsm t m.
 Proof. exact All.forty_one. Qed.
+(* since two slots cannot do better *)
 Theorem online_forty_one_is_least : forall num den, 1 <= den ->
-  (forall m, 2 <= m -> exists P : Online.online_policy m, forall t, 1 <= t -> den * Online.online P t <= num * hsm t m) -> 41 * den <= 35 * num.
+  (forall m, 2 <= m -> exists P : Online.online_policy m, forall t, 1 <= t ->
+    den * Online.online P t <= num * hsm t m) -> 41 * den <= 35 * num.
 Proof. exact All.forty_one_is_least. Qed.
 (* to decide one step late costs nothing up to (m + 1)(m + 2) / 2 steps, where deciding at once does *)
 Theorem online_delay_is_free : forall m, 2 <= m ->
   (exists D : Deferred.delayed_policy m, forall t, 1 <= t <= Online.b m 2 -> Deferred.donline D t = hsm t m) /\
   (forall P : Online.online_policy m, exists t, 1 <= t <= Online.b m 2 /\ hsm t m < Online.online P t).
 Proof. exact Deferred.delay_is_free. Qed.
-(* what the model counts, complete legal schedules of the machine attain, and their beginning does not depend on the end *)
+(* what the model counts, complete legal schedules of the machine attain, and their beginning does not depend on the
+   end *)
 Theorem online_real : forall m (P : Online.online_policy m) t, 1 <= t ->
   (exists more, Real.road P (S t) = Real.road P t ++ more) /\
   exists rest, complete HSM m t (Real.road P t ++ rest) = true /\ cost (Real.road P t ++ rest) = Online.online P t.
 Proof. exact Real.online_real. Qed.
+(* the same for those that decide a step late *)
 Theorem online_late_real : forall m (P : Deferred.delayed_policy m) t, 1 <= t ->
   (exists more, LateReal.lroad P (S t) = LateReal.lroad P t ++ more) /\
-  exists rest, complete HSM m t (LateReal.lroad P t ++ rest) = true /\ cost (LateReal.lroad P t ++ rest) = Deferred.donline P t.
+  exists rest, complete HSM m t (LateReal.lroad P t ++ rest) = true /\ cost (LateReal.lroad P t ++ rest) =
+    Deferred.donline P t.
 Proof. exact LateReal.late_real. Qed.
 
 (* ---------------------------------------------------------------- two tiers of hidden states *)
@@ -196,12 +223,14 @@ Proof. exact Exact.two_tiers_reached. Qed.
 (* one tier alone, any prices: it is the least cost *)
 Theorem one_tier_optimal : forall c x m t, m (Tiers.other x) = 0 -> 1 <= m x -> 1 <= t ->
   exists k, Value.value c t x m t = Some k /\
-    (exists l, Tiers.complete x m t l = true /\ Tiers.cost c l = k) /\ (forall l, Tiers.legal x m t l = true -> k <= Tiers.cost c l).
+    (exists l, Tiers.complete x m t l = true /\ Tiers.cost c l = k) /\ (forall l, Tiers.legal x m t l = true ->
+      k <= Tiers.cost c l).
 Proof. exact Exact.one_tier_optimal. Qed.
 (* both tiers, free transfers: it is the least cost *)
 Theorem free_slow_optimal : forall c x m t, Tiers.write c = 0 -> Tiers.read c = 0 -> 1 <= m x -> 1 <= t ->
   exists k, Value.value c t x m t = Some k /\
-    (exists l, Tiers.complete x m t l = true /\ Tiers.cost c l = k) /\ (forall l, Tiers.legal x m t l = true -> k <= Tiers.cost c l).
+    (exists l, Tiers.complete x m t l = true /\ Tiers.cost c l = k) /\ (forall l, Tiers.legal x m t l = true ->
+      k <= Tiers.cost c l).
 Proof. exact FreeSlow.free_slow_optimal. Qed.
 (* both tiers, any prices: never below the recurrence with all slots in the fast tier *)
 Theorem two_tiers_never_below : forall c x m t l, 1 <= t -> 1 <= m x -> Tiers.legal x m t l = true ->

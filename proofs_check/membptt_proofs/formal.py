@@ -21,7 +21,7 @@ from membptt_theory.files import write_whole
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the checks one after the other, say what each found, and return the exit status."""
+    """Run the checks one after the other, say what each shows, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m membptt_proofs.formal", description=__doc__)
     parser.add_argument("--slow", action="store_true", help="with what takes minutes to compute: Five.v, Six.v")
     parser.add_argument("--large", action="store_true", help="compare both machines on 20,000 streams instead of 500")
@@ -42,13 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def compiled() -> str:
         files = coq.sources(slow=options.slow)
-        gaps = {name: found for name, path in files.items() if (found := formal.gaps(path.read_text("utf-8")))}
-        if gaps:
-            raise coq.CoqError(
-                "\n".join(f"{name}.v assumes without proof: {', '.join(found)}" for name, found in gaps.items())
-            )
+        gaps = {name: formal.gaps(path.read_text("utf-8")) for name, path in files.items()}
+        _need([f"{name}.v assumes without proof: {', '.join(assumed)}" for name, assumed in gaps.items() if assumed])
         count = len(coq.build(slow=options.slow, fresh=options.fresh, progress=_bar))
-        return f"{len(files)} files compiled ({count} of them now), {coq.version().splitlines()[0]}"
+        return f"{len(files)} files compiled ({count} of them now), {coq.version()}"
 
     def closed() -> str:
         _need(formal.assumptions(chosen))
@@ -89,9 +86,9 @@ def _bar(names: Sequence[str]) -> Iterator[str]:
             yield name
 
 
-def _need(found: list[str]) -> None:
-    if found:
-        raise coq.CoqError("\n".join(found))
+def _need(problems: list[str]) -> None:
+    if problems:
+        raise coq.CoqError("\n".join(problems))
 
 
 if __name__ == "__main__":

@@ -35,12 +35,12 @@ def installed() -> bool:
 
 @cache
 def version() -> str:
-    """Return what ``coqc --version`` says.
+    """Return the name and version of Coq.
 
     Raises:
         CoqError: Coq is absent.
     """
-    return _run(["coqc", "--version"], ROOT).strip()
+    return _run(["coqc", "--version"], ROOT).splitlines()[0].removeprefix("The ")
 
 
 def sources(root: Path = ROOT, /, *, slow: bool = True) -> dict[str, Path]:
@@ -53,26 +53,26 @@ def sources(root: Path = ROOT, /, *, slow: bool = True) -> dict[str, Path]:
     Raises:
         CoqError: two files of a name, a file that is required and not there, or files that require one another.
     """
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for path in sorted(root.rglob("*.v")):
         if path.is_relative_to(root / "out"):
             continue
-        if path.stem in found:
-            raise CoqError(f"two files are named {path.name}: {found[path.stem]} and {path}")
-        found[path.stem] = path
+        if path.stem in paths:
+            raise CoqError(f"two files are named {path.name}: {paths[path.stem]} and {path}")
+        paths[path.stem] = path
     ordered: dict[str, Path] = {}
 
     def visit(name: str, below: tuple[str, ...]) -> None:
         if name in below:
             raise CoqError(f"these files require one another: {' '.join((*below, name))}")
-        if name not in found:
+        if name not in paths:
             raise CoqError(f"{below[-1]}.v requires {name}, and there is no such file")
         if name not in ordered:
-            for other in required(found[name].read_text("utf-8")):
+            for other in required(paths[name].read_text("utf-8")):
                 visit(other, (*below, name))
-            ordered[name] = found[name]
+            ordered[name] = paths[name]
 
-    for name in found:
+    for name in paths:
         if slow or name not in SLOW:
             visit(name, ())
     return ordered
@@ -95,6 +95,7 @@ def without_comments(text: str, /) -> str:
 
 
 def build(
+    names: Iterable[str] | None = None,
     *,
     slow: bool = False,
     fresh: bool = False,
@@ -106,6 +107,7 @@ def build(
     A file is compiled again where it, a file that it requires, or Coq has changed since.
 
     Args:
+        names: the files that are needed, with those that they require; ``None``: all.
         slow: with the files of `SLOW`.
         fresh: forget what is compiled.
         progress: wraps the names of the files to go through.
@@ -115,6 +117,8 @@ def build(
         CoqError: Coq is absent, or refused a file.
     """
     files = sources(slow=slow)
+    if names is not None:
+        files = {name: files[name] for name in _needed(names, files)}
     with _alone(out):
         stamps: dict[str, str] = {}
         compiled = []
@@ -133,6 +137,14 @@ def build(
             stamp.write_text(stamps[name], encoding="utf-8")
             compiled.append(name)
     return compiled
+
+
+def _needed(names: Iterable[str], files: dict[str, Path]) -> list[str]:
+    needed = set(names)
+    for name in reversed(files):
+        if name in needed:
+            needed.update(required(files[name].read_text("utf-8")))
+    return [name for name in files if name in needed]
 
 
 def ask(commands: Iterable[tuple[str, str]], *, requires: str, out: Path = OUT) -> dict[str, str]:

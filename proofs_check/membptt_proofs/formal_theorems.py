@@ -48,6 +48,7 @@ class Theorem:
         statement: what it says, in words and plain mathematics.
         proves: ids of the claims that it proves for all sizes, where the claim says no more than the theorem.
         supports: ids of the claims of which it proves a part, or a sharper version.
+        refutes: ids of the claims that it shows false.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Theorem:
     statement: str
     proves: tuple[str, ...] = ()
     supports: tuple[str, ...] = ()
+    refutes: tuple[str, ...] = ()
 
     @property
     def module(self) -> str:
@@ -87,7 +89,7 @@ def _load(text: str) -> tuple[Theorem, ...]:
     try:
         rows: list[dict[str, Any]] = tomllib.loads(text)["theorem"]
         listed = tuple(
-            Theorem(**{**row, "proves": tuple(row.get("proves", ())), "supports": tuple(row.get("supports", ()))})
+            Theorem(**{**row, **{key: tuple(row.get(key, ())) for key in ("proves", "supports", "refutes")}})
             for row in rows
         )
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
@@ -100,7 +102,7 @@ def _load(text: str) -> tuple[Theorem, ...]:
 def gaps(text: str, /) -> list[str]:
     """Return what a file assumes without proof: forbidden words, and variables and hypotheses outside of sections."""
     text = coq.without_comments(text)
-    found = [mark[0] for mark in FORBIDDEN.finditer(text)]
+    assumed = [mark[0] for mark in FORBIDDEN.finditer(text)]
     sections: list[str] = []
     for mark in _OPENS.finditer(text):
         if mark[2]:
@@ -108,8 +110,8 @@ def gaps(text: str, /) -> list[str]:
         elif mark[3]:
             sections.pop()
         elif "Section" not in sections:
-            found.append(f"{mark[4]} outside of a section")
-    return found
+            assumed.append(f"{mark[4]} outside of a section")
+    return assumed
 
 
 def printed(chosen: Sequence[Theorem]) -> dict[str, str]:
@@ -176,16 +178,16 @@ def committed() -> dict[str, str]:
 def differences(answers: dict[str, str]) -> list[str]:
     """Return how what Coq prints differs from what is committed: one message a name."""
     held = committed()
-    found = []
+    messages = []
     for name, text in answers.items():
         if name not in held:
-            found.append(f"{name} is not in {STATEMENTS.name}")
+            messages.append(f"{name} is not in {STATEMENTS.name}")
         elif held[name] != text:
             change = difflib.unified_diff(
                 held[name].splitlines(), text.splitlines(), "committed", "printed", lineterm="", n=1
             )
-            found.append(f"{name} is not what is committed:\n" + "\n".join(change))
-    return found
+            messages.append(f"{name} is not what is committed:\n" + "\n".join(change))
+    return messages
 
 
 def assumptions(chosen: Sequence[Theorem], /, *, out: Path = coq.OUT) -> list[str]:
@@ -229,7 +231,9 @@ def check(name: str, /) -> tuple[bool | None, str]:
         return None, NOT_CHECKED
     try:
         coq.build(slow=chosen[0].slow)
-        found = [*assumptions(chosen), *differences(printed(chosen))]
+        problems = [*assumptions(chosen), *differences(printed(chosen))]
     except coq.CoqError as error:
         return False, str(error)
-    return not found, "; ".join(found) or f"{chosen[0].file}: {name} holds without axioms, as stated ({coq.version()})"
+    return not problems, "; ".join(
+        problems
+    ) or f"{chosen[0].file}: {name} holds without axioms, as stated ({coq.version()})"

@@ -5,7 +5,8 @@ From Membptt Require Import Laws Projection.
 Definition fair pol := weigh pol false false false = 0 /\ monotone pol.
 
 (* where an internal state holds its input, that input counts once, whoever holds it *)
-Definition sharing pol := input_held pol = true -> forall o i, o || i = true -> weigh pol true o i <= weigh pol false o i.
+Definition sharing pol := input_held pol = true -> forall o i, o || i = true ->
+  weigh pol true o i <= weigh pol false o i.
 
 (* ---------------------------------------------------------------- searching *)
 
@@ -43,11 +44,13 @@ Lemma first_backward : forall pol m a hi l, run pol hi m (init a hi) l -> lft (f
   exists l1 l2, l = l1 ++ l2 /\ let s := fin (init a hi) l1 in
     lft s = hi - 1 /\ core s = None /\ pos s = None /\ room pol hi s <= m /\ hi - a <= ev a hi l1.
 Proof.
-  intros pol m a hi l R F Hk. destruct (first_bwd l pol m hi (init a hi) R) as (l1 & x & l2 & s1 & E & B1 & B3 & B4 & B5).
+  intros pol m a hi l R F Hk. destruct (first_bwd l pol m hi (init a hi) R) as (l1 & x & l2 & s1 & E & B1 & B3 & B4 &
+    B5).
   { rewrite F. simpl. lia. }
   exists (l1 ++ [(x, s1)]), l2. split; auto. rewrite fin_app. simpl. rewrite E, run_app in R. destruct R as (R & _).
   rewrite run_app in R. destruct R as (R1 & R2). simpl in R2. simpl in B1. repeat split; auto; try lia; try tauto.
-  rewrite ev_app. assert (I : Inv a hi (0 + ev a hi l1) (fin (init a hi) l1)) by (eapply Inv_run; eauto; apply Inv_init).
+  rewrite ev_app. assert (I : Inv a hi (0 + ev a hi l1) (fin (init a hi) l1)) by (eapply Inv_run; eauto;
+    apply Inv_init).
   destruct I as (_ & _ & C & D). destruct (D _ B3) as (D1 & D2). apply C in D1. simpl. lia.
 Qed.
 
@@ -57,7 +60,8 @@ Qed.
 Definition good pol m v hi (x : act * st) := (lft (snd x) <=? v) || (right_room pol v hi (snd x) <=? m).
 
 (* a larger set has more outputs *)
-Lemma output_le : forall (i j : set), (forall p, i p = true -> j p = true) -> forall q, output i q = true -> output j q = true.
+Lemma output_le : forall (i j : set), (forall p, i p = true -> j p = true) -> forall q, output i q = true ->
+  output j q = true.
 Proof. intros. destruct q; simpl in *; auto. Qed.
 (* a larger right part takes more slots *)
 Lemma right_room_le : forall pol v hi s s', monotone pol ->
@@ -69,7 +73,8 @@ Proof.
 Qed.
 
 (* keeping for itself what an internal state holds takes no slot *)
-Lemma right_room_keep : forall pol u hi w c h i n q, sharing pol -> input_held pol = true -> available pol h i q = true ->
+Lemma right_room_keep : forall pol u hi w c h i n q, sharing pol -> input_held pol = true ->
+  available pol h i q = true ->
   right_room pol u hi (mk w c (add h q) i n) <= right_room pol u hi (mk w c h i n).
 Proof.
   intros pol u hi w c h i n q S I A. unfold right_room. apply sumr_le. intros x _. simpl. unfold weight.
@@ -77,7 +82,8 @@ Proof.
   2: { replace (right_hid u hi (add h q) x) with (right_hid u hi h x); auto. unfold right_hid, add.
        now rewrite (proj2 (Nat.eqb_neq x q)) by lia. }
   destruct (h q) eqn:E.
-  { replace (right_hid u hi (add h q) q) with (right_hid u hi h q); auto. unfold right_hid, add. now rewrite Nat.eqb_refl, E. }
+  { replace (right_hid u hi (add h q) q) with (right_hid u hi h q); auto. unfold right_hid,
+    add. now rewrite Nat.eqb_refl, E. }
   destruct (le_lt_dec q u) as [L|L].
   { replace (right_hid u hi (add h q) q) with (right_hid u hi h q); auto. unfold right_hid.
     rewrite (proj2 (Nat.ltb_ge u q)) by lia. auto. }
@@ -85,8 +91,10 @@ Proof.
   { replace (right_hid u hi (add h q) q) with (right_hid u hi h q); auto. unfold right_hid.
     rewrite (proj2 (Nat.ltb_ge q hi)) by lia. now rewrite !andb_false_r. }
   assert (E1 : right_hid u hi (add h q) q = true).
-  { unfold right_hid, add. rewrite Nat.eqb_refl, (proj2 (Nat.ltb_lt u q)), (proj2 (Nat.ltb_lt q hi)) by lia. apply orb_true_r. }
-  assert (E2 : right_hid u hi h q = false) by (unfold right_hid; rewrite E, andb_false_r, (proj2 (Nat.eqb_neq q u)) by lia; auto).
+  { unfold right_hid, add. rewrite Nat.eqb_refl, (proj2 (Nat.ltb_lt u q)), (proj2 (Nat.ltb_lt q hi)) by
+    lia. apply orb_true_r. }
+  assert (E2 : right_hid u hi h q = false) by (unfold right_hid; rewrite E, andb_false_r, (proj2 (Nat.eqb_neq q u)) by
+    lia; auto).
   rewrite E1, E2. apply S; auto. apply available_cases in A. destruct A as [A|[(p & -> & A)|A]].
   - congruence.
   - simpl. unfold right_int at 1. rewrite A, (proj2 (Nat.leb_le u p)) by lia. auto.
@@ -100,18 +108,23 @@ Proof.
   intros pol hi s x s1 u a v K T M Sh (_ & _ & _ & D) H.
   inversion T; subst; simpl in *; try (unfold right_room in H; simpl in H; exfalso; lia).
   - split; auto. exists q. split; auto. destruct (le_lt_dec q u) as [L|L]; auto. exfalso.
-    refine (Nat.lt_irrefl _ (Nat.lt_le_trans _ _ _ H _)). apply (right_room_le pol u hi (mk None None (add h q) i 0) (mk None None h i 0)); auto.
+    refine (Nat.lt_irrefl _ (Nat.lt_le_trans _ _ _ H _)). apply (right_room_le pol u hi (mk None None (add h q) i 0)
+      (mk None None h i 0)); auto.
     simpl. intros y. unfold right_hid, add. cases.
   - exfalso. pose proof (right_room_keep pol u hi w c h i n q Sh ltac:(auto) ltac:(auto)). lia.
   - destruct (D _ eq_refl) as (D1 & D2). subst. split; auto. exists (S p). split; auto.
     destruct (le_lt_dec u p) as [L|L]; [lia|]. exfalso.
-    refine (Nat.lt_irrefl _ (Nat.lt_le_trans _ _ _ H _)). apply (right_room_le pol u hi (mk None None h (add i p) 0) (mk None None h i 0)); auto.
+    refine (Nat.lt_irrefl _ (Nat.lt_le_trans _ _ _ H _)). apply (right_room_le pol u hi (mk None None h (add i p) 0)
+      (mk None None h i 0)); auto.
     simpl. intros y. unfold right_int, add. cases.
-  - exfalso. refine (Nat.lt_irrefl _ (Nat.lt_le_trans _ _ _ H _)). apply (right_room_le pol u hi (mk None None h (del i p) 0) (mk None None h i 0)); auto.
+  - exfalso. refine (Nat.lt_irrefl _ (Nat.lt_le_trans _ _ _ H _)).
+    apply (right_room_le pol u hi (mk None None h (del i p) 0) (mk None None h i 0)); auto.
     simpl. intros y. unfold right_int, del. cases.
-  - exfalso. refine (Nat.lt_irrefl _ (Nat.lt_le_trans _ _ _ H _)). apply (right_room_le pol u hi (mk None None (del h q) i 0) (mk None None h i 0)); auto.
+  - exfalso. refine (Nat.lt_irrefl _ (Nat.lt_le_trans _ _ _ H _)).
+    apply (right_room_le pol u hi (mk None None (del h q) i 0) (mk None None h i 0)); auto.
     simpl. intros y. unfold right_hid, del. cases.
-  - exfalso. refine (Nat.lt_irrefl _ (Nat.lt_le_trans _ _ _ H _)). apply (right_room_le pol u hi (mk None None h (del i p) 0) (mk None None h i 0)); auto.
+  - exfalso. refine (Nat.lt_irrefl _ (Nat.lt_le_trans _ _ _ H _)).
+    apply (right_room_le pol u hi (mk None None h (del i p) 0) (mk None None h i 0)); auto.
     simpl. intros y. unfold right_int, del. cases.
 Qed.
 
@@ -138,7 +151,8 @@ Proof.
 Qed.
 
 (* at the start the right part is its own start *)
-Lemma right_room_init : forall pol a v hi, fair pol -> a <= v < hi -> right_room pol v hi (init a hi) = weigh pol true false false.
+Lemma right_room_init : forall pol a v hi, fair pol -> a <= v < hi -> right_room pol v hi (init a hi) = weigh pol true
+  false false.
 Proof.
   intros pol a v hi (Z & M) Hv. unfold right_room. rewrite (sumr_at _ 0 v (S hi)) by lia.
   assert (E : forall y, y <> v -> weight pol (right_hid v hi (hid (init a hi))) (right_int v (int (init a hi))) y = 0).
@@ -196,7 +210,8 @@ Proof.
   assert (Rk : run pol hi m (init a hi) (k1 ++ [(x, s)])) by (rewrite Ek', run_app in R; tauto).
   assert (I : forall v', Inv a v' (ev a v' (k1 ++ [(x, s)])) s).
   { intro v'. replace s with (fin (init a hi) (k1 ++ [(x, s)])) at 2 by (rewrite fin_app; auto).
-    replace (ev a v' (k1 ++ [(x, s)])) with (0 + ev a v' (k1 ++ [(x, s)])) by lia. eapply Inv_run; eauto. apply Inv_init. }
+    replace (ev a v' (k1 ++ [(x, s)])) with (0 + ev a v' (k1 ++ [(x, s)])) by lia. eapply Inv_run; eauto.
+    apply Inv_init. }
   rewrite run_app in Rk. destruct Rk as (R1 & T & Cs & _).
   unfold good in Hfail; simpl in Hfail. apply orb_false_iff in Hfail. destruct Hfail as (Hl & Hc).
   apply Nat.leb_gt in Hl. apply Nat.leb_gt in Hc.
@@ -220,7 +235,8 @@ Lemma right_room_last : forall pol hi s, fair pol -> 1 <= hi -> int s (hi - 1) =
   right_room pol (hi - 1) hi s = weigh pol true false false.
 Proof.
   intros pol hi s (Z & M) Hh H1 H2. unfold right_room. rewrite (sumr_at _ 0 (hi - 1) (S hi)) by lia.
-  assert (E : forall y, y < hi - 1 \/ y = hi -> weight pol (right_hid (hi - 1) hi (hid s)) (right_int (hi - 1) (int s)) y = 0).
+  assert (E : forall y, y < hi - 1 \/ y = hi -> weight pol (right_hid (hi - 1) hi (hid s)) (right_int (hi - 1) (int s))
+    y = 0).
   { intros y Hy. unfold weight, right_hid, right_int. rewrite <- Z. f_equal.
     - cases.
     - destruct y; simpl; auto. cases. replace y with (hi - 1) by lia. auto.
@@ -236,21 +252,25 @@ Definition Below hi s := (forall p, int s p = true -> p < hi) /\ (forall p, core
 Lemma Below_run : forall l pol m hi s, Below hi s -> run pol hi m s l -> Below hi (fin s l).
 Proof.
   induction l as [|[x s1] l IH]; simpl; intros pol m hi s B R; auto. destruct R as (T & _ & R). apply (IH pol m); auto.
-  destruct B as (A & B). inversion T; subst; simpl in *; unfold Below; simpl; split; intros; inj; try discriminate; stored; auto.
+  destruct B as (A & B). inversion T; subst; simpl in *; unfold Below; simpl; split; intros; inj; try discriminate;
+    stored; auto.
 Qed.
 
 (* a policy without internal states has none stored *)
 Lemma no_internal : forall l pol m hi s, internal_ok pol = false -> (forall p, int s p = false) -> run pol hi m s l ->
   forall p, int (fin s l) p = false.
 Proof.
-  induction l as [|[x s1] l IH]; simpl; intros pol m hi s O B R; auto. destruct R as (T & _ & R). apply (IH pol m hi); auto.
+  induction l as [|[x s1] l IH]; simpl; intros pol m hi s O B R; auto. destruct R as (T & _ & R).
+  apply (IH pol m hi); auto.
   inversion T; subst; simpl in *; auto; try congruence; intros p'; unfold del; cases.
 Qed.
 
 (* at any instant of a complete run: the frontier, and the start is there *)
-Lemma at_instant : forall pol m a hi l l1 l2, run pol hi m (init a hi) l -> lft (fin (init a hi) l) = a -> l = l1 ++ l2 ->
+Lemma at_instant : forall pol m a hi l l1 l2, run pol hi m (init a hi) l -> lft (fin (init a hi) l) = a ->
+  l = l1 ++ l2 ->
   let s := fin (init a hi) l1 in
-  (forall q, hid s q = true -> a <= q) /\ (forall p, int s p = true -> a <= p < hi) /\ run pol hi m s l2 /\ lft (fin s l2) = a /\
+  (forall q, hid s q = true -> a <= q) /\ (forall p, int s p = true -> a <= p < hi) /\ run pol hi m s l2 /\
+    lft (fin s l2) = a /\
   (a < lft s -> core s = None -> (forall q, pos s = Some q -> a < q) -> hid s a = true \/ int s a = true).
 Proof.
   intros pol m a hi l l1 l2 R F ->. simpl. rewrite run_app in R. destruct R as (R1 & R2). rewrite fin_app in F.

@@ -37,8 +37,10 @@ Lemma execute_run : forall l pol hi m s s1, execute pol hi m s l = Some s1 ->
   exists r, map fst r = l /\ run pol hi m s r /\ fin s r = s1.
 Proof.
   induction l as [|a l IH]; simpl; intros. { injection H as H. exists []. simpl. auto. }
-  destruct (exec pol hi s a) as [s2|] eqn:E; try discriminate. destruct (Nat.leb_spec (room pol hi s2) m); try discriminate.
-  destruct (IH _ _ _ _ _ H) as (r & A & B & D). exists ((a, s2) :: r). simpl. subst. repeat split; auto. now apply exec_step.
+  destruct (exec pol hi s a) as [s2|] eqn:E; try discriminate.
+  destruct (Nat.leb_spec (room pol hi s2) m); try discriminate.
+  destruct (IH _ _ _ _ _ H) as (r & A & B & D). exists ((a, s2) :: r). simpl. subst. repeat split; auto.
+  now apply exec_step.
 Qed.
 
 (* and the other way round *)
@@ -60,7 +62,8 @@ Qed.
 
 (* a complete schedule is legal *)
 Lemma complete_legal : forall pol m t l, complete pol m t l = true -> legal pol m t l = true.
-Proof. unfold complete, legal. intros pol m t l. destruct (execute pol t m (init 0 t) l); auto. intro H. apply andb_prop in H. tauto. Qed.
+Proof. unfold complete, legal. intros pol m t l. destruct (execute pol t m (init 0 t) l); auto. intro H.
+apply andb_prop in H. tauto. Qed.
 (* a run that ends with every slot free is complete *)
 Lemma run_complete : forall pol m t r, run pol t m (init 0 t) r -> lft (fin (init 0 t) r) = 0 ->
   room pol t (fin (init 0 t) r) = 0 -> complete pol m t (map fst r) = true.
@@ -90,11 +93,13 @@ Proof. induction l1 as [|a l1 IH]; simpl; intros; auto. destruct a; rewrite ?IH;
 (* steps a .. b-1 are steps a .. v-1 and steps v .. b-1 *)
 Lemma ev_cut : forall l a v b, a <= v <= b -> ev a b l = ev a v l + ev v b l.
 Proof.
-  induction l as [| [x s1] l]; simpl; intros; auto. rewrite (IHl a v b) by lia. unfold evi; destruct (span x); simpl. lia.
+  induction l as [| [x s1] l]; simpl; intros; auto. rewrite (IHl a v b) by lia. unfold evi; destruct (span x); simpl.
+  lia.
 Qed.
 (* evaluations of some steps are among all forwards *)
 Lemma ev_le_cost : forall l a b, ev a b l <= cost (map fst l).
-Proof. induction l as [| [x s] l]; simpl; intros; auto. specialize (IHl a b). unfold evi; destruct (span x); simpl. lia. Qed.
+Proof. induction l as [| [x s] l]; simpl; intros; auto. specialize (IHl a b). unfold evi; destruct (span x); simpl.
+lia. Qed.
 (* the number of steps left never grows *)
 Lemma lft_step : forall pol hi s x s1, step pol hi s x s1 -> lft s1 <= lft s.
 Proof. inversion 1; simpl; lia. Qed.
@@ -105,7 +110,8 @@ Proof.
   apply lft_step in A. apply IHl in C. lia.
 Qed.
 (* a policy that allows no less and charges no more accepts the same schedules *)
-Definition looser pol pol' := (hidden_ok pol = true -> hidden_ok pol' = true) /\ (internal_ok pol = true -> internal_ok pol' = true) /\
+Definition looser pol pol' := (hidden_ok pol = true -> hidden_ok pol' = true) /\ (internal_ok pol = true ->
+  internal_ok pol' = true) /\
   (input_held pol = true -> input_held pol' = true) /\ (forall h o i, weigh pol' h o i <= weigh pol h o i).
 (* a run under one policy is a run under a looser one *)
 Lemma looser_run : forall l pol pol' hi m s, looser pol pol' -> run pol hi m s l -> run pol' hi m s l.

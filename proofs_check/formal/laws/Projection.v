@@ -4,7 +4,8 @@ From Membptt Require Import Laws.
 
 (* a state that holds more weighs no less *)
 Definition monotone pol := forall h o i h' o' i',
-  (h = true -> h' = true) -> (o = true -> o' = true) -> (i = true -> i' = true) -> weigh pol h o i <= weigh pol h' o' i'.
+  (h = true -> h' = true) -> (o = true -> o' = true) -> (i = true -> i' = true) ->
+    weigh pol h o i <= weigh pol h' o' i'.
 
 (* what is in a set after an addition *)
 Lemma add_true : forall f q x, add f q x = true -> x = q \/ f x = true.
@@ -133,7 +134,8 @@ Proof.
         + right. tidy.
         + left. rewrite (L4 _ eq_refl) by lia. eexists (Record p), _. simpl. split; [constructor; lia|]. tidy.
       - destruct (Nat.ltb_spec p v).
-        + left. replace (Nat.min (S p) v) with (S p) by lia. eexists (Backpropagate p), _. simpl. split; [constructor|]. tidy.
+        + left. replace (Nat.min (S p) v) with (S p) by lia. eexists (Backpropagate p), _. simpl.
+          split; [constructor|]. tidy.
         + right. tidy.
       - destruct (le_lt_dec v q).
         + right. tidy.
@@ -141,11 +143,13 @@ Proof.
           split; [constructor; auto; rewrite L2, H0; apply andb_false_r|]. tidy.
       - destruct (le_lt_dec v q).
         + right. tidy.
-        + left. eexists (StoreHidden q), _. simpl. split; [apply Kee; auto; [|rewrite L2, H2; apply andb_false_r] | tidy].
+        + left. eexists (StoreHidden q), _. simpl. split; [apply Kee; auto; [|rewrite L2, H2;
+            apply andb_false_r] | tidy].
           unfold available in *. rewrite L2, L3. rewrite (proj2 (Nat.ltb_lt q v)) by lia.
           destruct q; simpl in *; auto. rewrite L3, (proj2 (Nat.ltb_lt q v)) by lia. auto.
       - destruct (Nat.ltb_spec p v).
-        + left. eexists (StoreInternal p), _. simpl. split; [constructor; auto; rewrite L3, H0; apply andb_false_r|]. tidy.
+        + left. eexists (StoreInternal p), _. simpl. split; [constructor; auto; rewrite L3, H0; apply andb_false_r|].
+          tidy.
         + right. tidy.
       - destruct (le_lt_dec v q).
         + right. tidy.
@@ -222,12 +226,14 @@ Proof.
   induction l as [| [x s1] l]; intros pol v m m' hi s s' R L Hv Hl Hf Hr Hall.
   - simpl in Hf. lia.
   - destruct R as (T & C & R). simpl in Hf.
-    assert (STEP : (exists x' s1', step pol hi s' x' s1' /\ Rt v hi s1 s1' /\ evi v hi x' <= evi v hi x) \/ Rt v hi s1 s').
+    assert (STEP : (exists x' s1', step pol hi s' x' s1' /\ Rt v hi s1 s1' /\
+      evi v hi x' <= evi v hi x) \/ Rt v hi s1 s').
     { destruct s' as [w' c' h' i' n']. destruct L as (L1 & L2 & L3 & L4 & L5). unfold Rt, evi. clear Hall IHl Hr.
       unfold right_hid, right_int in *. inversion T; subst; simpl in *; subst.
       - destruct (le_lt_dec q v).
         + right. rewrite (L4 _ eq_refl) by lia. tidy.
-        + left. rewrite (L4 _ eq_refl) by lia. eexists (Advance (Nat.max p v) q), _. simpl. split; [constructor; lia|]. tidy.
+        + left. rewrite (L4 _ eq_refl) by lia. eexists (Advance (Nat.max p v) q), _. simpl. split; [constructor; lia|].
+          tidy.
       - destruct (Nat.leb_spec v p).
         + left. rewrite (L4 _ eq_refl) by lia. replace (Nat.max p v) with p by lia.
           eexists (Record p), _. simpl. split; [constructor; lia|]. tidy.
@@ -239,7 +245,8 @@ Proof.
       - destruct (le_lt_dec q v); [right; tidy | destruct (le_lt_dec hi q); [right; tidy | left]].
         eexists (StoreHidden q), _. simpl. split; [apply Kee; auto; [|rewrite L2, H2; cases] | tidy].
         unfold available in *. rewrite L2, L3. destruct q; [lia|]. simpl in *. rewrite L3.
-        rewrite (proj2 (Nat.ltb_lt v (S q))), (proj2 (Nat.ltb_lt (S q) hi)), (proj2 (Nat.leb_le v q)), (proj2 (Nat.leb_le v (S q))) by lia.
+        rewrite (proj2 (Nat.ltb_lt v (S q))), (proj2 (Nat.ltb_lt (S q) hi)), (proj2 (Nat.leb_le v q)),
+          (proj2 (Nat.leb_le v (S q))) by lia.
         simpl. destruct (S q =? v); simpl; auto.
       - destruct (Nat.leb_spec v p); [left | right; tidy].
         eexists (StoreInternal p), _. simpl. split; [constructor; auto; rewrite L3, H0; cases|]. tidy.
@@ -249,7 +256,8 @@ Proof.
         + replace (Nat.max q v) with v by lia. rewrite L2, Nat.eqb_refl. auto.
         + replace (Nat.max q v) with q by lia. rewrite L2, L3.
           destruct q; [lia|]. simpl in *. rewrite L3.
-          rewrite (proj2 (Nat.ltb_lt v (S q))), (proj2 (Nat.ltb_lt (S q) hi)), (proj2 (Nat.leb_le v q)), (proj2 (Nat.leb_le v (S q))) by lia.
+          rewrite (proj2 (Nat.ltb_lt v (S q))), (proj2 (Nat.ltb_lt (S q) hi)), (proj2 (Nat.leb_le v q)),
+            (proj2 (Nat.leb_le v (S q))) by lia.
           simpl. destruct (S q =? v); simpl; auto.
       - destruct (Nat.leb_spec v p); left.
         + eexists (LoadInternal p), _. simpl. split; [constructor; rewrite L3, H; cases|]. tidy.
@@ -269,7 +277,8 @@ Proof.
       * unfold room in *. simpl in *. lia.
       * unfold evi; simpl; lia.
     + assert (Hr1 : right_room pol v hi s1 <= m') by (eapply Hall; [left; reflexivity | auto]).
-      assert (Hall1 : forall x0 s2, In (x0, s2) l -> v < lft s2 -> right_room pol v hi s2 <= m') by (intros; eapply Hall; eauto; right; eauto).
+      assert (Hall1 : forall x0 s2, In (x0, s2) l -> v < lft s2 -> right_room pol v hi s2 <= m') by (intros;
+        eapply Hall; eauto; right; eauto).
       destruct STEP as [(x' & s1' & T' & L' & E) | L'].
       * destruct (IHl pol v m m' hi s1 s1' R L' Hv Hd Hf Hr1 Hall1) as (l' & R' & F' & E').
         exists ((x', s1') :: l'). simpl. repeat split; auto; try lia. rewrite (Rt_room pol v hi s1 s1' L'). lia.

@@ -10,9 +10,11 @@ Definition Ready pol hi m a t f s :=
   (forall x, a < x -> hid s x = false) /\ (forall p, a <= p -> int s p = false) /\
   room pol hi s + f <= m.
 
-(* f free slots are enough to do any t steps in c forwards, each recorded once, and to leave everything else as it was *)
+(* f free slots are enough to do any t steps in c forwards, each recorded once, and to leave everything else as it was
+   *)
 Definition Solves pol t f c := forall hi m a s, Ready pol hi m a t f s ->
-  exists l, run pol hi m s l /\ core (fin s l) = None /\ lft (fin s l) = a /\ same (fin s l) s /\ cost (map fst l) = c /\
+  exists l, run pol hi m s l /\ core (fin s l) = None /\ lft (fin s l) = a /\ same (fin s l) s /\
+    cost (map fst l) = c /\
             recorded (map fst l) = t.
 
 (* take the same slots *)
@@ -22,7 +24,8 @@ Proof.
   rewrite A, B. f_equal. destruct x; simpl; auto.
 Qed.
 (* and allow the same restarts *)
-Lemma available_same : forall pol s s' q, same s s' -> available pol (hid s) (int s) q = available pol (hid s') (int s') q.
+Lemma available_same : forall pol s s' q, same s s' -> available pol (hid s) (int s) q = available pol (hid s') (int
+  s') q.
 Proof. intros pol s s' q (A & B). unfold available. rewrite A, B. f_equal. f_equal. destruct q; simpl; auto. Qed.
 
 Ltac count := cbn [map fst cost span snd Nat.add]; lia.
@@ -41,7 +44,8 @@ Proof.
   set (s3 := mk (Some a) None h i (a + t)).
   destruct (IH hi m a s3) as (l & R & L1 & L2 & L3 & L4 & L5).
   { unfold s3; repeat split; simpl; auto; try lia; intros; try apply F; try apply G; lia. }
-  assert (R' : exists l0, run pol hi m (mk (Some a) None h i (a + S t)) l0 /\ fin (mk (Some a) None h i (a + S t)) l0 = s1 /\
+  assert (R' : exists l0, run pol hi m (mk (Some a) None h i (a + S t)) l0 /\
+    fin (mk (Some a) None h i (a + S t)) l0 = s1 /\
                           cost (map fst l0) = S t /\ recorded (map fst l0) = 1).
   { destruct t.
     - exists [(Record a, mk (Some (S a)) (Some a) h i (a + 1))].
@@ -52,7 +56,8 @@ Proof.
       split; [constructor; lia|]. split; [unfold room in *; simpl in *; lia|].
       split; [constructor; lia|]. split; [|exact I]. unfold room in *. simpl in *. lia. }
   destruct R' as (l0 & R0 & F0 & C0 & N0).
-  exists (l0 ++ (Backpropagate (a + t), s2) :: (Restore a, s3) :: l). rewrite fin_app, F0. simpl. repeat split; auto; try apply L3.
+  exists (l0 ++ (Backpropagate (a + t), s2) :: (Restore a, s3) :: l). rewrite fin_app, F0. simpl.
+  repeat split; auto; try apply L3.
   - rewrite run_app, F0. split; auto. split.
     { unfold s1. replace (a + S t) with (S (a + t)) by lia. constructor. }
     split. { unfold room in *. simpl in *. lia. }
@@ -82,13 +87,15 @@ Lemma room_add_internal : forall pol hi s w c n p, p < hi -> int s p = false ->
   = room pol hi s + weigh pol (hid s p) (output (int s) p) true + weigh pol (hid s (S p)) true (int s (S p)).
 Proof.
   intros pol hi s w c n p Hp H. rewrite !room_sumr. simpl.
-  rewrite !(sumr_split _ 0 p (S hi)), !(sumr_split _ p (S p) (S hi)), !(sumr_split _ (S p) (S (S p)) (S hi)), !sumr_one by lia.
+  rewrite !(sumr_split _ 0 p (S hi)), !(sumr_split _ p (S p) (S hi)), !(sumr_split _ (S p) (S (S p)) (S hi)),
+    !sumr_one by lia.
   assert (E : forall y, y <> p -> y <> S p -> weight pol (hid s) (add (int s) p) y = weight pol (hid s) (int s) y).
   { intros y H1 H2. unfold weight. f_equal.
     - destruct y; simpl; auto. unfold add. rewrite (proj2 (Nat.eqb_neq y p)) by lia. auto.
     - unfold add. rewrite (proj2 (Nat.eqb_neq y p)) by lia. auto. }
   rewrite (sumr_ext (weight pol (hid s) (add (int s) p)) (weight pol (hid s) (int s)) 0 p) by (intros; apply E; lia).
-  rewrite (sumr_ext (weight pol (hid s) (add (int s) p)) (weight pol (hid s) (int s)) (S (S p)) (S hi)) by (intros; apply E; lia).
+  rewrite (sumr_ext (weight pol (hid s) (add (int s) p)) (weight pol (hid s) (int s)) (S (S p)) (S hi)) by (intros;
+    apply E; lia).
   assert (E1 : weight pol (hid s) (add (int s) p) p = weigh pol (hid s p) (output (int s) p) true).
   { unfold weight. f_equal. destruct p; simpl; auto. unfold add. rewrite (proj2 (Nat.eqb_neq p (S p))) by lia. auto.
     unfold add. now rewrite Nat.eqb_refl. }
@@ -153,7 +160,8 @@ Qed.
 (* an internal cut: run y - 1 steps, record step y and store its internal state, w slots; do the right part; load it,
    backward, do the left part. Its input is stored already (y = 1), or not. *)
 Lemma solve_internal : forall pol t y f w c1 c2, internal_ok pol = true ->
-  (y = 1 /\ (forall h o, h || o = true -> weigh pol h o true <= weigh pol h o false) /\ weigh pol false true false <= w \/
+  (y = 1 /\ (forall h o, h || o = true -> weigh pol h o true <= weigh pol h o false) /\
+    weigh pol false true false <= w \/
    2 <= y /\ weigh pol false false true + weigh pol false true false <= w) ->
   1 <= y <= t -> Solves pol (y - 1) (f + w) c1 -> Solves pol (t - y) f c2 -> Solves pol t (f + w) (y + c1 + c2).
 Proof.

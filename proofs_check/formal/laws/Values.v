@@ -1,4 +1,5 @@
-(* What the recurrences of HSM, ISM and (10) obey: their equations without fuel, their cuts, one more slot costs nothing. *)
+(* What the recurrences of HSM, ISM and (10) obey: their equations without fuel, their cuts, one more slot costs
+   nothing. *)
 From Membptt Require Export Laws Policies Recurrences.
 
 (* ---------------------------------------------------------------- t (t + 1) / 2 *)
@@ -12,7 +13,8 @@ Proof. intros. replace (S t * (S t + 1)) with (t * (t + 1) + S t * 2) by ring. r
 (* enough fuel is enough *)
 Lemma hsm_fuel : forall f t m, t + m <= f -> hsm_ f t m = hsm t m.
 Proof.
-  unfold hsm. assert (A : forall f f' t m, t + m <= f -> t + m <= f' -> hsm_ f t m = hsm_ f' t m); [|intros; apply A; lia].
+  unfold hsm. assert (A : forall f f' t m, t + m <= f -> t + m <= f' -> hsm_ f t m = hsm_ f' t m); [|intros; apply A;
+    lia].
   induction f; intros f' t m H H'.
   - destruct f'; auto. replace t with 0 by lia. reflexivity.
   - destruct f'. { replace t with 0 by lia. reflexivity. }
@@ -31,7 +33,8 @@ Proof. intros. destruct t; auto. destruct t; auto. Qed.
 (* (3) *)
 Lemma hsm_cuts : forall t m, 2 <= t -> 2 <= m -> hsm t m = least (t - 1) (fun y => y + hsm y m + hsm (t - y) (m - 1)).
 Proof.
-  intros. unfold hsm at 1. destruct (t + m) eqn:E; [lia|]. simpl. rewrite (proj2 (Nat.leb_gt t 1)), (proj2 (Nat.leb_gt m 1)) by lia.
+  intros. unfold hsm at 1. destruct (t + m) eqn:E; [lia|]. simpl.
+  rewrite (proj2 (Nat.leb_gt t 1)), (proj2 (Nat.leb_gt m 1)) by lia.
   apply least_ext. intros y Hy. rewrite !hsm_fuel by lia. auto.
 Qed.
 (* one slot, step by step *)
@@ -41,14 +44,17 @@ Proof. intros. rewrite !hsm_one_slot. apply triangle. Qed.
 Lemma hsm_slot : forall m t, 1 <= m -> hsm t (S m) <= hsm t m.
 Proof.
   induction m as [|m IHm]; intros t Hm; [lia|]. induction t as [t IH] using lt_wf_ind.
-  destruct (le_lt_dec t 1). { destruct t. rewrite !hsm_no_step; auto. replace t with 0 by lia. rewrite !hsm_one_step; auto. }
+  destruct (le_lt_dec t 1). { destruct t. rewrite !hsm_no_step; auto. replace t with 0 by lia. rewrite !hsm_one_step;
+    auto. }
   rewrite hsm_cuts by lia. destruct m.
-  - rewrite hsm_one_slot. pose proof (least_le (t - 1) (fun y => y + hsm y 2 + hsm (t - y) (2 - 1)) (t - 1) ltac:(lia)) as L.
+  - rewrite hsm_one_slot. pose proof (least_le (t - 1) (fun y => y + hsm y 2 + hsm (t - y) (2 - 1)) (t - 1) ltac:(lia))
+      as L.
     simpl in L. replace (t - (t - 1)) with 1 in L by lia. rewrite hsm_one_step in L.
     specialize (IH (t - 1) ltac:(lia)). rewrite hsm_one_slot in IH. destruct t; [lia|]. rewrite triangle.
     replace (S t - 1) with t in * by lia. change (S (S 0) - 1) with 1 in *. lia.
   - rewrite hsm_cuts by lia. apply least_ge; [lia|]. intros y Hy.
-    pose proof (least_le (t - 1) (fun y => y + hsm y (S (S (S m))) + hsm (t - y) (S (S (S m)) - 1)) y Hy) as L. simpl in L.
+    pose proof (least_le (t - 1) (fun y => y + hsm y (S (S (S m))) + hsm (t - y) (S (S (S m)) - 1)) y Hy) as L.
+    simpl in L.
     specialize (IH y ltac:(lia)). specialize (IHm (t - y) ltac:(lia)).
     replace (S (S (S m)) - 1) with (S (S m)) in * by lia. replace (S (S m) - 1) with (S m) in * by lia. lia.
 Qed.
@@ -60,7 +66,8 @@ Proof.
     destruct (Nat.eq_dec t 1) as [->|]; auto. destruct m.
     - rewrite hsm_one_slot. pose proof (Nat.div_le_lower_bound (t * (t + 1)) 2 (2 * t - 1) ltac:(lia)). apply H. nia.
     - rewrite hsm_cuts by lia. apply least_ge; [lia|]. intros y Hy.
-      destruct (IH y ltac:(lia) (S (S m)) ltac:(lia)); [|lia]. destruct (IH (t - y) ltac:(lia) (S m) ltac:(lia)); [|lia].
+      destruct (IH y ltac:(lia) (S (S m)) ltac:(lia)); [|lia].
+      destruct (IH (t - y) ltac:(lia) (S m) ltac:(lia)); [|lia].
       replace (S (S m) - 1) with (S m) by lia. lia. }
   intros t. induction t as [|t IH]; intros m H; [lia|]. destruct (Nat.eq_dec t 0) as [->|]; [reflexivity|].
   apply Nat.le_antisymm. 2: destruct (G (S t) m); lia.
@@ -73,7 +80,8 @@ Qed.
 (* enough fuel is enough *)
 Lemma ism_fuel : forall f t m, t + m <= f -> ism_ f t m = ism t m.
 Proof.
-  unfold ism. assert (A : forall f f' t m, t + m <= f -> t + m <= f' -> ism_ f t m = ism_ f' t m); [|intros; apply A; lia].
+  unfold ism. assert (A : forall f f' t m, t + m <= f -> t + m <= f' -> ism_ f t m = ism_ f' t m); [|intros; apply A;
+    lia].
   induction f; intros f' t m H H'.
   - destruct f'; auto. replace t with 0 by lia. reflexivity.
   - destruct f'. { replace t with 0 by lia. reflexivity. }
@@ -89,7 +97,8 @@ Proof. intros. destruct t; auto. Qed.
 (* (5) *)
 Lemma ism_cuts : forall t m, 1 <= t -> 2 <= m -> ism t m = least t (fun y => y + ism (y - 1) m + ism (t - y) (m - 1)).
 Proof.
-  intros. unfold ism at 1. destruct (t + m) eqn:E; [lia|]. simpl. rewrite (proj2 (Nat.eqb_neq t 0)), (proj2 (Nat.leb_gt m 1)) by lia.
+  intros. unfold ism at 1. destruct (t + m) eqn:E; [lia|]. simpl.
+  rewrite (proj2 (Nat.eqb_neq t 0)), (proj2 (Nat.leb_gt m 1)) by lia.
   apply least_ext. intros y Hy. rewrite !ism_fuel by lia. auto.
 Qed.
 (* one slot, step by step *)
@@ -103,9 +112,11 @@ Proof.
   rewrite ism_cuts by lia. destruct m.
   - pose proof (least_le t (fun y => y + ism (y - 1) 2 + ism (t - y) (2 - 1)) t ltac:(lia)) as L.
     simpl in L. rewrite Nat.sub_diag, ism_no_step in L. specialize (IH (t - 1) ltac:(lia)).
-    destruct t; [lia|]. rewrite ism_one_slot_S. replace (S t - 1) with t in * by lia. change (S (S 0) - 1) with 1 in *. lia.
+    destruct t; [lia|]. rewrite ism_one_slot_S. replace (S t - 1) with t in * by lia. change (S (S 0) - 1) with 1 in *.
+    lia.
   - rewrite ism_cuts by lia. apply least_ge; [lia|]. intros y Hy.
-    pose proof (least_le t (fun y => y + ism (y - 1) (S (S (S m))) + ism (t - y) (S (S (S m)) - 1)) y Hy) as L. simpl in L.
+    pose proof (least_le t (fun y => y + ism (y - 1) (S (S (S m))) + ism (t - y) (S (S (S m)) - 1)) y Hy) as L.
+    simpl in L.
     specialize (IH (y - 1) ltac:(lia)). specialize (IHm (t - y) ltac:(lia)).
     replace (S (S (S m)) - 1) with (S (S m)) in * by lia. replace (S (S m) - 1) with (S m) in * by lia. lia.
 Qed.
@@ -120,7 +131,8 @@ Notation C := (shared alpha).
 (* enough fuel is enough *)
 Lemma shared_fuel : forall f t m, t + m <= f -> shared_ alpha f t m = C t m.
 Proof.
-  unfold shared. assert (A : forall f f' t m, t + m <= f -> t + m <= f' -> shared_ alpha f t m = shared_ alpha f' t m); [|intros; apply A; lia].
+  unfold shared. assert (A : forall f f' t m, t + m <= f -> t + m <= f' -> shared_ alpha f t m = shared_ alpha f' t m);
+    [|intros; apply A; lia].
   induction f; intros f' t m H H'.
   - destruct f'; auto. replace t with 0 by lia. reflexivity.
   - destruct f'. { replace t with 0 by lia. reflexivity. }
@@ -159,7 +171,8 @@ Proof.
   rewrite (least_ext (t - 1) (fun y => y + shared_ alpha n y m + shared_ alpha n (t - y) (m - 1))
                              (fun y => y + C y m + C (t - y) (m - 1))) by (intros; rewrite !shared_fuel by lia; auto).
   rewrite (least_ext (t - 1) (fun z => S z + shared_ alpha n z m + shared_ alpha n (t - S z) (m - alpha))
-                             (fun z => S z + C z m + C (t - S z) (m - alpha))) by (intros; rewrite !shared_fuel by lia; auto).
+                             (fun z => S z + C z m + C (t - S z) (m - alpha))) by (intros; rewrite !shared_fuel by lia;
+                               auto).
   auto.
 Qed.
 (* each cut is an upper bound *)
@@ -209,18 +222,21 @@ Qed.
 Lemma shared_slot : forall m t, 1 <= m -> C t (S m) <= C t m.
 Proof.
   induction m as [m IHm] using lt_wf_ind. intros t Hm. induction t as [t IH] using lt_wf_ind.
-  destruct (le_lt_dec t 1). { destruct t. rewrite !shared_no_step; auto. replace t with 0 by lia. rewrite !shared_one_step; auto. }
+  destruct (le_lt_dec t 1). { destruct t. rewrite !shared_no_step; auto. replace t with 0 by
+    lia. rewrite !shared_one_step; auto. }
   destruct (Nat.eq_dec m 1) as [->|Hm1].
   - pose proof (shared_hidden t 2 (t - 1) ltac:(lia) ltac:(lia)) as L. replace (t - (t - 1)) with 1 in L by lia.
     rewrite shared_one_step in L. specialize (IH (t - 1) ltac:(lia)). destruct t; [lia|]. rewrite shared_one_slot_S.
     replace (S t - 1) with t in * by lia. lia.
   - destruct (shared_attained t m ltac:(lia) ltac:(lia)) as [(y & Hy & E)|[(Ha & E)|(y & Ha & Hy & E)]]; rewrite E.
     + pose proof (shared_hidden t (S m) y ltac:(lia) Hy) as L. specialize (IH y ltac:(lia)).
-      pose proof (IHm (m - 1) ltac:(lia) (t - y) ltac:(lia)) as L2. replace (S (m - 1)) with (S m - 1) in L2 by lia. lia.
+      pose proof (IHm (m - 1) ltac:(lia) (t - y) ltac:(lia)) as L2. replace (S (m - 1)) with (S m - 1) in L2 by lia.
+      lia.
     + pose proof (shared_known t (S m) ltac:(lia) ltac:(lia)) as L.
       pose proof (IHm (m - (alpha - 1)) ltac:(lia) (t - 1) ltac:(lia)) as L2.
       replace (S (m - (alpha - 1))) with (S m - (alpha - 1)) in L2 by lia. lia.
     + pose proof (shared_later t (S m) y ltac:(lia) Hy) as L. specialize (IH (y - 1) ltac:(lia)).
-      pose proof (IHm (m - alpha) ltac:(lia) (t - y) ltac:(lia)) as L2. replace (S (m - alpha)) with (S m - alpha) in L2 by lia. lia.
+      pose proof (IHm (m - alpha) ltac:(lia) (t - y) ltac:(lia)) as L2.
+      replace (S (m - alpha)) with (S m - alpha) in L2 by lia. lia.
 Qed.
 End Shared.

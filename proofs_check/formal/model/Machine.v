@@ -117,7 +117,8 @@ Definition span a := match a with Advance p q => (p, q) | Record p => (p, S p) |
 (* all forwards of a stream *)
 Fixpoint cost (l : list act) : nat := match l with [] => 0 | a :: r => (snd (span a) - fst (span a)) + cost r end.
 (* how many forwards are recorded *)
-Fixpoint recorded (l : list act) : nat := match l with [] => 0 | Record _ :: r => S (recorded r) | _ :: r => recorded r end.
+Fixpoint recorded (l : list act) : nat := match l with [] => 0 | Record _ :: r => S (recorded r) | _ :: r => recorded r
+  end.
 (* how many steps were taken backward *)
 Fixpoint backpropagated (l : list act) : nat :=
   match l with [] => 0 | Backpropagate _ :: r => S (backpropagated r) | _ :: r => backpropagated r end.

@@ -1,4 +1,5 @@
-(* The paper's recurrences, C(t, m) for t steps in m slots: HSM (1)-(3), ISM (4)-(5), MSM without double storage (10), MSM+. *)
+(* The paper's recurrences, C(t, m) for t steps in m slots: HSM (1)-(3), ISM (4)-(5), MSM without double storage (10),
+   MSM+. *)
 From Membptt Require Import Counting.
 
 (* fuel counts down the depth of the recursion; t + m is enough *)
@@ -30,9 +31,12 @@ Definition shared alpha t m := shared_ alpha (t + m) t m.
 (* the least of d and of a list *)
 Definition least_of (d : nat) (l : list nat) := fold_right Nat.min d l.
 
-(* MSM+, the product's four branches. keep = false is P, where the start may be given up; keep = true is R, where it stays.
-   0 steps 0, 1 step 1, 1 slot t (t + 1) / 2, alpha t slots or more t; else the least over the cuts LAST (store nothing),
-   HIDDEN, INTERNAL and, for P only, RELEASE (give up the start, keep the internal state of the first step instead). A cut
+(* MSM+, the product's four branches. keep = false is P, where the start may be given up; keep = true is R, where it
+   stays.
+   0 steps 0, 1 step 1, 1 slot t (t + 1) / 2, alpha t slots or more t; else the least over the cuts LAST (store
+     nothing),
+   HIDDEN, INTERNAL and, for P only, RELEASE (give up the start, keep the internal state of the first step instead).
+   A cut
    that lacks slots is left out; INTERNAL at y = t has nothing to its right. t is enough fuel. *)
 Fixpoint separate_ alpha fuel (keep : bool) t m := match fuel with 0 => 0 | S n =>
   let V := separate_ alpha n in

@@ -1,7 +1,9 @@
-(* Every m >= 2: some policy keeps 41/35 for every t; two slots cannot do better (as modelled: a kept state is kept, the end
+(* Every m >= 2: some policy keeps 41/35 for every t; two slots cannot do better (as modelled: a kept state is kept,
+   the end
    completes each gap). And what the model leaves out: a state may be replaced while a sweep passes it. *)
-From Membptt Require Import Laws Values Hsm Ism Closed Online Restart Anypol Best.
+From Membptt Require Import Laws Values Hsm Ism Closed Online Restart RestartCost Anypol Best.
 Require Import NArith.
+(* one policy for each m, those up to seven slots by computation *)
 Theorem forty_one : forall m, 2 <= m -> exists P : online_policy m, forall t, 1 <= t -> 35 * online P t <= 41 * hsm t m.
 Proof.
   intros m Hm. destruct (le_lt_dec 8 m).
@@ -14,8 +16,10 @@ Proof.
     + computed 6 400 41%N 35%N 1%N false 6 924%N.
     + computed 7 400 41%N 35%N 1%N false 6 1716%N.
 Qed.
+(* two slots already need that much *)
 Theorem forty_one_is_least : forall num den, 1 <= den ->
-  (forall m, 2 <= m -> exists P : online_policy m, forall t, 1 <= t -> den * online P t <= num * hsm t m) -> 41 * den <= 35 * num.
+  (forall m, 2 <= m -> exists P : online_policy m, forall t, 1 <= t -> den * online P t <= num * hsm t m) ->
+    41 * den <= 35 * num.
 Proof.
   intros num den Hd H. destruct (H 2 ltac:(lia)) as (P & A). destruct (two_slots_lower P) as (t & B & C).
   specialize (A t ltac:(lia)). pose proof (above_0 2 t ltac:(lia)).
@@ -26,6 +30,8 @@ Qed.
 Definition sweep := [Advance 0 1; StoreHidden 1; Advance 1 5; Record 5; Backpropagate 5;
   Restore 1; Advance 1 2; DropHidden 1; StoreHidden 2; Advance 2 4; Record 4; Backpropagate 4;
   Restore 2; Advance 2 3; Record 3; Backpropagate 3; Restore 2; Record 2; Backpropagate 2; DropHidden 2;
-  Restore 0; Advance 0 1; StoreHidden 1; Record 1; Backpropagate 1; DropHidden 1; Restore 0; Record 0; Backpropagate 0; DropHidden 0].
+  Restore 0; Advance 0 1; StoreHidden 1; Record 1; Backpropagate 1; DropHidden 1; Restore 0; Record 0; Backpropagate 0;
+    DropHidden 0].
+(* so the model's end is not the best end *)
 Example a_cheaper_end : complete HSM 2 6 sweep = true /\ cost sweep = 16 /\ evals 6 2 [] = 17 /\ evals 6 2 [1] = 17.
 Proof. vm_compute. auto. Qed.

@@ -7,30 +7,42 @@ From Membptt Require Import Laws Values Hsm Ism Closed.
 (* binomial(s + q, s), by Pascal's rule *)
 Fixpoint b (s : nat) : nat -> nat := match s with 0 => fun _ => 1 | S s' =>
   fix g q := match q with 0 => 1 | S q' => g q' + b s' (S q') end end.
+(* first column *)
 Lemma b_0 : forall s, b s 0 = 1. Proof. destruct s; auto. Qed.
+(* Pascal's rule *)
 Lemma b_SS : forall s q, b (S s) (S q) = b (S s) q + b s (S q). Proof. reflexivity. Qed.
+(* second row *)
 Lemma b_1q : forall q, b 1 q = S q.
 Proof. induction q; auto. rewrite b_SS, IHq. simpl (b 0 _). lia. Qed.
+(* as Closed.v counts *)
 Lemma b_beta : forall s q, b (S s) q = beta s (S q).
 Proof.
   induction s; intros. { rewrite b_1q. auto. }
   induction q. { rewrite beta_1. auto. }
   rewrite b_SS, IHq, IHs, beta_SS. auto.
 Qed.
+(* the binomial coefficient *)
 Lemma b_bin : forall s q, b s q = bin (s + q) s.
 Proof. destruct s; intros. { simpl. destruct q; auto. } rewrite b_beta, beta_bin. f_equal. lia. Qed.
+(* it is at least q + 1 *)
 Lemma b_ge : forall s q, 1 <= s -> S q <= b s q.
 Proof. intros. destruct s; [lia|]. rewrite b_beta. apply beta_ge. Qed.
+(* and at least 1 *)
 Lemma b_pos : forall s q, 1 <= b s q.
 Proof. intros. destruct s; auto. pose proof (b_ge (S s) q ltac:(lia)). lia. Qed.
+(* it grows with q *)
 Lemma b_up : forall s q, b s q <= b s (S q).
 Proof. destruct s; intros. auto. rewrite b_SS. lia. Qed.
+(* by any number *)
 Lemma b_mono : forall s q q', q <= q' -> b s q <= b s q'.
 Proof. induction 1; auto. pose proof (b_up s m). lia. Qed.
+(* it grows with s *)
 Lemma b_up_s : forall s q, b s q <= b (S s) q.
 Proof. intros. destruct q. { rewrite !b_0. auto. } rewrite b_SS. lia. Qed.
+(* by any number *)
 Lemma b_mono_s : forall s s' q, s <= s' -> b s q <= b s' q.
 Proof. induction 1; auto. pose proof (b_up_s m q). lia. Qed.
+(* second column *)
 Lemma b_s1 : forall s, b s 1 = S s.
 Proof. induction s; auto. rewrite b_SS, IHs, b_0. lia. Qed.
 (* absorption *)
@@ -44,6 +56,7 @@ Qed.
 (* every line lies below HSM *)
 Lemma above : forall m t q, 1 <= m -> (q + 2) * t <= hsm t m + b (S m) q.
 Proof. intros. rewrite b_beta. replace (q + 2) with (S (S q)) by lia. apply hsm_above_lines. auto. Qed.
+(* no fewer forwards than steps *)
 Lemma above_0 : forall m t, 1 <= m -> t <= hsm t m.
 Proof. intros. pose proof (hsm_above_lines m H t 0). rewrite beta_m0 in *. lia. Qed.
 (* and on its stretch it is HSM *)
@@ -63,7 +76,8 @@ Definition evals t m r := t + fin 0 r t m.
 (* a < the first of r < ... < the last of r < t *)
 Fixpoint rising a (r : list nat) t := match r with [] => a < t | x :: r' => a < x /\ rising x r' t end.
 
-(* A policy in m slots. held t: the states stored beside state 0 when t steps have been run (state t - 1, the input of the
+(* A policy in m slots. held t: the states stored beside state 0 when t steps have been run (state t - 1, the input of
+   the
    newest step, is the last that can be among them); used t: those of them kept if the loop turns out to end there.
    Nothing of the future is known: held t is the same whatever comes after. *)
 Structure online_policy m := Pol {
@@ -77,22 +91,27 @@ Arguments held {m}. Arguments used {m}.
 (* steps run if the loop ends after t steps *)
 Definition online {m} (P : online_policy m) t := evals t m (used P t).
 
+(* the ends are apart *)
 Lemma rising_lt : forall r a t, rising a r t -> a < t.
 Proof. induction r; simpl; intros; auto. destruct H as (H & G). apply IHr in G. lia. Qed.
+(* what is between *)
 Lemma rising_in : forall r a t x, rising a r t -> In x r -> a < x < t.
 Proof.
   induction r; simpl; intros. tauto. destruct H as (H & G). destruct H0 as [->|I].
   - apply rising_lt in G. lia.
   - destruct (IHr _ _ _ G I). lia.
 Qed.
+(* nothing twice *)
 Lemma rising_nodup : forall r a t, rising a r t -> NoDup r.
 Proof.
   induction r; simpl; intros; constructor; destruct H as (H & G); eauto.
   intro I. destruct (rising_in _ _ _ _ G I). lia.
 Qed.
+(* what is used fits in the slots *)
 Lemma used_fits : forall m (P : online_policy m) t, 1 <= t -> S (length (used P t)) <= m.
 Proof.
-  intros. pose proof (fits m P t H). pose proof (NoDup_incl_length (rising_nodup _ _ _ (in_order m P t H)) (of_held m P t H)). lia.
+  intros. pose proof (fits m P t H). pose proof (NoDup_incl_length (rising_nodup _ _ _ (in_order m P t H)) (of_held m P
+    t H)). lia.
 Qed.
 
 (* ---------------------------------------------------------------- the identity *)
@@ -106,11 +125,14 @@ Fixpoint sumF q a r t m := match r with
 (* beta 1 q + ... + beta n q, beta s q = binomial(s + q, s + 1) *)
 Fixpoint tri n q := match n with 0 => 0 | S n' => tri n' q + beta n q end.
 
+(* those sums are binomials less one line *)
 Lemma tri_sum : forall n q, tri n q + S q = beta n (S q).
 Proof. induction n; intros; auto. cbn [tri]. rewrite beta_SS, <- IHn. lia. Qed.
+(* HSM is its line and F *)
 Lemma F_eq : forall q L s, 1 <= s -> F q L s + S q * L = hsm L s + beta s q.
 Proof. intros. unfold F. pose proof (hsm_above_lines s H L q). lia. Qed.
 
+(* over the gaps *)
 Lemma identity_gaps : forall r a t m q, rising a r t -> S (length r) <= m ->
   fin a r t m + tri m q = S q * (t - 1 - a) + sumF q a r t m + tri (m - S (length r)) q.
 Proof.
@@ -143,6 +165,7 @@ Proof.
   { induction q; intros. exists 0. rewrite b_0. lia. destruct (le_lt_dec t (b m (S q))); auto. exists (S q). lia. }
   apply (G t). pose proof (b_ge m (S t) H). lia.
 Qed.
+(* the excess is never below zero *)
 Theorem online_ge_hsm : forall m (P : online_policy m) t, 1 <= t -> hsm t m <= online P t.
 Proof.
   intros. pose proof (used_fits m P t H). destruct (stretch m t ltac:(lia) H) as (q & Q).
@@ -153,11 +176,13 @@ Qed.
 
 (* the last of a and r *)
 Fixpoint lst a (r : list nat) := match r with [] => a | x :: r' => lst x r' end.
+(* the last gap's part *)
 Lemma sumF_lst : forall r a t m q, F q (t - 1 - lst a r) (m - length r) <= sumF q a r t m.
 Proof.
   induction r; intros; cbn [lst sumF length]. rewrite Nat.sub_0_r. auto.
   specialize (IHr a t (m - 1) q). replace (m - 1 - length r) with (m - S (length r)) in * by lia. lia.
 Qed.
+(* the last is the largest *)
 Lemma in_lst : forall r a t x, rising a r t -> In x r -> x <= lst a r.
 Proof.
   induction r; simpl; intros. tauto. destruct H as (H & G). destruct H0 as [->|I]; eauto.
@@ -165,10 +190,13 @@ Proof.
   { induction r0; simpl; intros; auto. destruct H0. apply IHr0 in H1. lia. }
   eauto.
 Qed.
+(* it is a or in r *)
 Lemma lst_in : forall r a, lst a r = a \/ In (lst a r) r.
 Proof. induction r; simpl; intros; auto. destruct (IHr a) as [E|E]; auto. Qed.
+(* at q = 1 *)
 Lemma tri_1 : forall n, tri n 1 = n.
 Proof. induction n; auto. cbn [tri]. rewrite IHn, beta_1. lia. Qed.
+(* and above zero *)
 Lemma tri_pos : forall n, 1 <= n -> 1 <= tri n 1.
 Proof. intros. rewrite tri_1. auto. Qed.
 
@@ -186,7 +214,8 @@ Proof.
 Qed.
 
 (* some excess at one of three lengths *)
-Theorem some_excess : forall m (P : online_policy m), 2 <= m -> exists t, m + 1 <= t <= m + 3 /\ S (hsm t m) <= online P t.
+Theorem some_excess : forall m (P : online_policy m), 2 <= m -> exists t, m + 1 <= t <= m + 3 /\
+  S (hsm t m) <= online P t.
 Proof.
   intros m P Hm. unfold online.
   assert (B1 : b m 1 = m + 1) by (rewrite b_s1; lia).
@@ -198,8 +227,10 @@ Proof.
   destruct (le_lt_dec (S (hsm (m + 3) m)) (evals (m + 3) m (used P (m + 3)))). { exists (m + 3). lia. }
   exfalso.
   assert (U : forall t, m + 1 <= t <= m + 3 -> evals t m (used P t) <= hsm t m ->
-              (forall x, In x (used P t) -> x < t - 1) /\ incl (held P t) (used P t) /\ F 1 (t - 1 - lst 0 (used P t)) 1 = 0).
-  { intros t Ht E. destruct (no_excess m t (used P t) Hm ltac:(lia) (in_order m P t ltac:(lia)) (used_fits m P t ltac:(lia)) E) as (K & A & Z).
+              (forall x, In x (used P t) -> x < t - 1) /\ incl (held P t) (used P t) /\
+                F 1 (t - 1 - lst 0 (used P t)) 1 = 0).
+  { intros t Ht E. destruct (no_excess m t (used P t) Hm ltac:(lia) (in_order m P t ltac:(lia)) (used_fits m P t
+    ltac:(lia)) E) as (K & A & Z).
     repeat split; auto. pose proof (fits m P t ltac:(lia)). apply NoDup_length_incl.
     - eapply rising_nodup, (in_order m P t). lia.
     - lia.
@@ -211,7 +242,8 @@ Proof.
   { intros x I. pose proof (A2 x (I2 x I)). replace (m + 2) with (S (m + 1)) in I by lia.
     apply only_passed in I; [|lia]. destruct I as [->|I]; [lia|]. specialize (A1 x (I1 x I)). lia. }
   assert (H3 : forall x, In x (used P (m + 3)) -> x < m).
-  { intros x I. specialize (A3 x I). pose proof (of_held m P (m + 3) ltac:(lia) x I) as J. replace (m + 3) with (S (m + 2)) in J by lia.
+  { intros x I. specialize (A3 x I). pose proof (of_held m P (m + 3) ltac:(lia) x I) as J. replace (m + 3) with (S (m +
+    2)) in J by lia.
     apply only_passed in J; [|lia]. destruct J as [->|J]; [lia|]. auto. }
   assert (lst 0 (used P (m + 3)) < m). { destruct (lst_in (used P (m + 3)) 0) as [E|E]. lia. auto. }
   pose proof (F_eq 1 (m + 3 - 1 - lst 0 (used P (m + 3))) 1 ltac:(lia)) as Q. rewrite Z, beta_1 in Q.
@@ -226,6 +258,7 @@ Proof.
   intros m P Hm. destruct (some_excess m P Hm) as (t & Ht & E). exists t. split; auto.
   assert (hsm t m <= 2 * m + 7); [|nia].
   assert (B : b m 1 <= t <= b m 2).
-  { rewrite b_s1. split; [lia|]. destruct m as [|[|m]]; try lia. rewrite b_SS, (b_s1 (S (S m))), b_SS, b_s1. pose proof (b_pos m 2). lia. }
+  { rewrite b_s1. split; [lia|]. destruct m as [|[|m]]; try lia. rewrite b_SS, (b_s1 (S (S m))), b_SS,
+    b_s1. pose proof (b_pos m 2). lia. }
   pose proof (on_line m t 1 ltac:(lia) B). rewrite b_s1 in *. lia.
 Qed.

@@ -12,24 +12,30 @@ Hypothesis V_hidden : forall b t y m, 2 <= m -> 1 <= y < t -> V b t m <= y + V b
 Hypothesis V_less : forall b t m, 2 <= m -> V b t m <= V false t (m - 1).
 Hypothesis V_release : forall t m, alpha <= m -> 1 <= t -> V false t m <= 1 + V true (t - 1) (m + 1 - alpha).
 
-(* The start fits in one slot, and all states of a run fit in m; a weight 0 is nothing stored, a weight 1 no internal state. *)
+(* The start fits in one slot, and all states of a run fit in m; a weight 0 is nothing stored, a weight 1 no internal
+   state. *)
 Lemma cap_init : forall a m hi, 1 <= m -> a <= hi -> cap m hi (init a hi).
 Proof.
   intros. unfold cap, init. simpl. rewrite (room_split _ 0 a (S hi)), (room_split _ a (S a) (S hi)), room_one by lia.
   rewrite (room_zero _ 0 a) by (intros; cases). rewrite (room_zero _ (S a) (S hi)) by (intros; cases). cases.
 Qed.
+(* within the slots at first, within them at the end *)
 Lemma cap_fin : forall l m hi s, run m hi s l -> cap m hi s -> cap m hi (fin s l).
 Proof. induction l as [| [e s1] l]; simpl; intros; auto. apply IHl; tauto. Qed.
+(* weight 0 is nothing stored *)
 Lemma wt_zero : forall k, wt k = 0 -> k = 0.
 Proof. pose proof alpha2. intros [|[|k]]; simpl; lia. Qed.
+(* weight 1 is no internal state *)
 Lemma wt_le_one : forall k, wt k <= 1 -> k <= 1.
 Proof. pose proof alpha2. intros [|[|k]]; simpl; lia. Qed.
+(* an internal state weighs alpha *)
 Lemma wt_two : forall k, 2 <= k -> wt k = alpha.
 Proof. intros [|[|k]]; simpl; lia. Qed.
 (* Of no steps to the right of the end, everything fits. *)
 Lemma allok_top : forall l keep m m' hi s, run m hi s l -> lft s <= hi -> allok keep hi m' hi s l = true.
 Proof.
-  induction l as [| [e s1] l]; simpl; intros keep m m' hi s R H; unfold ok; apply Nat.leb_le in H as H'; rewrite H'; simpl; auto.
+  induction l as [| [e s1] l]; simpl; intros keep m m' hi s R H; unfold ok; apply Nat.leb_le in H as H'; rewrite H';
+    simpl; auto.
   destruct R as (T & _ & R). apply lft_step in T. apply IHl with m; auto. lia.
 Qed.
 (* a property of all states of a trace holds for the last one *)
@@ -50,7 +56,8 @@ Proof.
   - exists [], e, l, s1. inversion T; subst; simpl in *; try lia; auto 8.
 Qed.
 
-(* The bound.  By induction on m, and for one m on the number of runs.  v is the least place whose right part fits in m - 1
+(* The bound.  By induction on m, and for one m on the number of runs.  v is the least place whose right part fits in m
+   - 1
    slots; where it does not at v - 1, the left part starts again from h_a alone, or the start was released. *)
 Theorem lower_bound : forall m, 1 <= m -> forall N k a keep l,
   run m (a + k) (init a (a + k)) l -> lft (fin (init a (a + k)) l) <= a -> (keep = true -> Forall (holds a) l) ->
@@ -62,10 +69,12 @@ Proof.
   destruct (Nat.eq_dec k 0) as [->|Hk]. { rewrite V_none. lia. }
   assert (L0 : lft s0 = hi) by reflexivity.
   assert (C0 : cap m hi s0) by (apply cap_init; lia).
-  assert (HI : forall v l1 l2, l = l1 ++ l2 -> Inv a v (ev a v l1) (fin s0 l1) /\ cap m hi (fin s0 l1) /\ run m hi (fin s0 l1) l2
+  assert (HI : forall v l1 l2, l = l1 ++ l2 -> Inv a v (ev a v l1) (fin s0 l1) /\ cap m hi (fin s0 l1) /\
+    run m hi (fin s0 l1) l2
              /\ lft (fin (fin s0 l1) l2) <= a).
   { intros v k1 k2 ->. rewrite run_app in R. destruct R as (R1 & R2). rewrite fin_app in F.
-    split; [|split; [apply cap_fin; auto | auto]]. replace (ev a v k1) with (0 + ev a v k1) by lia. eapply Inv_run; eauto. apply Inv_init. }
+    split; [|split; [apply cap_fin; auto | auto]]. replace (ev a v k1) with (0 + ev a v k1) by lia.
+    eapply Inv_run; eauto. apply Inv_init. }
   assert (Hev : forall l1 l2, l = l1 ++ l2 -> forall x y, ev x y l = ev x y l1 + ev x y l2).
   { intros k1 k2 -> x y. apply ev_app. }
   (* the induction hypothesis for what is left of the left part *)
@@ -117,7 +126,8 @@ Proof.
       - intros x Hx. destruct (Nat.eqb_spec x a) as [->|N'].
         + specialize (Lv a). lia.
         + apply wt_zero. unfold cap in B3. assert (1 <= wt (lev s1 a)) by (apply (wt_mono 1); auto).
-          destruct (le_lt_dec x a); [pose proof (room_two (lev s1) 0 x a (S hi)) | pose proof (room_two (lev s1) 0 a x (S hi))]; lia.
+          destruct (le_lt_dec x a); [pose proof (room_two (lev s1) 0 x a (S hi)) | pose proof (room_two (lev s1) 0 a x
+            (S hi))]; lia.
       - rewrite B2. discriminate.
       - specialize (Lv (S (hi - 2))). lia. }
     pose proof (Hev _ _ El' a hi). pose proof (ev_cut l2 a (S (hi - 2)) hi).
@@ -144,7 +154,8 @@ Proof.
   (* where the slots from S u on reach c: there the cursor is beyond u, and the steps a .. u have all run *)
   assert (Cross : forall c, 1 <= c -> c <= room (lev (fin s0 k1)) (S u) (S hi) ->
     exists l1 l2, l = l1 ++ l2 /\ ev u (S u) k2 <= ev u (S u) l2 /\ l1 <> [] /\ u < lft (fin s0 l1) /\
-      room (lev (fin s0 l1)) 0 (S u) + c <= m /\ (forall q, cur (fin s0 l1) = Some q -> u < q) /\ S u - a <= ev a (S u) l1).
+      room (lev (fin s0 l1)) 0 (S u) + c <= m /\ (forall q, cur (fin s0 l1) = Some q -> u < q) /\
+        S u - a <= ev a (S u) l1).
   { intros c Hc1 Hc2. destruct (crossing k1 s0 m hi (S u) c R1) as (l1 & l1' & E1 & N1 & Q1 & q & Cq & Hq); auto. lia.
     exists l1, (l1' ++ k2). assert (E : l = l1 ++ l1' ++ k2) by (rewrite Ek, E1, app_assoc; auto).
     destruct (HI (S u) _ _ E) as ((_ & B) & C & R2 & _).
@@ -170,7 +181,8 @@ Proof.
       - intros x Hx. fold s. destruct (Nat.eqb_spec x a) as [->|N'].
         + assert (lev s a <= 1); [|lia]. apply wt_le_one. pose proof (room_pt (lev s) 0 a (S u)). lia.
         + apply wt_zero.
-          destruct (le_lt_dec x a); [pose proof (room_two (lev s) 0 x a (S u)) | pose proof (room_two (lev s) 0 a x (S u))]; lia.
+          destruct (le_lt_dec x a); [pose proof (room_two (lev s) 0 x a (S u)) | pose proof (room_two (lev s) 0 a x (S
+            u))]; lia.
       - pose proof (ev_cut l1 a (S u) hi). lia. }
     rewrite (Hev _ _ E a (S u)) in Sp.
     destruct (Nat.eq_dec (S u) hi) as [Eh|Nh].
@@ -183,7 +195,8 @@ Proof.
     { intros x Hx. apply wt_zero. pose proof (room_pt (lev s) 0 x (S u)). lia. }
     destruct keep.
     { exfalso. specialize (HK eq_refl). rewrite E in HK. apply Forall_app in HK. destruct HK as (HK & _).
-      destruct (Forall_fin _ _ s0 HK N1) as (e & He). unfold holds in He. simpl in He. fold s in He. rewrite Zl in He by lia. lia. }
+      destruct (Forall_fin _ _ s0 HK N1) as (e & He). unfold holds in He. simpl in He. fold s in He.
+      rewrite Zl in He by lia. lia. }
     assert (NR : ev a (S u) l2 = 0).
     { apply no_run with m hi s; auto. intros q Q. destruct (le_lt_dec (S u) q); auto. rewrite Zl in Q by lia. lia. }
     assert (Sa : 2 <= lev s (S a)).
@@ -194,21 +207,25 @@ Proof.
       pose proof (V_hidden false k 1 m). pose proof (V_one false m). replace (k - 1) with (hi - S a) in H by lia. lia.
     + (* step a runs once: its internal state stays to the end *)
       assert (Hal : alpha <= m).
-      { unfold cap in C. fold s in C. pose proof (room_pt (lev s) 0 (S a) (S hi)). rewrite (wt_two (lev s (S a))) in H by auto. lia. }
+      { unfold cap in C. fold s in C. pose proof (room_pt (lev s) 0 (S a) (S hi)). rewrite (wt_two (lev s (S a))) in H
+        by auto. lia. }
       assert (Ok : allok true (S a) (m + 1 - alpha) hi s0 l = true).
       { destruct (allok true (S a) (m + 1 - alpha) hi s0 l) eqn:A; auto. exfalso.
         destruct (not_allok _ _ _ _ _ _ A) as (j1 & j2 & Ej & Hj).
-        unfold ok in Hj. apply orb_false_iff in Hj. destruct Hj as (Jl & Jc). apply Nat.leb_gt in Jl. apply Nat.leb_gt in Jc.
+        unfold ok in Hj. apply orb_false_iff in Hj. destruct Hj as (Jl & Jc). apply Nat.leb_gt in Jl.
+        apply Nat.leb_gt in Jc.
         simpl in Jc. destruct (HI (S a) _ _ Ej) as ((I1 & _) & Cj & Rj & Fj). pose proof (Hev _ _ Ej a (S a)).
         destruct (Nat.eq_dec (ev a (S a) j2) 0) as [Z|Z].
         - assert (2 <= lev (fin s0 j1) (S a)) by (eapply stay; eauto; lia).
-          unfold cap in Cj. rewrite (room_split _ 0 (S a) (S hi)), (room_split _ (S a) (S (S a)) (S hi)), room_one in Cj by lia.
+          unfold cap in Cj. rewrite (room_split _ 0 (S a) (S hi)), (room_split _ (S a) (S (S a)) (S hi)),
+            room_one in Cj by lia.
           rewrite (wt_two _ H0) in Cj. lia.
         - rewrite (room_zero _ (S (S a)) (S hi)) in Jc. lia. intros x Hx.
           destruct (lev (fin s0 j1) x) eqn:Lx; auto. assert (Q : 1 <= lev (fin s0 j1) x) by lia. apply I1 in Q. lia. }
       destruct (right_part l a (S a) true m (m + 1 - alpha) hi R) as (l' & R' & F' & E' & K'); auto; try lia.
       assert (V true (hi - S a) (m + 1 - alpha) <= ev (S a) hi l').
-      { assert (Ev : hi = S a + (hi - S a)) by lia. rewrite Ev in R', F' |- *. replace (S a + (hi - S a) - S a) with (hi - S a) by lia.
+      { assert (Ev : hi = S a + (hi - S a)) by lia. rewrite Ev in R', F' |- *. replace (S a + (hi - S a) - S a) with
+        (hi - S a) by lia.
         apply (IHm (m + 1 - alpha)) with (ev (S a) (S a + (hi - S a)) l'); auto; lia. }
       pose proof (V_release k m). replace (k - 1) with (hi - S a) in H0 by lia. lia.
 Qed.

@@ -10,17 +10,22 @@ Hypothesis alpha_2 : 2 <= alpha.
 Let size := Build_Size alpha alpha_2.
 
 (* no legal schedule costs less *)
-Theorem msm_plus_lower_bound : forall t m l, 1 <= m -> legal (SEPARATE alpha) m t l = true -> msm_plus alpha t m <= cost l.
+Theorem msm_plus_lower_bound : forall t m l, 1 <= m -> legal (SEPARATE alpha) m t l = true ->
+  msm_plus alpha t m <= cost l.
 Proof. intros. apply (@Follow.separate_lower_bound size false); auto. discriminate. Qed.
-Theorem msm_plus_kept_lower_bound : forall t m l, 1 <= m -> legal (SEPARATE alpha) m t l = true -> ~ In (DropHidden 0) l ->
+(* the same for those that keep the start *)
+Theorem msm_plus_kept_lower_bound : forall t m l, 1 <= m -> legal (SEPARATE alpha) m t l = true ->
+  ~ In (DropHidden 0) l ->
   msm_plus_kept alpha t m <= cost l.
 Proof. intros. apply (@Follow.separate_lower_bound size true); auto. Qed.
 (* one complete schedule costs just that *)
 Theorem msm_plus_reached : forall t m, 1 <= m ->
   exists l, complete (SEPARATE alpha) m t l = true /\ cost l = msm_plus alpha t m /\ recorded l = t.
 Proof. exact (@Reached.separate_reached size). Qed.
+(* and one that keeps the start *)
 Theorem msm_plus_kept_reached : forall t m, 1 <= m ->
-  exists l, legal (SEPARATE alpha) m t l = true /\ ~ In (DropHidden 0) l /\ cost l = msm_plus_kept alpha t m /\ recorded l = t.
+  exists l, legal (SEPARATE alpha) m t l = true /\ ~ In (DropHidden 0) l /\ cost l = msm_plus_kept alpha t m /\
+    recorded l = t.
 Proof. exact (@Reached.separate_kept_reached size). Qed.
 
 (* MSM+ is optimal *)
@@ -28,7 +33,8 @@ Theorem msm_plus_exact : forall t m, 1 <= m ->
   (exists l, complete (SEPARATE alpha) m t l = true /\ cost l = msm_plus alpha t m) /\
   (forall l, legal (SEPARATE alpha) m t l = true -> msm_plus alpha t m <= cost l).
 Proof.
-  intros t m Hm. split; [|intros; apply msm_plus_lower_bound; auto]. destruct (msm_plus_reached t m Hm) as (l & A & B & _). eauto.
+  intros t m Hm. split; [|intros; apply msm_plus_lower_bound; auto].
+  destruct (msm_plus_reached t m Hm) as (l & A & B & _). eauto.
 Qed.
 (* so is R, among the schedules that never drop the start *)
 Theorem msm_plus_kept_exact : forall t m, 1 <= m ->
@@ -51,7 +57,8 @@ Qed.
 End MsmPlus.
 
 (* a witness: alpha = 2, 4 steps in 2 slots, 7 forwards, the product's own schedule; 1 slot is not enough for it *)
-Definition plus_4_2 := [Advance 0 2; StoreHidden 2; Advance 2 3; Record 3; Backpropagate 3; Restore 2; Record 2; Backpropagate 2; DropHidden 2;
+Definition plus_4_2 := [Advance 0 2; StoreHidden 2; Advance 2 3; Record 3; Backpropagate 3; Restore 2; Record 2;
+  Backpropagate 2; DropHidden 2;
   Restore 0; DropHidden 0; Record 0; StoreInternal 0; Record 1; Backpropagate 1; LoadInternal 0; Backpropagate 0].
 (* checked by computation *)
 Example msm_plus_witness : complete (SEPARATE 2) 2 4 plus_4_2 = true /\ cost plus_4_2 = 7 /\ msm_plus 2 4 2 = 7 /\

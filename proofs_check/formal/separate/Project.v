@@ -29,8 +29,8 @@ Proof.
   lia.
 Qed.
 
-(* One action of the whole is one action of the left part, at the same cost, or none. *)
 Ltac sp := repeat split; auto; try lia; try (intros; discriminate); try (intros; inj; auto; lia).
+(* One action of the whole is one action of the left part, at the same cost, or none. *)
 Lemma left_step : forall u a s e s1 s' l, step s e s1 -> Lt u s s' ((e, s1) :: l) -> ev u (S u) l = 0 \/ u < lft s1 ->
   (exists e' s1', step s' e' s1' /\ Lt u s1 s1' l /\ evi a (S u) e' = evi a (S u) e) \/
   (Lt u s1 s' l /\ evi a (S u) e = 0).
@@ -71,7 +71,8 @@ Proof.
     + right. sp.
   - (* Put *) destruct (lt_eq_lt_dec q (S u)) as [[Q|Q]|Q].
     + left. exists None, (mk c' (fun x => if x =? q then k else f' x) (Nat.min n (S u))). simpl.
-      split. { apply Put with q k; auto. rewrite L2 by lia. destruct H as [H|[H E]]; auto. right. split; auto. apply L5; auto; lia. }
+      split. { apply Put with q k; auto. rewrite L2 by lia. destruct H as [H|[H E]]; auto. right. split;
+        auto. apply L5; auto; lia. }
       sp.
       * intros x Hx. rewrite H0, L2 by auto. auto.
       * rewrite H0. cases.
@@ -114,7 +115,8 @@ Proof.
       exists l'. simpl. repeat split; auto; try lia. intro F. inversion F; auto.
 Qed.
 
-(* Where h_a alone is stored at or below u, the cursor is beyond u, and step u runs again or has no internal state stored,
+(* Where h_a alone is stored at or below u, the cursor is beyond u, and step u runs again or has no internal state
+   stored,
    the rest of the run is worth a run of the steps a .. u from the start. *)
 Lemma left_part : forall l u a m hi s, run m hi s l -> a <= u < hi -> u < lft s -> lft (fin s l) <= a ->
   (forall x, x <= u -> lev s x = if x =? a then 1 else 0) -> (forall q, cur s = Some q -> u < q) ->
@@ -132,17 +134,21 @@ Proof.
 Qed.
 
 (* ---- right: steps v and beyond ----
-   h_v is held as long as step v runs again (or for good, where keep says so); the positions above v are as they were. *)
+   h_v is held as long as step v runs again (or for good, where keep says so); the positions above v are as they were.
+   *)
 Definition again (keep : bool) v (l : trace) := keep || (0 <? ev v (S v) l).
-Definition one (b : bool) := if b then 1 else 0.
+(* 1 where it is true *)
+Definition bit (b : bool) := if b then 1 else 0.
+(* s' is s for the steps from v on, with v held as long as that *)
 Definition Rt v keep s s' (l : trace) :=
   lft s' = lft s /\
-  (forall x, lev s' x = if x <? v then 0 else if x =? v then one (again keep v l) else lev s x) /\
+  (forall x, lev s' x = if x <? v then 0 else if x =? v then bit (again keep v l) else lev s x) /\
   (forall q, cur s = Some q -> v < q -> cur s' = Some q) /\
   (forall q, cur s = Some q -> q <= v -> again keep v l = true -> cur s' = Some v).
 
 (* the right part fits in m' slots *)
-Definition ok keep v m' hi s (l : trace) := (lft s <=? v) || (one (again keep v l) + room (lev s) (S v) (S hi) <=? m').
+Definition ok keep v m' hi s (l : trace) := (lft s <=? v) || (bit (again keep v l) + room (lev s) (S v) (S hi) <=? m').
+(* at every instant *)
 Fixpoint allok keep v m' hi s (l : trace) : bool :=
   ok keep v m' hi s l && match l with [] => true | (_, s1) :: r => allok keep v m' hi s1 r end.
 (* Where it does not fit, it does not at some instant. *)
@@ -157,7 +163,8 @@ Proof.
 Qed.
 
 (* Where the right part fits, its run stays within m' slots. *)
-Lemma Rt_cap : forall v keep m' hi s s' l, (forall x, lev s' x = if x <? v then 0 else if x =? v then one (again keep v l) else lev s x) ->
+Lemma Rt_cap : forall v keep m' hi s s' l, (forall x, lev s' x = if x <? v then 0 else if x =? v then bit (again keep v
+  l) else lev s x) ->
   v <= hi -> v < lft s -> ok keep v m' hi s l = true -> cap m' hi s'.
 Proof.
   unfold cap, ok. intros v keep m' hi s s' l B Hv Hl H.
@@ -172,24 +179,30 @@ Qed.
 Lemma again_other : forall keep v e (s1 : st) l, e <> Some v -> again keep v ((e, s1) :: l) = again keep v l.
 Proof. intros. unfold again. simpl. destruct e as [q|]; simpl; auto. replace ((v <=? q) && (q <? S v)) with false; auto.
   symmetry. destruct (Nat.leb_spec v q), (Nat.ltb_spec q (S v)); auto. destruct H. f_equal. lia. Qed.
+(* an action that runs step v *)
 Lemma again_this : forall keep v (s1 : st) l, again keep v ((Some v, s1) :: l) = true.
-Proof. intros. unfold again. simpl. destruct (Nat.leb_spec v v), (Nat.ltb_spec v (S v)); try lia. simpl. apply orb_true_r. Qed.
+Proof. intros. unfold again. simpl. destruct (Nat.leb_spec v v), (Nat.ltb_spec v (S v)); try lia. simpl.
+apply orb_true_r. Qed.
 
-(* One action of the whole is no more than one run of the right part, or none; at the last run of step v, h_v goes first. *)
-Lemma right_step : forall v keep m' hi s e s1 s' l, step s e s1 -> Rt v keep s s' ((e, s1) :: l) -> v <= hi -> v < lft s1 ->
+(* One action of the whole is no more than one run of the right part, or none; at the last run of step v, h_v goes
+   first. *)
+Lemma right_step : forall v keep m' hi s e s1 s' l, step s e s1 -> Rt v keep s s' ((e, s1) :: l) -> v <= hi ->
+  v < lft s1 ->
   cap m' hi s' -> ok keep v m' hi s1 l = true ->
   exists pre, run m' hi s' pre /\ Rt v keep s1 (fin s' pre) l /\ ev v hi pre <= evi v hi e /\
     (keep = true -> Forall (holds v) pre).
 Proof.
   intros v keep m' hi s e s1 s' l T L Hv Hl C O. pose proof (lft_step s e s1 T) as Hm.
   assert (ONE : forall e' s1', step s' e' s1' -> Rt v keep s1 s1' l -> evi v hi e' <= evi v hi e ->
-     exists pre, run m' hi s' pre /\ Rt v keep s1 (fin s' pre) l /\ ev v hi pre <= evi v hi e /\ (keep = true -> Forall (holds v) pre)).
+     exists pre, run m' hi s' pre /\ Rt v keep s1 (fin s' pre) l /\ ev v hi pre <= evi v hi e /\ (keep = true ->
+       Forall (holds v) pre)).
   { intros e' s1' T' R' E'. exists [(e', s1')]. simpl. repeat split; auto; try apply R'; try lia.
     - eapply Rt_cap; eauto; apply R'.
     - intro K. repeat constructor. unfold holds. simpl. intros _. destruct R' as (_ & B & _). rewrite B.
       destruct (Nat.ltb_spec v v); [lia|]. rewrite Nat.eqb_refl. unfold again. rewrite K. simpl. lia. }
   assert (SKIP : Rt v keep s1 s' l ->
-     exists pre, run m' hi s' pre /\ Rt v keep s1 (fin s' pre) l /\ ev v hi pre <= evi v hi e /\ (keep = true -> Forall (holds v) pre)).
+     exists pre, run m' hi s' pre /\ Rt v keep s1 (fin s' pre) l /\ ev v hi pre <= evi v hi e /\ (keep = true ->
+       Forall (holds v) pre)).
   { intro R'. exists []. simpl. repeat split; auto; try apply R'; lia. }
   destruct s' as [c' f' n']. destruct L as (L1 & L2 & L3 & L4). unfold Rt in *.
   inversion T; subst; simpl in *; subst.
@@ -208,7 +221,7 @@ Proof.
       * exists [(None, mk (Some v) (fun x => if x =? v then 0 else f' x) n);
                 (Some v, mk (Some (S v)) (fun x => if x =? S v then k else if x =? v then 0 else f' x) n)].
         assert (R1 : forall x, (if x =? S v then k else if x =? v then 0 else f' x) =
-                     (if x <? v then 0 else if x =? v then one (again keep v l) else g x)).
+                     (if x <? v then 0 else if x =? v then bit (again keep v l) else g x)).
         { intro x. rewrite A, L2, H0. cases. }
         simpl. split; [|split; [|split]].
         -- split; [apply Put with v 0; auto; left; lia|]. split; [|split; [apply Run with k; auto|split; auto]].
@@ -226,13 +239,15 @@ Proof.
   - (* RunBack *) rewrite again_other in L2, L4 by (intro Z; inj; lia). rewrite (L3 p) in * by auto.
     apply (ONE (Some p) (mk None f' p)); auto. constructor. repeat split; auto; intros y Hy; discriminate.
   - (* LoadBack *) rewrite again_other in L2, L4 by congruence.
-    apply (ONE None (mk None f' p)); auto. constructor. rewrite L2. cases. repeat split; auto; intros y Hy; discriminate.
+    apply (ONE None (mk None f' p)); auto. constructor. rewrite L2. cases.
+    repeat split; auto; intros y Hy; discriminate.
   - (* Get *) rewrite again_other in L2, L4 by congruence. destruct (le_lt_dec q v) as [Q|Q].
     + destruct (again keep v l) eqn:A.
       * apply (ONE None (mk (Some v) f' n)); auto. constructor. rewrite L2. destruct (Nat.ltb_spec v v); [lia|].
         rewrite Nat.eqb_refl. simpl. lia. repeat split; auto. intros y Hy. inj. lia.
       * apply SKIP. repeat split; auto. intros y Hy. inj. lia. intros; discriminate.
-    + apply (ONE None (mk (Some q) f' n)); auto. constructor. rewrite L2. cases. repeat split; auto. intros y Hy. inj. lia.
+    + apply (ONE None (mk (Some q) f' n)); auto. constructor. rewrite L2. cases. repeat split; auto. intros y Hy. inj.
+      lia.
   - (* Put *) rewrite again_other in L2, L4 by congruence. destruct (le_lt_dec q v) as [Q|Q].
     + apply SKIP. repeat split; auto. intro x. rewrite L2, H0. cases.
     + apply (ONE None (mk c' (fun x => if x =? q then k else f' x) n)); auto.
@@ -268,7 +283,8 @@ Qed.
 (* The same from the start of the whole: step v runs, so h_v is held at first. *)
 Lemma right_part : forall l a v keep m m' hi, run m hi (init a hi) l -> a <= v < hi -> lft (fin (init a hi) l) <= a ->
   allok keep v m' hi (init a hi) l = true ->
-  exists l', run m' hi (init v hi) l' /\ lft (fin (init v hi) l') <= v /\ ev v hi l' <= ev v hi l /\ (keep = true -> Forall (holds v) l').
+  exists l', run m' hi (init v hi) l' /\ lft (fin (init v hi) l') <= v /\ ev v hi l' <= ev v hi l /\ (keep = true ->
+    Forall (holds v) l').
 Proof.
   intros l a v keep m m' hi R Hv Hf A. apply (proj_right l v keep m m' hi (init a hi)); auto; try lia; try (simpl; lia).
   assert (AG : again keep v l = true).

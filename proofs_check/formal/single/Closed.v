@@ -55,7 +55,8 @@ Proof.
     destruct t; [lia|]. rewrite hsm_one_slot_S. destruct r; [lia|]. rewrite beta_SS. simpl (beta 0 _).
     specialize (IH t ltac:(lia) r). lia.
   - rewrite hsm_cuts by lia. replace (S (S m) - 1) with (S m) by lia.
-    destruct (least_in (t - 1) (fun y => y + hsm y (S (S m)) + hsm (t - y) (S m)) ltac:(lia)) as (y & Hy & E). rewrite E.
+    destruct (least_in (t - 1) (fun y => y + hsm y (S (S m)) + hsm (t - y) (S m)) ltac:(lia)) as (y & Hy & E).
+    rewrite E.
     pose proof (IHm ltac:(lia) (t - y) r) as R. destruct r.
     + pose proof (IH y ltac:(lia) 0) as L. rewrite beta_m0 in *. lia.
     + pose proof (IH y ltac:(lia) r) as L. rewrite beta_SS.
@@ -71,13 +72,15 @@ Proof.
     assert (t = r \/ t = S r) as [->| ->] by lia.
     + replace (r * (r + 1)) with (beta 1 r * 2) by lia. rewrite Nat.div_mul by lia. lia.
     + rewrite triangle. replace (r * (r + 1)) with (beta 1 r * 2) by lia. rewrite Nat.div_mul by lia. lia.
-  - destruct (Nat.eq_dec t 0) as [->|]. { rewrite hsm_no_step. pose proof (beta_ge (S m) r). assert (r = 0) by lia. subst. rewrite beta_m0. lia. }
+  - destruct (Nat.eq_dec t 0) as [->|]. { rewrite hsm_no_step. pose proof (beta_ge (S m) r). assert (r = 0) by
+      lia. subst. rewrite beta_m0. lia. }
     destruct (Nat.eq_dec t 1) as [->|].
     { rewrite hsm_one_step. pose proof (beta_ge (S m) r). assert (r = 0 \/ r = 1) as [->| ->] by lia.
       - rewrite beta_m0. lia.
       - rewrite beta_1. lia. }
     destruct r. { rewrite beta_1 in H. lia. }
-    rewrite !beta_SS in H. pose proof (beta_ge (S m) (S r)) as G1. pose proof (beta_ge m (S r)) as G2. rewrite beta_SS in G1.
+    rewrite !beta_SS in H. pose proof (beta_ge (S m) (S r)) as G1. pose proof (beta_ge m (S r)) as G2.
+    rewrite beta_SS in G1.
     (* the cut: both parts on their stretches *)
     assert (Y : exists y, 1 <= y < t /\ beta (S m) r <= y <= beta (S m) r + beta m (S r) /\
                           beta m (S r) <= t - y <= beta m (S (S r))).
@@ -86,7 +89,8 @@ Proof.
       pose proof (beta_m0 (S m)). pose proof (beta_1 m).
       pose proof (beta_up m (S r)). destruct r; lia. }
     destruct Y as (y & Y1 & Y2 & Y3).
-    rewrite hsm_cuts by lia. pose proof (least_le (t - 1) (fun y => y + hsm y (S (S m)) + hsm (t - y) (S (S m) - 1)) y ltac:(lia)) as L.
+    rewrite hsm_cuts by lia. pose proof (least_le (t - 1) (fun y => y + hsm y (S (S m)) + hsm (t - y) (S (S m) - 1)) y
+      ltac:(lia)) as L.
     cbv beta in L. replace (S (S m) - 1) with (S m) in * by lia.
     pose proof (IH y ltac:(lia) r ltac:(rewrite beta_SS; lia)) as A. pose proof (IHm (t - y) (S r) Y3) as B.
     rewrite beta_SS. assert (Q : S (S r) * t = y + S r * y + S (S r) * (t - y)) by nia. lia.
@@ -145,4 +149,3 @@ Theorem ism_optimum : forall t m r, 1 <= m -> bin (m + r - 1) m <= t + 1 <= bin 
   (exists l, complete ISM (m - 1) t l = true /\ cost l = r * (t + 1) - bin (m + r) (m + 1)) /\
   (forall l, legal ISM (m - 1) t l = true -> r * (t + 1) - bin (m + r) (m + 1) <= cost l).
 Proof. intros t m r Hm H. rewrite <- (ism_closed_form t m r Hm H). apply ism_exact. auto. Qed.
-

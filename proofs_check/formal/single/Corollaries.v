@@ -11,7 +11,8 @@ Proof.
   destruct m. { rewrite shared_one_slot, hsm_one_slot. auto. }
   rewrite hsm_cuts by lia. replace (S (S m) - 1) with (S m) by lia.
   destruct (least_in (t - 1) (fun y => y + hsm y (S (S m)) + hsm (t - y) (S m)) ltac:(lia)) as (y & Hy & E). rewrite E.
-  pose proof (shared_hidden alpha Ha t (S (S m)) y ltac:(lia) ltac:(lia)) as Q. replace (S (S m) - 1) with (S m) in Q by lia.
+  pose proof (shared_hidden alpha Ha t (S (S m)) y ltac:(lia) ltac:(lia)) as Q.
+  replace (S (S m) - 1) with (S m) in Q by lia.
   pose proof (IH y ltac:(lia)). pose proof (IHm ltac:(lia) (t - y)). lia.
 Qed.
 
@@ -23,12 +24,14 @@ Proof.
 Qed.
 
 (* C(t, m) on line r, by computation *)
-Lemma hsm_value : forall t m r c, 1 <= m -> (beta (m - 1) r <=? t) && (t <=? beta (m - 1) (S r)) && (S r * t =? c + beta m r) = true ->
+Lemma hsm_value : forall t m r c, 1 <= m -> (beta (m - 1) r <=? t) && (t <=? beta (m - 1) (S r)) && (S r * t =? c +
+  beta m r) = true ->
   hsm t m = c.
 Proof.
   intros t m r c Hm H. bools. pose proof (hsm_on_line (m - 1) t r) as Q. replace (S (m - 1)) with m in Q by lia.
   specialize (Q (conj H H1)). lia.
 Qed.
+(* ISM by HSM of one step more *)
 Lemma ism_value : forall t m c, 1 <= m -> hsm (t + 1) m = c + (t + 1) -> ism t m = c.
 Proof. intros t m c Hm H. pose proof (duality m t Hm). lia. Qed.
 Ltac by_line r := apply (hsm_value _ _ r); [apply Nat.leb_le; reflexivity | vm_compute; reflexivity].

@@ -104,12 +104,15 @@ Qed.
 Theorem hsm_exact : forall t m, 1 <= m ->
   (exists l, complete HSM m t l = true /\ cost l = hsm t m) /\ (forall l, legal HSM m t l = true -> hsm t m <= cost l).
 Proof.
-  intros t m Hm. split; [|intros l; apply hsm_lower_bound; auto]. destruct (hsm_reached t m Hm) as (l & A & B & _). eauto.
+  intros t m Hm. split; [|intros l; apply hsm_lower_bound; auto]. destruct (hsm_reached t m Hm) as (l & A & B & _).
+  eauto.
 Qed.
 
 (* a witness: 3 steps in 2 slots, 5 forwards; with 1 slot the same stream is refused *)
-Definition hsm_3_2 := [Advance 0 1; StoreHidden 1; Advance 1 2; Record 2; Backpropagate 2; Restore 1; Record 1; Backpropagate 1;
+Definition hsm_3_2 := [Advance 0 1; StoreHidden 1; Advance 1 2; Record 2; Backpropagate 2; Restore 1; Record 1;
+  Backpropagate 1;
                        DropHidden 1; Restore 0; Record 0; Backpropagate 0; DropHidden 0].
 (* checked by computation *)
-Example hsm_witness : complete HSM 2 3 hsm_3_2 = true /\ cost hsm_3_2 = 5 /\ hsm 3 2 = 5 /\ legal HSM 1 3 hsm_3_2 = false.
+Example hsm_witness : complete HSM 2 3 hsm_3_2 = true /\ cost hsm_3_2 = 5 /\ hsm 3 2 = 5 /\
+  legal HSM 1 3 hsm_3_2 = false.
 Proof. vm_compute. auto. Qed.

@@ -31,7 +31,8 @@ Proof.
       assert (IHleft : forall v l1 l2, l = l1 ++ l2 -> a <= v < hi -> v <= lft (fin (init a hi) l1) ->
             core (fin (init a hi) l1) = None -> (forall q, pos (fin (init a hi) l1) = Some q -> v <= q) ->
             (forall p, p < v -> int (fin (init a hi) l1) p = false) -> ism (v - a) (S j) <= ev a v l2) end.
-  1,3:(intros v l1 l2 E Hv Hl HC HP HS; (destruct (Nat.eq_dec v a) as [->|Hva]; [rewrite Nat.sub_diag, ism_no_step; lia|]);
+  1,3:(intros v l1 l2 E Hv Hl HC HP HS; (destruct (Nat.eq_dec v a) as [->|Hva]; [rewrite Nat.sub_diag, ism_no_step;
+    lia|]);
     pose proof R as R0; rewrite E, run_app in R0; destruct R0 as (R1 & _);
     destruct (at_instant ISM _ a hi l l1 l2 R F E) as (_ & _ & R2 & F2 & _);
     destruct (left_part l2 ISM v a _ hi (fin (init a hi) l1) (proj2 Fp) R2) as (l' & R' & F' & E'); auto; try lia;
@@ -80,7 +81,8 @@ Proof.
     rewrite ism_one_slot_S. apply solve_last, IH. lia.
   - destruct t. { rewrite ism_no_step. apply solve_none. }
     rewrite ism_cuts by lia.
-    destruct (least_in (S t) (fun y => y + ism (y - 1) (S (S k)) + ism (S t - y) (S (S k) - 1)) ltac:(lia)) as (y & Hy & E).
+    destruct (least_in (S t) (fun y => y + ism (y - 1) (S (S k)) + ism (S t - y) (S (S k) - 1)) ltac:(lia)) as (y & Hy
+      & E).
     rewrite E. replace (S (S k) - 1) with (S k) by lia. replace (S k) with (k + 1) at 1 by lia.
     apply solve_internal; auto; try lia.
     + destruct (Nat.eq_dec y 1); [left | right]; simpl; repeat split; auto; lia.
@@ -88,7 +90,8 @@ Proof.
 Qed.
 
 (* some complete schedule of internal states in m - 1 slots costs what the recurrence says with m *)
-Theorem ism_reached : forall t m, 1 <= m -> exists l, complete ISM (m - 1) t l = true /\ cost l = ism t m /\ recorded l = t.
+Theorem ism_reached : forall t m, 1 <= m -> exists l, complete ISM (m - 1) t l = true /\ cost l = ism t m /\
+  recorded l = t.
 Proof.
   intros t m Hm. apply (solve_complete ISM t (m - 1)); auto. replace m with (S (m - 1)) at 2 by lia. apply ism_solves.
 Qed.
@@ -98,12 +101,15 @@ Theorem ism_exact : forall t m, 1 <= m ->
   (exists l, complete ISM (m - 1) t l = true /\ cost l = ism t m) /\
   (forall l, legal ISM (m - 1) t l = true -> ism t m <= cost l).
 Proof.
-  intros t m Hm. split; [|intros l; apply ism_lower_bound; auto]. destruct (ism_reached t m Hm) as (l & A & B & _). eauto.
+  intros t m Hm. split; [|intros l; apply ism_lower_bound; auto]. destruct (ism_reached t m Hm) as (l & A & B & _).
+  eauto.
 Qed.
 
 (* a witness: 3 steps in 1 slot, 4 forwards; with no slot the same stream is refused *)
-Definition ism_3_2 := [Advance 0 1; Record 1; StoreInternal 1; Record 2; Backpropagate 2; LoadInternal 1; Backpropagate 1;
+Definition ism_3_2 := [Advance 0 1; Record 1; StoreInternal 1; Record 2; Backpropagate 2; LoadInternal 1;
+  Backpropagate 1;
                        Restore 0; Record 0; Backpropagate 0].
 (* checked by computation *)
-Example ism_witness : complete ISM 1 3 ism_3_2 = true /\ cost ism_3_2 = 4 /\ ism 3 2 = 4 /\ legal ISM 0 3 ism_3_2 = false.
+Example ism_witness : complete ISM 1 3 ism_3_2 = true /\ cost ism_3_2 = 4 /\ ism 3 2 = 4 /\
+  legal ISM 0 3 ism_3_2 = false.
 Proof. vm_compute. auto. Qed.

@@ -11,27 +11,36 @@ Definition there s := sumr (fun p => if int s p || is (core s) p then 1 else 0) 
 (* each step that is to go backward has its internal state there, or is recorded later *)
 Lemma recorded_ge : forall l pol hi m s, run pol hi m s l -> lft s <= lft (fin s l) + there s + recorded (map fst l).
 Proof.
-  induction l as [|[x s1] l IH]; intros pol hi m s R; [simpl; lia|]. destruct R as (T & _ & R). specialize (IH pol hi m s1 R).
+  induction l as [|[x s1] l IH]; intros pol hi m s R; [simpl; lia|]. destruct R as (T & _ & R).
+  specialize (IH pol hi m s1 R).
   change (fin s ((x, s1) :: l)) with (fin s1 l). change (map fst ((x, s1) :: l)) with (x :: map fst l).
   assert (K : lft s + there s1 + recorded (map fst l) <= lft s1 + there s + recorded (x :: map fst l)); [|lia].
   clear IH R. inversion T; subst; unfold there; simpl; try lia.
-  - (* Record *) set (f := fun q => if i q || (p =? q) then 1 else 0). set (g := fun q => if i q || false then 1 else 0).
-    assert (F : forall q, q <> p -> f q = g q) by (intros q Hq; unfold f, g; rewrite (proj2 (Nat.eqb_neq p q)) by lia; auto).
+  - (* Record *) set (f := fun q => if i q || (p =? q) then 1 else 0).
+    set (g := fun q => if i q || false then 1 else 0).
+    assert (F : forall q, q <> p -> f q = g q) by (intros q Hq; unfold f, g; rewrite (proj2 (Nat.eqb_neq p q)) by lia;
+      auto).
     destruct (le_lt_dec n p).
     + rewrite (sumr_ext f g) by (intros; apply F; lia). lia.
     + pose proof (sumr_change f g p 0 n ltac:(lia) F) as E.
       assert (f p <= 1) by (unfold f; destruct (i p || (p =? p)); lia). lia.
   - (* Backpropagate *) rewrite (sumr_at _ 0 p (S p)) by lia. rewrite (sumr_zero _ (S p) (S p)) by lia.
     simpl. rewrite Nat.eqb_refl, orb_true_r.
-    assert (sumr (fun q => if i q || false then 1 else 0) 0 p <= sumr (fun q => if i q || (p =? q) then 1 else 0) 0 p); [|lia].
+    assert (sumr (fun q => if i q || false then 1 else 0) 0 p <= sumr (fun q => if i q || (p =? q) then 1 else 0) 0 p);
+      [|lia].
     apply sumr_le. intros q _. destruct (i q), (p =? q); simpl; lia.
-  - (* StoreInternal *) assert (sumr (fun q => if add i p q || false then 1 else 0) 0 n <= sumr (fun q => if i q || (p =? q) then 1 else 0) 0 n); [|lia].
-    apply sumr_le. intros q _. unfold add. destruct (Nat.eqb_spec q p) as [->|]; [rewrite Nat.eqb_refl, orb_true_r; auto|].
+  - (* StoreInternal *) assert (sumr (fun q => if add i p q || false then 1 else 0) 0 n <= sumr (fun q => if i q || (p
+      =? q) then 1 else 0) 0 n); [|lia].
+    apply sumr_le. intros q _. unfold add. destruct (Nat.eqb_spec q p) as [->|]; [rewrite Nat.eqb_refl, orb_true_r;
+      auto|].
     destruct (i q), (p =? q); simpl; lia.
-  - (* LoadInternal *) assert (sumr (fun q => if del i p q || (p =? q) then 1 else 0) 0 n <= sumr (fun q => if i q || false then 1 else 0) 0 n); [|lia].
-    apply sumr_le. intros q _. unfold del. destruct (Nat.eqb_spec q p) as [->|]; [rewrite Nat.eqb_refl; simpl; rewrite H; auto|].
+  - (* LoadInternal *) assert (sumr (fun q => if del i p q || (p =? q) then 1 else 0) 0 n <= sumr (fun q => if i q ||
+      false then 1 else 0) 0 n); [|lia].
+    apply sumr_le. intros q _. unfold del. destruct (Nat.eqb_spec q p) as [->|]; [rewrite Nat.eqb_refl; simpl;
+      rewrite H; auto|].
     rewrite (proj2 (Nat.eqb_neq p q)) by lia. destruct (i q); simpl; lia.
-  - (* DropInternal *) assert (sumr (fun q => if del i p q || is c q then 1 else 0) 0 n <= sumr (fun q => if i q || is c q then 1 else 0) 0 n); [|lia].
+  - (* DropInternal *) assert (sumr (fun q => if del i p q || is c q then 1 else 0) 0 n <= sumr (fun q => if i q || is
+      c q then 1 else 0) 0 n); [|lia].
     apply sumr_le. intros q _. unfold del. destruct (q =? p), (i q), (is c q); simpl; lia.
 Qed.
 
@@ -45,9 +54,11 @@ Qed.
 Theorem each_step_backward : forall pol m t l, legal pol m t l = true -> backpropagated l = t.
 Proof.
   assert (B : forall r pol hi m s, run pol hi m s r -> lft s = lft (fin s r) + backpropagated (map fst r)).
-  { induction r as [|[x s1] r IH]; simpl; intros pol hi m s R; [lia|]. destruct R as (T & _ & R). specialize (IH _ _ _ _ R).
+  { induction r as [|[x s1] r IH]; simpl; intros pol hi m s R; [lia|]. destruct R as (T & _ & R). specialize (IH _ _ _
+    _ R).
     inversion T; subst; simpl in *; lia. }
-  intros pol m t l H. apply legal_run in H. destruct H as (r & <- & R & F). apply B in R. rewrite F in R. unfold init in R. simpl in R. lia.
+  intros pol m t l H. apply legal_run in H. destruct H as (r & <- & R & F). apply B in R. rewrite F in R.
+  unfold init in R. simpl in R. lia.
 Qed.
 (* a recorded forward is a forward *)
 Lemma recorded_le_cost : forall l, recorded l <= cost l.
@@ -57,7 +68,8 @@ Proof.
 Qed.
 
 (* a bound on forwards is a bound on prices *)
-Lemma price_least : forall a b c t l, a <= b -> t <= c -> c <= cost l -> t <= recorded l -> a * (c - t) + b * t <= price a b l.
+Lemma price_least : forall a b c t l, a <= b -> t <= c -> c <= cost l -> t <= recorded l ->
+  a * (c - t) + b * t <= price a b l.
 Proof.
   intros a b c t l H1 H2 H3 H4. unfold price. pose proof (recorded_le_cost l) as H5.
   set (k := cost l) in *. set (n := recorded l) in *. replace b with (a + (b - a)) by lia. generalize (b - a). intro d.

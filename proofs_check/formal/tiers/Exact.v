@@ -1,11 +1,13 @@
 (* The two statements about the product's tables. *)
-From Membptt Require Import Counting Tiers Value OneTier.
+From Membptt Require Import Counting Tiers TiersReached Value OneTier.
 
+(* a complete schedule is legal *)
 Lemma complete_legal : forall x m t l, complete x m t l = true -> legal x m t l = true.
 Proof.
   unfold complete, legal. intros x m t l. destruct (execute t m (init x t) l); auto. intros H.
   apply andb_prop in H. destruct H as (H & _). apply andb_prop in H. tauto.
 Qed.
+(* with a slot for the start there is a plan *)
 Lemma some_plan : forall c x m t, 1 <= m x -> exists k, plan c x m t k.
 Proof.
   intros c x m t Hm. induction t as [|t (k & P)]. { exists 0. constructor. } eexists. apply p_last; eauto.
@@ -29,8 +31,11 @@ Proof.
 Qed.
 
 (* a witness: 4 steps, one fast and one slow slot, prices 1, 2, 1; and the machine refuses it without the slow slot *)
-Definition some_schedule := [Advance 0 2; Store Slow 2; Advance 2 3; Record 3; Backpropagate 3; Restore Slow 2; Record 2; Backpropagate 2;
-  Drop Slow 2; Restore Fast 0; Advance 0 1; Record 1; Backpropagate 1; Restore Fast 0; Record 0; Backpropagate 0; Drop Fast 0].
+Definition some_schedule := [Advance 0 2; Store Slow 2; Advance 2 3; Record 3; Backpropagate 3; Restore Slow 2;
+  Record 2; Backpropagate 2;
+  Drop Slow 2; Restore Fast 0; Advance 0 1; Record 1; Backpropagate 1; Restore Fast 0; Record 0; Backpropagate 0;
+    Drop Fast 0].
+(* checked by computation *)
 Example witness : complete Fast (fs 1 1) 4 some_schedule = true /\ cost (Prices 1 2 1) some_schedule = 11 /\
   legal Fast (fs 1 0) 4 some_schedule = false /\ value (Prices 1 2 1) 4 Fast (fs 1 1) 4 = Some 10.
 Proof. vm_compute. auto. Qed.
