@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from membptt_proofs.checks import front as checks
 from membptt_proofs.front_oracle import beaumont_costs, naive_front, searched_front
+from membptt_theory import front_parts
 from membptt_theory.actions import (
     Advance,
     Backpropagate,
@@ -105,6 +106,13 @@ def test_a_budget_between_two_points_gives_the_lower_one_hypothesis(chain, data)
     budget = data.draw(st.integers(room, larger[0] - 1 if larger else room + 10**6))
     report = meter_chain(front.schedule(budget), chain)
     assert (report.bytes, report.cost, front.cost(budget)) == (room, cost, cost)
+
+
+@given(blocks(longest=12))
+def test_instructions_are_the_schedule_as_pairs_hypothesis(chain):
+    front = solve_front(chain)
+    for room, _ in front.points:
+        assert [(type(action), tuple(action)) for action in front.schedule(room)] == list(front.instructions(room))
 
 
 @given(blocks(longest=12))
@@ -376,6 +384,18 @@ def test_numbers_too_large_to_be_exact_are_refused(block):
 def test_a_recurrence_refuses_terms_that_have_no_meaning(change):
     with pytest.raises(ValueError, match=r"one entry a block|at least 0|cannot take more"):
         replace(everything_alive(TWO), **change)
+
+
+def test_a_chain_too_long_to_be_solved_is_refused_and_one_of_larger_blocks_is_solved(monkeypatch):
+    monkeypatch.setattr(front_parts, "LIMIT", 100)
+    chain = [replace(block, output=block.output + i) for i, block in enumerate(PYRAMID * 2)]
+    with pytest.raises(ValueError, match=r"8 blocks .* join neighbouring blocks"):
+        solve_front(chain)
+    joined = [
+        replace(second, internal=first.internal + first.output + second.internal)
+        for first, second in zip(chain[::2], chain[1::2], strict=True)
+    ]
+    assert solve_front(joined).points == naive_front(joined)
 
 
 def test_a_budget_below_the_least_names_that_one_and_it_works():

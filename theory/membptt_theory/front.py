@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import accumulate
+from itertools import accumulate, starmap
 
 import numpy as np
 
@@ -45,6 +45,7 @@ from membptt_theory.actions import (
     Backpropagate,
     Block,
     DropHidden,
+    Instruction,
     LoadInternal,
     Record,
     Restore,
@@ -183,6 +184,14 @@ class Front:
 
         Claim: front-metered.
         """
+        return starmap(tuple.__new__, self.instructions(budget))
+
+    def instructions(self, budget: int, /) -> Iterator[Instruction]:
+        """Yield the stream of `schedule` as pairs of kind and places, of which no object is made.
+
+        Raises:
+            ValueError: as `cost`. Raised at the call, not at the first instruction.
+        """
         return self._stream(int(self.bytes[self._point(budget)]))
 
     def _point(self, budget: int) -> int:
@@ -191,38 +200,40 @@ class Front:
             raise ValueError(f"the chain takes at least {self.bytes[0]} bytes, got a budget of {budget}")
         return point
 
-    def _stream(self, room: int) -> Iterator[Action]:
+    def _stream(self, room: int) -> Iterator[Instruction]:
         terms = self.recurrence
         # Left to do, the next one last: a part and its bytes, or what ends a part that is done.
-        pending: list[tuple[int, int, int] | Action] = [DropHidden(0), (0, len(terms), room)]
+        pending: list[tuple[int, int, int] | Instruction] = [(DropHidden, (0,)), (0, len(terms), room)]
         at: int | None = 0
         while pending:
             part = pending.pop()
-            if isinstance(part, DropHidden):
+            if len(part) == 2:
                 yield part
-                continue
-            if isinstance(part, LoadInternal):
-                yield from (part, Backpropagate(part.step))
-                at = None
+                if part[0] is LoadInternal:
+                    yield Backpropagate, part[1]
+                    at = None
                 continue
             start, stop, room = part
             if at != start:
-                yield Restore(start)
+                yield Restore, (start,)
             ahead = self.choose(start, stop, room) if stop - start > 1 else 0
             split = start + ahead
             at = None
             if split == stop - 1:
                 if ahead:
-                    yield Advance(start, split)
+                    yield Advance, (start, split)
                     pending.append((start, split, room))
-                yield from (Record(split), Backpropagate(split))
+                yield Record, (split,)
+                yield Backpropagate, (split,)
             elif ahead == INTERNAL:
-                yield from (Record(start), StoreInternal(start))
-                pending += [LoadInternal(start), (start + 1, stop, room - terms.internal[start])]
+                yield Record, (start,)
+                yield StoreInternal, (start,)
+                pending += [(LoadInternal, (start,)), (start + 1, stop, room - terms.internal[start])]
                 at = start + 1
             else:
-                yield from (Advance(start, split), StoreHidden(split))
-                pending += [(start, split, room), DropHidden(split), (split, stop, room - terms.output[split - 1])]
+                yield Advance, (start, split)
+                yield StoreHidden, (split,)
+                pending += [(start, split, room), (DropHidden, (split,)), (split, stop, room - terms.output[split - 1])]
                 at = split
 
 
@@ -236,9 +247,9 @@ def solve_front(chain: Sequence[Block] | Recurrence, /) -> Front:
         chain: the blocks, weighed by `everything_alive`, or a recurrence.
 
     Raises:
-        ValueError: as `everything_alive`.
+        ValueError: as `everything_alive`; a chain of more than about 130 blocks that all differ.
 
-    Claim: front-optimal, front-recurrence.
+    Claim: front-optimal, front-recurrence, front-equal-blocks.
     """
     terms = chain if isinstance(chain, Recurrence) else everything_alive(chain)
     if _only_two_sizes_matter(terms):
@@ -249,7 +260,7 @@ def solve_front(chain: Sequence[Block] | Recurrence, /) -> Front:
 
 
 def _only_two_sizes_matter(terms: Recurrence) -> bool:
-    """Whether all blocks are equal, and what a part needs beyond a single block is what it stores, so `EqualBlocks`."""
+    """Whether all blocks are equal, and a part needs beyond a single block what it stores and nothing else."""
     output, internal, gradient = terms.output[0], terms.internal[0], max(terms.gradient)
     own = terms.around(0, 1)
     return (

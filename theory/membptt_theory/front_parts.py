@@ -19,6 +19,7 @@ Ints: TypeAlias = NDArray[np.int64]
 
 BYTES: Final = 48  # bits of a number of bytes: 256 TiB
 INTERNAL: Final = 0  # the choice that is no number of blocks to advance over
+LIMIT: Final = 4 * 10**8  # steps of fronts that are merged before a chain is refused: about a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,14 @@ class Parts:
 
     Args:
         terms: the recurrence.
+
+    Raises:
+        ValueError: the parts that differ are too many.
     """
 
     def __init__(self, terms: Recurrence) -> None:
         self._terms = terms
+        self._merged = 0
         self._spent = np.concatenate([[0], np.cumsum(terms.advance, dtype=np.int64)])
         n = len(terms)
         numbers: dict[tuple[int, ...], int] = {}
@@ -94,6 +99,12 @@ class Parts:
         left_costs = _joined([part.costs for part in left], advanced)
         right_costs = np.concatenate([part.costs for part in right])
         keys = np.concatenate([left_keys, right_keys])
+        self._merged += len(keys)
+        if self._merged > LIMIT:
+            raise ValueError(
+                f"a chain of {len(terms)} blocks with so many parts that differ is too long to be solved: "
+                "join neighbouring blocks to larger ones, or let all blocks be equal"
+            )
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
         # Of either front the last point at or below each key; it may be one of the split before.
