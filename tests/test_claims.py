@@ -17,6 +17,7 @@ from membptt_proofs.checks import (
     chen,
     figures,
     front,
+    literature,
     optimality,
     paper,
     registry,
@@ -320,6 +321,16 @@ def a_tier_stream_that_never_frees(monkeypatch):
     monkeypatch.setattr(tiers, "schedule_tiers", lambda *query: list(right(*query))[:-1])
 
 
+def a_rotor_that_keeps_nothing(monkeypatch):
+    right = literature.dp.rotor
+    monkeypatch.setattr(literature.dp, "rotor", lambda steps, slots, beta: right(steps, slots, beta + 1))
+
+
+def a_cost_that_grows_faster_at_last(monkeypatch):
+    right = literature._start
+    monkeypatch.setattr(literature, "_start", lambda costs, period: right([*costs[:-1], costs[-1] + 1], period))
+
+
 def a_free_search(monkeypatch):
     monkeypatch.setattr(tiers, "least_cost", lambda *_, **__: 0)
 
@@ -416,6 +427,10 @@ MUTANTS = [
     ("cost-ratio-invariance", one_more(optimality, "least_costs")),
     ("any-schedule-cost-two", a_search_that_takes_no_forwards),
     ("any-schedule-cost-two", one_more(optimality, "_ceilings")),
+    ("mixed-optimal", one_more(literature, "fewest_forwards", where=lambda rules: rules.slots == 2)),
+    ("mixed-between", one_more(literature, "optimal_cost")),
+    ("rotor-homogeneous", a_rotor_that_keeps_nothing),
+    ("tiers-periodic", a_cost_that_grows_faster_at_last),
     ("detached-cost-two", a_search_that_takes_no_forwards),
     ("one-tier-optimal", one_more(tiers, "least_cost")),
     ("free-slow-optimal", one_more(tiers, "least_cost")),

@@ -39,6 +39,7 @@ DERIVATIONS = [
     (regime.most_times, ("hsm",), ("shift",)),
     (regime.most_times, ("ism",), ("shift",)),
     (regime.average_hsm, (), ("less",)),
+    (regime.logarithmic, (), ("base",)),
     (regime.average_ism, (), ("off",)),
     (msm.between, (), ("room", "taken")),
     (msm.never_worse_than_ism, (), ("spare",)),

@@ -47,6 +47,40 @@ def msm(steps: int, slots: int, alpha: int, beta: int | None = None) -> list[lis
     return c
 
 
+def mixed(steps: int, slots: int) -> list[list[float]]:
+    """``C[s][t]`` of Maddison's mixed schedules: a slot holds a hidden state, or an internal state without its output.
+
+    The starting state is not stored to begin with. Ref: maddison2024.
+    """
+    c = [[0] + [INFINITE] * steps for _ in range(slots + 1)]
+    for s in range(slots + 1):
+        for t in range(1, steps + 1):
+            if t <= s + 1:
+                c[s][t] = t
+            elif s == 1:
+                c[s][t] = t * (t + 1) // 2 - 1
+            elif s > 1:
+                cuts = (y + c[s][y] + c[s - 1][t - y] for y in range(2, t))
+                c[s][t] = min(1 + c[s - 1][t - 1], *cuts)
+    return c
+
+
+def rotor(steps: int, slots: int, beta: int) -> list[list[float]]:
+    """``C[f][t]`` of rotor on equal cores, ``f`` slots beside the input: keep an input, or all of the first core.
+
+    An output takes a slot, all of a core beside its input `beta`; what a core needs while it runs is outside, as in all
+    of this project. Ref: beaumont2019.
+    """
+    c = [[0] + [INFINITE] * steps for _ in range(slots + 1)]
+    for f in range(slots + 1):
+        for t in range(1, steps + 1):
+            options: list[float] = [1 if t == 1 else t * (t + 1) // 2]
+            options += [y + c[f][y] + c[f - 1][t - y] for y in range(1, t)] if f else []
+            options += [1 + c[f - beta][t - 1]] if f >= beta else []
+            c[f][t] = min(options)
+    return c
+
+
 def _boundary(steps: int, slots: int, enough: Callable[[int, int], int | None]) -> list[list[float]]:
     """Rows ``0 .. slots``: ``C(0, m) = 0``, ``C(t, 0)`` infeasible, ``C(1, m) = 1``, ``C(t, 1)``, and enough slots."""
     c: list[list[float]] = [[0] + [INFINITE] * steps for _ in range(slots + 1)]

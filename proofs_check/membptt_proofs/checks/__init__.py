@@ -1,8 +1,19 @@
 """One check a claim; importing this package registers them all."""
 
-from membptt_proofs.checks import chen, derivations, figures, front, optimality, paper, tables, theorems, tiers
+from membptt_proofs.checks import (
+    chen,
+    derivations,
+    figures,
+    front,
+    literature,
+    optimality,
+    paper,
+    tables,
+    theorems,
+    tiers,
+)
 from membptt_proofs.checks.registry import CHECKS, CheckFailedError, Effort, Verdict, run
 
-MODULES = (chen, derivations, figures, front, optimality, paper, tables, tiers)
+MODULES = (chen, derivations, figures, front, literature, optimality, paper, tables, tiers)
 
 __all__ = ["CHECKS", "MODULES", "CheckFailedError", "Effort", "Verdict", "run", "theorems"]

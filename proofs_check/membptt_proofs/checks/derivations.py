@@ -32,6 +32,7 @@ DERIVATIONS: Final[dict[str, tuple[Callable[[], Derivation], ...]]] = {
     "ism-splits": (ism.split_interval,),
     "ism-step-counts": (ism.step_counts,),
     "most-times": (partial(regime.most_times, "hsm"), partial(regime.most_times, "ism")),
+    "griewank-logarithmic": (regime.logarithmic,),
     "average-hsm": (regime.average_hsm,),
     "average-ism": (regime.average_ism,),
     "B1": (bounds.b1,),

@@ -11,7 +11,17 @@ from membptt_theory.derive.envelope import Line, m, r, slots_reach_repetitions
 from membptt_theory.derive.hsm import step_evaluations as hsm_evaluations
 from membptt_theory.derive.hsm import t
 from membptt_theory.derive.ism import step_evaluations as ism_evaluations
-from membptt_theory.derive.steps import Derivation, Finite, Identity, Inequality, Step, beta, natural, nonnegative
+from membptt_theory.derive.steps import (
+    Derivation,
+    Finite,
+    Identity,
+    Induction,
+    Inequality,
+    Step,
+    beta,
+    natural,
+    nonnegative,
+)
 from membptt_theory.recurrences import CLOSED_FORM
 from membptt_theory.tables import check_count, optimal_cost
 
@@ -185,6 +195,49 @@ def average_ism(*, off: int = 0) -> Derivation:
         "As for HSM, with the lines of ISM. The condition on j is for j >= 2; j = 1 needs the first half only.",
         steps,
         uses=("ism-closed-form",),
+    )
+
+
+def logarithmic(*, base: int = 4) -> Derivation:
+    """Derive that time and memory need grow with the logarithm of ``t`` alone: HSM in ``k`` slots at ``k + 1`` runs.
+
+    Args:
+        base: of the power that the longest sequence exceeds.
+
+    Ref: griewank1992. Claim: griewank-logarithmic.
+    """
+    k, h = natural("k"), nonnegative("h")
+    longest = sp.binomial(2 * k, k)
+    grows = h * (4 * k + 2) / k + 2 * base ** (k - 1) / k
+    steps: tuple[Step, ...] = (
+        Identity("longest", beta(k, (k + 1) - 1), longest, "most-times: the longest t in k slots at k + 1 runs a step"),
+        Induction(
+            "grows-fourfold",
+            (2 * k + 1) * longest,
+            base**k,
+            k,
+            sp.Integer(6 - base),
+            grows,
+            h,
+            text="one slot and one run more take almost four times as many steps",
+        ),
+        Finite(
+            "finite",
+            lambda: all(
+                longest_each("hsm", n + 1, n) == comb(2 * n, n) and (2 * n + 1) * comb(2 * n, n) >= base**n
+                for n in range(1, 200)
+            ),
+            "exact integers, k < 200",
+        ),
+    )
+    return Derivation(
+        "griewank-logarithmic",
+        sp.Ge(sp.Function("L")(k + 1, k), base**k / (2 * k + 1)),
+        sp.Ge(k, 1, evaluate=False),
+        "Sequences of binom(2k, k) steps, at least 4^k / (2k+1), are backpropagated in k slots with no step run more "
+        "than k + 1 times.",
+        steps,
+        uses=("most-times-hsm",),
     )
 
 
