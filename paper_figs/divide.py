@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from membptt_theory.actions import (
-    Action,
     Advance,
     Backpropagate,
     LoadInternal,
@@ -17,8 +16,8 @@ from membptt_theory.actions import (
     Restore,
     StoreHidden,
     StoreInternal,
+    TieredAction,
 )
-from membptt_theory.schedule import schedule
 from membptt_theory.tables import build
 from membptt_theory.timeline import Timeline
 from paper_figs.evidence import require
@@ -60,13 +59,13 @@ def division(policy: str, /, *, split: int, forwards: int) -> Division:
     y = table.decision(STEPS, SLOTS)[1]
     require(y == split, f"{policy}: the first split is {y}, not {split}")
     internal = policy == "ism"
-    first: list[Action] = [Advance(0, y - 1), Record(y - 1), StoreInternal(y - 1)]
+    first: list[TieredAction] = [Advance(0, y - 1), Record(y - 1), StoreInternal(y - 1)]
     if not internal:
         first = [Advance(0, y), StoreHidden(y)]
-    right = [_shifted(action, y) for action in schedule(table, STEPS - y, SLOTS - 1)]
-    loaded: list[Action] = [LoadInternal(y - 1), Backpropagate(y - 1)] if internal else []
-    left = list(schedule(table, y - internal, SLOTS))
-    stream = list(schedule(table, STEPS, SLOTS))
+    right = [_shifted(action, y) for action in table.schedule(STEPS - y, SLOTS - 1)]
+    loaded: list[TieredAction] = [LoadInternal(y - 1), Backpropagate(y - 1)] if internal else []
+    left = list(table.schedule(y - internal, SLOTS))
+    stream = list(table.schedule(STEPS, SLOTS))
     require(stream == [*first, *right, *loaded, Restore(0), *left], f"{policy}: the stream is not divided at y = {y}")
     costs = y, table.cost(STEPS - y, SLOTS - 1), table.cost(y - internal, SLOTS)
     require(sum(costs) == forwards, f"{policy}: the parts cost {costs}, together not {forwards}")
@@ -109,7 +108,7 @@ def _ends(rows: list[int]) -> list[int]:
     return [sum(rows[: k + 1]) for k in range(len(rows))]
 
 
-def _shifted(action: Action, by: int) -> Action:
+def _shifted(action: TieredAction, by: int) -> TieredAction:
     """Return the action `by` positions to the right."""
     moved: dict[str, Any] = {each.name: getattr(action, each.name) + by for each in fields(action)}
     return replace(action, **moved)

@@ -10,7 +10,6 @@ from matplotlib.patches import Patch, Rectangle
 
 from membptt_theory.machine import meter
 from membptt_theory.policy import PolicyTable
-from membptt_theory.schedule import schedule
 from membptt_theory.timeline import Kind, Timeline
 from membptt_theory.timeline import timeline as read
 from paper_figs.evidence import require
@@ -31,13 +30,13 @@ def timeline(table: PolicyTable, steps: int, slots: int, /, *, forwards: int) ->
     Raises:
         FigureClaimError: the stream, the table, the runtime and the figure are not of one mind.
     """
-    found = read(schedule(table, steps, slots), steps=steps, sizes=table.sizes)
+    found = read(table.schedule(steps, slots), steps=steps, sizes=table.sizes)
     where = f"t = {steps}"
     counted, cost = found.forwards, table.cost(steps, slots)
     require(counted == cost == forwards, f"{where}: {counted} forwards, not {forwards}")
     backwards = [step for step, kind in found.cells if kind is Kind.BACK]
     require(backwards == list(reversed(range(steps))), f"{where}: steps go backward in the order {backwards}")
-    peak = meter(schedule(table, steps, slots), steps=steps, sizes=table.sizes).peak
+    peak = meter(table.schedule(steps, slots), steps=steps, sizes=table.sizes).peak
     require(peak <= slots, f"{where}: {peak} slots are used at once, not {slots}")
     ran = executed(table, steps, slots)
     require(evaluated(found) == ran, f"{where}: the runtime executes other forwards than are drawn")

@@ -7,19 +7,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from membptt_theory import policies as registry
 from membptt_theory.actions import Block
 from membptt_theory.policy import PolicyTable
 from membptt_theory.tables import build
 
-# (policy, keyword arguments of build): the paper's three, the shared variant of the third, and ours.
-POLICIES: list[tuple[str, dict[str, int]]] = [
-    ("hsm", {}),
-    ("ism", {}),
-    ("msm", {"internal": 2}),
-    ("msm", {"internal": 5}),
-    ("msm", {"internal": 5, "internal_known": 4}),
-    ("msm_plus", {"internal": 3}),
-]
+# (policy, keyword arguments of build): every policy of the registry.
+POLICIES: list[tuple[str, dict[str, int]]] = [*registry.sized(5), ("msm", {"internal": 2})]
 
 
 def policy_id(value: Any) -> str:
@@ -30,11 +24,12 @@ def policy_id(value: Any) -> str:
 @st.composite
 def policies(draw: st.DrawFn) -> tuple[str, dict[str, int]]:
     """Any policy with any sizes."""
-    name = draw(st.sampled_from(["hsm", "ism", "msm", "msm", "msm_plus"]))
-    if name in ("hsm", "ism"):
+    policy = draw(st.sampled_from(list(registry.POLICIES.values())))
+    name = policy.name
+    if not policy.parameters:
         return name, {}
     sizes = {"internal": draw(st.integers(2, 9))}
-    if name == "msm" and draw(st.booleans()):
+    if "internal_known" in policy.parameters and draw(st.booleans()):
         sizes["internal_known"] = draw(st.integers(1, sizes["internal"]))
     return name, sizes
 

@@ -34,6 +34,7 @@ from membptt_theory.actions import DropHidden
 from membptt_theory.claims import CLAIMS, Claim, Status
 from membptt_theory.derive import bounds, hsm, ranges
 from membptt_theory.policy import PolicyTable
+from membptt_theory.tiers import TierTable
 
 from .test_policy import consistent_costs
 
@@ -67,7 +68,7 @@ def test_a_claim_that_needs_torch_names_a_test_that_exists(claim):
 def test_every_claim_id_in_a_docstring_is_in_the_ledger():
     known = {claim.id for claim in CLAIMS}
     missing = set()
-    for path in [*ROOT.glob("theory/membptt_theory/**/*.py"), *ROOT.glob("impl/membptt/*.py")]:
+    for path in [*ROOT.glob("theory/membptt_theory/**/*.py"), *ROOT.glob("impl/membptt/**/*.py")]:
         for line in path.read_text().splitlines():
             if "Claim: " in line:
                 named = line.split("Claim: ")[1].rstrip('."').split(", ")
@@ -236,22 +237,22 @@ def a_worse_but_consistent_split(monkeypatch):
 
 
 def a_dropped_action(monkeypatch):
-    right = tables.schedule
-    monkeypatch.setattr(tables, "schedule", lambda *query: list(right(*query))[1:])
+    right = PolicyTable.schedule
+    monkeypatch.setattr(PolicyTable, "schedule", lambda *query: list(right(*query))[1:])
 
 
 def a_slot_never_freed(monkeypatch):
-    right = tables.schedule
+    right = PolicyTable.schedule
 
     def wrong(*query):
         return (action for action in right(*query) if not isinstance(action, DropHidden))
 
-    monkeypatch.setattr(tables, "schedule", wrong)
+    monkeypatch.setattr(PolicyTable, "schedule", wrong)
 
 
 def a_schedule_of_another_length_of_slots(monkeypatch):
-    right = tables.schedule
-    monkeypatch.setattr(tables, "schedule", lambda table, t, m: right(table, t, max(1, m - 1)))
+    right = PolicyTable.schedule
+    monkeypatch.setattr(PolicyTable, "schedule", lambda table, t, m: right(table, t, max(1, m - 1)))
 
 
 def a_cost_one_too_dear(monkeypatch):
@@ -319,8 +320,8 @@ def another_figure_in_the_ledger(monkeypatch):
 
 
 def a_tier_stream_that_never_frees(monkeypatch):
-    right = tiers.schedule_tiers
-    monkeypatch.setattr(tiers, "schedule_tiers", lambda *query: list(right(*query))[:-1])
+    right = TierTable.schedule
+    monkeypatch.setattr(TierTable, "schedule", lambda *query: list(right(*query))[:-1])
 
 
 def a_rotor_that_keeps_nothing(monkeypatch):

@@ -19,7 +19,6 @@ from membptt_cli.__main__ import main, parser
 from membptt_theory.footprint import Measured
 from membptt_theory.options import options
 from membptt_theory.policy import PolicyTable
-from membptt_theory.schedule import schedule
 from membptt_theory.tables import build, optimal_cost
 from membptt_theory.timeline import Kind, timeline
 
@@ -119,7 +118,7 @@ def test_schedule_prints_the_stream_and_its_counts(capsys):
     table = build("msm_plus", 10, 7, internal=3)
     found = json.loads(answer(capsys, "schedule --policy msm_plus --steps 10 --slots 7 --internal 3 --actions --json"))
     assert (found["forwards"], found["digest"]) == (table.cost(10, 7), table.digest)
-    named = [[type(action).__name__, *map(int, re.findall(r"\d+", str(action)))] for action in schedule(table, 10, 7)]
+    named = [[type(action).__name__, *map(int, re.findall(r"\d+", str(action)))] for action in table.schedule(10, 7)]
     assert found["stream"] == named
     assert found["actions"] == len(named)
     listed = answer(capsys, "schedule --policy msm_plus --steps 10 --slots 7 --internal 3 --actions")
@@ -131,7 +130,7 @@ def test_the_drawing_has_every_forward_every_backward_and_the_memory(policy, siz
     for steps in range(1, 13):
         for slots in range(1, 6):
             table = build(policy, steps, slots, **sizes)
-            found = timeline(schedule(table, steps, slots), steps=steps, sizes=table.sizes)
+            found = timeline(table.schedule(steps, slots), steps=steps, sizes=table.sizes)
             schedules.draw(found, Console(width=80, color_system=None))
             lines = capsys.readouterr().out.splitlines()[: len(found.cells)]
             drawn = "".join(line[: -(found.peak + 4)] for line in lines)
@@ -143,7 +142,7 @@ def test_the_drawing_has_every_forward_every_backward_and_the_memory(policy, siz
 
 def test_a_drawing_names_where_each_step_runs(capsys):
     table = build("hsm", 4, 2)
-    found = timeline(schedule(table, 4, 2), steps=4, sizes=table.sizes)
+    found = timeline(table.schedule(4, 2), steps=4, sizes=table.sizes)
     schedules.draw(found, Console(width=80, color_system=None))
     lines = capsys.readouterr().out.splitlines()
     margin = len(str(len(found.cells))) + 2
@@ -157,7 +156,7 @@ def test_plan_prints_what_the_planner_finds(capsys):
     core = Measured(1, 4096, 4096, 12288, 12288, 0, 1.0, 3.0)
     expected = options([core], 1000, 10**6)
     assert [row["forwards"] for row in found["options"]] == [option.forwards for option in expected]
-    assert found["digest"] == expected[0].table().digest
+    assert found["digest"] == expected[0].schedule().digest
     assert all(row["peak_bytes"] <= 10**6 for row in found["options"])
     (hsm,) = (row for row in found["options"] if row["policy"] == "hsm")
     assert hsm["forwards"] == optimal_cost("hsm", 1000, hsm["slots"])

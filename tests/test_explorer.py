@@ -15,7 +15,6 @@ from membptt_theory.actions import Sizes
 from membptt_theory.chen import best_segment, recursive_cost, sqrt_cost, sqrt_schedule
 from membptt_theory.machine import meter
 from membptt_theory.recurrences import KEPT, OWNED
-from membptt_theory.schedule import schedule
 from membptt_theory.timeline import Kind, timeline
 from tests.browser import browser
 
@@ -78,8 +77,8 @@ def agree(found):
     slots = found["slots"] // alpha if policy == "ism" else found["slots"]
     table = table_of(policy, alpha)
     unit = alpha if policy == "ism" else 1
-    drawn = timeline(schedule(table, steps, slots), steps=steps, sizes=table.sizes)
-    report = meter(schedule(table, steps, slots), steps=steps, sizes=table.sizes)
+    drawn = timeline(table.schedule(steps, slots), steps=steps, sizes=table.sizes)
+    report = meter(table.schedule(steps, slots), steps=steps, sizes=table.sizes)
     assert found["forwards"] == table.cost(steps, slots) == report.forwards
     assert found["perStep"] == f"{report.forwards / steps:.3f}"
     assert found["peak"] == report.peak * unit
@@ -180,7 +179,7 @@ STREAMS = """
   for (let steps = 1; steps <= TABLES.steps; steps++) {
     let row = "";
     for (let slots = 1; slots <= TABLES.slots; slots++) {
-      for (const [name, ...places] of schedule(table(policy, alpha), steps, slots))
+      for (const [name, ...places] of table(policy, alpha).schedule(steps, slots))
         row += name + places.join(",") + " ";
       row += "\\n";
     }
@@ -202,7 +201,7 @@ def streams(table):
         return found
 
     for steps in range(1, table.steps + 1):
-        yield "".join("".join(map(word, schedule(table, steps, slots))) + "\n" for slots in range(1, table.slots + 1))
+        yield "".join("".join(map(word, table.schedule(steps, slots))) + "\n" for slots in range(1, table.slots + 1))
 
 
 @pytest.mark.parametrize("key", TABLES)
@@ -252,12 +251,12 @@ def test_the_page_lays_every_stream_out_in_time_as_the_theory_does(opened, key):
     found = opened.evaluate(
         f"""Array.from({{length: 20}}, (_, t) => Array.from({{length: 9}}, (_, m) => {{
             const one = table({json.dumps(policy)}, {alpha or 2});
-            return timeline(schedule(one, t + 1, m + 1), one.sizes);
+            return timeline(one.schedule(t + 1, m + 1), one.sizes);
         }}))"""
     )
     for steps, row in enumerate(found, 1):
         for slots, drawn in enumerate(row, 1):
-            expected = timeline(schedule(table, steps, slots), steps=steps, sizes=table.sizes)
+            expected = timeline(table.schedule(steps, slots), steps=steps, sizes=table.sizes)
             assert drawn["cells"] == [[cell.step, DRAWN[cell.kind]] for cell in expected.cells]
             assert drawn["memory"] == list(expected.memory)
             assert drawn["hidden"] == [list(held) for held in expected.hidden]

@@ -12,6 +12,7 @@ from checkpoint_schedules import EndReverse, Forward, MultistageCheckpointSchedu
 from membptt_theory.actions import Advance
 from membptt_theory.derive.chen_memory import memory_at_chens_cost
 from membptt_theory.derive.reach import least_slots
+from membptt_theory.policy import PolicyTable
 from membptt_theory.tables import optimal_cost
 from paper_figs import (
     charlm,
@@ -132,8 +133,8 @@ def test_a_timeline_is_refused_where_the_runtime_executes_something_else(module,
 
 @TIMELINES
 def test_a_timeline_of_a_poorer_stream_is_refused(module, monkeypatch):
-    schedule = timeline.schedule
-    monkeypatch.setattr(timeline, "schedule", lambda table, steps, slots: schedule(table, steps, slots - 2))
+    schedule = PolicyTable.schedule
+    monkeypatch.setattr(PolicyTable, "schedule", lambda table, steps, slots: schedule(table, steps, slots - 2))
     with pytest.raises(FigureClaimError, match="forwards, not"):
         module.data()
 
@@ -148,7 +149,7 @@ def test_a_stream_in_more_slots_than_stated_is_refused(monkeypatch):
 def test_the_timeline_draws_every_forward_of_the_stream():
     (short, long) = fig03.data()
     assert [len(short.cells), len(long.cells)] == [7 + 4, 24 + 10]
-    stream = list(timeline.schedule(fig03.build("hsm", 10, 4), 10, 4))
+    stream = list(fig03.build("hsm", 10, 4).schedule(10, 4))
     advanced = sum(action.stop - action.start for action in stream if isinstance(action, Advance))
     assert sum(kind is timeline.Kind.ADVANCED for _, kind in long.cells) == advanced
     for time in range(len(long.cells)):
@@ -165,9 +166,9 @@ def test_a_division_that_is_not_the_streams_is_refused(module, name, message, mo
 
 @pytest.mark.parametrize("module", [fig01, fig04])
 def test_a_division_whose_parts_are_not_in_a_row_is_refused(module, monkeypatch):
-    schedule = divide.schedule
-    swapped = lambda *sizes: list(schedule(*sizes))[::-1]  # noqa: E731
-    monkeypatch.setattr(divide, "schedule", swapped)
+    drawn, schedule = module.data().timeline, PolicyTable.schedule
+    monkeypatch.setattr(divide, "timeline", lambda *query, **stated: drawn)
+    monkeypatch.setattr(PolicyTable, "schedule", lambda *query: list(schedule(*query))[::-1])
     with pytest.raises(FigureClaimError, match="is not divided at y = 4"):
         module.data()
 

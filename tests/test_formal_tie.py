@@ -10,7 +10,6 @@ from membptt_proofs import formal_coq as coq
 from membptt_proofs import formal_tie as tie
 from membptt_theory.actions import Advance, Backpropagate, DropHidden, Record, Restore, Sizes, StoreHidden
 from membptt_theory.machine import Machine
-from membptt_theory.schedule import schedule
 from membptt_theory.tables import build
 
 needs_coq = pytest.mark.skipif(not coq.installed(), reason=coq.ABSENT)
@@ -28,7 +27,7 @@ def test_a_schedule_is_reported_as_its_table_says(model):
     for table in model.tables:
         for steps in range(1, tie.STEPS + 1):
             for slots in range(1, tie.SLOTS + 1):
-                actions = list(schedule(table, steps, slots))
+                actions = list(table.schedule(steps, slots))
                 accepted, (forwards, recorded, peak) = tie.report(actions, steps, model.sizes)
                 assert (accepted, forwards, recorded) == (len(actions), table.cost(steps, slots), steps)
                 assert peak <= slots

@@ -17,7 +17,6 @@ from membptt_theory.actions import (
     StoreInternal,
 )
 from membptt_theory.machine import IllegalActionError, meter
-from membptt_theory.schedule import schedule
 from membptt_theory.tables import build
 
 from .strategies import POLICIES, policy_id
@@ -120,7 +119,7 @@ def test_a_chain_of_internal_states_shares_its_hidden_states():
 def test_a_stream_with_any_one_action_missing_is_refused_exhaustive(policy, sizes):
     """A mutant: no action of a policy's stream can be left out, or doubled."""
     table = build(policy, 9, 6, **sizes)
-    stream = list(schedule(table, 9, 6))
+    stream = list(table.schedule(9, 6))
     for index, action in enumerate(stream):
         if isinstance(action, Restore) and stream[index - 1 : index] == [action]:
             continue

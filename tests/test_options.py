@@ -12,8 +12,7 @@ from membptt_theory.actions import DropHidden, Sizes
 from membptt_theory.footprint import Measured, most_copies, peak_bytes
 from membptt_theory.machine import meter, meter_tiers
 from membptt_theory.options import _in_tiers, options, parse_bytes
-from membptt_theory.recurrences import POLICIES
-from membptt_theory.schedule import schedule
+from membptt_theory.policies import POLICIES
 from membptt_theory.tables import build
 
 from .strategies import grid, policies
@@ -35,10 +34,10 @@ def test_every_option_of_two_tiers_fits_its_budget_hypothesis(steps, budget, hid
     for option in found:
         if option.tiers is None:
             continue
-        tiers, stream = option.tiers, list(option.stream())
+        tiers, stream = option.tiers, list(option.schedule())
         paper = meter_tiers(stream, steps=option.cores)
         assert (tiers.peak, tiers.writes, tiers.reads) == (paper.slow_peak, paper.writes, paper.reads)
-        assert option.table().cost(option.cores, option.slots, tiers.slots) == paper.cost(tiers.prices)
+        assert option.schedule().cost == paper.cost(tiers.prices)
         assert paper.peak <= option.slots
         assert bound is None or paper.slow_peak <= bound
         assert tiers.bytes == most_copies(stream) * hidden
@@ -65,8 +64,8 @@ def test_bytes_on_paper_equal_the_machines_slots_where_storages_are_counted_alik
     for policy, sizes in (("hsm", {}), ("msm", {"internal": 5}), ("msm_plus", {"internal": 5})):
         for t, m in grid(12, 12):
             table = build(policy, t, m, **sizes)
-            peak = meter(schedule(table, t, m), steps=t, sizes=table.sizes).peak
-            found = peak_bytes(schedule(table, t, m), t, SIZES)
+            peak = meter(table.schedule(t, m), steps=t, sizes=table.sizes).peak
+            found = peak_bytes(table.schedule(t, m), t, SIZES)
             assert found <= peak + 5
             assert policy != "hsm" or found >= peak + 4
 
@@ -78,8 +77,8 @@ def test_bytes_on_paper_are_at_most_those_of_the_machine_hypothesis(which, steps
     sizes = replace(SIZES, internal=internal, tail=internal, hidden=hidden, start=hidden)
     full = internal + 2 * hidden
     weights = Sizes(hidden=hidden, internal=full)
-    found = peak_bytes(schedule(table, steps, slots), steps, sizes)
-    machine = meter(_with_start(schedule(table, steps, slots), policy), steps=steps, sizes=weights).peak
+    found = peak_bytes(table.schedule(steps, slots), steps, sizes)
+    machine = meter(_with_start(table.schedule(steps, slots), policy), steps=steps, sizes=weights).peak
     assert found <= machine + full
 
 
@@ -96,10 +95,10 @@ def test_every_option_fits_its_budget_hypothesis(steps, budget, hidden, internal
     measured = [Measured(k, hidden, hidden, k * internal + 1, 1, 5, k * 1.0, k * 3.0) for k in (1, 2, 4)]
     found = options(measured, steps, budget)
     for option in found:
-        stream = schedule(option.table(), option.cores, option.slots)
+        stream = option.schedule()
         assert peak_bytes(stream, option.cores, option.measured) <= option.bytes
         assert option.bytes <= budget
-        assert option.forwards == option.table().cost(option.cores, option.slots)
+        assert option.forwards == option.schedule().cost
     assert found == sorted(found, key=lambda option: (option.seconds, option.bytes))
 
 

@@ -31,8 +31,8 @@ from membptt_theory.actions import (
     StoreInternal,
 )
 from membptt_theory.machine import IllegalActionError, Machine, meter
-from membptt_theory.recurrences import KEPT, OWNED, Recurrence, recurrence
-from membptt_theory.schedule import schedule
+from membptt_theory.policies import recurrence
+from membptt_theory.recurrences import KEPT, OWNED, Recurrence
 from membptt_theory.tables import build, optimal_cost
 
 HSM, ISM = Sizes(hidden=1, internal=None), Sizes(hidden=None, internal=1)
@@ -255,14 +255,14 @@ def test_every_policy_records_each_step_exactly_once_exhaustive():
             table = build(policy, 12, 2 * alpha + 3, **extra)
             for t in range(1, 13):
                 for m in range(1, 2 * alpha + 4):
-                    assert meter(schedule(table, t, m), steps=t, sizes=table.sizes).recorded == t
+                    assert meter(table.schedule(t, m), steps=t, sizes=table.sizes).recorded == t
 
 
 @settings(max_examples=30, deadline=None)
 @given(t=st.integers(1, 200), m=st.integers(1, 30), alpha=st.integers(2, 8))
 def test_every_policy_records_each_step_exactly_once_hypothesis(t, m, alpha):
     table = build("msm_plus", 200, 30, internal=alpha)
-    assert meter(schedule(table, t, m), steps=t, sizes=table.sizes).recorded == t
+    assert meter(table.schedule(t, m), steps=t, sizes=table.sizes).recorded == t
 
 
 def test_a_schedule_that_drops_an_internal_state_records_twice_and_is_dearer():

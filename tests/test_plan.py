@@ -12,8 +12,7 @@ from membptt import Indexed, Plan, PlanError, SlowTier, meter, plan, scan
 from membptt.planning.trial import Trial
 from membptt_theory.actions import Prices
 from membptt_theory.footprint import peak_bytes
-from membptt_theory.recurrences import POLICIES
-from membptt_theory.schedule import schedule
+from membptt_theory.policies import POLICIES
 
 from .cells import CELLS, Lstm, ResidualMlp, gradients, plain, problem, relative_error
 
@@ -63,7 +62,7 @@ def measured_peak(step, init, xs, made, **call):
     if made.chosen.tiers:
         tiers = made.chosen.tiers
         assert (report.writes, report.reads, report.slow_peak_bytes) == (tiers.writes, tiers.reads, tiers.bytes)
-        assert report.cost(tiers.prices) == made.chosen.table().cost(made.chosen.cores, made.chosen.slots, tiers.slots)
+        assert report.cost(tiers.prices) == made.chosen.schedule().cost
     return report.peak_bytes
 
 
@@ -253,7 +252,7 @@ def test_a_plan_made_from_wrong_sizes_is_seen_to_be_wrong():
     made = plan(step, init, xs, budget=8_000, chunk=1, policy="ism")
     right = made.chosen.measured
     wrong = replace(right, internal=right.internal * 9 // 10, tail=0, hidden=right.hidden * 9 // 10)
-    light = replace(made.chosen, bytes=peak_bytes(schedule(made.chosen.table(), 60, made.chosen.slots), 60, wrong))
+    light = replace(made.chosen, bytes=peak_bytes(made.chosen.schedule(), 60, wrong))
     assert measured_peak(step, init, xs, made) <= made.chosen.bytes
     assert measured_peak(step, init, xs, replace(made, options=(light,))) > light.bytes
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from membptt import Plan, PlanError
 from membptt_theory.footprint import Measured
 from membptt_theory.options import options
-from membptt_theory.recurrences import POLICIES
+from membptt_theory.policies import POLICIES
 
 from .strategies import JSON, outcome
 
@@ -21,7 +21,7 @@ SIZES = Measured(1, 8, 8, 40, 40, 0, 1.0, 3.0, 8, 8, 0.5, 0.5)
 def planned(steps=40, budget=600, policies=POLICIES, *, tiers=False, slow=None):
     """A plan for a core that nobody measured."""
     found = options([SIZES], steps, budget, policies, tiers=tiers, slow=slow)
-    return Plan(steps, budget, False, found[0].table().digest, tuple(found))
+    return Plan(steps, budget, False, found[0].schedule().digest, tuple(found))
 
 
 PLANS = {

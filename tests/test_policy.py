@@ -68,7 +68,7 @@ def test_a_worse_but_consistent_split_is_refused_exhaustive(policy, sizes):
                     with pytest.raises(TableError):
                         PolicyTable(policy, table.sizes, **parts)
                     refused += 1
-    assert refused > 20
+    assert refused
 
 
 @given(policies(), st.integers(1, 30), st.integers(1, 12), st.data())

@@ -1,7 +1,6 @@
 """`scan` equals the loop: same values, same gradients, exactly the forwards of the table."""
 
 import gc
-import importlib
 import weakref
 
 import optree
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from membptt import scan
 from membptt_theory import lock
 from membptt_theory.archive import TableError
+from membptt_theory.schedule import Schedule
 from membptt_theory.tables import build
 
 from .cells import CELLS, Counting, Lstm, Tanh, gradients, plain, problem, relative_error
@@ -294,14 +294,13 @@ def test_a_scan_inside_a_scan_differentiates():
 
 
 def test_the_executed_table_has_the_digest_of_the_lock(monkeypatch):
-    executed, module = [], importlib.import_module("membptt.run.node")
+    executed, instructions = [], Schedule.instructions
 
-    def spy(table, steps, slots):
-        executed.append(table.digest)
-        return original(table, steps, slots)
+    def spy(schedule):
+        executed.append(schedule.digest)
+        return instructions(schedule)
 
-    original = module.instructions
-    monkeypatch.setattr(module, "instructions", spy)
+    monkeypatch.setattr(Schedule, "instructions", spy)
     locked = {entry: sha for entry, sha in lock.read().items() if entry.steps == 30}
     for policy, internal, known, steps, slots in locked:
         scan(

@@ -21,7 +21,7 @@ BAD_CALLS = [
     (keep, ONE, FOUR, {"slots": -2}, ValueError, "slots must be at least 1"),
     (keep, ONE, FOUR, {"slots": 2.0}, TypeError, "slots must be an integer"),
     (keep, ONE, FOUR, {"slots": 2, "policy": "best"}, ValueError, "known policies"),
-    (keep, ONE, FOUR, {"slots": 2, "policy": 3}, TypeError, "a name or a PolicyTable"),
+    (keep, ONE, FOUR, {"slots": 2, "policy": 3}, TypeError, "a name, a table or a Schedule"),
     (keep, ONE, FOUR, {"slots": 2, "policy": "msm"}, ValueError, "needs internal >= 2"),
     (keep, ONE, FOUR, {"slots": 2, "policy": "msm", "internal": 2.5}, TypeError, "internal must be an integer"),
     (keep, ONE, FOUR, {"slots": 2, "policy": build("hsm", 3, 3)}, ValueError, "steps must be between"),

@@ -13,9 +13,9 @@ from torch import nn
 
 from membptt import Indexed, SlowTier, meter, scan
 from membptt_theory.actions import Prices
-from membptt_theory.schedule import instructions
+from membptt_theory.schedule import Schedule
 from membptt_theory.tables import build
-from membptt_theory.tiers import build_tiers, schedule_tiers
+from membptt_theory.tiers import build_tiers
 
 from .cells import Lstm, plain, problem, relative_error
 from .strategies import POLICIES, policies, policy_id
@@ -30,27 +30,23 @@ class Saboteur:
 
     def __init__(self, monkeypatch, index, fault):
         self.index, self.fault, self.count = index, fault, 0
-        monkeypatch.setattr("membptt.run.node.instructions", self.stream)
-        monkeypatch.setattr("membptt.run.node.schedule_tiers", self.stream)
+        self.instructions = Schedule.instructions
+        monkeypatch.setattr(Schedule, "instructions", lambda schedule, stream=self.stream: stream(schedule))
         monkeypatch.setattr("membptt.run.node._WINDOW", 0)  # every action before the fault is carried out
 
-    def stream(self, *query):
-        for action in actions(*query):
+    def stream(self, schedule):
+        for instruction in self.instructions(schedule):
             self.count += 1
             if self.count - 1 == self.index:
                 raise self.fault
-            yield action
-
-
-def actions(table, *query):
-    return (instructions if len(query) == 2 else schedule_tiers)(table, *query)
+            yield instruction
 
 
 def length_of(policy, sizes):
     if "spill" not in sizes:
-        return len(list(instructions(build(policy, STEPS, SLOTS, **sizes), STEPS, SLOTS)))
+        return len(list(build(policy, STEPS, SLOTS, **sizes).schedule(STEPS, SLOTS).instructions()))
     slow = sizes["spill"]
-    return len(list(schedule_tiers(build_tiers(STEPS, SLOTS, slow.slots, slow.prices), STEPS, SLOTS, slow.slots)))
+    return len(list(build_tiers(STEPS, SLOTS, slow.slots, slow.prices).schedule(STEPS, SLOTS, slow.slots)))
 
 
 def tracked(alive):

@@ -23,7 +23,7 @@ from membptt.slow.tier import SlowStates
 from membptt_theory.archive import TableError
 from membptt_theory.machine import meter_tiers
 from membptt_theory.tables import build
-from membptt_theory.tiers import TierTable, build_tiers, schedule_tiers, useful_slow
+from membptt_theory.tiers import TierTable, build_tiers, useful_slow
 
 from .cells import CELLS, Counting, Lstm, Tanh, gradients, plain, problem, relative_error
 
@@ -55,7 +55,7 @@ def test_forwards_writes_and_reads_are_those_of_the_table_exhaustive(prices, slo
     table = build_tiers(8, 3, slow, prices)
     for t, f in itertools.product(range(1, 9), range(1, 4)):
         found = metered(table, t, f, slow)
-        paper = meter_tiers(schedule_tiers(table, t, f, slow), steps=t)
+        paper = meter_tiers(table.schedule(t, f, slow), steps=t)
         assert (found.forwards, found.writes, found.reads) == (paper.forwards, paper.writes, paper.reads)
         assert found.slow_peak_bytes <= 8 * paper.slow_peak
         assert found.slow_peak_bytes >= 8 * (paper.slow_peak - 1)  # the starting state is not copied
@@ -68,7 +68,7 @@ def test_forwards_writes_and_reads_are_those_of_the_table_exhaustive(prices, slo
 def test_forwards_writes_and_reads_are_those_of_the_table_hypothesis(t, f, s, prices):
     table = build_tiers(t, f, s, Prices(*prices))
     found = metered(table, t, f, s)
-    paper = meter_tiers(schedule_tiers(table, t, f, s), steps=t)
+    paper = meter_tiers(table.schedule(t, f, s), steps=t)
     assert (found.forwards, found.writes, found.reads) == (paper.forwards, paper.writes, paper.reads)
 
 
@@ -468,7 +468,7 @@ class TestOnCuda:
         made = membptt.plan(step, carry, xs, budget="28MiB", params=[w], spill=True, policy="hsm", chunk=1)
         # Whether two tiers are the fastest depends on the machine: the test is of the best that has two.
         tiered = next(option for option in made.options if option.tiers is not None and option.tiers.writes)
-        made = replace(made, options=(tiered,), digest=tiered.table().digest)
+        made = replace(made, options=(tiered,), digest=tiered.schedule().digest)
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         # Active, not allocated: a block that a copy on another stream still reads is active until it has been read.

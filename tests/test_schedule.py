@@ -12,7 +12,7 @@ from itertools import product
 import pytest
 from hypothesis import given
 
-from membptt_theory import schedule as module
+from membptt_theory import streams as module
 from membptt_theory.actions import (
     Advance,
     Backpropagate,
@@ -29,7 +29,7 @@ from membptt_theory.actions import (
 )
 from membptt_theory.machine import meter
 from membptt_theory.recurrences import KEPT, OWNED, Decision
-from membptt_theory.schedule import MOST, SHORT, Template, instructions, schedule
+from membptt_theory.streams import MOST, SHORT, Template
 from membptt_theory.tables import build
 
 from .strategies import POLICIES, grid, policy_id, queries
@@ -41,7 +41,7 @@ TABLES += [("msm", {"internal": alpha, "internal_known": alpha - 1}) for alpha i
 
 
 def metered(table, steps, slots):
-    return meter(schedule(table, steps, slots), steps=steps, sizes=table.sizes)
+    return meter(table.schedule(steps, slots), steps=steps, sizes=table.sizes)
 
 
 def one_by_one(table, steps, slots):
@@ -103,12 +103,12 @@ def test_the_stream_is_the_one_made_action_by_action_exhaustive(policy, sizes, s
     monkeypatch.setattr(module, "SHORT", short)
     table = copy.copy(build(policy, 60, 12, **sizes))  # a table that no template is known of yet
     for t, m in grid(60, 12):
-        assert list(schedule(table, t, m)) == list(one_by_one(table, t, m))
+        assert list(table.schedule(t, m)) == list(one_by_one(table, t, m))
 
 
 @given(queries(most_steps=5000, most_slots=16))
 def test_the_stream_is_the_one_made_action_by_action_hypothesis(query):
-    assert all(ours == plain for ours, plain in zip(schedule(*query), one_by_one(*query), strict=True))
+    assert all(ours == plain for ours, plain in zip(query[0].schedule(*query[1:]), one_by_one(*query), strict=True))
 
 
 def spelled(actions):
@@ -119,12 +119,12 @@ def spelled(actions):
 def test_instructions_are_the_kind_and_places_of_each_action_exhaustive(policy, sizes):
     table = build(policy, 80, 12, **sizes)
     for t, m in grid(80, 12):
-        assert list(instructions(table, t, m)) == spelled(one_by_one(table, t, m))
+        assert list(table.schedule(t, m).instructions()) == spelled(one_by_one(table, t, m))
 
 
 @given(queries(most_steps=5000, most_slots=16))
 def test_instructions_are_the_kind_and_places_of_each_action_hypothesis(query):
-    assert list(instructions(*query)) == spelled(one_by_one(*query))
+    assert list(query[0].schedule(*query[1:]).instructions()) == spelled(one_by_one(*query))
 
 
 @pytest.mark.parametrize("spoilt", ["_kinds", "_spans", "_steps"])
@@ -139,14 +139,14 @@ def test_a_wrong_template_is_noticed(spoilt, monkeypatch):
 
     monkeypatch.setattr(Template, "__init__", init)
     table = copy.copy(build("hsm", 60, 3))
-    assert list(schedule(table, 60, 3)) != list(one_by_one(table, 60, 3))
+    assert list(table.schedule(60, 3)) != list(one_by_one(table, 60, 3))
 
 
 def test_templates_are_few_and_go_with_their_table():
     kept = module._TEMPLATES
     table = copy.copy(build("msm", 400, 30, internal=2))
     for t, m in product(range(300, 400, 7), range(1, 31)):
-        deque(schedule(table, t, m), maxlen=0)
+        deque(table.schedule(t, m), maxlen=0)
         assert 0 < len(kept[table]) <= MOST
     before = len(kept)
     del table
@@ -210,7 +210,7 @@ def test_hsm_uses_every_slot_it_is_given_where_it_has_steps_for_them():
 def test_one_slot_recomputes_from_the_start_for_every_step():
     """The branch that the paper's Algorithm 2 lacks."""
     table = build("hsm", 3, 1)
-    assert list(schedule(table, 3, 1)) == [
+    assert list(table.schedule(3, 1)) == [
         Advance(0, 2),
         Record(2),
         Backpropagate(2),
@@ -227,12 +227,12 @@ def test_one_slot_recomputes_from_the_start_for_every_step():
 
 def test_two_slots_store_one_hidden_state():
     table = build("hsm", 3, 2)
-    assert list(schedule(table, 3, 2))[:4] == [Advance(0, 1), StoreHidden(1), Advance(1, 2), Record(2)]
+    assert list(table.schedule(3, 2))[:4] == [Advance(0, 1), StoreHidden(1), Advance(1, 2), Record(2)]
 
 
 def test_an_internal_state_is_stored_only_where_something_lies_to_its_right():
     table = build("ism", 4, 4)
-    stored = [action.step for action in schedule(table, 4, 4) if isinstance(action, StoreInternal)]
+    stored = [action.step for action in table.schedule(4, 4) if isinstance(action, StoreInternal)]
     assert stored == [0, 1, 2]
 
 
@@ -250,7 +250,7 @@ def test_a_million_steps_stream_in_the_memory_of_the_slots(policy):
     limit = sys.getrecursionlimit()
     tracemalloc.start()
     try:
-        stream = schedule(table, steps, slots)
+        stream = table.schedule(steps, slots)
         for _, _action in zip(range(20_000), stream, strict=False):
             pass
         _, peak = tracemalloc.get_traced_memory()
@@ -268,9 +268,8 @@ def test_a_million_steps_are_metered_to_the_end():
 
 def test_a_question_outside_the_table_is_refused_at_the_call():
     table = build("hsm", 10, 3)
-    for stream in (schedule, instructions):
-        for steps, slots in ((0, 1), (11, 1), (5, 0), (5, 4)):
-            with pytest.raises(ValueError, match="must be"):
-                stream(table, steps, slots)
-        with pytest.raises(TypeError, match="integer"):
-            stream(table, 5, 2.0)
+    for steps, slots in ((0, 1), (11, 1), (5, 0), (5, 4)):
+        with pytest.raises(ValueError, match="must be"):
+            table.schedule(steps, slots)
+    with pytest.raises(TypeError, match="integer"):
+        table.schedule(5, 2.0)

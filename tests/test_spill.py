@@ -31,7 +31,7 @@ from membptt_theory.actions import (
     StoreHidden,
     StoreSlow,
 )
-from membptt_theory.tiers import Tier, build_tiers, schedule_tiers
+from membptt_theory.tiers import Tier, build_tiers
 
 DEVICES = [
     "cpu",
@@ -367,7 +367,7 @@ def test_a_prefetched_state_is_the_state_and_one_is_on_its_way_at_most(device):
 
 
 def gradients(cell: nn.Module, xs: Tensor, start: Tensor, tier: Tier, slots: tuple[int, int | None]) -> list[Tensor]:
-    """Carry a two-tier stream out in torch: the executor of `membptt.runtime`, reduced to what this tier needs."""
+    """Carry a two-tier stream out in torch: the executor of `membptt.run`, reduced to what this tier needs."""
     table = build_tiers(len(xs), *slots, Prices(3, 2, 1))
     params = list(cell.parameters())
     totals = [torch.zeros_like(p) for p in params]
@@ -378,7 +378,7 @@ def gradients(cell: nn.Module, xs: Tensor, start: Tensor, tier: Tier, slots: tup
             spill.put(0, (working,))
         else:
             fast[0] = working
-        for action in ahead(schedule_tiers(table, len(xs), *slots, tier), spill, 3):
+        for action in starmap(tuple.__new__, ahead(table.schedule(len(xs), *slots, tier).instructions(), spill, 3)):
             match action:
                 case Advance(start_step, stop):
                     with torch.no_grad():
@@ -442,7 +442,7 @@ def test_looking_ahead_changes_no_action(window):
     table = build_tiers(30, 1, 4, Prices(3, 2, 1))
     with Spill() as spill:
         seen = []
-        for action in ahead(schedule_tiers(table, 30, 1, 4), spill, window):
+        for action in starmap(tuple.__new__, ahead(table.schedule(30, 1, 4).instructions(), spill, window)):
             if isinstance(action, StoreSlow):
                 spill.put(action.position, (torch.tensor(action.position),))
             elif isinstance(action, RestoreSlow):
@@ -451,7 +451,7 @@ def test_looking_ahead_changes_no_action(window):
             elif isinstance(action, DropSlow):
                 spill.drop(action.position)
             seen.append(action)
-    assert seen == list(schedule_tiers(table, 30, 1, 4))
+    assert seen == list(table.schedule(30, 1, 4))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

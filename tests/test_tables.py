@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from membptt_proofs import dp
-from membptt_theory.recurrences import INFEASIBLE, recurrence
+from membptt_theory.policies import recurrence
+from membptt_theory.recurrences import INFEASIBLE
 from membptt_theory.tables import build, optimal_cost, optimal_split, repetitions, useful_slots
 
 from .strategies import POLICIES, grid, outcome, policy_id

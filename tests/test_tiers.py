@@ -34,7 +34,7 @@ from membptt_theory.actions import (
 from membptt_theory.archive import TableError, save_arrays
 from membptt_theory.machine import IllegalActionError, TieredMachine, TieredReport, meter_tiers
 from membptt_theory.tables import build
-from membptt_theory.tiers import Tier, TierDecision, TierTable, build_tiers, schedule_tiers
+from membptt_theory.tiers import Tier, TierDecision, TierTable, build_tiers
 
 PRICES = [
     Prices(*three)
@@ -75,7 +75,7 @@ def queries_drawn(draw: st.DrawFn, *, t: int, f: int, s: int) -> tuple[int, int,
 
 
 def assert_metered(table: TierTable, t: int, f: int, s: int | None, tier: Tier) -> TieredReport:
-    report = meter_tiers(schedule_tiers(table, t, f, s, tier), steps=t, start_slow=tier is Tier.SLOW)
+    report = meter_tiers(table.schedule(t, f, s, tier), steps=t, start_slow=tier is Tier.SLOW)
     assert report.cost(table.prices) == table.cost(t, f, s, tier)
     assert report.recorded == t
     assert report.peak <= f
@@ -437,7 +437,7 @@ def test_a_saved_table_is_read_back_the_same(tmp_path, slow):
     table.save(tmp_path / "table.npz")
     again = TierTable.load(tmp_path / "table.npz")
     assert (again.digest, again.slow, again.prices) == (table.digest, slow, SAMPLE)
-    assert list(schedule_tiers(again, 9, 2, slow)) == list(schedule_tiers(table, 9, 2, slow))
+    assert list(again.schedule(9, 2, slow)) == list(table.schedule(9, 2, slow))
     assert [path.name for path in tmp_path.iterdir()] == ["table.npz"]
 
 
@@ -489,7 +489,7 @@ def test_a_file_that_is_not_the_table_it_claims_to_be_is_refused(tmp_path):
 )
 def test_a_query_outside_the_table_is_refused_by_table_and_schedule(query, error):
     table = build_tiers(6, 2, 2, SAMPLE)
-    for call in (table.cost, table.decision, lambda *args: schedule_tiers(table, *args)):
+    for call in (table.cost, table.decision, table.schedule):
         with pytest.raises(error):
             call(*query)
     assert table.cost(6, 0, 2, Tier.SLOW) > table.cost(6, 2, 2) > table.cost(0, 2, 2) == 0
@@ -551,7 +551,7 @@ def test_an_illegal_two_tier_stream_is_refused_with_its_state(actions, message):
 
 def test_a_stream_with_an_action_left_out_is_refused_or_dearer():
     table = build_tiers(9, 2, 2, SAMPLE)
-    stream = list(schedule_tiers(table, 9, 2, 2))
+    stream = list(table.schedule(9, 2, 2))
     assert any(isinstance(action, StoreSlow) for action in stream)
     for i in range(len(stream)):
         with pytest.raises(IllegalActionError):

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from membptt_theory.actions import Advance, Backpropagate, Record, Sizes, StoreHidden
 from membptt_theory.machine import IllegalActionError, meter
 from membptt_theory.picture import draw_schedule, draw_timeline
-from membptt_theory.schedule import schedule
 from membptt_theory.tables import build
 from membptt_theory.timeline import Cell, Kind, Restart, Stored, timeline
 
@@ -21,8 +20,8 @@ TABLES = [
 
 
 def agrees(table, steps, slots):
-    found = timeline(schedule(table, steps, slots), steps=steps, sizes=table.sizes)
-    report = meter(schedule(table, steps, slots), steps=steps, sizes=table.sizes)
+    found = timeline(table.schedule(steps, slots), steps=steps, sizes=table.sizes)
+    report = meter(table.schedule(steps, slots), steps=steps, sizes=table.sizes)
     assert found.forwards == report.forwards == table.cost(steps, slots)
     assert found.peak == report.peak
     assert len(found.memory) == len(found.cells)
@@ -49,7 +48,7 @@ def test_a_timeline_counts_what_the_machine_counts_hypothesis(steps, slots, alph
 
 def test_the_smallest_timeline_is_as_written_by_hand():
     table = build("hsm", 2, 2)
-    found = timeline(schedule(table, 2, 2), steps=2, sizes=table.sizes)
+    found = timeline(table.schedule(2, 2), steps=2, sizes=table.sizes)
     kinds = (Kind.ADVANCED, Kind.RECORDED, Kind.BACK, Kind.RECORDED, Kind.BACK)
     assert found.cells == tuple(map(Cell, (0, 1, 1, 0, 0), kinds))
     assert (found.memory, found.hidden) == ((1, 2, 2, 1, 1), (Stored(1, 1, 3), Stored(0, 0, 5)))
@@ -71,7 +70,7 @@ def test_an_illegal_or_unfinished_stream_has_no_timeline(actions, message):
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: f"{table.policy}-{table.sizes.internal_known}")
 def test_a_picture_has_a_box_for_each_cell_and_a_line_for_each_stored_state(table):
     pytest.importorskip("matplotlib")
-    found = timeline(schedule(table, 14, 5), steps=14, sizes=table.sizes)
+    found = timeline(table.schedule(14, 5), steps=14, sizes=table.sizes)
     left, right = draw_schedule(found).axes
     counts = [len(drawn.get_paths()) for drawn in left.collections]
     kinds = [sum(cell.kind is kind for cell in found.cells) for kind in Kind]
@@ -82,6 +81,6 @@ def test_a_picture_has_a_box_for_each_cell_and_a_line_for_each_stored_state(tabl
 def test_a_picture_of_too_much_is_refused():
     figure = pytest.importorskip("matplotlib.figure").Figure()
     table = build("hsm", 120, 1)
-    found = timeline(schedule(table, 120, 1), steps=120, sizes=table.sizes)
+    found = timeline(table.schedule(120, 1), steps=120, sizes=table.sizes)
     with pytest.raises(ValueError, match="the schedule has 7380 forwards and backwards, a picture can show 5000"):
         draw_timeline(figure.subplots(), found)

@@ -25,8 +25,7 @@ from checkpoint_schedules import Forward, MultistageCheckpointSchedule
 from membptt_bench.record import conditions, save
 from tqdm import tqdm
 
-from membptt_theory.actions import Action, Advance, Record
-from membptt_theory.schedule import instructions, schedule
+from membptt_theory.actions import Advance, Record, TieredAction
 from membptt_theory.tables import build
 
 FORMAT = "membptt-schedule-speed/3"
@@ -52,15 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     built = perf_counter() - start
 
     streams: dict[str, Callable[[], Iterable[object]]] = {
-        "cold": lambda: instructions(copy(table), steps, slots),  # no template is known of a copy
-        "instructions": lambda: instructions(table, steps, slots),
-        "actions": lambda: schedule(table, steps, slots),
+        "cold": lambda: copy(table).schedule(steps, slots).instructions(),  # no template is known of a copy
+        "instructions": lambda: table.schedule(steps, slots).instructions(),
+        "actions": lambda: table.schedule(steps, slots),
         THEIRS: lambda: MultistageCheckpointSchedule(steps, slots, 0),
     }
     first = {name: _seconds(streams[name]) for name in ("cold", THEIRS)}
     counts = [
-        sum(_forwards(kind, places) for kind, places in instructions(table, steps, slots)),
-        sum(_forwards(type(action), action) for action in schedule(table, steps, slots)),
+        sum(_forwards(kind, places) for kind, places in table.schedule(steps, slots).instructions()),
+        sum(_forwards(type(action), action) for action in table.schedule(steps, slots)),
         _their_forwards(steps, slots),
     ]
     if counts != [table.cost(steps, slots)] * 3:
@@ -118,7 +117,7 @@ def _peak(stream: Callable[[], Iterable[object]]) -> int:
         tracemalloc.stop()
 
 
-def _forwards(kind: type[Action], places: tuple[int, ...]) -> int:
+def _forwards(kind: type[TieredAction], places: tuple[int, ...]) -> int:
     return places[1] - places[0] if kind is Advance else int(kind is Record)
 
 

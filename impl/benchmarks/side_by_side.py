@@ -25,7 +25,7 @@ from membptt_bench.fit import CHUNKS, Fit, Setting, operations, run
 from membptt_bench.meter import Peak, allocated_bytes, cuda_bytes, live_bytes
 from tqdm import tqdm
 
-from membptt_theory.recurrences import POLICIES
+from membptt_theory.policies import POLICIES
 
 BLOCK = 5  # calls of the step in one compiled graph of plain autograd
 KERNEL_STEPS = {0: 5, 400: 10, 4000: 20}  # steps of one call of any other kernel, from so many steps on

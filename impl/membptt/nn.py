@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from membptt.calls.scan import scan
+from membptt.planning.choice import Policy
 from membptt.slow.tier import SlowTier
-from membptt_theory.policy import PolicyTable
-from membptt_theory.tiers import TierTable
 
 Carry = tuple[Tensor, ...]
 
@@ -37,7 +36,7 @@ class _Scanned(nn.RNNBase):
         *args: Any,
         slots: int,
         chunk: int = 32,
-        policy: str | PolicyTable | TierTable = "hsm",
+        policy: str | Policy = "hsm",
         internal: int = 1,
         internal_known: int | None = None,
         spill: bool | SlowTier = False,
@@ -89,8 +88,7 @@ class _Scanned(nn.RNNBase):
 
     def extra_repr(self) -> str:
         """Show the budget behind the layer's sizes."""
-        table = self.policy.policy if isinstance(self.policy, PolicyTable) else "hsm in two tiers"
-        policy = self.policy if isinstance(self.policy, str) else table
+        policy = self.policy if isinstance(self.policy, str) else self.policy.title
         spill = ", spill=True" if self.spill is True else f", spill={self.spill}" if self.spill else ""
         return f"{super().extra_repr()}, slots={self.slots}, chunk={self.chunk}, policy={policy}{spill}"
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from membptt_theory.policies import POLICIES
 from membptt_theory.policy import PolicyTable
-from membptt_theory.recurrences import CLOSED_FORM, MIXED, POLICIES
 from membptt_theory.tables import build, check_count
 
 if TYPE_CHECKING:
@@ -71,12 +71,14 @@ def named_table(options: argparse.Namespace) -> PolicyTable:
     entries = check_count("steps", options.steps) * check_count("slots", options.slots)
     if entries > _ENTRIES:
         raise Refusal(f"a table of {options.steps} steps and {options.slots} slots has more than {_ENTRIES} entries")
-    if options.policy not in CLOSED_FORM and entries * options.steps > _ADDITIONS:
+    record = POLICIES[options.policy]
+    closed = " or ".join(name for name, policy in POLICIES.items() if policy.closed_form)
+    if not record.closed_form and entries * options.steps > _ADDITIONS:
         raise Refusal(
             f"{options.policy} takes steps squared times slots additions, here {entries * options.steps:.1e}: hours; "
-            f"ask for less than {_ADDITIONS:.0e}, or for {' or '.join(CLOSED_FORM)}, which have a closed form"
+            f"ask for less than {_ADDITIONS:.0e}, or for {closed}, which have a closed form"
         )
-    internal = options.internal if options.internal is not None else (2 if options.policy in MIXED else 1)
+    internal = options.internal if options.internal is not None else (2 if record.mixed else 1)
     return build(options.policy, options.steps, options.slots, internal=internal, internal_known=options.internal_known)
 
 

@@ -12,7 +12,7 @@ from membptt_cli.parsing import Refusal, command, print_json
 from membptt_theory.footprint import Measured
 from membptt_theory.options import Option, parse_bytes, readable, too_small
 from membptt_theory.options import options as fitting
-from membptt_theory.recurrences import POLICIES
+from membptt_theory.policies import POLICIES, planned
 
 if TYPE_CHECKING:
     from membptt_cli.parsing import Commands
@@ -56,12 +56,12 @@ def run(options: argparse.Namespace) -> int:
     budget = parse_bytes(options.budget)
     _check(options)
     sizes = [_core(options, chunk) for chunk in _chunks(options)]
-    found = fitting(sizes, options.steps, budget, POLICIES if options.policy == "auto" else (options.policy,))
+    found = fitting(sizes, options.steps, budget, planned() if options.policy == "auto" else (options.policy,))
     if not found:
         raise Refusal(too_small(sizes, budget))
     if options.json:
         rows = [_row(option) for option in found]
-        print_json({"steps": options.steps, "budget": budget, "digest": found[0].table().digest, "options": rows})
+        print_json({"steps": options.steps, "budget": budget, "digest": found[0].schedule().digest, "options": rows})
     else:
         _show(options, budget, found)
     return 0

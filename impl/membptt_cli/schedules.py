@@ -16,7 +16,6 @@ from membptt_theory.actions import Action
 from membptt_theory.files import write_whole
 from membptt_theory.machine import meter
 from membptt_theory.policy import PolicyTable
-from membptt_theory.schedule import schedule
 from membptt_theory.timeline import Kind, Timeline, timeline
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     if options.out is not None:
         check_out(options.out, "a drawing", _FORMATS)
     table = named_table(options)
-    stream = schedule(table, table.steps, table.slots)
+    stream = table.schedule(table.steps, table.slots)
     report = meter(stream, steps=table.steps, sizes=table.sizes)
     counted = {"forwards": report.forwards, "recorded": report.recorded, "peak": report.peak, "actions": report.actions}
     if options.out is not None:
@@ -123,7 +122,7 @@ def draw(found: Timeline, console: Console) -> None:
 
 
 def _stream(table: PolicyTable) -> Any:
-    return schedule(table, table.steps, table.slots)
+    return table.schedule(table.steps, table.slots)
 
 
 def _timeline(table: PolicyTable) -> Timeline:

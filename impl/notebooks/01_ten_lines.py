@@ -33,7 +33,6 @@ from membptt import meter, scan
 from membptt_proofs.checks import Effort, run
 from membptt_theory import claims as ledger
 from membptt_theory.actions import Advance, Backpropagate, DropHidden, Record, StoreHidden
-from membptt_theory.schedule import schedule
 from membptt_theory.tables import build, optimal_cost
 
 torch.set_num_threads(1)
@@ -256,7 +255,7 @@ def draw(ax, actions):
 
 
 figure, ax = plt.subplots(figsize=(7.0, 3.4))
-assert draw(ax, schedule(build("hsm", STEPS, SLOTS), STEPS, SLOTS)) == called
+assert draw(ax, build("hsm", STEPS, SLOTS).schedule(STEPS, SLOTS)) == called
 assert len(called) == optimal_cost("hsm", STEPS, SLOTS)
 ax.set(xlabel="execution order [forwards and backwards of single steps]", ylabel="position", ylim=(STEPS + 0.4, -0.5))
 ax.set_yticks(range(0, STEPS + 1, 4))

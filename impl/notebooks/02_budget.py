@@ -37,7 +37,7 @@ from membptt import Plan, meter, scan
 from membptt_proofs.checks import Effort, run
 from membptt_theory import claims as ledger
 from membptt_theory.options import options, parse_bytes
-from membptt_theory.recurrences import POLICIES
+from membptt_theory.policies import POLICIES
 from membptt_theory.tables import optimal_cost
 
 torch.set_num_threads(1)

@@ -35,7 +35,7 @@ import membptt
 from membptt import meter, scan
 from membptt_proofs.checks import Effort, run
 from membptt_theory import claims as ledger
-from membptt_theory.recurrences import POLICIES
+from membptt_theory.policies import POLICIES
 from membptt_theory.tables import optimal_cost
 
 torch.set_num_threads(1)

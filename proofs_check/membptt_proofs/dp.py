@@ -6,6 +6,7 @@ Ref: gruslys2016, equations (1)-(10), with the boundaries of the main text.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 INFINITE = float("inf")  # only ever compared with; every finite cost stays an int
 
@@ -90,3 +91,7 @@ def _boundary(steps: int, slots: int, enough: Callable[[int, int], int | None]) 
             if given is not None:
                 c[m][t] = given
     return c
+
+
+# By the policy's name; a policy with sizes takes them after steps and slots.
+REFEREES: dict[str, Callable[..., Any]] = {"hsm": hsm, "ism": ism, "msm": msm}

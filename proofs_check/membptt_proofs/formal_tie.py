@@ -14,7 +14,6 @@ from typing import Final, TypeVar
 
 from membptt_proofs import formal_coq as coq
 from membptt_theory.actions import (
-    Action,
     Advance,
     Backpropagate,
     DropHidden,
@@ -34,9 +33,8 @@ from membptt_theory.actions import (
 from membptt_theory.machine import IllegalActionError, Machine, TieredMachine
 from membptt_theory.policy import PolicyTable
 from membptt_theory.recurrences import KEPT, OWNED
-from membptt_theory.schedule import schedule
 from membptt_theory.tables import build
-from membptt_theory.tiers import Tier, build_tiers, schedule_tiers
+from membptt_theory.tiers import Tier, build_tiers
 
 A = TypeVar("A", bound=TieredAction)
 
@@ -101,7 +99,7 @@ def models() -> list[Model]:
     ]
 
 
-def report(actions: Sequence[Action], steps: int, sizes: Sizes) -> tuple[int, tuple[int, int, int] | None]:
+def report(actions: Sequence[TieredAction], steps: int, sizes: Sizes) -> tuple[int, tuple[int, int, int] | None]:
     """Return how many actions the product's machine accepts; forwards, recorded ones and peak of a complete stream."""
     machine = Machine(steps, sizes)
     for count, action in enumerate(actions):
@@ -125,7 +123,7 @@ def cases(count: int, rng: random.Random, /) -> Iterator[Case]:
         kind = rng.random()
         if kind < 0.7:
             table = rng.choice(model.tables)
-            actions = list(schedule(table, steps, rng.randint(1, SLOTS)))
+            actions = list(table.schedule(steps, rng.randint(1, SLOTS)))
             if kind >= 0.15:
                 actions = _mutated(actions, steps, _PLACES, rng)
         else:
@@ -144,7 +142,7 @@ def tiered_cases(count: int, rng: random.Random, /) -> Iterator[Case]:
     for number in range(count):
         steps, tier = rng.randint(1, STEPS), rng.choice(list(Tier))
         actions: list[TieredAction] = list(
-            schedule_tiers(rng.choice(tables), steps, rng.randint(1, 3), rng.randint(1, 3), tier)
+            rng.choice(tables).schedule(steps, rng.randint(1, 3), rng.randint(1, 3), tier)
         )
         if number % 4:
             actions = _mutated(actions, steps, _TIERED, rng)
@@ -282,9 +280,9 @@ def _mutated(actions: Sequence[A], steps: int, kinds: Sequence[type[A]], rng: ra
     return changed
 
 
-def _walk(steps: int, sizes: Sizes, rng: random.Random) -> list[Action]:
+def _walk(steps: int, sizes: Sizes, rng: random.Random) -> list[TieredAction]:
     """Return a random stream that the machine accepts, but perhaps for its last action."""
-    machine, actions = Machine(steps, sizes), list[Action]()
+    machine, actions = Machine(steps, sizes), list[TieredAction]()
     for _ in range(rng.randint(1, 50)):
         action = (
             rng.choice(_plausible(machine, sizes))
@@ -299,8 +297,8 @@ def _walk(steps: int, sizes: Sizes, rng: random.Random) -> list[Action]:
     return actions
 
 
-def _plausible(machine: Machine, sizes: Sizes) -> list[Action]:
-    choices: list[Action] = [*map(DropHidden, machine.hidden), *map(DropInternal, machine.internal)]
+def _plausible(machine: Machine, sizes: Sizes) -> list[TieredAction]:
+    choices: list[TieredAction] = [*map(DropHidden, machine.hidden), *map(DropInternal, machine.internal)]
     if machine.core is not None:
         choices += [Backpropagate(machine.core)] * 4
         if sizes.internal is not None:
@@ -321,7 +319,7 @@ def _in_mode(table: PolicyTable, mode: int) -> Callable[[int, int], int]:
     return lambda steps, slots: table.cost(steps, slots, mode)
 
 
-def _in_coq(action: Action) -> str:
+def _in_coq(action: TieredAction) -> str:
     return f"{type(action).__name__} {' '.join(map(str, action))}"
 
 

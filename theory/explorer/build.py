@@ -1,7 +1,7 @@
 """Build the explorer, one page that needs nothing else: ``python theory/explorer/build.py [--out FILE]``.
 
 The page holds exact tables of every policy. Its script looks costs up and walks decisions and splits, as
-`membptt_theory.schedule` does; it computes no split and no minimum, and a test compares every stream it can draw.
+`membptt_theory.streams` does; it computes no split and no minimum, and a test compares every stream it can draw.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tqdm import tqdm
 from membptt_theory.actions import Sizes
 from membptt_theory.chen import best_segment, recursive_cost, sqrt_cost
 from membptt_theory.files import write_whole
+from membptt_theory.policies import POLICIES, sized
 from membptt_theory.policy import PolicyTable
 from membptt_theory.tables import build
 
@@ -58,17 +59,40 @@ def embedded() -> dict[str, Any]:
     for alpha in ALPHAS:
         chen[f"chen_sqrt/{alpha}"] = _pack16(_sqrt(Sizes(1, alpha)))
         chen[f"chen_sqrt_shared/{alpha}"] = _pack16(_sqrt(Sizes(1, alpha, alpha - 1)))
-    return {"steps": STEPS, "slots": SLOTS, "alphas": ALPHAS, "tables": tables, "chen": chen}
+    return {
+        "steps": STEPS,
+        "slots": SLOTS,
+        "alphas": ALPHAS,
+        "strategies": strategies(),
+        "tables": tables,
+        "chen": chen,
+    }
 
 
 def policies() -> dict[str, PolicyTable]:
     """Return every table of the page: those that depend on alpha once for each."""
-    found = {"hsm": build("hsm", STEPS, SLOTS), "ism": build("ism", STEPS, SLOTS)}
-    for alpha in ALPHAS:
-        found[f"msm/{alpha}"] = build("msm", STEPS, SLOTS, internal=alpha)
-        found[f"msm_shared/{alpha}"] = build("msm", STEPS, SLOTS, internal=alpha, internal_known=alpha - 1)
-        found[f"msm_plus/{alpha}"] = build("msm_plus", STEPS, SLOTS, internal=alpha)
-    return found
+    tables = {}
+    for policy, sizes in sized(*ALPHAS):
+        shared = "_shared" if "internal_known" in sizes else ""
+        key = f"{policy}{shared}/{sizes['internal']}" if sizes else policy
+        tables[key] = build(policy, STEPS, SLOTS, **sizes)
+    return tables
+
+
+def strategies() -> list[tuple[str, str, str, bool]]:
+    """Return what can be chosen or compared: key, name, what it is, and whether its schedule can be drawn."""
+    shared = "what two states share is stored once"
+    rows = []
+    for name, policy in POLICIES.items():
+        rows.append((name, policy.title, policy.summary, True))
+        if "internal_known" in policy.parameters:
+            rows.append((f"{name}_shared", f"{policy.title}, shared", f"{policy.summary}, {shared}", True))
+    return [
+        *rows,
+        ("chen_sqrt", "Chen √t", "equal segments", False),
+        ("chen_sqrt_shared", "Chen √t, shared", f"equal segments, {shared}", False),
+        ("chen_recursive", "Chen recursive", "equal parts of equal parts", False),
+    ]
 
 
 def _packed(table: PolicyTable) -> dict[str, Any]:

@@ -2,17 +2,20 @@
 // Looks up and draws. No cost, split or minimum is computed here: every number is read from the embedded tables.
 
 const TABLES = JSON.parse(document.getElementById("tables").textContent);
-const STRATEGIES = [
-  // key, name, what it is, can be drawn, colour, dashes
-  ["hsm", "HSM", "hidden states only", true, "--advanced", "7 2"],
-  ["ism", "ISM", "internal states only", true, "--internal", "2 2"],
-  ["msm", "MSM", "either kind", true, "--ink", ""],
-  ["msm_shared", "MSM, shared", "either kind, what two states share is stored once", true, "--grey", ""],
-  ["msm_plus", "MSM+", "either kind, a starting state may be given up", true, "--green", "9 2 2 2"],
-  ["chen_sqrt", "Chen √t", "equal segments", false, "--hidden", "5 3"],
-  ["chen_sqrt_shared", "Chen √t, shared", "equal segments, what two states share is stored once", false, "--hidden", "1 2"],
-  ["chen_recursive", "Chen recursive", "equal parts of equal parts", false, "--purple", "10 3"],
-].map(([key, name, about, drawn, colour, dash]) => ({ key, name, about, drawn, colour, dash }));
+const LOOKS = { // colour, dashes; a policy that is not listed is drawn in grey
+  hsm: ["--advanced", "7 2"],
+  ism: ["--internal", "2 2"],
+  msm: ["--ink", ""],
+  msm_shared: ["--grey", ""],
+  msm_plus: ["--green", "9 2 2 2"],
+  chen_sqrt: ["--hidden", "5 3"],
+  chen_sqrt_shared: ["--hidden", "1 2"],
+  chen_recursive: ["--purple", "10 3"],
+};
+const STRATEGIES = TABLES.strategies.map(([key, name, about, drawn]) => {
+  const [colour, dash] = LOOKS[key] ?? ["--grey", "3 3"];
+  return { key, name, about, drawn, colour, dash };
+});
 const HIDDEN = 1, RELEASE = 3; // of membptt_theory.recurrences.Decision, the two that differ from an internal state
 const OWNED = 0, KEPT = 1;
 
@@ -48,7 +51,8 @@ function entry(mode, slots, steps) {
 
 // The slots of a table that a room of `slots` hidden states is: ISM's are internal states.
 function own(policy, slots, alpha) {
-  return policy === "ism" ? Math.floor(slots / alpha) : slots;
+  const internal = !policy.startsWith("chen") && table(policy, alpha).sizes[0] === null;
+  return internal ? Math.floor(slots / alpha) : slots;
 }
 
 // Forwards, or null where nothing fits.
@@ -62,7 +66,7 @@ function cost(policy, steps, slots, alpha) {
   return table(policy, alpha).costs[entry(OWNED, room, steps)];
 }
 
-// ---- walking decisions and splits: membptt_theory.schedule, line by line ----
+// ---- walking decisions and splits: membptt_theory.streams, line by line ----
 
 function* schedule(found, steps, slots) {
   const pending = [];
@@ -285,7 +289,7 @@ function show() {
     document.getElementById("schedule").innerHTML = `<p class="hint">Nothing to draw.</p>`;
   } else {
     const found = table(policy, alpha);
-    const sizes = policy === "ism" ? [null, alpha, null] : found.sizes;
+    const sizes = found.sizes[0] === null ? [null, alpha, null] : found.sizes;
     const drawn = timeline(schedule(found, steps, room), sizes);
     const forwards = cost(policy, steps, slots, alpha), peak = Math.max(...drawn.memory);
     summary.innerHTML =

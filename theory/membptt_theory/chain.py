@@ -21,16 +21,21 @@ recomputes it can be: 18 against 19 for unit costs, ``p = 0``, ``s = (1, 2, 3, 3
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import partial
+from itertools import accumulate, starmap
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from membptt_theory.actions import Action, Advance, Backpropagate, DropHidden, Record, Restore, StoreHidden
+from membptt_theory.actions import Advance, Backpropagate, DropHidden, Instruction, Record, Restore, Sizes, StoreHidden
+from membptt_theory.machine import meter
+from membptt_theory.schedule import Schedule
 
+_HIDDEN_ONLY: Final = Sizes(hidden=1, internal=None)
 UNREACHABLE: Final = 2**60  # three of them still fit in an int64
 
 
@@ -99,34 +104,40 @@ class ChainTable:
             raise ValueError(f"the chain needs at least {max(self.chain.needs)} slots to run, got {slots}")
         return int(self.costs[0, len(self.chain), slots])
 
-    def schedule(self, slots: int, /) -> Iterator[Action]:
-        """Yield the actions that backpropagate the chain at `cost`. The input is stored at position 0 throughout.
+    def schedule(self, slots: int, /) -> Schedule:
+        """Return the schedule that backpropagates the chain at `cost`. The input is stored at position 0 throughout.
+
+        A machine of equal slots executes it too; there `slots` is the number of states that are stored at once.
 
         Raises:
-            ValueError: as `cost`. Raised at the call, not at the first action.
+            ValueError: as `cost`.
         """
-        self.cost(slots)
-        return self._stream(slots)
+        cost = self.cost(slots)
+        stored = meter(starmap(tuple.__new__, self._stream(slots)), steps=len(self.chain), sizes=_HIDDEN_ONLY).peak
+        digest = hashlib.sha256(repr((self.chain, slots)).encode() + self.splits.tobytes()).hexdigest()
+        return Schedule("chain", len(self.chain), _HIDDEN_ONLY, stored, cost, digest, partial(self._stream, slots))
 
-    def _stream(self, slots: int) -> Iterator[Action]:
+    def _stream(self, slots: int) -> Iterator[Instruction]:
         pending = [(0, len(self.chain), slots)]  # parts left to solve, the next one last
         at: int | None = 0
         while pending:
             start, steps, room = pending.pop()
             if not steps:
-                yield DropHidden(start)
+                yield DropHidden, (start,)
                 continue
             if at != start:
-                yield Restore(start)
+                yield Restore, (start,)
             y = int(self.splits[start, steps, room])
             if y == steps:
                 if steps > 1:
-                    yield Advance(start, start + steps - 1)
-                yield from (Record(start + steps - 1), Backpropagate(start + steps - 1))
+                    yield Advance, (start, start + steps - 1)
+                yield Record, (start + steps - 1,)
+                yield Backpropagate, (start + steps - 1,)
                 pending.append((start, steps - 1, room))
                 at = None
             else:
-                yield from (Advance(start, start + y), StoreHidden(start + y))
+                yield Advance, (start, start + y)
+                yield StoreHidden, (start + y,)
                 pending += [(start, y, room), (start + y, steps - y, room - self.chain.sizes[start + y - 1])]
                 at = start + y
 

@@ -14,9 +14,11 @@ The paper gives neither for uneven lengths; here, and in every function below:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import partial
 from math import isqrt
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from membptt_theory.actions import (
     Action,
@@ -30,7 +32,10 @@ from membptt_theory.actions import (
     StoreHidden,
     StoreInternal,
 )
+from membptt_theory.schedule import Schedule, paired
 from membptt_theory.tables import check_count
+
+_EACH_ONE: Final = Sizes(hidden=1, internal=1)
 
 
 class Cost(NamedTuple):
@@ -40,25 +45,29 @@ class Cost(NamedTuple):
     slots: int
 
 
-def sqrt_schedule(steps: int, segment: int, /, *, records_last: bool = True) -> Iterator[Action]:
-    """Yield Chen's sqrt(t) schedule.
+def sqrt_schedule(steps: int, segment: int, /, *, sizes: Sizes = _EACH_ONE, records_last: bool = True) -> Schedule:
+    """Return Chen's sqrt(t) schedule.
 
     Args:
         steps: ``t``, at least 1.
         segment: ``L``, steps of a segment, at least 1; more than ``t`` means one segment.
+        sizes: slots of a hidden and of an internal state; by default each state takes one.
         records_last: whether the first pass records the last segment.
 
     Raises:
         TypeError: an argument is not an integer.
-        ValueError: an argument is below 1. Raised at the call, not at the first action.
+        ValueError: an argument is below 1, or `sizes` cannot store what the strategy stores.
 
     Ref: chen2016, section 4; gruslys2016, section 4.1. Claim: chen-sqrt-cost.
     """
-    return _sqrt_stream(check_count("steps", steps), check_count("segment", segment), records_last)
+    steps, segment = check_count("steps", steps), check_count("segment", segment)
+    cost = sqrt_cost(steps, segment, sizes, records_last=records_last)
+    stream = partial(_sqrt_stream, steps, segment, records_last)
+    return _schedule(f"Chen's sqrt(t), segments of {segment}", steps, sizes, cost, stream)
 
 
-def recursive_schedule(steps: int, parts: int, /, *, records_last: bool = True) -> Iterator[Action]:
-    """Yield Chen's recursive schedule; it holds one pending part for each stored state and does not recurse.
+def recursive_schedule(steps: int, parts: int, /, *, records_last: bool = True) -> Schedule:
+    """Return Chen's recursive schedule; it holds one pending part for each stored state and does not recurse.
 
     Args:
         steps: ``t``, at least 1.
@@ -67,11 +76,14 @@ def recursive_schedule(steps: int, parts: int, /, *, records_last: bool = True) 
 
     Raises:
         TypeError: an argument is not an integer.
-        ValueError: ``steps < 1`` or ``parts < 2``. Raised at the call, not at the first action.
+        ValueError: ``steps < 1`` or ``parts < 2``.
 
     Ref: chen2016, section 4; gruslys2016, section 4.1. Claim: chen-recursive-cost.
     """
-    return _recursive_stream(check_count("steps", steps), check_count("parts", parts, least=2), records_last)
+    steps, parts = check_count("steps", steps), check_count("parts", parts, least=2)
+    cost = recursive_cost(steps, parts, records_last=records_last)
+    stream = partial(_recursive_stream, steps, parts, records_last)
+    return _schedule(f"Chen's recursion, {parts} parts", steps, Sizes(hidden=1, internal=None), cost, stream)
 
 
 def sqrt_cost(steps: int, segment: int, sizes: Sizes, /, *, records_last: bool = True) -> Cost:
@@ -156,6 +168,11 @@ def best_segment(steps: int, sizes: Sizes, /, *, slots: int | None = None) -> in
         elif room <= limit:
             found.append((forwards, room, segment))
     return min(found)[2] if found else None
+
+
+def _schedule(title: str, steps: int, sizes: Sizes, cost: Cost, stream: Callable[[], Iterator[Action]]) -> Schedule:
+    digest = hashlib.sha256(repr((title, steps, sizes, cost)).encode()).hexdigest()
+    return Schedule(title, steps, sizes, cost.slots, cost.forwards, digest, lambda: paired(stream()))
 
 
 def _sqrt_stream(steps: int, segment: int, records_last: bool) -> Iterator[Action]:

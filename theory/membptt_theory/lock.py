@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from tqdm import tqdm
 
 from membptt_theory.files import UnreadableError, read_text, write_whole
+from membptt_theory.policies import POLICIES
 from membptt_theory.tables import build
 
 _INSTALLED: Final = Path(__file__).with_name("tables.lock")  # a wheel carries a copy inside the package
@@ -34,11 +35,11 @@ class Entry(NamedTuple):
     slots: int
 
 
-_POLICIES: Final = (("hsm", 1, None), ("ism", 1, None), ("msm", 5, None), ("msm", 5, 4), ("msm_plus", 5, None))
 PUBLISHED: Final = tuple(
-    Entry(policy, internal, known, steps, slots)
+    Entry(policy.name, internal, known, steps, slots)
     for steps, slots in ((30, 8), (300, 40), (1000, 100))
-    for policy, internal, known in _POLICIES
+    for policy in POLICIES.values()
+    for internal, known in policy.published
 )
 
 

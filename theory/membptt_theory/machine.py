@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from membptt_theory.actions import (
-    Action,
     Advance,
     Backpropagate,
     Block,
@@ -48,7 +47,7 @@ class Report:
     actions: int
 
 
-def meter(actions: Iterable[Action], *, steps: int, sizes: Sizes) -> Report:
+def meter(actions: Iterable[TieredAction], *, steps: int, sizes: Sizes) -> Report:
     """Execute `actions` on paper: each step backpropagated exactly once, in reverse, from stored states only.
 
     Args:
@@ -86,7 +85,7 @@ class Machine:
         self.forwards = self.recorded = self.count = 0
         self.used = self.peak = sizes.hidden or 0
 
-    def execute(self, action: Action) -> None:
+    def execute(self, action: TieredAction) -> None:
         """Carry out one action.
 
         Raises:

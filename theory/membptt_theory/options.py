@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import isqrt
 from typing import Final
 
-from membptt_theory.actions import Prices, TieredAction
+from membptt_theory.actions import Prices
 from membptt_theory.footprint import Measured, most_copies, peak_bytes
 from membptt_theory.machine import meter_tiers
-from membptt_theory.policy import PolicyTable
-from membptt_theory.recurrences import CLOSED_FORM, MIXED, POLICIES
-from membptt_theory.schedule import schedule
+from membptt_theory.policies import find, planned
+from membptt_theory.schedule import Schedule
 from membptt_theory.tables import build, optimal_cost, useful_slots
-from membptt_theory.tiers import TierTable, build_tiers, schedule_tiers, useful_slow
+from membptt_theory.tiers import build_tiers, useful_slow
 
 _FORWARD = 16  # the price of a core's forward: transfers are priced to a sixteenth of it
 
@@ -83,25 +82,22 @@ class Option:
     measured: Measured
     tiers: Tiers | None = None
 
-    def table(self) -> PolicyTable | TierTable:
-        """Return the table that it executes."""
+    def schedule(self) -> Schedule:
+        """Return what it executes."""
         if self.tiers is not None:
-            return build_tiers(self.cores, self.slots, self.tiers.slots, self.tiers.prices)
-        return build(self.policy, self.cores, self.slots, internal=self.internal, internal_known=self.internal_known)
-
-    def stream(self) -> Iterator[TieredAction]:
-        """Return the actions that it executes."""
-        table = self.table()
-        if isinstance(table, PolicyTable):
-            return schedule(table, self.cores, self.slots)
-        return schedule_tiers(table, self.cores, self.slots, table.slow)
+            return build_tiers(self.cores, self.slots, self.tiers.slots, self.tiers.prices).schedule(
+                self.cores, self.slots
+            )
+        return build(
+            self.policy, self.cores, self.slots, internal=self.internal, internal_known=self.internal_known
+        ).schedule(self.cores, self.slots)
 
 
 def options(
     measured: Sequence[Measured],
     steps: int,
     budget: int,
-    policies: Sequence[str] = POLICIES,
+    policies: Sequence[str] | None = None,
     *,
     tiers: bool = False,
     slow: int | None = None,
@@ -120,10 +116,11 @@ def options(
         """Whether no policy could win: none takes less than one forward a core. Its table need not be built."""
         return bool(found) and cores * sizes.backprop > min(option.seconds for option in found)
 
-    for policy in sorted(policies, key=lambda policy: policy not in CLOSED_FORM):
+    names = planned() if policies is None else policies
+    for policy in sorted(names, key=lambda name: not find(name).closed_form):
         for sizes in measured:
             cores = -(-steps // sizes.chunk)
-            if policy in CLOSED_FORM or not hopeless(sizes, cores):
+            if find(policy).closed_form or not hopeless(sizes, cores):
                 found += _fitting(policy, sizes, cores, budget)
     if tiers:
         for sizes in measured:
@@ -200,24 +197,27 @@ def _fitting(policy: str, sizes: Measured, cores: int, budget: int) -> list[Opti
     room = budget - _floor(sizes)
     if room < 0:
         return []
-    unit = max(1, sizes.internal + 2 * sizes.hidden if policy == "ism" else sizes.hidden)
+    record = find(policy)
+    hidden = record.mixed or record.state().sizes.hidden is not None
+    unit = max(1, sizes.hidden if hidden else sizes.internal + 2 * sizes.hidden)
     most = _most(policy, cores)
-    if policy in MIXED:
+    if record.mixed:
         # A coarser unit for long sequences: hidden states then take more room than they need.
         unit = max(unit, -(-room // max(most - 1, 1)))
-    if most < (2 if policy in MIXED else 1):
+    if most < (2 if record.mixed else 1):
         return []
     return [_option(policy, sizes, cores, min(1 + room // unit, most), unit)]
 
 
 def _option(policy: str, sizes: Measured, cores: int, slots: int, unit: int) -> Option:
     internal, known = 1, None
-    if policy in MIXED:
+    record = find(policy)
+    if record.mixed:
         internal = max(2, -(-(sizes.internal + 2 * sizes.hidden) // unit))
         shared = max(1, -(-(sizes.internal + sizes.hidden) // unit))
-        known = shared if policy == "msm" and shared < internal else None
+        known = shared if "internal_known" in record.parameters and shared < internal else None
     slots = useful_slots(policy, cores, slots, internal=internal)
-    if policy in CLOSED_FORM:
+    if record.closed_form:
         forwards = optimal_cost(policy, cores, slots)
     else:
         forwards = build(policy, cores, slots, internal=internal, internal_known=known).cost(cores, slots)
@@ -242,7 +242,7 @@ def _weighed(option: Option, budget: int) -> Option:
 
 
 def _on_paper(option: Option) -> Option:
-    return replace(option, bytes=peak_bytes(option.stream(), option.cores, option.measured))
+    return replace(option, bytes=peak_bytes(option.schedule(), option.cores, option.measured))
 
 
 def _in_tiers(sizes: Measured, cores: int, budget: int, most_slow: int | None) -> list[Option]:
@@ -263,7 +263,7 @@ def _in_tiers(sizes: Measured, cores: int, budget: int, most_slow: int | None) -
 def _two_tiers(sizes: Measured, cores: int, fast: int, slow: int | None) -> Option:
     second = max(sizes.advance, 1e-9) / _FORWARD
     prices = Prices(_FORWARD, round(sizes.write / second), round(sizes.read / second))
-    stream = list(schedule_tiers(build_tiers(cores, fast, slow, prices), cores, fast, slow))
+    stream = list(build_tiers(cores, fast, slow, prices).schedule(cores, fast))
     found = meter_tiers(stream, steps=cores)
     seconds = (found.forwards - cores) * sizes.advance + cores * sizes.backprop
     seconds += found.writes * sizes.write + found.reads * sizes.read
@@ -275,7 +275,7 @@ def _two_tiers(sizes: Measured, cores: int, fast: int, slow: int | None) -> Opti
 def _most(policy: str, cores: int, *, tiers: bool = False) -> int:
     """Return the most slots, of both tiers multiplied, that a table may have."""
     entries, additions = _ENTRIES // (cores + 1), _ADDITIONS // cores**2
-    return additions if tiers else entries if policy in CLOSED_FORM else min(entries, additions)
+    return additions if tiers else entries if find(policy).closed_form else min(entries, additions)
 
 
 def _floor(sizes: Measured) -> int:

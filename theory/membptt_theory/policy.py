@@ -7,16 +7,20 @@ never constructed; two tables are the same policy exactly where their digests ar
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from membptt_theory.actions import Sizes
+from membptt_theory.actions import Prices, Sizes
 from membptt_theory.archive import ARRAYS, Header, TableError, admit, digest_arrays, load_table, save_arrays
 from membptt_theory.bellman import Sweep
-from membptt_theory.recurrences import INFEASIBLE, OWNED, Decision, Recurrence, recurrence
+from membptt_theory.policies import NO_TIERS, recurrence
+from membptt_theory.recurrences import INFEASIBLE, OWNED, Decision, Recurrence
+from membptt_theory.schedule import Schedule
+from membptt_theory.streams import instructions
 
 FORMAT: Final = "membptt-policy-table/1"
 
@@ -29,7 +33,7 @@ class PolicyTable:
     whose costs are exactly what its own splits cost and which no other split improves.
 
     Args:
-        policy: name, one of `membptt_theory.recurrences.POLICIES`.
+        policy: name, one of `membptt_theory.policies.POLICIES`.
         sizes: slots of each kind of stored state.
         costs: int64, shape ``(modes, slots + 1, steps + 1)``, forwards.
         decisions: uint8, same shape, a `Decision` each.
@@ -76,6 +80,11 @@ class PolicyTable:
         """Largest number of slots in the table."""
         return int(self.costs.shape[1]) - 1
 
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+        return self.policy
+
     def cost(self, steps: int, slots: int, /, mode: int = OWNED) -> int:
         """Return ``C(t, m)`` in forwards.
 
@@ -95,6 +104,42 @@ class PolicyTable:
         """
         self._check_query(steps, slots, least=1)
         return Decision(int(self.decisions[mode, slots, steps])), int(self.splits[mode, slots, steps])
+
+    def schedule(self, steps: int, slots: int, /) -> Schedule:
+        """Return the schedule that backpropagates ``steps`` steps in ``slots`` slots, as the table decides.
+
+        Its stream is lazy: it holds one pending part for each stored state and, shared with the other streams of the
+        table, a bounded number of templates; never all its actions, and it does not recurse.
+
+        Args:
+            steps: ``t``, between 1 and ``self.steps``.
+            slots: ``m``, between 1 and ``self.slots``.
+
+        Raises:
+            TypeError: an argument is not an integer.
+            ValueError: an argument is outside the table.
+
+        Ref: gruslys2016, Algorithm 2, corrected. Claim: metered-cost-equals-table.
+        """
+        self.decision(steps, slots)
+        return Schedule(
+            self.policy,
+            int(steps),
+            self.sizes,
+            int(slots),
+            self.cost(steps, slots),
+            self.digest,
+            partial(instructions, self, int(steps), int(slots)),
+            source=self,
+        )
+
+    def spilling(self, steps: int, fast: int, slow: int | None, prices: Prices | None, /) -> Schedule:
+        """Refuse: a table of one tier has no schedule in two.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(NO_TIERS.format(f"a {type(self).__name__}"))
 
     def room(self, mode: int, decision: Decision, split: int, steps: int, /) -> int:
         """Return the slots that the state stored at `split` of `steps` steps takes from the right part.

@@ -17,10 +17,6 @@ from typing import Final
 
 from membptt_theory.actions import Sizes
 
-POLICIES: Final = ("hsm", "ism", "msm", "msm_plus")
-CLOSED_FORM: Final = ("hsm", "ism")  # costs and splits by formula; all other tables take a minimum over splits
-MIXED: Final = ("msm", "msm_plus")  # may store states of both kinds, so an internal state has a size in slots
-
 # Larger than any cost of a table (t < 2**30), and three of them still fit in an int64.
 INFEASIBLE: Final = 2**60
 
@@ -65,13 +61,23 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Recurrence:
-    """A policy's Bellman equation, one tuple of cuts a mode. Earlier cuts win ties; within a cut the smallest ``y``."""
+    """A policy's Bellman equation, one tuple of cuts a mode. Earlier cuts win ties; within a cut the smallest ``y``.
+
+    Args:
+        policy: name.
+        sizes: slots of each kind of stored state.
+        cuts: the families of cuts.
+        equations: where it is written down.
+        convex: the optimum is convex in ``t``; only with a proof.
+        ample: ``(a, b, c)``: with ``m >= a t`` slots the paper gives the cost outright, ``b t - c``.
+    """
 
     policy: str
     sizes: Sizes
     cuts: tuple[tuple[Cut, ...], ...]
     equations: str
     convex: bool
+    ample: tuple[int, int, int] | None = None
 
     def cut(self, mode: int, decision: Decision, split: int, steps: int) -> Cut | None:
         """Return the family that a decision at ``split`` belongs to, or ``None`` where the policy has no such cut."""
@@ -97,60 +103,47 @@ class Recurrence:
             return 1
         if slots == 1:
             return steps * (steps + 1) // 2
-        match self.policy:
-            case "hsm" if slots >= steps:
-                return 2 * steps - 1
-            case "ism" if slots >= steps:
-                return steps
-            case "msm" | "msm_plus" if self.sizes.internal is not None and slots >= self.sizes.internal * steps:
-                return steps
+        if self.ample is not None and slots >= self.ample[0] * steps:
+            return self.ample[1] * steps - self.ample[2]
         return None
 
 
-def recurrence(policy: str, *, internal: int = 1, internal_known: int | None = None) -> Recurrence:
-    """State the Bellman equation of one policy.
+_LAST: Final = Cut(Decision.LAST, first=0, last=None, room=0, taken=1)  # y = t: behind C(t, 1) = t (t + 1) / 2
+_HIDDEN: Final = Cut(Decision.HIDDEN, first=1, last=1, room=1, taken=0)
 
-    Args:
-        policy: ``"hsm"`` (1)-(3), ``"ism"`` (4)-(5), ``"msm"`` (6)-(9) and without double storage (10), or
-            ``"msm_plus"``, which knows whether a starting state may be released (not in the paper).
-        internal: alpha, slots of an internal state; MSM and MSM+ only, at least 2.
-        internal_known: beta, its slots where the input hidden state is stored; MSM only. ``None`` for (7), else (10).
 
-    Raises:
-        TypeError: a size is not an integer.
-        ValueError: unknown policy, or sizes outside the policy's domain.
+def hsm() -> Recurrence:
+    """State HSM: hidden states only, (1)-(3)."""
+    sizes = Sizes(hidden=1, internal=None)
+    return Recurrence("hsm", sizes, ((_HIDDEN, _LAST),), "(1)-(3)", convex=True, ample=(1, 2, 1))
 
-    Ref: gruslys2016, sections 3.1 to 3.4.
-    """
-    if policy not in POLICIES:
-        raise ValueError(f"unknown policy {policy!r}; known policies are {', '.join(POLICIES)}")
-    last = Cut(Decision.LAST, first=0, last=None, room=0, taken=1)  # y = t: the branch behind C(t, 1) = t (t + 1) / 2
-    hidden = Cut(Decision.HIDDEN, first=1, last=1, room=1, taken=0)
-    if policy in CLOSED_FORM:
-        if internal != 1 or internal_known is not None:
-            raise ValueError(
-                f"policy {policy!r} has one kind of slot: leave internal and internal_known out, or use policy 'msm'"
-            )
-        if policy == "hsm":
-            return Recurrence("hsm", Sizes(hidden=1, internal=None), ((hidden, last),), "(1)-(3)", convex=True)
-        single = Cut(Decision.INTERNAL, first=1, last=0, room=1, taken=1)
-        return Recurrence("ism", Sizes(hidden=None, internal=1), ((single, last),), "(4)-(5)", convex=True)
-    sizes = Sizes(hidden=1, internal=internal, internal_known=internal_known)
-    if internal < 2:
-        raise ValueError(f"policy {policy!r} needs internal >= 2 (alpha, slots of an internal state), got {internal}")
-    if internal >= 2**31:
-        raise ValueError(f"internal (alpha) must be below 2**31 slots, got {internal}")
-    unshared = Cut(Decision.INTERNAL, first=1, last=0, room=internal, taken=1)
-    if policy == "msm" and internal_known is None:
-        return Recurrence("msm", sizes, ((hidden, unshared, last),), "(6)-(9)", convex=False)
-    if policy == "msm" and internal_known is not None:
-        known = Cut(Decision.INTERNAL, first=1, last=None, room=internal_known, taken=1)
-        later = Cut(Decision.INTERNAL, first=2, last=0, room=internal, taken=1)
-        return Recurrence("msm", sizes, ((hidden, known, later, last),), "(6), (9), (10)", convex=False)
-    if internal_known is not None:
-        raise ValueError(
-            "policy 'msm_plus' has no recurrence for shared storage: leave internal_known out, or use 'msm'"
-        )
-    release = Cut(Decision.RELEASE, first=1, last=None, room=internal - 1, taken=1)
-    kept = (hidden, unshared, last)
-    return Recurrence("msm_plus", sizes, ((*kept, release), kept), "R and P of theory/README.md", convex=False)
+
+def ism() -> Recurrence:
+    """State ISM: internal states only, (4)-(5)."""
+    sizes = Sizes(hidden=None, internal=1)
+    single = Cut(Decision.INTERNAL, first=1, last=0, room=1, taken=1)
+    return Recurrence("ism", sizes, ((single, _LAST),), "(4)-(5)", convex=True, ample=(1, 1, 0))
+
+
+def msm(alpha: int, beta: int | None) -> Recurrence:
+    """State MSM: states of either kind, (6)-(9); with `beta` without double storage, (10)."""
+    sizes = Sizes(hidden=1, internal=alpha, internal_known=beta)
+    if beta is None:
+        cuts: tuple[Cut, ...] = (_HIDDEN, _unshared(alpha), _LAST)
+        return Recurrence("msm", sizes, (cuts,), "(6)-(9)", convex=False, ample=(alpha, 1, 0))
+    known = Cut(Decision.INTERNAL, first=1, last=None, room=beta, taken=1)
+    later = Cut(Decision.INTERNAL, first=2, last=0, room=alpha, taken=1)
+    cuts = (_HIDDEN, known, later, _LAST)
+    return Recurrence("msm", sizes, (cuts,), "(6), (9), (10)", convex=False, ample=(alpha, 1, 0))
+
+
+def msm_plus(alpha: int) -> Recurrence:
+    """State MSM+, which knows whether a starting state may be released; not in the paper."""
+    release = Cut(Decision.RELEASE, first=1, last=None, room=alpha - 1, taken=1)
+    kept = (_HIDDEN, _unshared(alpha), _LAST)
+    sizes, cuts = Sizes(hidden=1, internal=alpha), ((*kept, release), kept)
+    return Recurrence("msm_plus", sizes, cuts, "R and P of theory/README.md", convex=False, ample=(alpha, 1, 0))
+
+
+def _unshared(alpha: int) -> Cut:
+    return Cut(Decision.INTERNAL, first=1, last=0, room=alpha, taken=1)

@@ -1,172 +1,172 @@
-"""From a table to the stream of actions that carries it out: the paper's Algorithm 2, with its recompute branch.
+"""A schedule: one exact stream of actions, with what it costs and the room it takes. Every policy ends in one.
 
-The stream of a long sequence is made of few different short streams. Each is solved once, at position 0, and then moved
-to every place where it comes up (`Template`), so that nearly all of it is made by a loop in C. It comes in two forms:
-`instructions`, which a runtime executes, and `schedule`, the same stream as objects with named fields.
+A policy table makes schedules, and so do a table of two tiers, the table of a chain and Chen's strategies; a stream of
+a user's own becomes one as soon as the machine has executed it (`from_actions`). Whoever executes, meters or draws a
+schedule does not ask where it came from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import chain, starmap
-from operator import itemgetter
-from typing import Final
-from weakref import WeakKeyDictionary
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import starmap
+from typing import Final, Protocol
+from weakref import WeakSet
 
-from membptt_theory.actions import (
-    Action,
-    Advance,
-    Backpropagate,
-    DropHidden,
-    Instruction,
-    LoadInternal,
-    Record,
-    Restore,
-    StoreHidden,
-    StoreInternal,
-)
-from membptt_theory.policy import PolicyTable
-from membptt_theory.recurrences import KEPT, OWNED, Decision
-from membptt_theory.tables import check_count
-
-SHORT: Final = 64  # steps of the longest template: longer ones gain little and are many
-MOST: Final = 128  # templates kept for a table, about 10 kB each at most
+from membptt_theory.actions import Action, Prices, Sizes, TieredAction, TieredInstruction
+from membptt_theory.archive import TableError
+from membptt_theory.machine import Report, TieredReport, meter, meter_tiers
 
 
-def schedule(table: PolicyTable, steps: int, slots: int, /) -> Iterator[Action]:
-    """Yield the actions that backpropagate ``steps`` steps in ``slots`` slots, as `table` decides.
+class Source(Protocol):
+    """What decides a schedule and can be hashed afresh: a table."""
 
-    Lazy: the stream holds one pending part for each stored state, the places of at most `SHORT` steps and, shared with
-    the other streams of its table, at most `MOST` templates; never all its actions, and it does not recurse. The
-    machine starts at position 0 with the starting state stored (outside the budget in ISM); it ends with every slot
-    free.
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what it was when it was built."""
+
+    def compute_digest(self) -> str:
+        """Hash it as it is now."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Schedule:
+    """One exact stream of actions; iterating yields them, as often as asked for.
+
+    The machine starts at position 0 with the starting state stored there (outside the budget where `sizes.hidden` is
+    ``None``), and ends with every slot free.
 
     Args:
-        table: any policy.
-        steps: ``t``, between 1 and ``table.steps``.
-        slots: ``m``, between 1 and ``table.slots``.
-
-    Raises:
-        TypeError: an argument is not an integer.
-        ValueError: an argument is outside the table. Raised at the call, not at the first action.
-
-    Ref: gruslys2016, Algorithm 2, corrected. Claim: metered-cost-equals-table.
-    """
-    return starmap(tuple.__new__, instructions(table, steps, slots))
-
-
-def instructions(table: PolicyTable, steps: int, slots: int, /) -> Iterator[Instruction]:
-    """Yield the stream of `schedule` as pairs of kind and places, of which no object is made: three times as fast.
-
-    Args:
-        table: any policy.
-        steps: ``t``, between 1 and ``table.steps``.
-        slots: ``m``, between 1 and ``table.slots``.
-
-    Raises:
-        TypeError: an argument is not an integer.
-        ValueError: an argument is outside the table. Raised at the call, not at the first instruction.
-
-    Ref: gruslys2016, Algorithm 2, corrected. Claim: metered-cost-equals-table.
-    """
-    check_count("steps", steps)
-    table.cost(steps, slots)
-    part = (steps, slots, table.sizes.hidden is not None, True)
-    return chain.from_iterable(_pieces(table, part, _TEMPLATES.setdefault(table, {})))
-
-
-class Template:
-    """The stream of a short part, ready to be moved: of each instruction the kind, and which of the part's places.
-
-    Args:
-        stream: of the part at position 0.
-        steps: of the part.
+        title: what it is, for people: ``"hsm"``.
+        cores: ``t``, the cores that are backpropagated.
+        sizes: slots of each kind of stored state.
+        slots: ``m``: at no time are more in use.
+        cost: forwards of cores; where `prices` are given, forwards, writes and reads at their prices; of a chain, what
+            its cores cost.
+        digest: SHA-256 of what decides it: of its table, or of the stream itself.
+        stream: makes the instructions, anew at every call.
+        source: its table, if it has one.
+        slow: slots of a slow tier; 0 where it uses none, ``None`` where it uses as many as there are states.
+        prices: what a forward, a write and a read cost; ``None`` where only forwards are counted.
+        start_slow: the starting state is stored in the slow tier.
     """
 
-    __slots__ = ("_kinds", "_pick", "_spans", "_steps")
+    title: str
+    cores: int
+    sizes: Sizes
+    slots: int
+    cost: int
+    digest: str
+    stream: Callable[[], Iterator[TieredInstruction]] = field(repr=False)
+    source: Source | None = field(default=None, repr=False)
+    slow: int | None = 0
+    prices: Prices | None = None
+    start_slow: bool = False
 
-    def __init__(self, stream: Iterable[Instruction], steps: int) -> None:
-        stream = list(stream)
-        spans = dict.fromkeys(places for kind, places in stream if kind is Advance)
-        number = {span: steps + 1 + i for i, span in enumerate(spans)}
-        self._steps, self._spans = steps, list(spans)
-        self._kinds = [kind for kind, _ in stream]
-        self._pick = itemgetter(*(number[places] if kind is Advance else places[0] for kind, places in stream))
+    def instructions(self) -> Iterator[TieredInstruction]:
+        """Yield pairs of kind and places, what a runtime executes: no object is made of them; lazy."""
+        return self.stream()
 
-    def at(self, start: int) -> Iterator[Instruction]:
-        """Return the stream of the part at `start`."""
-        positions = zip(range(start, start + self._steps + 1))
-        spans = [(start + first, start + stop) for first, stop in self._spans]
-        return zip(self._kinds, self._pick([*positions, *spans]), strict=True)
+    def __iter__(self) -> Iterator[TieredAction]:
+        return starmap(tuple.__new__, self.stream())
 
+    def schedule(self, cores: int, slots: int | None = None, /) -> Schedule:
+        """Return this schedule: where a policy is asked for, a schedule that is made already answers for itself.
 
-# Which part: its steps, its slots, whether it owns its starting state, whether that is the working state already.
-Part = tuple[int, int, bool, bool]
-_TEMPLATES: WeakKeyDictionary[PolicyTable, dict[Part, Template]] = WeakKeyDictionary()
+        Raises:
+            ValueError: it is asked for another number of cores, or of slots.
+        """
+        if cores != self.cores:
+            raise ValueError(
+                f"the schedule {self.title!r} is of {self.cores} cores, this call has {cores}: make one of as many"
+            )
+        if slots is not None and slots != self.slots:
+            raise ValueError(f"the schedule {self.title!r} takes {self.slots} slots: leave slots={slots} out")
+        return self
 
+    def spilling(self, cores: int, fast: int | None, slow: int | None, prices: Prices | None, /) -> Schedule:
+        """Return this schedule, as `schedule` does.
 
-def _pieces(
-    table: PolicyTable, part: Part, templates: dict[Part, Template] | None = None
-) -> Iterator[Iterable[Instruction]]:
-    """Yield the stream of a part at position 0, piece by piece; without `templates` it is cut down to single steps."""
-    # Memory views: they index to plain ints, in half the time of numpy's scalars.
-    decisions, splits = table.decisions.data, table.splits.data
-    single_mode = len(table.costs) == 1
-    # Parts left to solve: start, steps, slots, owned, and whether the step after them is stored as an internal state.
-    pending: list[tuple[int, int, int, bool, bool]] = []
-    start, (steps, slots, owned, there) = 0, part
-    while True:
-        if templates is not None and 1 < steps <= SHORT:
-            yield _template(table, (steps, slots, owned, there), templates).at(start)
-        else:
-            if not there:
-                yield ((Restore, (start,)),)
-            mode = OWNED if owned or single_mode else KEPT
-            y = splits[mode, slots, steps] if steps > 1 else 1
-            there = False
-            if y == steps:
-                # Nothing lies to the right, so the recorded step goes backward from the working core, never to a slot.
-                if steps > 1:
-                    yield ((Advance, (start, start + steps - 1)),)
-                steps -= 1
-                yield (Record, (start + steps,)), (Backpropagate, (start + steps,))
-                if steps:
-                    continue
-                if owned:
-                    yield ((DropHidden, (start,)),)
-            elif (decision := decisions[mode, slots, steps]) == Decision.HIDDEN:
-                yield (Advance, (start, start + y)), (StoreHidden, (start + y,))
-                pending.append((start, y, slots, owned, False))
-                start, steps, slots, owned, there = start + y, steps - y, slots - 1, True, True
-                continue
-            else:
-                if y > 1:
-                    yield ((Advance, (start, start + y - 1)),)
-                room = table.room(mode, Decision(decision), y, steps)
-                if decision == Decision.RELEASE:
-                    yield ((DropHidden, (start,)),)
-                    owned = False
-                yield (Record, (start + y - 1,)), (StoreInternal, (start + y - 1,))
-                pending.append((start, y - 1, slots, owned, True))
-                start, steps, slots, owned, there = start + y, steps - y, slots - room, False, True
-                continue
-        while pending:
-            start, steps, slots, owned, stored = pending.pop()
-            if stored:
-                yield (LoadInternal, (start + steps,)), (Backpropagate, (start + steps,))
-            if steps:
-                break
-            if owned:
-                yield ((DropHidden, (start,)),)
-        else:
+        Raises:
+            ValueError: as `schedule`; it has no slow tier, or was made for another one.
+        """
+        if self.slow == 0:
+            raise ValueError(f"the schedule {self.title!r} has no slow tier: leave spill out")
+        if slow not in (None, self.slow) or prices not in (None, self.prices):
+            raise ValueError(
+                f"the schedule {self.title!r} was made for slots={self.slow} and {self.prices}: let spill name a "
+                "directory only"
+            )
+        return self.schedule(cores, fast)
+
+    def meter(self) -> Report | TieredReport:
+        """Execute it on paper.
+
+        Raises:
+            IllegalActionError: names the action, its index and the machine's state.
+        """
+        return _execute(self, self.cores, self.sizes, tiered=self.slow != 0, start_slow=self.start_slow)
+
+    def verify(self) -> None:
+        """Check, once for each table, that what decides the schedule is what its digest says.
+
+        Raises:
+            TableError: it was changed since it was built.
+        """
+        if self.source is None or self.source in _VERIFIED:
             return
-        there = False
+        digest = self.source.compute_digest()
+        if digest != self.source.digest:
+            raise TableError(f"the policy table was changed: its digest is {digest}, it was built as {self.digest}")
+        _VERIFIED.add(self.source)
 
 
-def _template(table: PolicyTable, part: Part, templates: dict[Part, Template]) -> Template:
-    template = templates.get(part)
-    if template is None:
-        if len(templates) >= MOST:
-            templates.clear()
-        template = templates[part] = Template(chain.from_iterable(_pieces(table, part)), part[0])
-    return template
+def from_actions(
+    actions: Iterable[TieredAction], /, *, cores: int, sizes: Sizes | None = None, title: str = "own"
+) -> Schedule:
+    """Make a schedule of a stream of one's own: the machine executes it first, so that it is legal and its cost known.
+
+    Args:
+        actions: the stream; kept as a whole. In two tiers the starting state is in the fast one.
+        cores: ``t``, the cores that it backpropagates.
+        sizes: slots of each kind of stored state; by default of hidden states only, one each.
+        title: what it is, for people.
+
+    Raises:
+        IllegalActionError: the machine cannot execute it; names the action, its index and the machine's state.
+
+    Claim: scan-executes-any-schedule.
+    """
+    stream = tuple([(type(action), tuple(action)) for action in actions])
+    sizes = sizes or Sizes(hidden=1, internal=None)
+    tiered = any(kind not in _ONE_TIER for kind, _ in stream)
+    report = _execute(starmap(tuple.__new__, stream), cores, sizes, tiered=tiered)
+    text = repr((cores, sizes, [(kind.__name__, places) for kind, places in stream]))
+    return Schedule(
+        title,
+        cores,
+        sizes,
+        report.peak,
+        report.forwards,
+        hashlib.sha256(text.encode()).hexdigest(),
+        lambda: iter(stream),
+        slow=report.slow_peak if isinstance(report, TieredReport) else 0,
+    )
+
+
+def paired(actions: Iterable[TieredAction], /) -> Iterator[TieredInstruction]:
+    """Yield actions as instructions: pairs of kind and places."""
+    return ((type(action), action) for action in actions)
+
+
+def _execute(
+    actions: Iterable[TieredAction], cores: int, sizes: Sizes, *, tiered: bool, start_slow: bool = False
+) -> Report | TieredReport:
+    if tiered:
+        return meter_tiers(actions, steps=cores, start_slow=start_slow)
+    return meter(actions, steps=cores, sizes=sizes)
+
+
+_ONE_TIER: Final = frozenset(Action.__args__)
+_VERIFIED: WeakSet[Source] = WeakSet()

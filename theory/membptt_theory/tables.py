@@ -16,8 +16,9 @@ from math import comb
 import numpy as np
 
 from membptt_theory.bellman import Sweep
+from membptt_theory.policies import POLICIES, find, recurrence
 from membptt_theory.policy import PolicyTable
-from membptt_theory.recurrences import CLOSED_FORM, INFEASIBLE, MIXED, Decision, Recurrence, recurrence
+from membptt_theory.recurrences import INFEASIBLE, Decision, Recurrence
 
 
 def build(
@@ -26,7 +27,7 @@ def build(
     """Build the table of one policy for every ``t <= steps`` and ``m <= slots``.
 
     Args:
-        policy: ``"hsm"``, ``"ism"``, ``"msm"`` or ``"msm_plus"``.
+        policy: a name of `membptt_theory.policies.POLICIES`.
         steps: longest sequence, at least 1.
         slots: largest number of slots, at least 1.
         internal: alpha, slots of an internal state (MSM and MSM+, at least 2).
@@ -49,7 +50,7 @@ def useful_slots(policy: str, steps: int, slots: int, /, *, internal: int = 1) -
         TypeError: a number is not an integer.
         ValueError: ``steps < 1`` or ``slots < 1``.
     """
-    unit = internal if policy in MIXED else 1
+    unit = internal if find(policy).mixed else 1
     return min(check_count("slots", slots), unit * check_count("steps", steps))
 
 
@@ -121,7 +122,7 @@ def _build(policy: str, steps: int, slots: int, internal: int, internal_known: i
     costs[:, :, 0] = 0
     decisions = np.zeros(shape, dtype=np.uint8)
     splits = np.zeros(shape, dtype=np.int32)
-    if rule.convex:
+    if find(policy).closed_form:
         _fill_by_closed_form(rule, costs[0], decisions[0], splits[0])
     else:
         sweep = Sweep(rule, slots, steps)
@@ -155,9 +156,11 @@ def _fill_by_closed_form(rule: Recurrence, costs: np.ndarray, decisions: np.ndar
 
 
 def _shift(policy: str) -> int:
-    if policy not in CLOSED_FORM:
-        raise ValueError(f"only 'hsm' and 'ism' have a closed form, got {policy!r}; build a table instead")
-    return int(policy == "ism")
+    shift = POLICIES[policy].shift if policy in POLICIES else None
+    if shift is None:
+        known = " and ".join(repr(name) for name, record in POLICIES.items() if record.closed_form)
+        raise ValueError(f"only {known} have a closed form, got {policy!r}; build a table instead")
+    return shift
 
 
 def _beta(s: int, r: int) -> int:

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -41,16 +41,18 @@ from membptt_theory.actions import (
     Record,
     Restore,
     RestoreSlow,
+    Sizes,
     StoreHidden,
     StoreSlow,
-    TieredAction,
+    TieredInstruction,
 )
 from membptt_theory.archive import ARRAYS, Header, TableError, admit, digest_arrays, load_table, save_arrays
 from membptt_theory.recurrences import INFEASIBLE
+from membptt_theory.schedule import Schedule
 from membptt_theory.tables import check_count
 from membptt_theory.tiers_sweep import Tier, TierDecision, TierSweep
 
-__all__ = ["Prices", "Tier", "TierDecision", "TierTable", "build_tiers", "schedule_tiers", "useful_slow"]
+__all__ = ["Prices", "Tier", "TierDecision", "TierTable", "build_tiers", "useful_slow"]
 
 FORMAT: Final = "membptt-tier-table/1"
 
@@ -143,6 +145,11 @@ class TierTable:
         """Largest number of slow slots in the table; ``None`` where they do not run out."""
         return int(self.costs.shape[1]) - 1 if self.bounded else None
 
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+        return "hsm in two tiers"
+
     def cost(self, steps: int, fast: int, slow: int | None, /, tier: Tier = Tier.FAST) -> int:
         """Return the least cost of ``steps`` steps, in the unit of `prices`.
 
@@ -167,6 +174,48 @@ class TierTable:
         """
         at = (tier, self._row(steps, fast, slow, tier, least=1), fast, steps)
         return TierDecision(int(self.decisions[at])), int(self.splits[at])
+
+    def schedule(self, steps: int, fast: int, slow: int | None = None, /, tier: Tier = Tier.FAST) -> Schedule:
+        """Return the schedule that backpropagates ``steps`` steps at ``self.cost(steps, fast, slow, tier)``; lazy.
+
+        Args:
+            steps: ``t``.
+            fast: ``f``.
+            slow: ``s``; by default as many as the table has.
+            tier: where the starting state is stored.
+
+        Raises:
+            TypeError: as `cost`.
+            ValueError: as `cost`, or ``steps < 1``.
+
+        Claim: tiers-metered-cost-equals-table.
+        """
+        slow = self.slow if slow is None else slow
+        self.decision(steps, fast, slow, tier)
+        return Schedule(
+            self.title,
+            steps,
+            Sizes(hidden=1, internal=None),
+            fast,
+            self.cost(steps, fast, slow, tier),
+            self.digest,
+            partial(_stream, self, steps, fast, slow or 0, tier),
+            source=self,
+            slow=slow,
+            prices=self.prices,
+            start_slow=tier is Tier.SLOW,
+        )
+
+    def spilling(self, steps: int, fast: int, slow: int | None, prices: Prices | None, /) -> Schedule:
+        """Return `schedule` with the slow tier that a caller asks for.
+
+        Raises:
+            TypeError: as `cost`.
+            ValueError: as `schedule`, or `prices` are not the table's.
+        """
+        if prices not in (None, self.prices):
+            raise ValueError(f"the table was built for {self.prices}, spill names {prices}: leave them out")
+        return self.schedule(steps, fast, slow)
 
     def compute_digest(self) -> str:
         """Hash the canonical form afresh."""
@@ -268,48 +317,34 @@ class TierTable:
         return feasible
 
 
-def schedule_tiers(
-    table: TierTable, steps: int, fast: int, slow: int | None, /, tier: Tier = Tier.FAST
-) -> Iterator[TieredAction]:
-    """Yield the actions that backpropagate ``steps`` steps at ``table.cost(steps, fast, slow, tier)``; lazy.
-
-    The machine starts at position 0 with the starting state stored in `tier`; it ends with every slot free.
-
-    Raises:
-        TypeError: as ``table.cost``.
-        ValueError: as ``table.cost``, or ``steps < 1``. Raised at the call, not at the first action.
-
-    Claim: tiers-metered-cost-equals-table.
-    """
-    table.decision(steps, fast, slow, tier)
-    return _stream(table, steps, fast, slow or 0, tier)
-
-
-def _stream(table: TierTable, steps: int, fast: int, row: int, tier: Tier) -> Iterator[TieredAction]:
+def _stream(table: TierTable, steps: int, fast: int, row: int, tier: Tier) -> Iterator[TieredInstruction]:
     store, restore, drop = (StoreHidden, StoreSlow), (Restore, RestoreSlow), (DropHidden, DropSlow)
     pending: list[tuple[int, int, int, int, Tier]] = []  # parts left to solve, the next one last
     start, there = 0, True
     while True:
         if not there:
-            yield restore[tier](start)
+            yield restore[tier], (start,)
         at = (tier, row, fast, steps)
         decision, y = TierDecision(int(table.decisions[at])), int(table.splits[at])
         there = decision is not TierDecision.LAST
         if decision is TierDecision.MOVE:
-            yield from (store[1 - tier](start), drop[tier](start))
+            yield store[1 - tier], (start,)
+            yield drop[tier], (start,)
             tier = Tier(1 - tier)
         elif decision is TierDecision.LAST:
             if steps > 1:
-                yield Advance(start, start + steps - 1)
-            yield from (Record(start + steps - 1), Backpropagate(start + steps - 1))
+                yield Advance, (start, start + steps - 1)
+            yield Record, (start + steps - 1,)
+            yield Backpropagate, (start + steps - 1,)
             steps -= 1
             if not steps:
-                yield drop[tier](start)
+                yield drop[tier], (start,)
                 if not pending:
                     return
                 start, steps, fast, row, tier = pending.pop()
         else:
-            yield from (Advance(start, start + y), store[decision](start + y))
+            yield Advance, (start, start + y)
+            yield store[decision], (start + y,)
             pending.append((start, y, fast, row, tier))
             fast, row = fast - (tier is Tier.FAST), row - (tier is Tier.SLOW and table.bounded)
             start, steps, tier = start + y, steps - y, Tier(decision)

@@ -8,7 +8,6 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from membptt_theory.actions import (
-    Action,
     Advance,
     Backpropagate,
     DropHidden,
@@ -19,17 +18,18 @@ from membptt_theory.actions import (
     Sizes,
     StoreHidden,
     StoreInternal,
+    TieredAction,
 )
 from membptt_theory.machine import Machine
 
 
-def timeline(actions: Iterable[Action], *, steps: int, sizes: Sizes) -> Timeline:
+def timeline(actions: Iterable[TieredAction], *, steps: int, sizes: Sizes) -> Timeline:
     """Execute a complete stream on paper and note when everything happens.
 
     Time counts forwards and backwards of single steps; storing, restoring and dropping take none.
 
     Args:
-        actions: the stream, for example `membptt_theory.schedule.schedule`.
+        actions: the stream, for example a `Schedule`.
         steps: ``t``, the length of the sequence.
         sizes: slots of each kind of stored state.
 

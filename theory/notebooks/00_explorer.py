@@ -34,7 +34,6 @@ from membptt_theory.actions import Sizes
 from membptt_theory.chen import best_segment, recursive_cost, sqrt_cost
 from membptt_theory.machine import meter
 from membptt_theory.picture import draw_memory, draw_timeline, legend
-from membptt_theory.schedule import schedule
 from membptt_theory.tables import build
 from membptt_theory.timeline import timeline
 
@@ -110,8 +109,8 @@ def explore(t=12, m=6, alpha=3, policy="msm_plus"):
         print(f"ISM does not fit: an internal state takes {alpha} slots, there are {m}")
         return
     found = table(policy, alpha)
-    drawn = timeline(schedule(found, t, own), steps=t, sizes=found.sizes)
-    report = meter(schedule(found, t, own), steps=t, sizes=found.sizes)
+    drawn = timeline(found.schedule(t, own), steps=t, sizes=found.sizes)
+    report = meter(found.schedule(t, own), steps=t, sizes=found.sizes)
     assert drawn.forwards == report.forwards == found.cost(t, own)
     assert drawn.peak == report.peak <= own
     assert cost(policy, t, m, alpha) == drawn.forwards
@@ -185,7 +184,7 @@ for t, m, alpha in ((1, 1, 2), (12, 6, 3), (40, 10, 5), (100, 60, 12)):
         own = own_slots(policy, m, alpha)
         if own:
             found = table(policy, alpha)
-            drawn = timeline(schedule(found, t, own), steps=t, sizes=found.sizes)
+            drawn = timeline(found.schedule(t, own), steps=t, sizes=found.sizes)
             assert (drawn.forwards, max(drawn.memory) <= own) == (cost(policy, t, m, alpha), True)
     assert cost("msm_plus", t, m, alpha) <= cost("msm", t, m, alpha) <= cost("hsm", t, m, alpha)
     print(f"t = {t}, m = {m}, alpha = {alpha}")

@@ -44,7 +44,6 @@ from membptt_theory import claims as ledger
 from membptt_theory.actions import Advance, Backpropagate, DropHidden, Record, Sizes, StoreHidden
 from membptt_theory.derive import hsm, regime
 from membptt_theory.machine import meter
-from membptt_theory.schedule import schedule
 from membptt_theory.tables import build, optimal_cost
 
 BLACK, BLUE, RED, GREEN, ORANGE = "#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00"
@@ -179,7 +178,7 @@ counts = {m: hsm.step_evaluations(1000, m) for m in SHOWN}
 for m, count in counts.items():
     assert sum(count) == 1000
     assert sum(k * many for k, many in enumerate(count)) == optimal_cost("hsm", 1000, m)
-    metered = Counter(runs(schedule(large, 1000, m), 1000))
+    metered = Counter(runs(large.schedule(1000, m), 1000))
     assert tuple(metered[k] for k in range(len(count))) == count
 
 figure, ax = plt.subplots(figsize=(7.0, 2.5))
@@ -241,7 +240,7 @@ def draw(ax, actions):
     return forwards
 
 
-stream = list(schedule(build("hsm", 10, 4), 10, 4))
+stream = list(build("hsm", 10, 4).schedule(10, 4))
 report = meter(stream, steps=10, sizes=Sizes(hidden=1, internal=None))
 assert (report.forwards, report.peak, report.recorded) == (24, 4, 10)
 assert report.forwards == optimal_cost("hsm", 10, 4)

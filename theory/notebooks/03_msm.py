@@ -51,7 +51,6 @@ from membptt_theory.actions import (
     StoreInternal,
 )
 from membptt_theory.machine import meter
-from membptt_theory.schedule import schedule
 from membptt_theory.tables import build, optimal_cost
 
 BLACK, BLUE, RED, GREEN, ORANGE = "#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00"
@@ -149,9 +148,9 @@ plt.show()
 
 # %%
 sizes = Sizes(hidden=1, internal=2)
-by_recurrence = list(schedule(build("msm", 2, 2, internal=2), 2, 2))
+by_recurrence = list(build("msm", 2, 2, internal=2).schedule(2, 2))
 by_search = list(optimal_schedule(2, 2, sizes))
-by_plus = list(schedule(build("msm_plus", 2, 2, internal=2), 2, 2))
+by_plus = list(build("msm_plus", 2, 2, internal=2).schedule(2, 2))
 reports = [meter(stream, steps=2, sizes=sizes) for stream in (by_recurrence, by_search, by_plus)]
 assert [report.forwards for report in reports] == [3, 2, 2]
 assert all(report.peak <= 2 for report in reports)
@@ -216,9 +215,9 @@ def draw(ax, actions):
 
 sizes = Sizes(hidden=1, internal=3)
 streams = {
-    "MSM (9)": list(schedule(build("msm", 7, 4, internal=3), 7, 4)),
+    "MSM (9)": list(build("msm", 7, 4, internal=3).schedule(7, 4)),
     "search": list(optimal_schedule(7, 4, sizes)),
-    "MSM+": list(schedule(build("msm_plus", 7, 4, internal=3), 7, 4)),
+    "MSM+": list(build("msm_plus", 7, 4, internal=3).schedule(7, 4)),
 }
 found = {name: meter(stream, steps=7, sizes=sizes) for name, stream in streams.items()}
 assert [report.forwards for report in found.values()] == [14, 13, 13]

@@ -15,8 +15,8 @@ import torch
 from membptt_bench.cells import Problem
 from membptt_bench.meter import Peak
 from membptt_bench.methods import scanned
+from membptt_theory.policies import find
 from membptt_theory.policy import PolicyTable
-from membptt_theory.recurrences import MIXED
 from membptt_theory.tables import build, useful_slots
 
 Meter = Callable[[Callable[[], None]], Peak]
@@ -119,7 +119,7 @@ class Fit:
         if cores < 2 and chunk > 1:
             return None
         core = self.core(chunk)
-        mixes = policy in MIXED
+        mixes = find(policy).mixed
         known = max(1, -(-core.internal // core.hidden))
         internal = known + 1 if mixes else 1
         size = core.internal if policy == "ism" else core.hidden

@@ -14,7 +14,7 @@ from membptt.run.inputs import Inputs
 from membptt.slow.tier import SlowTier, slow_tier
 from membptt.step.declared import declared_by
 from membptt_theory.options import least_bytes, options, parse_bytes, too_small
-from membptt_theory.recurrences import POLICIES
+from membptt_theory.policies import POLICIES, find, planned
 
 _LARGEST_CHUNK: Final = 256
 
@@ -67,7 +67,7 @@ def plan(
     if policy not in ("auto", *POLICIES):
         raise ValueError(f"unknown policy {policy!r}; known policies are auto, {', '.join(POLICIES)}")
     slow = slow_tier(spill)
-    if slow is not None and policy not in ("auto", "hsm"):
+    if slow is not None and policy != "auto" and not find(policy).spills:
         raise ValueError(
             f"spill goes with policy 'auto' or 'hsm', got {policy!r}: the slow tier takes hidden states only"
         )
@@ -82,10 +82,10 @@ def plan(
         if least_bytes(measured[-1:]) + measured[-1].internal > limit:
             break
         measured.append(trial.weigh(2 * measured[-1].chunk))
-    policies = POLICIES if policy == "auto" else (policy,)
+    policies = planned() if policy == "auto" else (policy,)
     found = options(
         trial.timed(measured), steps, limit, policies, tiers=slow is not None, slow=slow.slots if slow else None
     )
     if not found:
         raise ValueError(too_small(measured, limit))
-    return Plan(steps, limit, segments, found[0].table().digest, tuple(found))
+    return Plan(steps, limit, segments, found[0].schedule().digest, tuple(found))

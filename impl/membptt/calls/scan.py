@@ -12,7 +12,7 @@ from torch._compile import _disable_dynamo
 
 from membptt.calls.remembered import remembered_plan
 from membptt.kernels.compiled import compile_chunk
-from membptt.planning.choice import from_plan, from_slots
+from membptt.planning.choice import Policy, from_plan, from_slots
 from membptt.planning.plan_file import Plan
 from membptt.run.core import Core, Step
 from membptt.run.meter import active
@@ -28,8 +28,7 @@ from membptt.step.declared import declared_by, needs_grad
 from membptt.step.generators import Generators
 from membptt.step.modes import Modes
 from membptt.step.refusals import refuse_cache, refuse_kernel_dropout, refuse_transforms, refuse_wrapped
-from membptt_theory.policy import PolicyTable
-from membptt_theory.tiers import TierTable
+from membptt_theory.schedule import Schedule
 
 
 @_disable_dynamo  # torch.compile around it goes on after it: what is inside is compiled by compile=True
@@ -42,7 +41,7 @@ def scan(
     slots: int | None = None,
     budget: int | str | None = None,
     plan: Plan | None = None,
-    policy: str | PolicyTable | TierTable | None = None,
+    policy: str | Policy | None = None,
     spill: bool | SlowTier = False,
     internal: int = 1,
     internal_known: int | None = None,
@@ -76,8 +75,10 @@ def scan(
         budget: bytes for stored states and one working core, or text such as ``"64MiB"``: policy, slots and, unless
             given, chunk are what `membptt.plan` chooses. Planned once for each step function and shapes.
         plan: what `membptt.plan` returned for this step.
-        policy: ``"hsm"`` (the default with `slots`), ``"ism"``, ``"msm"``, ``"msm_plus"``, or a `PolicyTable` that
-            covers ``(t, slots)``; with `budget` also ``"auto"``, its default. A `TierTable` is of HSM in two tiers.
+        policy: ``"hsm"`` (the default with `slots`), ``"ism"``, ``"msm"``, ``"msm_plus"``; with `budget` also
+            ``"auto"``, its default. Or what makes a schedule: a `PolicyTable` or a `TierTable` that covers
+            ``(t, slots)``; or a `Schedule` of as many cores, which settles the slots: of Chen's strategies, of a chain,
+            or of a stream of one's own.
         spill: give hidden states a second, slower tier beside the `slots` of the first: pinned host memory for those on
             a CUDA device, on a stream beside the computation; for others a memory-mapped file that has no name.
             ``True``, or a `SlowTier` with a bound, prices or a directory. HSM only; with `budget`, the plan weighs it
@@ -134,7 +135,7 @@ def scan(
     declared = declared_by(step, params)
     slow = slow_tier(spill)
     if budget is not None:
-        if isinstance(policy, (PolicyTable, TierTable)):
+        if policy is not None and not isinstance(policy, str):
             raise TypeError(f"a budget chooses among policies by name; with a {type(policy).__name__} give slots=")
         wishes = {"chunk": chunk, "policy": policy or "auto", "segments": segments, "compile": compile}
         plan = remembered_plan(step, init, xs, declared, budget, **wishes, spill=slow or False)
@@ -142,7 +143,7 @@ def scan(
         choice = from_plan(xs, plan, segments=segments, slow=slow and replace(slow, slots=None))
     elif plan is not None:
         choice = from_plan(xs, plan, segments=segments, slow=slow, carry=carry)
-    elif slots is not None:
+    elif slots is not None or isinstance(policy, Schedule):
         choice = from_slots(
             xs,
             slots,
@@ -194,4 +195,4 @@ _SETTLED = (
     "a plan settles policy, chunk and the sizes of states: give policy and chunk to membptt.plan, or with budget=, and "
     "internal and internal_known only with slots="
 )
-_ONE_BUDGET = "give exactly one of slots=, budget= and plan="
+_ONE_BUDGET = "give exactly one of slots=, budget= and plan=, or a Schedule as policy"

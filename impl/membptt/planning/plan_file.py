@@ -105,7 +105,7 @@ class Plan:
                 check_size(option)
                 if option.cores != -(-made.steps // option.measured.chunk):
                     raise ValueError(f"{made.steps} steps are not {option.cores} cores of {option.measured.chunk}")
-            digest = made.chosen.table().digest
+            digest = made.chosen.schedule().digest
         except PlanError:
             raise
         except KeyError as error:

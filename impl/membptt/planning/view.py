@@ -68,7 +68,7 @@ def draw(plan: Plan) -> Figure:
     option = plan.chosen
     if option.cores > _LONGEST:
         raise ValueError(f"the schedule has {option.cores} cores, a picture can show {_LONGEST}")
-    lines = _lines(option.stream())
+    lines = _lines(option.schedule())
     figure = Figure(figsize=(5, 4), layout="constrained")
     ax = figure.subplots()
     for (name, color, width, style), found in zip(_LOOKS, lines, strict=True):

@@ -55,6 +55,7 @@ class Execution:
         self._working: Hidden | None = start
         self._recorded: Internal | None = None
         self._probe = probe
+        self._reached = 0
         self.finished = False
         self._report(None)
 
@@ -86,10 +87,11 @@ class Execution:
         kind, places = instruction
         place = places[0]
         if kind is Advance:
-            self._working = self._core.advance(self._state(), xs, place, places[1], outputs)
+            self._advance(xs, place, places[1], outputs)
         elif kind is Record:
-            self._recorded = self._core.record(self._state(), xs, place, outputs)
+            self._recorded = self._core.record(self._state(), xs, place, outputs if place >= self._reached else None)
             self._working = None
+            self._reached = max(self._reached, place + 1)
         elif kind is StoreHidden:
             self._store.hidden[place] = self._state()
         elif kind is Restore:
@@ -115,6 +117,15 @@ class Execution:
         else:
             raise AssertionError(f"{kind.__name__} is not executed here")
         self._report(instruction)
+
+    def _advance(self, xs: Leaves, start: int, stop: int, outputs: Outputs | None) -> None:
+        """Advance; only a core that runs for the first time gives outputs: a stream may run one twice before that."""
+        again = min(stop, self._reached) if outputs is not None else start
+        if start < again:
+            self._working = self._core.advance(self._state(), xs, start, again)
+        if max(start, again) < stop:
+            self._working = self._core.advance(self._state(), xs, max(start, again), stop, outputs)
+        self._reached = max(self._reached, stop)
 
     def _backward_step(self, instruction: TieredInstruction, adjoint: Adjoint) -> None:
         self._core.backpropagate(self._internal(), adjoint)

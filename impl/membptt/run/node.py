@@ -25,16 +25,13 @@ from membptt.step.autocast import Autocast
 from membptt.step.generators import Generators
 from membptt.step.modes import Modes
 from membptt_theory.actions import TieredInstruction
-from membptt_theory.policy import PolicyTable
-from membptt_theory.schedule import instructions
-from membptt_theory.tiers import TierTable, schedule_tiers
+from membptt_theory.schedule import Schedule
 
 
 class Choice(NamedTuple):
-    """A verified table, the slots to ask it for, the inputs cut into its cores, and its slow tier if it has one."""
+    """A verified schedule, the inputs cut into its cores, and where its slow tier lies, if it has one."""
 
-    table: PolicyTable | TierTable
-    slots: int
+    schedule: Schedule
     inputs: Inputs
     slow: SlowTier = SlowTier()
 
@@ -82,12 +79,11 @@ class Call:
         return execution
 
     def _stream(self, start: Hidden) -> tuple[Iterator[TieredInstruction], SlowStates | None]:
-        table, slots, inputs, slow = self.choice
-        if isinstance(table, PolicyTable):
-            return instructions(table, inputs.cores, slots), None
-        states = SlowStates(start, slow.directory)
-        actions = ahead(schedule_tiers(table, inputs.cores, slots, slow.slots), states.spill, _WINDOW)
-        return ((type(action), action) for action in actions), states
+        schedule = self.choice.schedule
+        if schedule.slow == 0:
+            return schedule.instructions(), None
+        states = SlowStates(start, self.choice.slow.directory)
+        return ahead(schedule.instructions(), states.spill, _WINDOW), states
 
 
 class _Scan(torch.autograd.Function):

@@ -18,20 +18,20 @@ from torch import Tensor
 
 from membptt.slow.mapped import MappedFile, Record
 from membptt.state.leaves import Layout, Leaves
-from membptt_theory.actions import RestoreSlow, TieredAction
+from membptt_theory.actions import RestoreSlow, TieredInstruction
 
 
-def ahead(actions: Iterator[TieredAction], spill: Spill, window: int, /) -> Iterator[TieredAction]:
-    """Yield `actions`, having the states prefetched that a restart within the next `window` actions will ask for.
+def ahead(stream: Iterator[TieredInstruction], spill: Spill, window: int, /) -> Iterator[TieredInstruction]:
+    """Yield a stream, having the states prefetched that a restart within the next `window` instructions will ask for.
 
     Args:
-        actions: a two-tier stream; it is read `window` actions ahead.
+        stream: a two-tier stream; it is read `window` instructions ahead.
         spill: the slow tier.
-        window: at least 0. Transfers run beside at most so many actions.
+        window: at least 0. Transfers run beside at most so many instructions.
     """
-    pending: deque[TieredAction] = deque(islice(actions, window))
-    for action in actions:
-        pending.append(action)
+    pending: deque[TieredInstruction] = deque(islice(stream, window))
+    for instruction in stream:
+        pending.append(instruction)
         _prefetch_next(pending, spill)
         yield pending.popleft()
     while pending:
@@ -248,8 +248,8 @@ class _Device:
         return side
 
 
-def _prefetch_next(pending: deque[TieredAction], spill: Spill) -> None:
-    for action in islice(pending, 1, None):
-        if isinstance(action, RestoreSlow) and action.position in spill:
-            spill.prefetch(action.position)
+def _prefetch_next(pending: deque[TieredInstruction], spill: Spill) -> None:
+    for kind, places in islice(pending, 1, None):
+        if kind is RestoreSlow and places[0] in spill:
+            spill.prefetch(places[0])
             return

@@ -14,7 +14,6 @@ from membptt.state.states import Hidden, RandomState
 from membptt_theory.actions import Prices
 
 IN_FLIGHT: Final = 1  # stores to pinned memory under way: more would take more of the device's memory
-UNMEASURED: Final = Prices(1, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)

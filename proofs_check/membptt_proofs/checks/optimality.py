@@ -14,19 +14,12 @@ from membptt_theory.actions import Sizes
 from membptt_theory.chain import Chain, solve_chain
 from membptt_theory.derive import any_schedule, reach
 from membptt_theory.machine import meter
+from membptt_theory.policies import sized
 from membptt_theory.policy import PolicyTable
-from membptt_theory.schedule import schedule
 from membptt_theory.tables import build, optimal_cost
 
 HSM, ISM = Sizes(hidden=1, internal=None), Sizes(hidden=None, internal=1)
 ALPHAS = range(2, 6)
-_RECORDED: tuple[tuple[str, dict[str, int]], ...] = (
-    ("hsm", {}),
-    ("ism", {}),
-    ("msm", {"internal": 3}),
-    ("msm", {"internal": 3, "internal_known": 2}),
-    ("msm_plus", {"internal": 3}),
-)
 
 
 @check("hsm-optimal")
@@ -145,10 +138,10 @@ def cost_ratio_invariance(effort: Effort) -> str:
                 for t in covered.over("t", range(1, steps + 1)):
                     expected = advance * (plain[t] - t) + record * t
                     need(weighed[t] == expected, f"alpha={alpha}, t={t}, m={m}, {advance}:{record}")
-    for policy, sizes in streams.counted("tables", _RECORDED):
+    for policy, sizes in streams.counted("tables", sized(3)):
         table = build(policy, 40, 9, **sizes)
         for t in streams.over("t", range(1, 41)):
-            report = meter(schedule(table, t, 9), steps=t, sizes=table.sizes)
+            report = meter(table.schedule(t, 9), steps=t, sizes=table.sizes)
             need(report.recorded == t, f"{policy}: {report.recorded} of {t} steps recorded")
     return f"{covered}; streams of {streams}"
 

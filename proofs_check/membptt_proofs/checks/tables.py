@@ -8,8 +8,8 @@ from membptt_proofs import dp
 from membptt_proofs.checks.registry import Covered, Effort, check, need
 from membptt_theory import lock
 from membptt_theory.machine import meter
+from membptt_theory.policies import POLICIES, sized
 from membptt_theory.policy import PolicyTable
-from membptt_theory.schedule import schedule
 from membptt_theory.tables import build, optimal_cost
 
 ALPHAS = range(2, 7)
@@ -76,16 +76,12 @@ def tables_lock(effort: Effort) -> str:
 def metered_cost_equals_table(effort: Effort) -> str:
     """Execute every stream on paper."""
     steps, slots = effort.pick(40, 120), effort.pick(8, 12)
-    tables = [build("hsm", steps, slots), build("ism", steps, slots)]
-    for alpha in (2, 3, 5):
-        tables.append(build("msm", steps, slots, internal=alpha))
-        tables.append(build("msm", steps, slots, internal=alpha, internal_known=alpha - 1))
-        tables.append(build("msm_plus", steps, slots, internal=alpha))
+    tables = [build(policy, steps, slots, **sizes) for policy, sizes in sized(2, 3, 5)]
     covered = Covered()
     for table in covered.counted("tables", tables):
         for t in covered.over("t", range(1, steps + 1)):
             for m in covered.over("m", range(1, slots + 1)):
-                report = meter(schedule(table, t, m), steps=t, sizes=table.sizes)
+                report = meter(table.schedule(t, m), steps=t, sizes=table.sizes)
                 need(
                     report.forwards == table.cost(t, m) and report.peak <= m and report.recorded == t,
                     f"{table.policy} {table.sizes} t={t} m={m}: {report}, table {table.cost(t, m)}",
@@ -135,13 +131,8 @@ def b10(effort: Effort) -> str:
 def _same_as_naive(policy: str, effort: Effort, alpha: int = 1, known: int | None = None) -> str:
     steps, slots = effort.pick(60, 200), effort.pick(8, 20)
     table = build(policy, steps, slots, internal=alpha, internal_known=known)
-    match policy:
-        case "hsm":
-            naive = dp.hsm(steps, slots)
-        case "ism":
-            naive = dp.ism(steps, slots)
-        case _:
-            naive = dp.msm(steps, slots, alpha, known)
+    sizes = (alpha, known)[: len(POLICIES[policy].parameters)]
+    naive = dp.REFEREES[policy](steps, slots, *sizes)
     costs, referee = table.costs[0, 1:], np.array(naive)[1:]
     need(costs.shape == referee.shape, f"{policy}: {costs.shape} costs, the referee has {referee.shape}")
     wrong = np.argwhere(costs != referee)

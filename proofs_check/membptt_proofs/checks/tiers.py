@@ -9,7 +9,7 @@ from membptt_proofs.checks.registry import Covered, Effort, check, need
 from membptt_proofs.tiers_oracle import least_cost, naive_tiers
 from membptt_theory.machine import meter_tiers
 from membptt_theory.tables import optimal_cost
-from membptt_theory.tiers import Prices, Tier, TierTable, build_tiers, schedule_tiers
+from membptt_theory.tiers import Prices, Tier, TierTable, build_tiers
 
 PRICES: Final = (Prices(1, 0, 0), Prices(1, 1, 1), Prices(1, 2, 0), Prices(1, 0, 3), Prices(3, 6, 1), Prices(2, 3, 1))
 
@@ -104,7 +104,7 @@ def tiers_metered(effort: Effort) -> str:
     for prices in covered.counted("prices", PRICES):
         table = build_tiers(steps, 3, 3, prices)
         for t, f, s in product(range(1, steps + 1), range(1, 4), range(4)):
-            report = meter_tiers(schedule_tiers(table, t, f, s), steps=t)
+            report = meter_tiers(table.schedule(t, f, s), steps=t)
             fits = report.peak <= f and report.slow_peak <= s
             need(fits and report.cost(prices) == table.cost(t, f, s), f"{prices}, t={t}, f={f}, s={s}: {report}")
             covered.note(t=t, f=f, s=s)

@@ -27,7 +27,6 @@ from membptt_theory.derive.envelope import (
     y,
 )
 from membptt_theory.derive.steps import Derivation, Finite, Identity, beta, natural
-from membptt_theory.schedule import schedule
 from membptt_theory.tables import build, check_count, repetitions
 
 FIRST = 1
@@ -190,7 +189,7 @@ def counts_match(policy: str, shift: int = 0, *, longest: int = 40, slots: int =
     for s in range(1, slots + 1):
         for n in range(1, longest + 1):
             runs = [0] * n
-            for action in schedule(table, n, s):
+            for action in table.schedule(n, s):
                 match action:
                     case Advance(start, stop):
                         runs[start:stop] = [many + 1 for many in runs[start:stop]]

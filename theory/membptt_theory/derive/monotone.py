@@ -12,7 +12,7 @@ import sympy as sp
 from membptt_theory.derive.envelope import Splits, m, r, x
 from membptt_theory.derive.hsm import t
 from membptt_theory.derive.steps import Derivation, Finite, Identity, Inequality, Step, beta
-from membptt_theory.recurrences import CLOSED_FORM
+from membptt_theory.policies import POLICIES
 from membptt_theory.tables import build, check_count
 
 
@@ -136,7 +136,7 @@ def pointer_search(policy: str, steps: int, slots: int, /) -> Search:
 
 
 def _shift(policy: str) -> int:
-    if policy not in CLOSED_FORM:
+    if policy not in POLICIES or not POLICIES[policy].closed_form:
         raise ValueError(f"only 'hsm' and 'ism' have monotone splits, got {policy!r}")
     return int(policy == "ism")
 

@@ -22,7 +22,7 @@ from membptt_theory.derive.steps import (
     natural,
     nonnegative,
 )
-from membptt_theory.recurrences import CLOSED_FORM
+from membptt_theory.policies import POLICIES
 from membptt_theory.tables import check_count, optimal_cost
 
 a, j = natural("a"), natural("j")
@@ -280,7 +280,7 @@ def longest_average(policy: str, average: int, slots: int, /) -> int:
 
 
 def _checked(policy: str, most: int, slots: int) -> tuple[str, int, int]:
-    if policy not in CLOSED_FORM:
+    if policy not in POLICIES or not POLICIES[policy].closed_form:
         raise ValueError(f"only 'hsm' and 'ism' have a closed form, got {policy!r}")
     return policy, check_count("most", most), check_count("slots", slots)
 

@@ -1,0 +1,139 @@
+"""From a table to the stream of actions that carries it out: the paper's Algorithm 2, with its recompute branch.
+
+The stream of a long sequence is made of few different short streams. Each is solved once, at position 0, and then moved
+to every place where it comes up (`Template`), so that nearly all of it is made by a loop in C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
+
+from membptt_theory.actions import (
+    Advance,
+    Backpropagate,
+    DropHidden,
+    Instruction,
+    LoadInternal,
+    Record,
+    Restore,
+    StoreHidden,
+    StoreInternal,
+)
+from membptt_theory.recurrences import KEPT, OWNED, Decision
+
+if TYPE_CHECKING:
+    from membptt_theory.policy import PolicyTable
+
+SHORT: Final = 64  # steps of the longest template: longer ones gain little and are many
+MOST: Final = 128  # templates kept for a table, about 10 kB each at most
+
+
+def instructions(table: PolicyTable, steps: int, slots: int, /) -> Iterator[Instruction]:
+    """Yield the stream of ``table.schedule(steps, slots)``, whose arguments are checked there.
+
+    Lazy: it holds one pending part for each stored state, the places of at most `SHORT` steps and, shared with the
+    other streams of its table, at most `MOST` templates; never all its actions, and it does not recurse.
+    """
+    part = (steps, slots, table.sizes.hidden is not None, True)
+    return chain.from_iterable(_pieces(table, part, _TEMPLATES.setdefault(table, {})))
+
+
+class Template:
+    """The stream of a short part, ready to be moved: of each instruction the kind, and which of the part's places.
+
+    Args:
+        stream: of the part at position 0.
+        steps: of the part.
+    """
+
+    __slots__ = ("_kinds", "_pick", "_spans", "_steps")
+
+    def __init__(self, stream: Iterable[Instruction], steps: int) -> None:
+        stream = list(stream)
+        spans = dict.fromkeys(places for kind, places in stream if kind is Advance)
+        number = {span: steps + 1 + i for i, span in enumerate(spans)}
+        self._steps, self._spans = steps, list(spans)
+        self._kinds = [kind for kind, _ in stream]
+        self._pick = itemgetter(*(number[places] if kind is Advance else places[0] for kind, places in stream))
+
+    def at(self, start: int) -> Iterator[Instruction]:
+        """Return the stream of the part at `start`."""
+        positions = zip(range(start, start + self._steps + 1))
+        spans = [(start + first, start + stop) for first, stop in self._spans]
+        return zip(self._kinds, self._pick([*positions, *spans]), strict=True)
+
+
+# Which part: its steps, its slots, whether it owns its starting state, whether that is the working state already.
+Part = tuple[int, int, bool, bool]
+_TEMPLATES: WeakKeyDictionary[PolicyTable, dict[Part, Template]] = WeakKeyDictionary()
+
+
+def _pieces(
+    table: PolicyTable, part: Part, templates: dict[Part, Template] | None = None
+) -> Iterator[Iterable[Instruction]]:
+    """Yield the stream of a part at position 0, piece by piece; without `templates` it is cut down to single steps."""
+    # Memory views: they index to plain ints, in half the time of numpy's scalars.
+    decisions, splits = table.decisions.data, table.splits.data
+    single_mode = len(table.costs) == 1
+    # Parts left to solve: start, steps, slots, owned, and whether the step after them is stored as an internal state.
+    pending: list[tuple[int, int, int, bool, bool]] = []
+    start, (steps, slots, owned, there) = 0, part
+    while True:
+        if templates is not None and 1 < steps <= SHORT:
+            yield _template(table, (steps, slots, owned, there), templates).at(start)
+        else:
+            if not there:
+                yield ((Restore, (start,)),)
+            mode = OWNED if owned or single_mode else KEPT
+            y = splits[mode, slots, steps] if steps > 1 else 1
+            there = False
+            if y == steps:
+                # Nothing lies to the right, so the recorded step goes backward from the working core, never to a slot.
+                if steps > 1:
+                    yield ((Advance, (start, start + steps - 1)),)
+                steps -= 1
+                yield (Record, (start + steps,)), (Backpropagate, (start + steps,))
+                if steps:
+                    continue
+                if owned:
+                    yield ((DropHidden, (start,)),)
+            elif (decision := decisions[mode, slots, steps]) == Decision.HIDDEN:
+                yield (Advance, (start, start + y)), (StoreHidden, (start + y,))
+                pending.append((start, y, slots, owned, False))
+                start, steps, slots, owned, there = start + y, steps - y, slots - 1, True, True
+                continue
+            else:
+                if y > 1:
+                    yield ((Advance, (start, start + y - 1)),)
+                room = table.room(mode, Decision(decision), y, steps)
+                if decision == Decision.RELEASE:
+                    yield ((DropHidden, (start,)),)
+                    owned = False
+                yield (Record, (start + y - 1,)), (StoreInternal, (start + y - 1,))
+                pending.append((start, y - 1, slots, owned, True))
+                start, steps, slots, owned, there = start + y, steps - y, slots - room, False, True
+                continue
+        while pending:
+            start, steps, slots, owned, stored = pending.pop()
+            if stored:
+                yield (LoadInternal, (start + steps,)), (Backpropagate, (start + steps,))
+            if steps:
+                break
+            if owned:
+                yield ((DropHidden, (start,)),)
+        else:
+            return
+        there = False
+
+
+def _template(table: PolicyTable, part: Part, templates: dict[Part, Template]) -> Template:
+    template = templates.get(part)
+    if template is None:
+        if len(templates) >= MOST:
+            templates.clear()
+        template = templates[part] = Template(chain.from_iterable(_pieces(table, part)), part[0])
+    return template
