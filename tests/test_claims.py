@@ -215,7 +215,7 @@ def a_naive_cost_off_by_one(monkeypatch):
         costs[-1][-1] += 1
         return costs
 
-    monkeypatch.setattr(dp, "hsm", wrong)
+    monkeypatch.setitem(dp.REFEREES, "hsm", wrong)
 
 
 def a_worse_but_consistent_split(monkeypatch):

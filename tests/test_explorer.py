@@ -179,7 +179,7 @@ STREAMS = """
   for (let steps = 1; steps <= TABLES.steps; steps++) {
     let row = "";
     for (let slots = 1; slots <= TABLES.slots; slots++) {
-      for (const [name, ...places] of table(policy, alpha).schedule(steps, slots))
+      for (const [name, ...places] of schedule(table(policy, alpha), steps, slots))
         row += name + places.join(",") + " ";
       row += "\\n";
     }
@@ -251,7 +251,7 @@ def test_the_page_lays_every_stream_out_in_time_as_the_theory_does(opened, key):
     found = opened.evaluate(
         f"""Array.from({{length: 20}}, (_, t) => Array.from({{length: 9}}, (_, m) => {{
             const one = table({json.dumps(policy)}, {alpha or 2});
-            return timeline(one.schedule(t + 1, m + 1), one.sizes);
+            return timeline(schedule(one, t + 1, m + 1), one.sizes);
         }}))"""
     )
     for steps, row in enumerate(found, 1):

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from itertools import starmap
 
 import pytest
 import torch
