@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 EQUATION, RECORD, REFEREE, CHECK = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
 (CLAIM,) = re.findall(r"```toml\n(.*?)```", TEXT, flags=re.DOTALL)
-FOLDERS = ("theory/membptt_theory", "impl/membptt", "impl/membptt_cli", "proofs_check/membptt_proofs", "tests")
+FOLDERS = ("theory/membptt_theory", "impl/membptt", "impl/membptt_cli", "proofs_check", "tests")
 FILES = ("theory/tables.lock", "pyproject.toml")
 # The modules whose tests name the policy they are about.
 MODULES = ["policy", "schedule", "tables", "machine"]
@@ -31,7 +31,7 @@ class Tree:
     def __init__(self, root: Path) -> None:
         self.root = root
         for folder in FOLDERS:
-            shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__", "out"))
         for name in FILES:
             shutil.copy(ROOT / name, root / name)
 
