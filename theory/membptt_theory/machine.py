@@ -291,7 +291,7 @@ class ChainReport(Report):
     bytes: int
 
 
-def meter_chain(actions: Iterable[Action], blocks: Sequence[Block]) -> ChainReport:
+def meter_chain(actions: Iterable[TieredAction], blocks: Sequence[Block]) -> ChainReport:
     """Execute a stream on paper, on blocks with costs and bytes of their own.
 
     Args:
@@ -324,7 +324,7 @@ class ChainMachine(Machine):
         self.holders: Counter[int] = Counter()  # of each position's state, among what is stored
         super().__init__(len(self.blocks), Sizes(hidden=1, internal=1))
 
-    def execute(self, action: Action) -> None:
+    def execute(self, action: TieredAction) -> None:
         """Carry out one action.
 
         Raises:
