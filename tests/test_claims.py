@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from membptt_proofs.checks import (
     figures,
     front,
     literature,
+    online,
     optimality,
     paper,
     registry,
@@ -410,6 +412,45 @@ def a_search_of_persistent_schedules(monkeypatch):
     monkeypatch.setattr(front, "searched_front", lambda blocks, *, persistent: right(blocks, persistent=True))
 
 
+def online_stores_of(name, other):
+    """A mutant: policy `name` stores what `other` stores."""
+
+    def mutate(monkeypatch):
+        wrong = dataclasses.replace(online.POLICIES[name], stores=online.POLICIES[other].stores)
+        monkeypatch.setattr(online, "POLICIES", {**online.POLICIES, name: wrong})
+
+    return mutate
+
+
+def online_gaps_of_hsm(monkeypatch):
+    wrong = dataclasses.replace(online.POLICIES["equinox"], gap_cost=online.POLICIES["budget"].gap_cost)
+    monkeypatch.setattr(online, "POLICIES", {**online.POLICIES, "equinox": wrong})
+
+
+def an_online_stream_that_never_frees(monkeypatch):
+    right = online.schedule
+    monkeypatch.setattr(online, "schedule", lambda t, m, policy: list(right(t, m, policy=policy))[:-1])
+
+
+def an_online_stream_in_fewer_slots(monkeypatch):
+    right = online.schedule
+    monkeypatch.setattr(online, "schedule", lambda t, m, policy: right(t, max(1, m - 1), policy=policy))
+
+
+def a_search_with_the_other_delay(monkeypatch):
+    right = online.least_worst_ratio
+    wrong = lambda m, t, *, delay, most: right(m, t, delay=not delay, most=Fraction(2))  # noqa: E731
+    monkeypatch.setattr(online, "least_worst_ratio", wrong)
+
+
+def a_budget_that_is_greedy(monkeypatch):
+    monkeypatch.setattr(online, "budget", online.POLICIES["greedy"].stores)
+
+
+def a_bound_of_nothing(monkeypatch):
+    monkeypatch.setattr(online, "bound_after", lambda *_: Fraction(1))
+
+
 MUTANTS = [
     ("front-recurrence", fronts_of(no_gradient_waits)),
     ("front-optimal", fronts_of(what_is_handed_on_is_free)),
@@ -420,6 +461,20 @@ MUTANTS = [
     ("front-equal-blocks", equal_blocks_with_less_to_keep),
     ("front-beyond-persistent", a_search_of_persistent_schedules),
     ("front-gap", fronts_of(no_internal_state_fits)),
+    ("online-metered", an_online_stream_that_never_frees),
+    ("online-metered", an_online_stream_in_fewer_slots),
+    ("online-rules", online_stores_of("budget", "greedy")),
+    ("online-rules", online_stores_of("greedy", "budget")),
+    ("online-rules", online_stores_of("wang_moin_iaccarino", "equinox")),
+    ("online-equinox", online_gaps_of_hsm),
+    ("online-equinox", online_stores_of("equinox", "wang_moin_iaccarino")),
+    ("online-below-equinox", online_stores_of("for_every_t", "wang_moin_iaccarino")),
+    ("online-delay-wastes-nothing", online_stores_of("for_every_t", "greedy")),
+    ("online-without-delay", a_search_with_the_other_delay),
+    ("online-two-slots", a_search_with_the_other_delay),
+    ("online-more-slots", a_search_with_the_other_delay),
+    ("online-range", a_budget_that_is_greedy),
+    ("online-every-length", a_bound_of_nothing),
     ("chen-executed", one_more(chen, "sqrt_cost")),
     ("chen-executed", one_more(chen, "recursive_cost")),
     ("targets", one_more(tables, "optimal_cost")),

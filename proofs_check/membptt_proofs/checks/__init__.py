@@ -6,6 +6,7 @@ from membptt_proofs.checks import (
     figures,
     front,
     literature,
+    online,
     optimality,
     paper,
     tables,
@@ -14,6 +15,6 @@ from membptt_proofs.checks import (
 )
 from membptt_proofs.checks.registry import CHECKS, CheckFailedError, Effort, Verdict, run
 
-MODULES = (chen, derivations, figures, front, literature, optimality, paper, tables, tiers)
+MODULES = (chen, derivations, figures, front, literature, online, optimality, paper, tables, tiers)
 
 __all__ = ["CHECKS", "MODULES", "CheckFailedError", "Effort", "Verdict", "run", "theorems"]
