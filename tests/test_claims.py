@@ -403,7 +403,7 @@ def a_larger_internal_state(monkeypatch):
 def equal_blocks_with_less_to_keep(monkeypatch):
     right = theory_front.EqualBlocks
     monkeypatch.setattr(
-        theory_front, "EqualBlocks", lambda steps, output, internal: right(steps, output, max(output, internal - 1))
+        theory_front, "EqualBlocks", lambda count, output, internal, last: right(count, output, internal + 1, last)
     )
 
 

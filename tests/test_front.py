@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from membptt_proofs.checks import front as checks
 from membptt_proofs.front_oracle import beaumont_costs, naive_front, searched_front
+from membptt_theory import front as front_module
 from membptt_theory import front_parts
 from membptt_theory.actions import (
     Advance,
@@ -214,7 +215,17 @@ def test_front_equals_the_table_of_10_where_all_blocks_are_equal_hypothesis(step
         assert front.cost(m - 1) == table.cost(steps, m)
 
 
-# --- equal blocks
+# --- equal blocks, and a last one that may differ
+
+
+@st.composite
+def equal_blocks(draw, *, longest, most=6):
+    """Equal blocks that need most while they go backward, and a last block of any kind."""
+    output, internal = draw(st.integers(1, most)), draw(st.integers(0, 3 * most))
+    block = Block(advance=2, record=3, backward=draw(st.integers(0, 3)), output=output, internal=internal)
+    block = replace(block, backward_need=draw(st.integers(0, most)))
+    last = draw(blocks(longest=1, most=most) | st.just([block]))
+    return [block] * draw(st.integers(1, longest)) + last
 
 
 def test_equal_blocks_have_the_front_of_all_their_parts_exhaustive():
@@ -224,30 +235,43 @@ def test_equal_blocks_have_the_front_of_all_their_parts_exhaustive():
         assert_every_point_is_metered_exactly(chain)
 
 
-@settings(max_examples=25)
-@given(blocks(longest=1, most=10**6), st.integers(2, 40))
-def test_equal_blocks_have_the_front_of_all_their_parts_hypothesis(chain, count):
-    assert solve_front(chain * count).points == all_parts(chain * count)
+def test_equal_blocks_and_a_loss_have_the_front_of_all_their_parts_exhaustive():
+    for output, internal, count, need in itertools.product((1, 3), (0, 2, 5), range(1, 9), (0, 2, 9, 40)):
+        chain = [Block(advance=3, backward=1, output=output, internal=internal, backward_need=output)] * count
+        chain.append(Block(advance=1, backward=1, output=0, internal=1, backward_need=need))
+        assert solve_front(chain).points == all_parts(chain)
+        assert_every_point_is_metered_exactly(chain)
+
+
+@given(equal_blocks(longest=20))
+def test_equal_blocks_have_the_front_of_all_their_parts_hypothesis(chain):
+    assert solve_front(chain).points == all_parts(chain)
 
 
 @settings(max_examples=25)
-@given(st.integers(1, 60), st.integers(1, 30), st.integers(0, 60), st.data())
-def test_a_split_of_equal_blocks_costs_what_its_parts_cost_hypothesis(steps, output, more, data):
+@given(equal_blocks(longest=40, most=10**6))
+def test_equal_blocks_are_metered_exactly_hypothesis(chain):
+    assert_every_point_is_metered_exactly(chain)
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 40), st.integers(1, 30), st.integers(0, 60), st.integers(-99, 99), st.data())
+def test_a_split_of_equal_blocks_costs_what_its_parts_cost_hypothesis(count, output, more, last, data):
     internal = output + more
-    solved = {t: EqualBlocks(t, output, internal).points() for t in range(1, steps + 1)}
 
-    def least(t, room):
-        return min((cost for least_room, cost in solved[t].items() if least_room <= room), default=None)
+    def least(t, room, extra):
+        points = EqualBlocks(t, output, internal, extra).points()
+        return min((cost for least_room, cost in points.items() if least_room <= room), default=None)
 
-    room = data.draw(st.integers(0, (steps - 1) * internal))
-    cost = least(steps, room)
+    solved = EqualBlocks(count, output, internal, last)
+    room = data.draw(st.integers(0, solved.kept + (count - 1) * internal))
+    cost = least(count, room, last)
     assume(cost is not None)
-    split = EqualBlocks(steps, output, internal).split(steps, room)
+    split = solved.split(count, room)
     if split == 0:
         assert cost == 0
-        assert room >= (steps - 1) * internal
     else:
-        assert cost == split + least(split, room) + least(steps - split, room - output)
+        assert cost == split + least(split - 1, room, 0) + least(count - split, room - output, last)
 
 
 def test_a_thousand_equal_blocks_run_from_the_start_for_each_where_there_is_room_for_nothing_else():
@@ -259,6 +283,12 @@ def test_a_thousand_equal_blocks_run_from_the_start_for_each_where_there_is_room
     assert (report.bytes, report.cost) == front.points[0]
 
 
+def test_equal_blocks_with_a_loss_of_many_times_their_bytes_are_solved_in_full():
+    chain = [Block(output=1, internal=1, backward_need=1)] * 10 + [Block(output=1, internal=10**6)]
+    assert front_module._equal_blocks(everything_alive(chain)).rows > front_module.ROWS
+    assert solve_front(chain).points == all_parts(chain)
+
+
 @pytest.mark.parametrize("where", [0, 5, 11])
 def test_one_block_that_differs_is_noticed(where):
     chain = [Block(output=4, internal=9, backward_need=4)] * 12
@@ -266,16 +296,16 @@ def test_one_block_that_differs_is_noticed(where):
     assert solve_front(chain).points == naive_front(chain)
 
 
-@pytest.mark.parametrize(("name", "need"), [("advance_need", 100), ("record_need", 100)])
+@pytest.mark.parametrize(("name", "need"), [("advance_need", 100), ("record_need", 100), ("record_need", 5)])
 def test_equal_blocks_that_need_most_where_the_shortcut_does_not_look_are_solved_in_full(name, need):
     chain = [replace(Block(output=4, internal=9, backward_need=4), **{name: need})] * 8
     assert solve_front(chain).points == naive_front(chain)
     assert_every_point_is_metered_exactly(chain)
 
 
-@pytest.mark.parametrize("sizes", [(0, 1, 1), (2**14, 1, 1), (3, 0, 1), (3, 2, 1)])
+@pytest.mark.parametrize("sizes", [(-1, 1, 1), (2**14, 1, 1), (3, 0, 1), (3, 2, 1)])
 def test_equal_blocks_refuse_what_has_no_meaning(sizes):
-    with pytest.raises(ValueError, match="steps must be between"):
+    with pytest.raises(ValueError, match="count must be between"):
         EqualBlocks(*sizes)
 
 

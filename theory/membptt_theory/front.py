@@ -34,8 +34,9 @@ Ref: gruslys2016, appendix C (outputs only); beaumont2019 (both kinds, in slots)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from itertools import accumulate, starmap
+from typing import Final
 
 import numpy as np
 
@@ -54,6 +55,8 @@ from membptt_theory.actions import (
 )
 from membptt_theory.equal_blocks import EqualBlocks
 from membptt_theory.front_parts import BYTES, INTERNAL, Ints, Parts, undominated
+
+ROWS: Final = 10_000  # of the table of equal blocks: about ten seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +244,8 @@ def solve_front(chain: Sequence[Block] | Recurrence, /) -> Front:
     """Solve the equation between fronts, exactly: a front for every part of the chain that differs from the others.
 
     ``n`` different blocks have ``n (n+1) / 2`` parts and take ``O(n^3)`` merges of sorted fronts: 50 blocks a third of
-    a second. Parts of the same blocks in the same order are solved once.
+    a second. Parts of the same blocks in the same order are solved once. Equal blocks with a last one that may differ
+    take about a second for a thousand (`EqualBlocks`).
 
     Args:
         chain: the blocks, weighed by `everything_alive`, or a recurrence.
@@ -252,33 +256,44 @@ def solve_front(chain: Sequence[Block] | Recurrence, /) -> Front:
     Claim: front-optimal, front-recurrence, front-equal-blocks.
     """
     terms = chain if isinstance(chain, Recurrence) else everything_alive(chain)
-    if _only_two_sizes_matter(terms):
-        return _front_of_equal_blocks(terms)
+    if _only_three_sizes_matter(terms):
+        solved = _equal_blocks(terms)
+        if solved.rows <= ROWS:
+            return _front_of_equal_blocks(terms, solved)
     parts = Parts(terms)
     whole = parts.of(0, len(terms))
     return Front(terms, whole.bytes, whole.costs, parts.choose)
 
 
-def _only_two_sizes_matter(terms: Recurrence) -> bool:
-    """Whether all blocks are equal, and a part needs beyond a single block what it stores and nothing else."""
-    output, internal, gradient = terms.output[0], terms.internal[0], max(terms.gradient)
-    own = terms.around(0, 1)
+def _only_three_sizes_matter(terms: Recurrence) -> bool:
+    """Whether all blocks but the last are equal, and a part needs beyond a single one what it stores and no more."""
+    if type(terms) is not Recurrence or len(terms) == 1:
+        return False
+    alike = all(len(set(values[:-1])) == 1 for values in terms.terms())
+    output, internal, gradient, own = terms.output[0], terms.internal[0], terms.gradient[0], terms.around(0, 1)
+    passed, last = max(terms.first[0], terms.passed[0]), terms.around(len(terms) - 1, len(terms))
     return (
-        type(terms) is Recurrence
-        and len(terms) > 1
-        and len(set(terms.gradient[:-1])) == 1
-        and all(len(set(values)) == 1 for values in replace(terms, gradient=terms.advance).terms())
+        alike
         and terms.carried[0] == output
         and 1 <= output <= internal
-        and own == terms.around(len(terms) - 1, len(terms))
-        and max(terms.first[0], terms.passed[0]) + gradient <= output + own
+        and own == terms.backward[0] >= terms.recorded[0] + terms.gradient[-1]
+        and passed + gradient <= output + own
+        and passed + terms.gradient[-1] <= max(own, output + last)
     )
 
 
-def _front_of_equal_blocks(terms: Recurrence) -> Front:
-    own = terms.around(0, 1)
-    solved = EqualBlocks(len(terms), terms.output[0], terms.internal[0])
+def _equal_blocks(terms: Recurrence) -> EqualBlocks:
+    last = terms.around(len(terms) - 1, len(terms)) - terms.around(0, 1)
+    return EqualBlocks(len(terms) - 1, terms.output[0], terms.internal[0], last)
+
+
+def _front_of_equal_blocks(terms: Recurrence, solved: EqualBlocks) -> Front:
+    n, own = len(terms), terms.around(0, 1)
     points = np.array(sorted(solved.points().items()), dtype=np.int64)
-    costs = len(terms) * terms.backpropagate[0] + points[:, 1] * terms.advance[0]
+    costs = sum(terms.backpropagate) + points[:, 1] * terms.advance[0]
     part = undominated(points[:, 0] + own, costs, np.zeros(len(points), dtype=np.int64))
-    return Front(terms, part.bytes, part.costs, lambda start, stop, room: solved.split(stop - start, room - own))
+
+    def choose(start: int, stop: int, room: int) -> int:
+        return (solved if stop == n else solved.run).split(stop - start - 1, room - own)
+
+    return Front(terms, part.bytes, part.costs, choose)

@@ -217,13 +217,16 @@ def front_homogeneous(effort: Effort) -> str:
 
 @check("front-equal-blocks")
 def front_equal_blocks(effort: Effort) -> str:
-    """Compare the front of equal blocks with that of all their parts."""
-    covered, most = Covered(), effort.pick(4, 7)
+    """Compare the front of equal blocks, with one of three losses or none, with that of all their parts."""
+    covered, most = Covered(), effort.pick(3, 5)
+    losses = [[], *([Block(output=0, internal=1, backward_need=need)] for need in (0, 7, 30))]
     for output, internal, n in product(range(1, most + 1), range(2 * most), range(2, effort.pick(9, 24) + 1)):
-        blocks = [Block(advance=2, backward=3, output=output, internal=internal, backward_need=output)] * n
-        whole = Parts(everything_alive(blocks)).of(0, n)
-        points = list(zip(whole.bytes.tolist(), whole.costs.tolist(), strict=True))
-        need(solve_front(blocks).points == points, f"{n} blocks {blocks[0]}")
+        block = Block(advance=2, backward=3, output=output, internal=internal, backward_need=output)
+        for loss in covered.counted("losses", losses):
+            blocks = [block] * n + loss
+            whole = Parts(everything_alive(blocks)).of(0, len(blocks))
+            points = list(zip(whole.bytes.tolist(), whole.costs.tolist(), strict=True))
+            need(solve_front(blocks).points == points, f"{n} blocks {block}, then {loss}")
         covered.note(output=output, internal=internal, n=n)
     return str(covered)
 
