@@ -3,7 +3,7 @@
 From Membptt Require Import Laws Policies Recurrences.
 From Membptt Require Hsm Ism Shared CostTwo Closed Price Corollaries MsmPlus TwoBranches Lines Chen BelowTwo Rational.
 From Membptt Require Online Restart RestartCost Anypol Best Deferred DeferredBest Real LateReal All.
-From Membptt Require Tiers Value Exact FreeSlow Merge.
+From Membptt Require Tiers Value Exact FreeSlow Merge OneMachine.
 
 (* ---------------------------------------------------------------- what the statements say *)
 
@@ -122,6 +122,12 @@ Proof. exact Closed.hsm_closed_form. Qed.
 Theorem ism_closed_form : forall t m r, 1 <= m -> Closed.bin (m + r - 1) m <= t + 1 <= Closed.bin (m + r) m ->
   ism t m = r * (t + 1) - Closed.bin (m + r) (m + 1).
 Proof. exact Closed.ism_closed_form. Qed.
+(* both are convex in t *)
+Theorem hsm_convex : forall t m, 1 <= m -> 2 * hsm (t + 1) m <= hsm t m + hsm (t + 2) m.
+Proof. exact Closed.hsm_convex. Qed.
+(* ISM *)
+Theorem ism_convex : forall t m, 1 <= m -> 2 * ism (t + 1) m <= ism t m + ism (t + 2) m.
+Proof. exact Closed.ism_convex. Qed.
 (* ISM of t steps is HSM of t + 1, less t + 1 *)
 Theorem duality : forall t m, 1 <= m -> ism t m + (t + 1) = hsm (t + 1) m.
 Proof. intros. apply Closed.duality. auto. Qed.
@@ -216,6 +222,12 @@ Proof. exact LateReal.late_real. Qed.
 
 (* ---------------------------------------------------------------- two tiers of hidden states *)
 
+(* without slow slots their machine is the machine above, under HSM *)
+Theorem fast_tier_alone : forall m t l,
+  Tiers.legal Tiers.Fast (Tiers.fs m 0) t (map OneMachine.fast l) = legal HSM m t l /\
+  Tiers.complete Tiers.Fast (Tiers.fs m 0) t (map OneMachine.fast l) = complete HSM m t l /\
+  (legal HSM m t l = true -> Tiers.cost (Tiers.Prices 1 0 0) (map OneMachine.fast l) = cost l).
+Proof. exact OneMachine.fast_tier_alone. Qed.
 (* any slots, any prices: the recurrence's value is the cost of a complete schedule *)
 Theorem two_tiers_reached : forall c x m t k, 1 <= t -> Value.value c t x m t = Some k ->
   exists l, Tiers.complete x m t l = true /\ Tiers.cost c l = k.

@@ -28,15 +28,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=16, help="of those streams (default: 16)")
     parser.add_argument("--coqchk", action="store_true", help="with Coq's independent checker, which takes minutes")
     parser.add_argument("--fresh", action="store_true", help="compile everything again")
-    parser.add_argument("--write", action="store_true", help="rewrite statements.txt with what Coq prints")
+    parser.add_argument("--write", action="store_true", help="rewrite statements.txt (the slow ones: with --slow)")
     options = parser.parse_args(arguments)
     if not coq.installed():
         print(coq.ABSENT, file=sys.stderr)
         return 1
     chosen = formal.theorems(slow=options.slow)
     if options.write:
-        coq.build(slow=True, progress=_bar)
-        text = formal.render(formal.printed(formal.theorems()))
+        coq.build(slow=options.slow, progress=_bar)
+        slow = {theorem.key for theorem in formal.theorems() if theorem.slow and not options.slow}
+        kept = {key: text for key, text in formal.committed().items() if key in slow}
+        text = formal.render({**formal.printed(chosen), **kept})
         write_whole(formal.STATEMENTS, lambda temporary: temporary.write_text(text, encoding="utf-8"))
         return 0
 

@@ -46,7 +46,7 @@ class Theorem:
         file: the file that states it in the words of the model, relative to `proofs_check/formal`.
         proof: the file with its proof.
         statement: what it says, in words and plain mathematics.
-        proves: ids of the claims that it proves for all sizes, where the claim says no more than the theorem.
+        proves: ids of the claims that it proves for all sizes, where need be with the other theorems that name them.
         supports: ids of the claims of which it proves a part, or a sharper version.
         refutes: ids of the claims that it shows false.
     """

@@ -105,6 +105,22 @@ Proof.
   specialize (E H). replace (S m + 1) with (S (S m)) by lia. lia.
 Qed.
 
+(* every number of steps is on some line *)
+Lemma some_line : forall m t, 1 <= t -> exists r, beta m r <= t <= beta m (S r).
+Proof.
+  intros m t Ht. assert (G : forall n, t <= beta m (S n) -> exists r, beta m r <= t <= beta m (S r)).
+  { induction n as [|n IH]; intros H. { exists 0. rewrite beta_m0. lia. }
+    destruct (le_lt_dec t (beta m (S n))); auto. exists (S n). lia. }
+  apply (G t). pose proof (beta_ge m (S t)). lia.
+Qed.
+(* HSM is convex in t: each step more costs no less than the one before *)
+Theorem hsm_convex : forall t m, 1 <= m -> 2 * hsm (t + 1) m <= hsm t m + hsm (t + 2) m.
+Proof.
+  intros t m Hm. destruct m as [|m]; [lia|]. destruct (some_line m (t + 1) ltac:(lia)) as (r & R).
+  pose proof (hsm_on_line m (t + 1) r R). pose proof (hsm_above_lines (S m) Hm t r).
+  pose proof (hsm_above_lines (S m) Hm (t + 2) r). nia.
+Qed.
+
 (* ---------------------------------------------------------------- ISM *)
 
 (* a constant moves out of a minimum *)
@@ -134,6 +150,13 @@ Proof.
   intros t m r Hm H. pose proof (duality m t Hm) as D. destruct m; [lia|]. pose proof (hsm_on_line m (t + 1) r) as E.
   rewrite !beta_bin in E. replace (m + S r) with (S m + r) in E by lia. replace (S m + r - 1) with (m + r) in H by lia.
   specialize (E H). replace (S m + 1) with (S (S m)) by lia. lia.
+Qed.
+
+(* ISM is convex in t *)
+Theorem ism_convex : forall t m, 1 <= m -> 2 * ism (t + 1) m <= ism t m + ism (t + 2) m.
+Proof.
+  intros t m Hm. pose proof (duality m t Hm). pose proof (duality m (t + 1) Hm). pose proof (duality m (t + 2) Hm).
+  pose proof (hsm_convex (t + 1) m Hm) as Q. replace (t + 2 + 1) with (t + 1 + 2) in * by lia. lia.
 Qed.
 
 (* ---------------------------------------------------------------- the optimum in closed form *)
