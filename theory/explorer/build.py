@@ -53,7 +53,7 @@ def page() -> str:
 
 
 def embedded() -> dict[str, Any]:
-    """Return what the page knows: its range, the tables by key, and what Chen's strategies cost in the same room."""
+    """Return what the page knows: its range, the tables by key, and what Chen's strategies cost in the same memory."""
     tables = {key: _packed(table) for key, table in tqdm(policies().items(), desc="tables", file=sys.stderr)}
     chen = {"chen_recursive": _pack16(_recursive())}
     for alpha in ALPHAS:
@@ -118,22 +118,22 @@ def _pack16(numbers: NDArray[np.int64]) -> str:
 
 def _sqrt(sizes: Sizes) -> NDArray[np.int64]:
     """Return forwards of Chen's sqrt(t) by slots and steps, with the best segment that fits; 0 where none does."""
-    found = np.zeros((SLOTS + 1, STEPS + 1), dtype=np.int64)
+    forwards = np.zeros((SLOTS + 1, STEPS + 1), dtype=np.int64)
     for slots in range(1, SLOTS + 1):
         for steps in range(1, STEPS + 1):
             segment = best_segment(steps, sizes, slots=slots)
-            found[slots, steps] = 0 if segment is None else sqrt_cost(steps, segment, sizes).forwards
-    return found
+            forwards[slots, steps] = 0 if segment is None else sqrt_cost(steps, segment, sizes).forwards
+    return forwards
 
 
 def _recursive() -> NDArray[np.int64]:
     """Return the same of the recursive strategy, with the best number of parts that fits."""
-    found = np.zeros((SLOTS + 1, STEPS + 1), dtype=np.int64)
+    forwards = np.zeros((SLOTS + 1, STEPS + 1), dtype=np.int64)
     for steps in range(1, STEPS + 1):
         costs = [recursive_cost(steps, parts) for parts in range(2, max(steps, 2) + 1)]
         for slots in range(1, SLOTS + 1):
-            found[slots, steps] = min((cost.forwards for cost in costs if cost.slots <= slots), default=0)
-    return found
+            forwards[slots, steps] = min((cost.forwards for cost in costs if cost.slots <= slots), default=0)
+    return forwards
 
 
 if __name__ == "__main__":

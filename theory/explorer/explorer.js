@@ -255,7 +255,7 @@ function listAlternatives() {
   const found = STRATEGIES.map((one) => [one, cost(one.key, state.steps, state.slots, state.alpha)]);
   const least = Math.min(...found.map(([, value]) => value ?? Infinity));
   document.getElementById("alternatives-title").textContent =
-    `${state.steps} steps in the room of ${state.slots} hidden states, α = ${state.alpha}`;
+    `${state.steps} steps in the memory of ${state.slots} hidden states, α = ${state.alpha}`;
   document.getElementById("alternatives").innerHTML = found
     .map(([{ key, name, about, colour, dash }, value]) => {
       const swatch = `<svg width="28" height="8" aria-hidden="true"><path d="M0 4H28" stroke-width="3" style="stroke: var(${colour})" stroke-dasharray="${dash}"/></svg>`;

@@ -72,7 +72,7 @@ class Record(_OfStep):
 
 
 class Backpropagate(_OfStep):
-    """Backpropagate the step in the working core, which is used up. No forward."""
+    """Backpropagate the step in the working core, which is then empty. No forward."""
 
     __slots__ = ()
 
@@ -138,7 +138,7 @@ class DropSlow(_OfPosition):
 
 TieredAction = Action | StoreSlow | RestoreSlow | DropSlow
 
-# An action that nobody has made yet: its kind, and its fields in order.
+# An action not yet constructed: its kind, and its fields in order.
 Instruction = tuple[type[Action], tuple[int, ...]]
 TieredInstruction = tuple[type[TieredAction], tuple[int, ...]]
 
@@ -221,8 +221,8 @@ class Block:
         internal: bytes of its graph, beside its input and its output.
         advance_need: bytes that a forward without graph needs on top of its input and its output.
         record_need: bytes that a forward with graph needs on top of its input, its graph and its output.
-        backward_need: bytes that a backward needs on top of its input, its graph, its output and the gradient of that;
-            the gradient of its input is part of them.
+        backward_need: bytes that a backward needs on top of its input, its graph, its output and its output's
+            gradient; the gradient of its input is among them.
 
     Raises:
         TypeError: a number is not an integer.

@@ -62,28 +62,28 @@ def save_arrays(path: str | Path, header: Header, digest: str, arrays: Mapping[s
 
 
 def load_table(
-    path: str | Path, file_format: str, made: Callable[[Header, Arrays], _Table], /, *, limit: int
+    path: str | Path, file_format: str, construct: Callable[[Header, Arrays], _Table], /, *, limit: int
 ) -> _Table:
     """Read what `save_arrays` wrote.
 
     Args:
         path: the file.
         file_format: the header's ``"format"``; its ``"shape"`` is the shape of all arrays.
-        made: header and arrays -> the table.
+        construct: header and arrays -> the table.
         limit: largest number of bytes the arrays may take; checked before anything is allocated.
 
     Raises:
-        TableError: missing, truncated, foreign, another format, too large, refused by `made`, or of another digest.
+        TableError: missing, truncated, foreign, another format, too large, refused by `construct`, or another digest.
     """
     try:
         header, digest, arrays = _read(Path(path), file_format, limit)
-        table = made(header, arrays)
+        table = construct(header, arrays)
         if table.digest != digest:
             raise TableError(f"digest is {table.digest}, the file says {digest}: rebuild the table")
         return table
     except TableError as error:
         raise TableError(f"{path}: {error}") from error
-    except Exception as error:  # zipfile, zlib, struct, numpy and what a foreign header sets off have no common base
+    except Exception as error:  # zipfile, zlib, struct, numpy and a foreign header raise errors without a common base
         raise TableError(f"{path}: not a readable table ({error})") from error
 
 
@@ -125,7 +125,7 @@ def _check_directory(file: BinaryIO, size: int) -> None:
         ends = int.from_bytes(tail[-34:-26], "little") == size - _TAIL
         length = int.from_bytes(tail[-58:-50], "little")
     if not ends or length > _HEADER_LIMIT:
-        raise TableError("truncated, or no archive of four arrays")
+        raise TableError("truncated, or not an archive of four arrays")
 
 
 def _read_header(archive: zipfile.ZipFile, file_format: str) -> tuple[Header, str]:
@@ -153,7 +153,7 @@ def _read_member(archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple[i
         start = file.read(10)
         length = int.from_bytes(start[8:], "little")
         if start[:8] != b"\x93NUMPY\1\0" or length > _HEADER_LIMIT:
-            raise TableError(f"{name} is no array")
+            raise TableError(f"{name} is not an array")
         # Compared, never parsed: what numpy reads here is an expression of Python, and may ask for any type and size.
         said = file.read(length).rstrip()
         if shape is None:

@@ -38,7 +38,7 @@ class Sweep:
         self._rising[:, :, 0] = self._falling[:, :, steps] = 0
 
     def blocks(self) -> Iterator[slice]:
-        """Yield blocks of rows, in the order in which they can be solved: a row only asks rows above it."""
+        """Yield blocks of rows, in the order in which they can be solved: a row depends on rows above it alone."""
         size = max(8, _BLOCK // self._steps)
         for low in range(1, self._slots + 1, size):
             yield slice(low, min(low + size, self._slots + 1))

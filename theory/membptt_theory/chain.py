@@ -62,7 +62,7 @@ class Chain:
     def __post_init__(self) -> None:
         if not len(self.costs) == len(self.sizes) == len(self.needs) >= 1:
             raise ValueError(
-                "costs, sizes and needs must have one entry a core, "
+                "costs, sizes and needs must have one entry per core, "
                 f"got {len(self.costs)}, {len(self.sizes)} and {len(self.needs)}"
             )
         for name, least in (("costs", 1), ("sizes", 1), ("needs", 0)):

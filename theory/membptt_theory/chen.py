@@ -7,7 +7,7 @@ each part is cut again, down to single steps.
 The paper gives neither for uneven lengths; here, and in every function below:
 - the starting state is stored at position 0, counts, and is dropped at the end, as in HSM and MSM;
 - the last step of a segment is backpropagated from the working core, so ``L`` steps keep ``L - 1`` internal states;
-- segments have ``L`` steps but for the last, which has the rest; parts differ by at most one step, longer ones first;
+- segments have ``L`` steps, the last one the remainder; parts differ by at most one step, longer ones first;
 - the first pass stops where the last segment begins and records it at once (``records_last=True``, as every
   implementation does), or runs to the end and starts the last segment again (``False``: two forwards a step).
 """
@@ -116,7 +116,7 @@ def recursive_cost(steps: int, parts: int, /, *, hidden: int = 1, records_last: 
     """Return what `recursive_schedule` costs, in ``O(log t)`` arithmetic.
 
     With ``h = floor(log_p t)`` the slots are ``h (p - 1) + floor(t / p^h)`` hidden states. The parts of depth ``d``
-    have ``floor(t / p^d)`` steps or one more, and each is passed over once unless it is a single step.
+    have ``floor(t / p^d)`` steps or one more, and each is advanced over once unless it is a single step.
 
     >>> recursive_cost(1000, 2)
     Cost(forwards=6044, slots=10)
@@ -157,17 +157,17 @@ def best_segment(steps: int, sizes: Sizes, /, *, slots: int | None = None) -> in
     steps = check_count("steps", steps)
     _, internal = _room(sizes, needs_internal=steps > 1)
     limit = None if slots is None else check_count("slots", slots)
-    # Two or more segments need more than (L-1) b slots, so those that can be best are short; beside them, a single one.
+    # Two or more segments need more than (L-1) b slots, so a best one is short, or the whole sequence.
     reach = sqrt_cost(steps, isqrt(steps), sizes).slots if limit is None else limit
     longest = min(steps, reach // internal + 1) if internal else steps
-    found: list[tuple[int, int, int]] = []
+    ranked: list[tuple[int, int, int]] = []
     for segment in {*range(1, longest + 1), steps}:
         forwards, room = sqrt_cost(steps, segment, sizes)
         if limit is None:
-            found.append((room, forwards, segment))
+            ranked.append((room, forwards, segment))
         elif room <= limit:
-            found.append((forwards, room, segment))
-    return min(found)[2] if found else None
+            ranked.append((forwards, room, segment))
+    return min(ranked)[2] if ranked else None
 
 
 def _schedule(title: str, steps: int, sizes: Sizes, cost: Cost, stream: Callable[[], Iterator[Action]]) -> Schedule:

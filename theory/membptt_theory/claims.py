@@ -46,7 +46,7 @@ class Claim:
         figure: the figures that show it.
 
     Raises:
-        ClaimError: a field that is no text, or is empty and must not be; proved without a derivation or a theorem.
+        ClaimError: a field that is not text, or is empty and must not be; proved without a derivation or a theorem.
     """
 
     id: str
@@ -62,7 +62,7 @@ class Claim:
 
     def __post_init__(self) -> None:
         if not all(isinstance(getattr(self, field.name), str) for field in fields(self)):
-            raise ClaimError(f"claim {self.id!r} has a field that is no text")
+            raise ClaimError(f"claim {self.id!r} has a field that is not text")
         for name in ("id", "group", "place", "statement", "scope"):
             if not getattr(self, name):
                 raise ClaimError(f"claim {self.id!r} has no {name}")

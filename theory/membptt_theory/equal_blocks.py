@@ -70,7 +70,7 @@ class EqualBlocks:
 
     @property
     def rows(self) -> int:
-        """About as many rows has the table."""
+        """About how many rows the table has."""
         internal = np.arange(0, self._stop, self.internal, dtype=np.int64)
         return int(((self._stop - internal) // self.output + 1).sum()) * (1 if self.last == 0 else 2)
 
@@ -97,7 +97,7 @@ class EqualBlocks:
         """Return the least room, and ``G``, by how many blocks are kept beside the last, where none is passed twice."""
         n, a, b = self.count, self.output, self.internal
         stored = np.arange(n + 1, dtype=np.int64)
-        found = {self.kept + (n - 1) * b if n else self.last: 0}
+        costs = {self.kept + (n - 1) * b if n else self.last: 0}
         for beside in range(n):
             low = self.kept + (beside - 1) * b if beside else max(self.last, -a)
             # Stored last to first, p outputs leave parts of c(low + a), c(low + 2 a), .. blocks before them.
@@ -108,11 +108,11 @@ class EqualBlocks:
             room = low + p * a
             lacking = n - beside - int(blocks[p - 1])
             if lacking < p:
-                # One stored output less, and instead so much more room that `lacking` parts hold one block more.
+                # One stored output fewer, and in exchange room enough for `lacking` parts to hold one more block.
                 extra = int(np.partition(b - steps[0][1:p], lacking - 1)[lacking - 1])
                 room = min(room, room - a + extra)
-            found[room] = min(found.get(room, n), n - beside)
-        return found
+            costs[room] = min(costs.get(room, n), n - beside)
+        return costs
 
     @cached_property
     def _room(self) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ def read_text(path: Path, /, *, limit: int = LIMIT) -> str:
     """Read a file of UTF-8 text.
 
     Raises:
-        UnreadableError: missing, no regular file, more than `limit` bytes, or not UTF-8.
+        UnreadableError: missing, not a regular file, more than `limit` bytes, or not UTF-8.
     """
     try:
         # A pipe or a device has no size, and may have no end.
@@ -39,7 +39,7 @@ def read_json(path: Path, /, *, limit: int = LIMIT) -> Any:
     """Read a file of JSON: RFC 8259, with no key twice in an object.
 
     Raises:
-        UnreadableError: as `read_text`, or not JSON: NaN and infinities are not, and objects in objects have an end.
+        UnreadableError: as `read_text`, or not JSON: NaN and infinities are not, and the depth of nesting is limited.
     """
     return parse_json(read_text(path, limit=limit))
 
@@ -51,7 +51,7 @@ def parse_json(text: str | bytes, /) -> Any:
     {'steps': 3}
     >>> parse_json('{"steps": NaN}')
     Traceback (most recent call last):
-    membptt_theory.files.UnreadableError: not JSON (NaN is no number)
+    membptt_theory.files.UnreadableError: not JSON (NaN is not a number)
 
     Raises:
         UnreadableError: not JSON.
@@ -66,7 +66,7 @@ def parse_json(text: str | bytes, /) -> Any:
 
 def absence(path: Path, /) -> str:
     """Return why there is no file to read at `path`."""
-    return "it is a folder, a pipe or a device, no file" if path.exists() else "there is no such file"
+    return "it is a folder, a pipe or a device, not a file" if path.exists() else "there is no such file"
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object], /) -> None:
@@ -85,11 +85,11 @@ def write_whole(path: str | Path, write: Callable[[Path], object], /) -> None:
 
 
 def _no_number(constant: str) -> NoReturn:
-    raise UnreadableError(f"not JSON ({constant} is no number)")
+    raise UnreadableError(f"not JSON ({constant} is not a number)")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise UnreadableError("not JSON (an object has one key twice)")
-    return found
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise UnreadableError("not JSON (an object has the same key twice)")
+    return members

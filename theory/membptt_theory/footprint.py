@@ -38,7 +38,7 @@ class Measured:
         advance: time of a forward without graph, in any unit; the others are in the same.
         backprop: time of a forward with graph and its backward, together.
         slow: bytes of a hidden state in the slow tier, with its random state where the step draws; 0: not measured.
-        transit: bytes of the device that states on their way to the slow tier or back may take.
+        transit: bytes of the device that states in transit to or from the slow tier may take.
         write: time of a store to the slow tier.
         read: time of a restart from it.
     """
@@ -59,7 +59,7 @@ class Measured:
 
 @dataclass(slots=True)
 class Holders:
-    """Bytes of storages that are held, each storage once, by however many.
+    """Bytes of the storages that are held, each counted once, however many hold it.
 
     Args:
         live_bytes: held now.
@@ -78,7 +78,7 @@ class Holders:
             self.live_bytes += 0 if holders else size
 
     def release(self, parts: dict[int, int]) -> None:
-        """Count one holder less."""
+        """Count one holder fewer of each storage."""
         for storage, size in parts.items():
             self._holders[storage] -= 1
             if not self._holders[storage]:
@@ -90,7 +90,7 @@ def peak_bytes(actions: Iterable[TieredAction], cores: int, sizes: Measured) -> 
     """Return the largest number of bytes in slots, working state and working core after any action.
 
     A hidden state that is stored by itself, and is the input of one internal state and the output of another, is one
-    storage and counts once. States in the slow tier do not count, but for the starting one, which is the caller's.
+    storage and counts once. Of the states in the slow tier only the starting one counts: it is the caller's.
     """
 
     def hidden(position: int) -> Parts:
@@ -142,7 +142,7 @@ def peak_bytes(actions: Iterable[TieredAction], cores: int, sizes: Measured) -> 
 
 
 def most_copies(actions: Iterable[TieredAction]) -> int:
-    """Return the largest number of states that are in the slow tier by a copy: all but the starting one."""
+    """Return the largest number of copies in the slow tier: a starting state there is not copied."""
     held = most = 0
     for action in actions:
         match action:

@@ -71,7 +71,7 @@ class Machine:
 
     An internal state is charged ``sizes.internal_known`` while its input hidden state is stored (by itself or as the
     output of the internal state before it), ``sizes.internal`` otherwise. The charge follows that state: dropping the
-    input makes the internal state dearer from then on.
+    input makes the internal state larger from then on.
     """
 
     def __init__(self, steps: int, sizes: Sizes) -> None:
@@ -343,7 +343,8 @@ class ChainMachine(Machine):
                 self._weigh(self._alive(self.position) + self.blocks[step].record_need)
             case Backpropagate(step):
                 self.cost += self.blocks[step].backward
-                first = self.outputs[self.steps] if step == self.steps - 1 else 0  # it has waited since, otherwise
+                # Only the gradient of the last output is new: that of every earlier one was counted while it waited.
+                first = self.outputs[self.steps] if step == self.steps - 1 else 0
                 self._weigh(before + first + self.blocks[step].backward_need)
         self._weigh(self._alive(self.position))
 

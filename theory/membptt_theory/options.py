@@ -110,32 +110,32 @@ def options(
     what is left of the budget becomes slots. With `tiers`, HSM in two tiers is a further policy, whose streams are all
     executed on paper; its slow tier may hold `slow` hidden states, or any number.
     """
-    found: list[Option] = []
+    alternatives: list[Option] = []
 
     def hopeless(sizes: Measured, cores: int) -> bool:
-        """Whether no policy could win: none takes less than one forward a core. Its table need not be built."""
-        return bool(found) and cores * sizes.backprop > min(option.seconds for option in found)
+        """Whether no policy could be the fastest, since each runs every core once: its table need not be built."""
+        return bool(alternatives) and cores * sizes.backprop > min(option.seconds for option in alternatives)
 
     names = planned() if policies is None else policies
     for policy in sorted(names, key=lambda name: not find(name).closed_form):
         for sizes in measured:
             cores = -(-steps // sizes.chunk)
             if find(policy).closed_form or not hopeless(sizes, cores):
-                found += _fitting(policy, sizes, cores, budget)
+                alternatives += _fitting(policy, sizes, cores, budget)
     if tiers:
         for sizes in measured:
             cores = -(-steps // sizes.chunk)
             if not hopeless(sizes, cores):
-                found += _in_tiers(sizes, cores, budget, slow)
+                alternatives += _in_tiers(sizes, cores, budget, slow)
     fastest: dict[str, Option] = {}
-    for option in sorted((option for option in found if not option.tiers), key=lambda option: option.seconds):
+    for option in sorted((option for option in alternatives if not option.tiers), key=lambda option: option.seconds):
         fastest.setdefault(option.policy, option)
-    weighed = [_weighed(option, budget) if option is fastest.get(option.policy) else option for option in found]
+    weighed = [_weighed(option, budget) if option is fastest.get(option.policy) else option for option in alternatives]
     return sorted(weighed, key=lambda option: (option.seconds, option.bytes))
 
 
 def check_size(option: Option, /) -> None:
-    """Check that the table of an option is none that `options` would never ask for: it may come from a file.
+    """Check that the table of an option is one that `options` could ask for: the option may come from a file.
 
     Raises:
         ValueError: it has no cores or slots, or is too large.
@@ -255,7 +255,7 @@ def _in_tiers(sizes: Measured, cores: int, budget: int, most_slow: int | None) -
         return []
     if slow is not None:
         slow = min(slow, most // fast)
-    # A starting state in the slow tier gives its slot away and still is in memory: that may be one state too many.
+    # A starting state that moves to the slow tier frees its slot but stays in memory: one state too many, perhaps.
     tried = (_two_tiers(sizes, cores, slots, slow) for slots in (fast, fast - 1) if slots)
     return [option for option in tried if option.bytes <= budget][:1]
 
@@ -264,12 +264,12 @@ def _two_tiers(sizes: Measured, cores: int, fast: int, slow: int | None) -> Opti
     second = max(sizes.advance, 1e-9) / _FORWARD
     prices = Prices(_FORWARD, round(sizes.write / second), round(sizes.read / second))
     stream = list(build_tiers(cores, fast, slow, prices).schedule(cores, fast))
-    found = meter_tiers(stream, steps=cores)
-    seconds = (found.forwards - cores) * sizes.advance + cores * sizes.backprop
-    seconds += found.writes * sizes.write + found.reads * sizes.read
+    report = meter_tiers(stream, steps=cores)
+    seconds = (report.forwards - cores) * sizes.advance + cores * sizes.backprop
+    seconds += report.writes * sizes.write + report.reads * sizes.read
     peak = peak_bytes(stream, cores, sizes) + sizes.transit
-    tiers = Tiers(slow, prices, found.slow_peak, most_copies(stream) * sizes.slow, found.writes, found.reads)
-    return Option("hsm", fast, 1, None, cores, found.forwards, seconds, peak, max(sizes.hidden, 1), sizes, tiers)
+    tiers = Tiers(slow, prices, report.slow_peak, most_copies(stream) * sizes.slow, report.writes, report.reads)
+    return Option("hsm", fast, 1, None, cores, report.forwards, seconds, peak, max(sizes.hidden, 1), sizes, tiers)
 
 
 def _most(policy: str, cores: int, *, tiers: bool = False) -> int:

@@ -1,6 +1,6 @@
 """The policy table: one frozen array of exact integers that is the specification, the runtime and the picture.
 
-House rules: costs are ints; nobody else computes a split; a table that does not satisfy its own Bellman equality is
+House rules: costs are ints; no other code computes a split; a table that does not satisfy its own Bellman equality is
 never constructed; two tables are the same policy exactly where their digests are equal.
 """
 
@@ -153,7 +153,7 @@ class PolicyTable:
         return cut.room
 
     def compute_digest(self) -> str:
-        """Hash the canonical form afresh: header as sorted JSON, then each array's little-endian bytes."""
+        """Hash the canonical form again: header as sorted JSON, then each array's little-endian bytes."""
         return digest_arrays(self._header(), self._arrays())
 
     def save(self, path: str | Path) -> None:

@@ -20,7 +20,7 @@ from membptt_theory.machine import Report, TieredReport, meter, meter_tiers
 
 
 class Source(Protocol):
-    """What decides a schedule and can be hashed afresh: a table."""
+    """What decides a schedule and can be hashed again: a table."""
 
     @property
     def digest(self) -> str:
@@ -65,21 +65,21 @@ class Schedule:
     start_slow: bool = False
 
     def instructions(self) -> Iterator[TieredInstruction]:
-        """Yield pairs of kind and places, what a runtime executes: no object is made of them; lazy."""
+        """Yield pairs of kind and places, which a runtime executes without constructing actions; lazy."""
         return self.stream()
 
     def __iter__(self) -> Iterator[TieredAction]:
         return starmap(tuple.__new__, self.stream())
 
     def schedule(self, cores: int, slots: int | None = None, /) -> Schedule:
-        """Return this schedule: where a policy is asked for, a schedule that is made already answers for itself.
+        """Return this schedule: it may be passed wherever a policy is expected.
 
         Raises:
             ValueError: it is asked for another number of cores, or of slots.
         """
         if cores != self.cores:
             raise ValueError(
-                f"the schedule {self.title!r} is of {self.cores} cores, this call has {cores}: make one of as many"
+                f"the schedule {self.title!r} is of {self.cores} cores, this call has {cores}: make one of that many"
             )
         if slots is not None and slots != self.slots:
             raise ValueError(f"the schedule {self.title!r} takes {self.slots} slots: leave slots={slots} out")
@@ -95,8 +95,8 @@ class Schedule:
             raise ValueError(f"the schedule {self.title!r} has no slow tier: leave spill out")
         if slow not in (None, self.slow) or prices not in (None, self.prices):
             raise ValueError(
-                f"the schedule {self.title!r} was made for slots={self.slow} and {self.prices}: let spill name a "
-                "directory only"
+                f"the schedule {self.title!r} was made for slots={self.slow} and {self.prices}: let spill name "
+                "nothing but a directory"
             )
         return self.schedule(cores, fast)
 
@@ -125,7 +125,7 @@ class Schedule:
 def from_actions(
     actions: Iterable[TieredAction], /, *, cores: int, sizes: Sizes | None = None, title: str = "own"
 ) -> Schedule:
-    """Make a schedule of a stream of one's own: the machine executes it first, so that it is legal and its cost known.
+    """Make a schedule of a caller's own stream: the machine executes it first, so it is legal and its cost known.
 
     Args:
         actions: the stream; kept as a whole. In two tiers the starting state is in the fast one.

@@ -1,7 +1,7 @@
 """From a table to the stream of actions that carries it out: the paper's Algorithm 2, with its recompute branch.
 
 The stream of a long sequence is made of few different short streams. Each is solved once, at position 0, and then moved
-to every place where it comes up (`Template`), so that nearly all of it is made by a loop in C.
+to every place where it occurs (`Template`), so that a loop in C produces nearly all of it.
 """
 
 from __future__ import annotations

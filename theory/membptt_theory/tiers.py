@@ -218,7 +218,7 @@ class TierTable:
         return self.schedule(steps, fast, slow)
 
     def compute_digest(self) -> str:
-        """Hash the canonical form afresh."""
+        """Hash the canonical form again."""
         return digest_arrays(self._header(), {name: getattr(self, name) for name in ARRAYS})
 
     def save(self, path: str | Path) -> None:

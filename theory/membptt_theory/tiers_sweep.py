@@ -62,7 +62,7 @@ class TierSweep:
         self._rising[..., 0] = 0
 
     def blocks(self) -> Iterator[slice]:
-        """Yield blocks of slow slots in the order in which they can be solved: a row only asks rows above it."""
+        """Yield blocks of slow slots in the order in which they can be solved: a row depends on rows above it alone."""
         size = max(1, _BLOCK // (self._steps * (self._fast + 1)))
         for low in range(0, self._rows, size):
             yield slice(low, min(low + size, self._rows))

@@ -1,4 +1,4 @@
-"""A stream of actions laid out in time, for whatever draws one: what runs when, what is stored how long, memory."""
+"""A stream of actions laid out in time, to be drawn: what runs when, what is stored for how long, memory."""
 
 from __future__ import annotations
 
