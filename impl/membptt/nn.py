@@ -119,7 +119,7 @@ class _Scanned(nn.RNNBase):
         for row in range(0, 2 * self.num_layers, 2):
             if row > 0:
                 xs = nn.functional.dropout(xs, self.dropout, self.training)
-            ahead, back = (tuple(leaf[one : one + 1] for leaf in carry) for one in (row, row + 1))
+            ahead, back = (tuple(leaf[layer : layer + 1] for leaf in carry) for layer in (row, row + 1))
             ys, ahead = self._scan(xs, ahead, weights[row : row + 1])
             sy, back = self._scan(xs.flip(0), back, weights[row + 1 : row + 2])
             xs = torch.cat([ys, sy.flip(0)], -1)
@@ -130,13 +130,13 @@ class _Scanned(nn.RNNBase):
         groups = self._groups(layers)
 
         def segment(carry: Carry, xs: Tensor) -> tuple[Carry, Tensor]:
-            made = []
+            finals = []
             for index, (rows, weights) in enumerate(groups):
                 if index > 0:
                     xs = nn.functional.dropout(xs, self.dropout)
                 xs, out = self._kernel(xs, tuple(leaf[rows] for leaf in carry), weights)
-                made.append(out)
-            leaves = (torch.cat(rows) if len(rows) > 1 else rows[0] for rows in zip(*made, strict=True))
+                finals.append(out)
+            leaves = (torch.cat(rows) if len(rows) > 1 else rows[0] for rows in zip(*finals, strict=True))
             # Under autocast the kernel may return a narrower dtype; widening it for the next core loses nothing.
             return tuple(leaf.to(before.dtype) for leaf, before in zip(leaves, carry, strict=True)), xs
 
@@ -167,8 +167,8 @@ class _Scanned(nn.RNNBase):
     def _kernel(self, xs: Tensor, carry: Carry, weights: Sequence[Tensor]) -> tuple[Tensor, Carry]:
         kernel = _KERNELS[self.mode]
         hx = carry if self.mode == "LSTM" else carry[0]
-        ys, *made = kernel(xs, hx, weights, self.bias, len(carry[0]), 0.0, self.training, False, False)
-        return ys, tuple(made)
+        ys, *finals = kernel(xs, hx, weights, self.bias, len(carry[0]), 0.0, self.training, False, False)
+        return ys, tuple(finals)
 
 
 _KERNELS: dict[str, Callable[..., tuple[Tensor, ...]]] = {

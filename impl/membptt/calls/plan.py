@@ -83,9 +83,9 @@ def plan(
             break
         measured.append(trial.weigh(2 * measured[-1].chunk))
     policies = planned() if policy == "auto" else (policy,)
-    found = options(
+    fitting = options(
         trial.timed(measured), steps, limit, policies, tiers=slow is not None, slow=slow.slots if slow else None
     )
-    if not found:
+    if not fitting:
         raise ValueError(too_small(measured, limit))
-    return Plan(steps, limit, segments, found[0].schedule().digest, tuple(found))
+    return Plan(steps, limit, segments, fitting[0].schedule().digest, tuple(fitting))

@@ -50,8 +50,8 @@ def remembered_plan(
 def _identity(step: Any, above: tuple[Any, ...] = ()) -> Any:
     """Return what tells one step from another that needs a plan of its own: its code, and what that code captures.
 
-    A step that is made anew for every call is the same, as long as it captures the like. Globals are not looked at, nor
-    numbers inside objects and dicts: a counter among them would ask for a plan at every call.
+    A step that is created anew for every call is the same step where what it captures is alike. Globals are not looked
+    at, nor numbers inside objects and dicts: a counter among them would ask for a plan at every call.
     """
     if isinstance(step, (int, float, str, bool, bytes, type(None))):
         return step
@@ -59,7 +59,7 @@ def _identity(step: Any, above: tuple[Any, ...] = ()) -> Any:
         return signature((step,))
     if isinstance(step, nn.Module):
         return type(step), step.training, step.extra_repr(), signature(tuple(step.parameters()))
-    if any(one is step for one in above):  # a function that captures itself
+    if any(function is step for function in above):  # a function that captures itself
         return type(step)
     parts: Sequence[Any] = ()
     kind: Any = type(step)

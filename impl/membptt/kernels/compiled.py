@@ -18,8 +18,8 @@ def compile_chunk(step: Callable[..., Any], devices: set[torch.device]) -> Chunk
     """Return the loop over `step` compiled, or ``None``, with a warning, where this machine cannot compile.
 
     On CUDA, cores without graph are also captured, and replayed where that proves equal and faster. Results are kept
-    for the steps last used: hand the same object to every call, or every call compiles anew. What a core returns is to
-    be used up before the next one runs, but for the carry.
+    for the steps last used: hand the same object to every call, or every call compiles anew. Use what a core
+    returns, except the carry, before the next core runs: its memory is then written to again.
     """
     kinds = sorted({device.type for device in devices})
     for kind in kinds:
@@ -30,14 +30,14 @@ def compile_chunk(step: Callable[..., Any], devices: set[torch.device]) -> Chunk
     capture = kinds == ["cuda"] and len(devices) == 1
     key = step, capture
     try:
-        found = _compiled.pop(key, None)
+        chunk = _compiled.pop(key, None)
     except TypeError:  # not hashable
         return _compile(step, capture=capture)
-    # What compiles a step refers to it, so that only a bound lets go of steps that are made anew for every call.
-    found = _compiled[key] = found or _compile(step, capture=capture)
+    # What compiles a step refers to it: only a bound releases the steps that are created anew for every call.
+    chunk = _compiled[key] = chunk or _compile(step, capture=capture)
     if len(_compiled) > _REMEMBERED:
         _compiled.popitem(last=False)
-    return found
+    return chunk
 
 
 def _compile(step: Callable[..., Any], *, capture: bool) -> Chunk:

@@ -110,8 +110,8 @@ class Captured:
                 return None, expected
             for given, wanted in ((carry, expected), (expected[0], second)):
                 generators.write(before)
-                found = self._replay(given, parts)
-                if not (_same(found, wanted) and _same(generators.read(), after)):
+                replay = self._replay(given, parts)
+                if not (_same(replay, wanted) and _same(generators.read(), after)):
                     _say("a captured core gave other bits than the compiled one")
                     return self._plain, expected
             taken: dict[Chunk, list[float]] = {self._plain: [], self._replay: []}
@@ -136,11 +136,11 @@ def _leaves(tree: Any) -> list[Tensor]:
     return [leaf for leaf in optree.tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def _same(found: Any, expected: Any) -> bool:
-    some, others = optree.tree_leaves(found), optree.tree_leaves(expected)
+def _same(result: Any, expected: Any) -> bool:
+    some, others = optree.tree_leaves(result), optree.tree_leaves(expected)
     return len(some) == len(others) and all(
-        one.shape == other.shape and one.dtype == other.dtype and torch.equal(bits(one), bits(other))
-        for one, other in zip(some, others, strict=True)
+        leaf.shape == other.shape and leaf.dtype == other.dtype and torch.equal(bits(leaf), bits(other))
+        for leaf, other in zip(some, others, strict=True)
     )
 
 

@@ -126,13 +126,13 @@ def _between(graph: Graph, first: Node, wanted: Sequence[Any]) -> list[Node]:
     """Return, in order, the nodes after `first` that `wanted` need, themselves among them."""
     nodes = list(graph.nodes)
     after = set(nodes[nodes.index(first) :])
-    found, todo = set[Node](), list(wanted)
+    needed, todo = set[Node](), list(wanted)
     while todo:
         node = todo.pop()
-        if node in after and node not in found:
-            found.add(node)
+        if node in after and node not in needed:
+            needed.add(node)
             todo += node.all_input_nodes
-    return [node for node in nodes if node in found]
+    return [node for node in nodes if node in needed]
 
 
 def _bounded(batch: Sequence[Node], *, inner: bool) -> list[list[Node]]:

@@ -99,22 +99,22 @@ class Plan:
                 raise ValueError(f"it holds a {type(stored).__name__}, a plan is an object")
             if (found_format := stored.pop("format")) != FORMAT:
                 raise PlanError(f"{path}: format is {found_format!r}, this version reads {FORMAT!r}: plan anew")
-            found = tuple(_option(entry) for entry in stored["options"])
-            made: Plan = _exactly(cls, {**stored, "options": found})
-            for option in found:
+            options = tuple(_option(entry) for entry in stored["options"])
+            plan: Plan = _exactly(cls, {**stored, "options": options})
+            for option in options:
                 check_size(option)
-                if option.cores != -(-made.steps // option.measured.chunk):
-                    raise ValueError(f"{made.steps} steps are not {option.cores} cores of {option.measured.chunk}")
-            digest = made.chosen.schedule().digest
+                if option.cores != -(-plan.steps // option.measured.chunk):
+                    raise ValueError(f"{plan.steps} steps are not {option.cores} cores of {option.measured.chunk}")
+            digest = plan.chosen.schedule().digest
         except PlanError:
             raise
         except KeyError as error:
             raise PlanError(f"{path}: not a readable plan (it has no {error})") from error
         except (ValueError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
             raise PlanError(f"{path}: not a readable plan ({error})") from error
-        if digest != made.digest:
-            raise PlanError(f"{path}: its policy table has digest {digest}, the plan says {made.digest}: plan anew")
-        return made
+        if digest != plan.digest:
+            raise PlanError(f"{path}: its policy table has digest {digest}, the plan says {plan.digest}: plan anew")
+        return plan
 
 
 def _option(entry: dict[str, Any]) -> Option:

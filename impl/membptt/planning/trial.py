@@ -94,8 +94,8 @@ class Trial:
             core, _, xs = self._core(weighed[0].chunk, metered=False)
             before = self._generators.read()
             state = core.advance(self._start(), xs, 0, 1)
-            figures: list[Callable[[], _Call]] = [partial(self._one_way, one.chunk, state) for one in weighed]
-            figures += [partial(self._both_ways, one.chunk, state) for one in weighed]
+            figures: list[Callable[[], _Call]] = [partial(self._one_way, sizes.chunk, state) for sizes in weighed]
+            figures += [partial(self._both_ways, sizes.chunk, state) for sizes in weighed]
             size = transit = 0
             if self._slow is not None:
                 # Hidden states are the same whatever the chunk.
@@ -110,8 +110,8 @@ class Trial:
         advance, backprop = seconds[: len(weighed)], seconds[len(weighed) : 2 * len(weighed)]
         write, read = seconds[2 * len(weighed) :] or (0.0, 0.0)
         return [
-            replace(one, advance=min(ahead, both), backprop=both, slow=size, transit=transit, write=write, read=read)
-            for one, ahead, both in zip(weighed, advance, backprop, strict=True)
+            replace(sizes, advance=min(ahead, both), backprop=both, slow=size, transit=transit, write=write, read=read)
+            for sizes, ahead, both in zip(weighed, advance, backprop, strict=True)
         ]
 
     def _weigh(self, chunk: int, shared: dict[int, int]) -> tuple[int, int]:
@@ -133,9 +133,9 @@ class Trial:
             second = core.record(first.output(), xs, 0)
             between = storages(first.carry_out)
             constant = storages(state.leaves).keys() & between.keys() & storages(second.carry_out).keys()
-            one, other = parts_of(first), parts_of(second)
-            both = (one.keys() & other.keys()) - (between.keys() - constant)
-            self._shared = {storage: one[storage] for storage in both if storage not in self._outside}
+            parts, others = parts_of(first), parts_of(second)
+            both = (parts.keys() & others.keys()) - (between.keys() - constant)
+            self._shared = {storage: parts[storage] for storage in both if storage not in self._outside}
             self._kept = first, second  # their storages' addresses must not be used again
         return self._shared
 
@@ -179,7 +179,7 @@ class Trial:
         return run
 
     def _in_turns(self, figures: Sequence[Callable[[], _Call]]) -> list[float]:
-        """Return the least time of each figure: each is set up, timed and let go of in every round."""
+        """Return the least time of each figure: each is set up, timed and released in every round."""
         taken: list[list[float]] = [[] for _ in figures]
         for _ in range(_ROUNDS):
             for prepare, times in zip(figures, taken, strict=True):

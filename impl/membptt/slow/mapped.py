@@ -76,11 +76,11 @@ class MappedFile:
 
     def get(self, record: Record) -> list[Tensor]:
         """Read them, each into a new tensor of its form."""
-        found = []
+        leaves = []
         for (_, form, device), view in zip(record.leaves, _views(record), strict=True):
-            found.append(_empty(form, device).copy_(view))
+            leaves.append(_empty(form, device).copy_(view))
         _advise(record, "MADV_DONTNEED")
-        return found
+        return leaves
 
     def will_need(self, record: Record) -> None:
         """Let the system read ahead."""

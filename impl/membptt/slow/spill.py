@@ -70,7 +70,7 @@ class Spill:
     def transit(self) -> int:
         """Device bytes of the states on their way: the last `in_flight` stores, and what was prefetched."""
         fetched = self._states.get(self._fetched) if self._fetched is not None else None
-        return self._device.written + sum(one.layout.nbytes for one in (fetched.pinned if fetched else ()))
+        return self._device.written + sum(copy.layout.nbytes for copy in (fetched.pinned if fetched else ()))
 
     def put(self, position: int, leaves: Leaves, /) -> None:
         """Copy a hidden state to the slow tier. The caller may free its tensors at once, on a CPU overwrite them too.
@@ -219,22 +219,22 @@ class _Device:
     def fetch(self, pinned: list[_Pinned]) -> list[_Fetched]:
         """Begin the copies back. On its stream, each comes after the copy out of the same state."""
         fetched = []
-        for one in pinned:
-            leaf = one.layout.empty()
+        for copy in pinned:
+            leaf = copy.layout.empty()
             side = self._beside(leaf.device)  # after the allocation: its memory may be in use by earlier kernels
             with torch.cuda.stream(side):
-                leaf.copy_(one.host, non_blocking=True)
+                leaf.copy_(copy.host, non_blocking=True)
             leaf.record_stream(side)
             fetched.append(_Fetched(leaf, side.record_event()))
         return fetched
 
     def wait(self, fetched: list[_Fetched]) -> Iterator[Tensor]:
         """Let the current streams, not the host, wait for the copies; return the tensors."""
-        for one in fetched:
-            current = torch.cuda.current_stream(one.leaf.device)
-            current.wait_event(one.ready)
-            one.leaf.record_stream(current)
-        return iter([one.leaf for one in fetched])
+        for copy in fetched:
+            current = torch.cuda.current_stream(copy.leaf.device)
+            current.wait_event(copy.ready)
+            copy.leaf.record_stream(current)
+        return iter([copy.leaf for copy in fetched])
 
     def close(self) -> None:
         self._written.clear()

@@ -96,7 +96,7 @@ class SlowStates:
         leaves = tuple([next(fetched) if leaf is None else leaf for leaf in rest.kept])
         random = tuple(fetched) if rest.random is None else rest.random
         now = zip(versions(leaves), rest.versions, rest.kept, strict=True)
-        state = Hidden(leaves, random, tuple([found if leaf is None else then for found, then, leaf in now]))
+        state = Hidden(leaves, random, tuple([version if leaf is None else then for version, then, leaf in now]))
         state.check(position)
         return state
 

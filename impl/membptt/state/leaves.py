@@ -92,9 +92,9 @@ def bits(tensor: Tensor) -> Tensor:
 
 def storages(tensors: Iterable[Tensor], *, owned: bool = False) -> dict[int, int]:
     """Return bytes by storage; with `owned`, only of tensors that fill theirs: others are views of somebody else's."""
-    found = {}
+    sizes = {}
     for tensor in tensors:
         storage = tensor.untyped_storage()
         if storage.nbytes() and not (owned and storage.nbytes() > tensor.nbytes):
-            found[storage.data_ptr()] = storage.nbytes()
-    return found
+            sizes[storage.data_ptr()] = storage.nbytes()
+    return sizes
