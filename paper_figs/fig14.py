@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from membptt_theory.derive import msm_plus
 from membptt_theory.derive.chen_memory import last_at_most_half, memory_at_chens_cost
 from membptt_theory.derive.reach import least_slots
 from membptt_theory.tables import build
@@ -22,7 +23,10 @@ CLAIM: Final = (
     "(beta = 2, 5, 6, 10), by the tables and by the closed form alike. Over Chen's sqrt(t) (1 + beta) that tends to "
     "sqrt(2 beta) / (1 + beta): half or less for good from beta = 6 on, and up to t = 5, 8, 17, 52 and 267 only for "
     "beta = 1 .. 5. Over Chen's own best segment it tends to 1/sqrt(2) whatever beta is, and at Chen's cost to the "
-    "last forward to sqrt(3)/2 at most."
+    "last forward to sqrt(3)/2 at most. No legal schedule with shared storage needs less. With separate storage what "
+    "every legal schedule needs tends to sqrt(2 alpha t) slots, sqrt(2 / alpha) of Chen's sqrt(t) alpha: 75 and 106 "
+    "slots at t = 1000, alpha = 3 and 6, by the tables of MSM+ and by the closed form alike; half or less from alpha = "
+    "8 on."
 )
 SAYS: Final = (
     "'About half the memory' is true of cells whose internal state is at least six hidden states large, against Chen's "
@@ -30,16 +34,17 @@ SAYS: Final = (
     "little more if he is not charged for recomputing his last segment."
 )
 DOES_NOT_SAY: Final = (
-    "anything about other costs than two forwards a step, or about every schedule: the closed form is MSM (10)'s, "
-    "proved for all t; that no legal schedule needs less is searched at small t only. Limits are drawn as lines; a "
-    "point at t = 1000 may lie on either side of its limit."
+    "anything about other costs than two forwards a step. That no legal schedule needs less is proved formally, for "
+    "shared and for separate storage; where an internal state may give up its input it is searched at small t only. "
+    "Limits are drawn as lines; a point at t = 1000 may lie on either side of its limit."
 )
 STEPS: Final = 1000
 TARGETS: Final = {2: 63, 5: 98, 6: 107, 10: 137}  # beta: slots at t = 1000
 LAST_HALF: Final = {1: 5, 2: 8, 3: 17, 4: 52, 5: 267, 6: None, 10: None}
 LARGEST: Final = 10**9
 BETAS: Final = range(1, 31)
-CHENS: Final = ("formula", "best", "last")
+CHENS: Final = ("formula", "best", "last", "separate")
+SEPARATE_TARGETS: Final = {3: 75, 6: 106}  # alpha: slots of MSM+ at t = 1000
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,8 @@ class Half:
         beyond: lengths beyond the tables.
         closed: for each beta, the fewest slots there, by the closed form.
         ratios: for each of `CHENS` and beta of `BETAS`, memory over Chen's at ``t = STEPS``: over his formula, over
-            his best segment, and over that at his cost to the last forward.
+            his best segment, and over that at his cost to the last forward; and of every legal schedule with separate
+            storage, alpha = beta + 1, over his formula.
     """
 
     tables: dict[int, list[int]]
@@ -81,6 +87,7 @@ def data() -> Half:
         "formula": [each.ratio for each in each_beta],
         "best": [each.msm / each.best for each in each_beta],
         "last": [each.msm_as_best / each.best for each in each_beta],
+        "separate": [msm_plus.least_slots(STEPS, beta + 1) / _formula(STEPS, beta) for beta in BETAS],
     }
     return Half(tables, beyond, closed, ratios)
 
@@ -90,11 +97,16 @@ def limit(beta: float) -> float:
     return sqrt(2 * beta) / (1 + beta)
 
 
-def draw(found: Half) -> Figure:
+def separate_limit(beta: float) -> float:
+    """Return ``sqrt(2 / alpha)``, alpha = beta + 1: every legal schedule's memory over Chen's, separate storage."""
+    return sqrt(2 / (1 + beta))
+
+
+def draw(half: Half) -> Figure:
     """Draw the ratio against length, then against beta."""
     figure, (left, right) = panels(2, width=PAGE, height=3.3, sharey=True)
-    _draw_lengths(left, found)
-    _draw_betas(right, found)
+    _draw_lengths(left, half)
+    _draw_betas(right, half)
     label_panels([left, right])
     return figure
 
@@ -114,6 +126,20 @@ def _from_table(beta: int, target: int) -> list[int]:
 
 
 def _check_constants() -> None:
+    for alpha, target in SEPARATE_TARGETS.items():
+        table = build("msm_plus", STEPS, target, internal=alpha)
+        fewest = [table.cost(STEPS, m) <= 2 * STEPS for m in range(1, target + 1)].index(True) + 1
+        closed = msm_plus.least_slots(STEPS, alpha)
+        require(
+            fewest == closed == target, f"alpha = {alpha}: the table needs {fewest} slots, the closed form {closed}"
+        )
+    beyond = [msm_plus.least_slots(LARGEST, beta + 1) / _formula(LARGEST, beta) for beta in BETAS]
+    off = max(abs(ratio - separate_limit(beta)) for ratio, beta in zip(beyond, BETAS, strict=True))
+    require(off < 1e-3, f"separate storage at t = {LARGEST}: {off:.1e} off its limit")
+    half = [beta + 1 for beta in BETAS if separate_limit(beta) <= 0.5]
+    require(
+        half == list(range(8, BETAS.stop + 1)), f"with separate storage the limit is at most half at alpha = {half}"
+    )
     half = [beta for beta in BETAS if limit(beta) <= 0.5]
     require(half == list(range(6, BETAS.stop)), f"the limit is at most half at beta = {half}")
     for beta in TARGETS:
@@ -124,13 +150,13 @@ def _check_constants() -> None:
         require(0.8 < ratio < sqrt(0.75) + 3e-3, f"beta = {beta}: {ratio:.4f} at his cost, above sqrt(3)/2")
 
 
-def _draw_lengths(ax: Axes, found: Half) -> None:
+def _draw_lengths(ax: Axes, curves: Half) -> None:
     t = np.arange(1, STEPS + 1)
-    for look, beta in zip(SERIES, found.tables, strict=False):
-        exact = np.array(found.tables[beta]) / (np.sqrt(t) * (1 + beta))
+    for look, beta in zip(SERIES, curves.tables, strict=False):
+        exact = np.array(curves.tables[beta]) / (np.sqrt(t) * (1 + beta))
         ax.plot(t[9:], exact[9:], label=f"$\\beta = {beta}$", **look.curve())
-        beyond = [m / _formula(n, beta) for n, m in zip(found.beyond, found.closed[beta], strict=True)]
-        ax.plot(found.beyond[::8], beyond[::8], markerfacecolor="white", **look.points())
+        beyond = [m / _formula(n, beta) for n, m in zip(curves.beyond, curves.closed[beta], strict=True)]
+        ax.plot(curves.beyond[::8], beyond[::8], markerfacecolor="white", **look.points())
         ax.plot(3 * LARGEST, limit(beta), marker="_", color=look.color, markersize=12, markeredgewidth=1.6)
     last = LAST_HALF[5] or 1
     ax.plot(last, least_slots(last, 5) / _formula(last, 5), "x", color=BLACK, markersize=5, zorder=5)
@@ -146,19 +172,25 @@ def _draw_lengths(ax: Axes, found: Half) -> None:
     ax.legend(handles, [*labels, "beyond the tables:\nclosed form"], loc="upper right", ncols=2, columnspacing=1)
 
 
-def _draw_betas(ax: Axes, found: Half) -> None:
+def _draw_betas(ax: Axes, half: Half) -> None:
     beta = np.array(BETAS)
-    limits = {"formula": [limit(each) for each in BETAS], "best": [sqrt(0.5)] * 30, "last": [sqrt(0.75)] * 30}
+    limits = {
+        "formula": [limit(each) for each in BETAS],
+        "best": [sqrt(0.5)] * 30,
+        "last": [sqrt(0.75)] * 30,
+        "separate": [separate_limit(each) for each in BETAS],
+    }
     words = {
         "formula": r"over $\sqrt{t}\,(1+\beta)$; $\sqrt{2\beta}\,/\,(1+\beta)$",
         "best": r"over his best segment; $1/\sqrt{2}$",
         "last": r"and at his cost to the last forward; $\sqrt{3}/2$",
+        "separate": r"separate storage, any schedule; $\sqrt{2/(1+\beta)}$",
     }
     for look, name in zip(SERIES, CHENS, strict=False):
         ax.plot(beta, limits[name], **look.curve())
-        ax.plot(beta, found.ratios[name], markerfacecolor="white", **look.points())
+        ax.plot(beta, half.ratios[name], markerfacecolor="white", **look.points())
     ax.axhline(0.5, color=GREY, zorder=0)
-    ax.plot([6, 6], [0.25, 0.95], color=GREY, linewidth=0.8, zorder=0)
+    ax.plot([6, 6], [0.29, 0.95], color=GREY, linewidth=0.8, zorder=0)
     ax.annotate("half from $\\beta = 6$", (6, 0.5), (5, 4), textcoords="offset points", va="bottom", fontsize=7)
     handles = [
         Line2D([], [], label=words[name], markerfacecolor="white", **{**look.points(), **look.curve()})

@@ -24,6 +24,7 @@ from membptt_proofs.checks import (
     paper,
     registry,
     run,
+    separate,
     tables,
     theorems,
     tiers,
@@ -326,6 +327,16 @@ def a_tier_stream_that_never_frees(monkeypatch):
     monkeypatch.setattr(TierTable, "schedule", lambda *query: list(right(*query))[:-1])
 
 
+def a_release_that_saves_no_slot(monkeypatch):
+    right = separate.dp.msm_plus
+    monkeypatch.setattr(separate.dp, "msm_plus", lambda steps, slots, alpha: right(steps, slots, alpha + 1))
+
+
+def one_less_limit(monkeypatch):
+    right = separate.msm_plus.limit
+    monkeypatch.setattr(separate.msm_plus, "limit", lambda *sizes: right(*sizes) - 1)
+
+
 def a_rotor_that_keeps_nothing(monkeypatch):
     right = literature.dp.rotor
     monkeypatch.setattr(literature.dp, "rotor", lambda steps, slots, beta: right(steps, slots, beta + 1))
@@ -485,6 +496,11 @@ MUTANTS = [
     ("cost-ratio-invariance", one_more(optimality, "least_costs")),
     ("any-schedule-cost-two", a_search_that_takes_no_forwards),
     ("any-schedule-cost-two", one_more(optimality, "_ceilings")),
+    ("msm-plus-two-branches", a_release_that_saves_no_slot),
+    ("msm-plus-fixed-cost", one_more(separate.msm_plus, "limit")),
+    ("msm-plus-below-two", one_more(separate.msm_plus, "longest")),
+    ("msm-plus-least-slots", one_more(separate.msm_plus, "least_slots")),
+    ("msm-plus-rational-cost", one_less_limit),
     ("mixed-optimal", one_more(literature, "fewest_forwards", where=lambda rules: rules.slots == 2)),
     ("mixed-between", one_more(literature, "optimal_cost")),
     ("rotor-homogeneous", a_rotor_that_keeps_nothing),

@@ -269,6 +269,8 @@ def test_what_is_called_revolve_is_revolve(steps, slots):
         ("LARGEST", 10**3, "off its limit"),
         ("limit", lambda beta: 0.99 * (2 * beta) ** 0.5 / (1 + beta), "off its limit"),
         ("memory_at_chens_cost", lambda steps, beta: memory_at_chens_cost(steps // 10**4, beta), "best segment"),
+        ("SEPARATE_TARGETS", {3: 76}, "the table needs 75 slots"),
+        ("separate_limit", lambda beta: 0.99 * (2 / (1 + beta)) ** 0.5, "separate storage at t = 1000000000"),
     ],
 )
 def test_another_half_is_refused(name, value, message, monkeypatch):

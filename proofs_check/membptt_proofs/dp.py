@@ -48,6 +48,20 @@ def msm(steps: int, slots: int, alpha: int, beta: int | None = None) -> list[lis
     return c
 
 
+def msm_plus(steps: int, slots: int, alpha: int) -> list[list[float]]:
+    """``C[m][t]`` of MSM+ in its two-branch form: hidden cuts, and one way to give up the start, or a slot.
+
+    ``P = min(y + P(y, m) + P(t-y, m-1), 1 + R(t-1, m+1-alpha))``, ``R = min(y + R(y, m) + P(t-y, m-1), P(t, m-1))``.
+    """
+    owned, kept = (_boundary(steps, slots, lambda t, m: None) for _ in range(2))
+    for m in range(2, slots + 1):
+        for t in range(2, steps + 1):
+            released = 1 + kept[m + 1 - alpha][t - 1] if m + 1 > alpha else INFINITE
+            owned[m][t] = min(released, *(y + owned[m][y] + owned[m - 1][t - y] for y in range(1, t)))
+            kept[m][t] = min(owned[m - 1][t], *(y + kept[m][y] + owned[m - 1][t - y] for y in range(1, t)))
+    return owned
+
+
 def mixed(steps: int, slots: int) -> list[list[float]]:
     """``C[s][t]`` of Maddison's mixed schedules: a slot holds a hidden state, or an internal state without its output.
 

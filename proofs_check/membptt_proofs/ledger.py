@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from membptt_proofs.checks.derivations import DERIVATIONS
+from membptt_proofs.checks.derivations import BESIDE, DERIVATIONS
 from membptt_theory.claims import CLAIMS, Claim, Status
 from membptt_theory.files import write_whole
 
@@ -31,7 +31,7 @@ def render() -> str:
         lines += ["", f"## {group}", "", "| id | paper | statement | status | derivation or theorem | check | figure |"]
         lines += ["|---|---|---|---|---|---|---|", *map(_row, claims)]
     lines += ["", "## The derived statements", ""]
-    for claim, derivations in DERIVATIONS.items():
+    for claim, derivations in (DERIVATIONS | BESIDE).items():
         for derive in derivations:
             derivation = derive()
             lines += [f"**{claim}** ({derivation.name}). {derivation.text}", "", f"$${derivation.latex()}$$", ""]

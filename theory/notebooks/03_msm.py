@@ -33,6 +33,7 @@
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython.display import Markdown, display
 from matplotlib.patches import Patch, Rectangle
 
 from membptt_proofs.checks import Effort, run
@@ -50,6 +51,7 @@ from membptt_theory.actions import (
     StoreHidden,
     StoreInternal,
 )
+from membptt_theory.derive import msm_plus
 from membptt_theory.machine import meter
 from membptt_theory.tables import build, optimal_cost
 
@@ -359,6 +361,41 @@ plt.show()
 print("shared storage: (10) == search in all", sum(gap.size for gap in shared.values()), "cases")
 
 # %% [markdown]
+# ## MSM+ solved
+#
+# MSM+ is optimal over every legal schedule with separate storage, for all $t$, $m$ and $\alpha \ge 2$: Coq checks it
+# (`msm-plus-optimal`), and also that two kinds of cuts are enough (`msm-plus-two-branches`). So what follows is about
+# every schedule. The cost lies on or above the lines $r t - F_r(m)$, with $F_2(m) = 1 + \lfloor m/\alpha \rfloor$,
+# $F_r(1) = r (r-1) / 2$ and $F_r(m) = F_{r-1}(m) + F_r(m-1)$; HSM's binomials obey the same rule. Where it lies on
+# them, $a$ forwards a step reach exactly $F_{a+1}(m)$ steps.
+
+# %%
+for derivation in msm_plus.derivations():
+    assert derivation.verify()
+    display(Markdown(f"**{derivation.name}**, {len(derivation.steps)} steps verified: $${derivation.latex()}$$"))
+
+M_SOLVED, ALPHA_SOLVED, LONG_SOLVED = 12, 3, 600
+solved = build("msm_plus", LONG_SOLVED, M_SOLVED, internal=ALPHA_SOLVED)
+t = np.arange(1, LONG_SOLVED + 1)
+costs = np.array([solved.cost(int(n), M_SOLVED) for n in t])
+figure, ax = plt.subplots(figsize=(5.0, 2.8))
+for r in range(1, 6):
+    limit = msm_plus.limit(M_SOLVED, ALPHA_SOLVED, r)
+    line = r * t - limit
+    assert (line <= costs).all()
+    label = "lines $r - F_r(m) / t$" if r == 1 else None
+    ax.plot(t[line > 0], (line / t)[line > 0], color=BLUE, linewidth=0.8, label=label)
+for a in (1, 2, 3):
+    end = msm_plus.limit(M_SOLVED, ALPHA_SOLVED, a + 1)
+    assert costs[end - 1] <= a * end < costs[end] - a
+    ax.plot(end, a, "o", color=RED, fillstyle="none", label="$t = F_{a+1}(m)$" if a == 1 else None)
+ax.plot(t, costs / t, color=BLACK, label=rf"MSM+, $\alpha = {ALPHA_SOLVED}$, $m = {M_SOLVED}$")
+ax.set(xlabel="sequence length $t$ [steps]", ylabel="forwards per step", ylim=(0.9, 4), xscale="log")
+ax.legend(loc="upper left")
+plt.show()
+print("at two forwards a step, a million steps, alpha = 5:", msm_plus.least_slots(10**6, 5), "slots")
+
+# %% [markdown]
 # ## Claims covered
 #
 # For a refuted statement of the paper (`msm-optimal`, `B11-msm`, `msm-boundary-complete`) OK means that its
@@ -375,6 +412,11 @@ CLAIMS = (
     "B11-msm",
     "msm-optimal",
     "msm-plus-optimal",
+    "msm-plus-two-branches",
+    "msm-plus-fixed-cost",
+    "msm-plus-below-two",
+    "msm-plus-least-slots",
+    "msm-plus-rational-cost",
     "shared-optimal",
     "shared-detached-optimal",
     "cost-ratio-invariance",

@@ -9,12 +9,13 @@ from membptt_proofs.checks import (
     online,
     optimality,
     paper,
+    separate,
     tables,
     theorems,
     tiers,
 )
 from membptt_proofs.checks.registry import CHECKS, CheckFailedError, Effort, Verdict, run
 
-MODULES = (chen, derivations, figures, front, literature, online, optimality, paper, tables, tiers)
+MODULES = (chen, derivations, figures, front, literature, online, optimality, paper, separate, tables, tiers)
 
 __all__ = ["CHECKS", "MODULES", "CheckFailedError", "Effort", "Verdict", "run", "theorems"]

@@ -12,7 +12,7 @@ from membptt_proofs.oracle import Storage, least_costs, least_forwards
 from membptt_proofs.oracle_shared import detached_costs
 from membptt_theory.actions import Sizes
 from membptt_theory.chain import Chain, solve_chain
-from membptt_theory.derive import any_schedule, reach
+from membptt_theory.derive import any_schedule, msm_plus, reach
 from membptt_theory.machine import meter
 from membptt_theory.policies import sized
 from membptt_theory.policy import PolicyTable
@@ -97,6 +97,7 @@ def shared_detached_optimal(effort: Effort) -> str:
 @check("any-schedule-cost-two")
 def any_schedule_cost_two(effort: Effort) -> str:
     """Search for the longest sequence in two forwards a step, with shared storage and with separate storage."""
+    evidence = verify((msm_plus.cost_two,), effort)
     steps, covered = effort.pick(7, 9), Covered()
     for alpha in covered.over("alpha", ALPHAS):
         shared, separate = Sizes(1, alpha, alpha - 1), Sizes(1, alpha)
@@ -109,7 +110,8 @@ def any_schedule_cost_two(effort: Effort) -> str:
                     (apart[t], _ceilings(alpha, m + 1) + 1),
                 ):
                     need((cost <= 2 * t) == (t <= longest), f"alpha={alpha}, t={t}, m={m}: cost {cost}, not {longest}")
-    return f"{covered}, two ways to count storage"
+    searched = f"search for {covered}, two ways to count storage"
+    return Evidence(f"{evidence}; {searched}", f"{evidence.ranges}; {searched}")
 
 
 @check("detached-cost-two")
