@@ -110,10 +110,21 @@ def test_a_budget_between_two_points_gives_the_lower_one_hypothesis(chain, data)
 
 
 @given(blocks(longest=12))
-def test_instructions_are_the_schedule_as_pairs_hypothesis(chain):
+def test_a_schedule_says_what_it_takes_wherever_it_is_executed_hypothesis(chain):
     front = solve_front(chain)
-    for room, _ in front.points:
-        assert [(type(action), tuple(action)) for action in front.schedule(room)] == list(front.instructions(room))
+    for room, cost in front.points:
+        schedule = front.schedule(room)
+        report = schedule.meter()
+        assert (schedule.cores, schedule.cost, schedule.slots) == (len(chain), cost, report.peak)
+        assert report.recorded == len(chain)
+        assert [(type(action), tuple(action)) for action in schedule] == list(schedule.instructions())
+
+
+def test_schedules_of_different_points_have_different_digests():
+    front = solve_front(PYRAMID)
+    digests = {front.schedule(room).digest for room, _ in front.points}
+    assert len(digests) == len(front)
+    assert front.schedule(front.points[0][0]).digest == solve_front(PYRAMID).schedule(front.points[0][0]).digest
 
 
 @given(blocks(longest=12))

@@ -11,12 +11,14 @@ from membptt import meter, plan, scan
 from membptt_theory.actions import Advance, Backpropagate, DropHidden, Prices, Record, Restore, Sizes, StoreHidden
 from membptt_theory.chain import Chain, solve_chain
 from membptt_theory.chen import recursive_cost, recursive_schedule, sqrt_cost, sqrt_schedule
+from membptt_theory.front import solve_front
 from membptt_theory.machine import IllegalActionError, Machine
 from membptt_theory.schedule import Schedule, from_actions
 from membptt_theory.tables import build
 from membptt_theory.tiers import build_tiers
 
 from .cells import relative_error
+from .strategies import blocks
 
 EACH_ONE = Sizes(hidden=1, internal=1)
 
@@ -86,6 +88,14 @@ def test_the_schedule_of_a_chain_runs_in_torch_hypothesis(cores, slots):
     costs, sizes = zip(*cores, strict=True)
     schedule = solve_chain(Chain(costs, sizes, (0,) * len(cores)), slots).schedule(slots)
     assert executes(schedule) == schedule.meter().forwards
+
+
+@given(blocks(longest=7))
+def test_every_schedule_of_a_front_runs_in_torch_hypothesis(chain):
+    front = solve_front(chain)
+    for room, _ in front.points:
+        schedule = front.schedule(room)
+        assert executes(schedule) == schedule.meter().forwards
 
 
 @st.composite

@@ -239,6 +239,6 @@ def _bits(mask: int) -> list[int]:
 def _trace(came: list[tuple[int, tuple[Action, ...]]], label: int) -> list[Action]:
     actions: list[Action] = []
     while label > 0:
-        label, made = came[label]
-        actions[:0] = made
+        label, between = came[label]
+        actions[:0] = between
     return actions

@@ -34,14 +34,13 @@ Ref: gruslys2016, appendix C (outputs only); beaumont2019 (both kinds, in slots)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate, starmap
 from typing import Final
 
 import numpy as np
 
 from membptt_theory.actions import (
-    Action,
     Advance,
     Backpropagate,
     Block,
@@ -50,11 +49,13 @@ from membptt_theory.actions import (
     LoadInternal,
     Record,
     Restore,
+    Sizes,
     StoreHidden,
     StoreInternal,
 )
 from membptt_theory.equal_blocks import EqualBlocks
 from membptt_theory.front_parts import BYTES, INTERNAL, Ints, Parts, undominated
+from membptt_theory.schedule import Schedule, from_actions
 
 ROWS: Final = 10_000  # of the table of equal blocks: about ten seconds
 
@@ -177,25 +178,22 @@ class Front:
         """
         return int(self.costs[self._point(budget)])
 
-    def schedule(self, budget: int, /) -> Iterator[Action]:
-        """Yield the actions of the cheapest schedule in `budget` bytes. The input is stored at position 0 throughout.
+    def schedule(self, budget: int, /) -> Schedule:
+        """Return the cheapest schedule in `budget` bytes. The input is stored at position 0 throughout.
 
-        Its cost and its peak on a `ChainMachine` are those of the last point that fits.
+        Its cost and its peak on a `ChainMachine` are those of the last point that fits. A machine of equal slots
+        executes it too; there `slots` is the number of states that are stored at once.
 
         Raises:
-            ValueError: as `cost`. Raised at the call, not at the first action.
+            ValueError: as `cost`.
 
         Claim: front-metered.
         """
-        return starmap(tuple.__new__, self.instructions(budget))
-
-    def instructions(self, budget: int, /) -> Iterator[Instruction]:
-        """Yield the stream of `schedule` as pairs of kind and places, of which no object is made.
-
-        Raises:
-            ValueError: as `cost`. Raised at the call, not at the first instruction.
-        """
-        return self._stream(int(self.bytes[self._point(budget)]))
+        point = self._point(budget)
+        actions = starmap(tuple.__new__, self._stream(int(self.bytes[point])))
+        kinds = Sizes(hidden=1, internal=1)
+        schedule = from_actions(actions, cores=len(self.recurrence), sizes=kinds, title="front")
+        return replace(schedule, cost=int(self.costs[point]))
 
     def _point(self, budget: int) -> int:
         point = int(np.searchsorted(self.bytes, budget, side="right")) - 1

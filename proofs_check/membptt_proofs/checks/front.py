@@ -235,8 +235,8 @@ def front_equal_blocks(effort: Effort) -> str:
 def front_beyond_persistent(effort: Effort) -> str:
     """Verify the counterexample: an internal state dropped and recomputed beats the front."""
     blocks = [Block(output=output, internal=internal) for output, internal in ((1, 0), (2, 0), (2, 0), (1, 1))]
-    front, found = solve_front(blocks), _searched(blocks, persistent=False)
-    need((front.points[0], found[0]) == ((6, 9), (6, 8)), f"front {front.points}, search {found}")
+    front, searched = solve_front(blocks), _searched(blocks, persistent=False)
+    need((front.points[0], searched[0]) == ((6, 9), (6, 8)), f"front {front.points}, search {searched}")
     return "outputs 1, 2, 2, 1, graphs 0, 0, 0, 1: in 6 bytes the front gives 9 forwards, the search 8"
 
 
