@@ -37,6 +37,7 @@ FIGURES: Final = (
     "fig12",
     "fig13",
     "fig14",
+    "fig15",
     "fig_charlm",
 )
 COMPARED: Final = ("pdf", "svg")

@@ -29,6 +29,7 @@ from paper_figs import (
     fig08,
     fig13,
     fig14,
+    fig15,
     fig_charlm,
     make,
     measure,
@@ -39,7 +40,7 @@ from paper_figs import (
 from paper_figs.evidence import DataMissingError, FigureClaimError, load_measured, require, save_measured
 
 ROOT = Path(__file__).parents[1]
-COMPUTED = ("fig01", "fig02a", "fig03", "fig04", "fig05a", "fig06", "fig07", "fig08", "fig13", "fig14")
+COMPUTED = ("fig01", "fig02a", "fig03", "fig04", "fig05a", "fig06", "fig07", "fig08", "fig13", "fig14", "fig15")
 
 
 class OneDearer:
@@ -579,3 +580,29 @@ def test_a_training_run_is_saved_and_read_back(monkeypatch, tmp_path):
     save_measured("fig_charlm", raw)
     with pytest.raises(FigureClaimError, match="was trained with"):
         fig_charlm.data()
+
+
+def online_with(monkeypatch, name, **changed):
+    wrong = dataclasses.replace(fig15.POLICIES[name], **changed)
+    monkeypatch.setattr(fig15, "POLICIES", {**fig15.POLICIES, name: wrong})
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "says"),
+    [
+        ("for_every_t", "greedy", "for_every_t, m = 5: worst is"),
+        ("greedy", "staged", "greedy, m = 5: worst is"),
+        ("equinox", "wang_moin_iaccarino", "equinox, m = 5: worst is"),
+    ],
+)
+def test_another_online_policy_than_that_of_figure_15_is_refused(name, other, says, monkeypatch):
+    online_with(monkeypatch, name, stores=fig15.POLICIES[other].stores)
+    with pytest.raises(FigureClaimError, match=says):
+        fig15.data()
+
+
+def test_online_streams_that_are_not_what_is_counted_are_refused(monkeypatch):
+    right = fig15.schedule
+    monkeypatch.setattr(fig15, "schedule", lambda t, m, policy: right(t, m - 1, policy=policy))
+    with pytest.raises(FigureClaimError, match="executed"):
+        fig15.data()
