@@ -202,6 +202,26 @@ Theorem online_forty_one_is_least : forall num den, 1 <= den ->
   (forall m, 2 <= m -> exists P : Online.online_policy m, forall t, 1 <= t ->
     den * Online.online P t <= num * hsm t m) -> 41 * den <= 35 * num.
 Proof. exact All.forty_one_is_least. Qed.
+(* the least ratio of two slots, of three, and of four *)
+Theorem online_two_slots :
+  (exists P : Online.online_policy 2, forall t, 1 <= t -> 35 * Online.online P t <= 41 * hsm t 2) /\
+  (forall P : Online.online_policy 2, exists t, 1 <= t <= 15 /\ 41 * hsm t 2 <= 35 * Online.online P t).
+Proof. split; [exact Best.two_slots | exact Anypol.two_slots_lower]. Qed.
+(* 12 / 11 *)
+Theorem online_three_slots :
+  (exists P : Online.online_policy 3, forall t, 1 <= t -> 11 * Online.online P t <= 12 * hsm t 3) /\
+  (forall P : Online.online_policy 3, exists t, 1 <= t <= 10 /\ 12 * hsm t 3 <= 11 * Online.online P t).
+Proof. split; [exact Best.three_slots | exact Anypol.three_slots_lower]. Qed.
+(* 16 / 15 *)
+Theorem online_four_slots :
+  (exists P : Online.online_policy 4, forall t, 1 <= t -> 15 * Online.online P t <= 16 * hsm t 4) /\
+  (forall P : Online.online_policy 4, exists t, 5 <= t <= 7 /\ 16 * hsm t 4 <= 15 * Online.online P t).
+Proof. split; [exact Best.four_slots | intros P; exact (Online.no_policy_below 4 P ltac:(auto))]. Qed.
+(* the least ratio of two slots where each state is decided about one step late: 57 / 52 *)
+Theorem online_two_slots_late :
+  (exists P : Deferred.delayed_policy 2, forall t, 1 <= t -> 52 * Deferred.donline P t <= 57 * hsm t 2) /\
+  (forall P : Deferred.delayed_policy 2, exists t, 1 <= t <= 35 /\ 57 * hsm t 2 <= 52 * Deferred.donline P t).
+Proof. split; [exact DeferredBest.two_slots_late_upper | exact DeferredBest.two_slots_late_lower]. Qed.
 (* to decide one step late costs nothing up to (m + 1)(m + 2) / 2 steps, where deciding at once does *)
 Theorem online_delay_is_free : forall m, 2 <= m ->
   (exists D : Deferred.delayed_policy m, forall t, 1 <= t <= Online.b m 2 -> Deferred.donline D t = hsm t m) /\

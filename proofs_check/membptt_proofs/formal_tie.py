@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from membptt_proofs import formal_coq as coq
+from membptt_theory import online
 from membptt_theory.actions import (
     Advance,
     Backpropagate,
@@ -170,7 +171,10 @@ def streams_file(single: Sequence[Case], tiered: Sequence[Case], /) -> str:
 
 def tables_file(steps: int, slots: int, /) -> str:
     """Return a Coq file that holds exactly where Coq's recurrences are the product's tables, to `steps` and `slots`."""
-    lines = ["From Membptt Require Import Machine Recurrences Meter.", "From Membptt Require Tiers Value."]
+    lines = [
+        "From Membptt Require Import Machine Recurrences Meter.",
+        "From Membptt Require Tiers Value Online Restart.",
+    ]
 
     def equal(name: str, function: str, values: Callable[[int, int], int]) -> None:
         rows = _listed(_listed(str(values(t, m)) for t in range(1, steps + 1)) for m in range(1, slots + 1))
@@ -188,6 +192,11 @@ def tables_file(steps: int, slots: int, /) -> str:
             cost = _in_mode(plus, mode)
             equal(f"separate_table_{alpha}_{keep}", f"(separate {alpha} {keep})", cost)
             equal(f"two_table_{alpha}_{keep}", f"(two {alpha} {keep})", cost)
+    equal("staged_costs", "(fun t m => Online.evals t m (Restart.W m t))", online.policy("staged").cost)
+    staged = online.policy("staged").held
+    held = [[_listed(map(str, staged(t, m)[1:])) for t in range(1, 8 * steps)] for m in range(1, slots)]
+    states = f"map (fun m => map (Restart.W m) (seq 1 {8 * steps - 1})) (seq 1 {slots - 1})"
+    lines.append(f"Example staged_states : {states} = {_listed(map(_listed, held))}. {_COMPUTED}")
     rows = []
     for prices in (Prices(1, 0, 0), Prices(1, 2, 1), Prices(3, 6, 1), Prices(1, 0, 3)):
         table = build_tiers(min(steps, 5), 2, 2, prices)
