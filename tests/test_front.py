@@ -294,9 +294,16 @@ def test_a_thousand_equal_blocks_run_from_the_start_for_each_where_there_is_room
     assert (report.bytes, report.cost) == front.points[0]
 
 
+@pytest.mark.parametrize("last", [0, -7, 50])
+def test_the_work_of_equal_blocks_is_known_beforehand(last):
+    solved = EqualBlocks(300, 10, 67, last)
+    rows, count = len(solved._room), solved.count
+    assert rows * count**2 // 2 <= solved.additions <= 3 * rows * count**2
+
+
 def test_equal_blocks_with_a_loss_of_many_times_their_bytes_are_solved_in_full():
     chain = [Block(output=1, internal=1, backward_need=1)] * 10 + [Block(output=1, internal=10**6)]
-    assert front_module._equal_blocks(everything_alive(chain)).rows > front_module.ROWS
+    assert front_module._equal_blocks(everything_alive(chain)).additions > front_module.ADDITIONS
     assert solve_front(chain).points == all_parts(chain)
 
 

@@ -69,10 +69,11 @@ class EqualBlocks:
         return EqualBlocks(max(0, self.count - 1), self.output, self.internal, rows=self._stop)
 
     @property
-    def rows(self) -> int:
-        """About how many rows the table has."""
-        internal = np.arange(0, self._stop, self.internal, dtype=np.int64)
-        return int(((self._stop - internal) // self.output + 1).sum()) * (1 if self.last == 0 else 2)
+    def additions(self) -> int:
+        """About as many additions does the table take: its rows, and for each of them all ``k`` of all ``t``."""
+        internal = -(-self._stop // self.internal)  # at most so many internal states, and outputs in what is left
+        rows = internal + (internal * self._stop - self.internal * internal * (internal - 1) // 2) // self.output
+        return rows * (1 if self.last == 0 else 2) * self.count**2 // 2
 
     def points(self) -> dict[int, int]:
         """Return the least ``G(count, s)`` by every ``s`` at which it may step."""

@@ -57,7 +57,7 @@ from membptt_theory.equal_blocks import EqualBlocks
 from membptt_theory.front_parts import BYTES, INTERNAL, Ints, Parts, undominated
 from membptt_theory.schedule import Schedule, from_actions
 
-ROWS: Final = 10_000  # of the table of equal blocks: about ten seconds
+ADDITIONS: Final = 10**10  # that the table of equal blocks may take: about ten seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,14 +249,14 @@ def solve_front(chain: Sequence[Block] | Recurrence, /) -> Front:
         chain: the blocks, weighed by `everything_alive`, or a recurrence.
 
     Raises:
-        ValueError: as `everything_alive`; a chain of more than about 130 blocks that all differ.
+        ValueError: as `everything_alive`; more than about 130 blocks that all differ, or several thousands.
 
     Claim: front-optimal, front-recurrence, front-equal-blocks.
     """
     terms = chain if isinstance(chain, Recurrence) else everything_alive(chain)
     if _only_three_sizes_matter(terms):
         solved = _equal_blocks(terms)
-        if solved.rows <= ROWS:
+        if solved.additions <= ADDITIONS:
             return _front_of_equal_blocks(terms, solved)
     parts = Parts(terms)
     whole = parts.of(0, len(terms))

@@ -103,7 +103,7 @@ class Parts:
         if self._merged > LIMIT:
             raise ValueError(
                 f"a chain of {len(terms)} blocks with so many parts that differ is too long to be solved: "
-                "join neighbouring blocks to larger ones, or let all blocks be equal"
+                "join neighbouring blocks to larger ones"
             )
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
