@@ -36,13 +36,13 @@ PATIENCE = 60  # seconds
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Start a browser with a profile of its own; skip, or fail where one is required, if there is none."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
+    """Start a browser with its own profile; without one, skip, or fail where it is required."""
+    executable = next(filter(None, map(shutil.which, NAMES)), None)
+    if executable is None:
         (pytest.fail if os.environ.get(REQUIRED) else pytest.skip)(f"no browser: {HOW}")
     websocket = pytest.importorskip("websocket")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        command = [found, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
+        command = [executable, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             try:
                 connection = websocket.create_connection(
@@ -57,7 +57,7 @@ def browser() -> Iterator[Browser]:
 
 
 def _address(profile: Path) -> str:
-    """Return where the only page listens, as soon as it does."""
+    """Return the address at which the only page listens, as soon as it does."""
     written = profile / "DevToolsActivePort"
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
@@ -72,7 +72,7 @@ def _address(profile: Path) -> str:
 
 
 class Browser:
-    """One page. What it asked the network for and what went wrong in its scripts is kept."""
+    """One page; it keeps what it requested from the network and the errors of its scripts."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -102,7 +102,7 @@ class Browser:
 
     def open(self, url: str) -> None:
         """Open a page and wait until its scripts have run."""
-        self.call("Page.navigate", url="about:blank")  # a change of the fragment alone would not load anew
+        self.call("Page.navigate", url="about:blank")  # a change of the fragment alone would not load the page again
         self.call("Page.navigate", url=url)
         until = time.monotonic() + PATIENCE
         while self.evaluate("location.href === 'about:blank' || document.readyState !== 'complete'"):
@@ -116,10 +116,10 @@ class Browser:
         Raises:
             RuntimeError: it throws.
         """
-        found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        if "exceptionDetails" in found:
-            raise RuntimeError(str(found["exceptionDetails"]))
-        return found["result"].get("value")
+        reply = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in reply:
+            raise RuntimeError(str(reply["exceptionDetails"]))
+        return reply["result"].get("value")
 
     def resize(self, width: int, height: int, *, dark: bool = False, touch: bool = False) -> None:
         """Take the shape of a window or of a phone."""
@@ -133,8 +133,8 @@ class Browser:
 
     def drag(self, selector: str, begin: float, end: float) -> None:
         """Press the mouse at one share of an element's width and release it at another."""
-        script = f"""(() => {{ const one = document.querySelector({json.dumps(selector)});
-            one.scrollIntoView({{block: "center"}}); const box = one.getBoundingClientRect();
+        script = f"""(() => {{ const element = document.querySelector({json.dumps(selector)});
+            element.scrollIntoView({{block: "center"}}); const box = element.getBoundingClientRect();
             return [box.left, box.top + box.height / 2, box.width]; }})()"""
         left, y, width = self.evaluate(script)
         start, stop = left + begin * width, left + end * width

@@ -42,7 +42,7 @@ class Gru(nn.Module):
 
 
 class Tanh(nn.Module):
-    """A plain tanh recurrence: carry in a dict, a step counter beside it."""
+    """A plain tanh recurrence: carry in a dict, and with it a step counter."""
 
     def __init__(self, inputs: int = 3, hidden: int = 4) -> None:
         super().__init__()
@@ -122,8 +122,8 @@ def gradients(result: Any, step: nn.Module, init: Any, xs: Tensor) -> list[Tenso
     return list(torch.autograd.grad(loss, wanted))
 
 
-def relative_error(found: list[Tensor], expected: list[Tensor]) -> float:
+def relative_error(computed: list[Tensor], expected: list[Tensor]) -> float:
     """Largest difference of any gradient, over that gradient's largest element."""
     return max(
-        float((a - b).abs().max() / b.abs().max().clamp_min(1e-300)) for a, b in zip(found, expected, strict=True)
+        float((a - b).abs().max() / b.abs().max().clamp_min(1e-300)) for a, b in zip(computed, expected, strict=True)
     )

@@ -1,4 +1,4 @@
-"""One process of `test_distributed`: trains the same small models under each wrapper and reports what it found.
+"""One process of `test_distributed`: trains the same small models under each wrapper and reports the results.
 
 Run by torchrun: ``python -m torch.distributed.run --nproc-per-node 2 -m tests.distributed_worker FOLDER``.
 """
@@ -63,7 +63,7 @@ MODELS = {
 
 
 def train(model, data):
-    """Twice, since reducers learn the order of the parameters in the first pass."""
+    """Train for two passes: reducers learn the order of the parameters in the first pass."""
     for _ in range(2):
         model.zero_grad()
         model(data).square().mean().backward()
@@ -71,8 +71,8 @@ def train(model, data):
 
 def compare(model, reference):
     """Largest relative error of this process's gradients against those of one process that sees the whole batch."""
-    found = [parameter.grad for parameter in model.parameters()]
-    whole = [grad.full_tensor() if hasattr(grad, "full_tensor") else grad for grad in found]
+    grads = [parameter.grad for parameter in model.parameters()]
+    whole = [grad.full_tensor() if hasattr(grad, "full_tensor") else grad for grad in grads]
     return relative_error(whole, [parameter.grad for parameter in reference.parameters()])
 
 
@@ -109,7 +109,7 @@ def refused(make, wrap, mine):
 
 def main(folder):
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
-    mesh, rank, found = init_device_mesh("cpu", (2,)), dist.get_rank(), {}
+    mesh, rank, results = init_device_mesh("cpu", (2,)), dist.get_rank(), {}
     torch.manual_seed(0)
     data = torch.randn(9, 4, 5, dtype=torch.float64)
     mine = data[:, 2 * rank : 2 * rank + 2]
@@ -125,22 +125,22 @@ def main(folder):
         for options in OPTIONS:
             model = fresh()
             train(DistributedDataParallel(model, **options), mine)
-            found[f"{name} ddp {' '.join(options)}".rstrip()] = compare(model, reference)
+            results[f"{name} ddp {' '.join(options)}".rstrip()] = compare(model, reference)
         for reshard in (True, False):
             model = fully_shard(fresh(), mesh=mesh, reshard_after_forward=reshard)
             train(model, mine)
-            found[f"{name} fsdp {'resharded' if reshard else 'kept'}"] = compare(model, reference)
+            results[f"{name} fsdp {'resharded' if reshard else 'kept'}"] = compare(model, reference)
         model = fresh()
         train(model, mine)
-        found[f"{name} alone"] = compare(model, reference)
-        found[f"{name} hooks"] = count_hooks(make, mine)
+        results[f"{name} alone"] = compare(model, reference)
+        results[f"{name} hooks"] = count_hooks(make, mine)
     model = fresh()
     fully_shard(model.layer, mesh=mesh)
     train(fully_shard(model, mesh=mesh), mine)
-    found["layer fsdp nested"] = compare(model, reference)
-    found["step ddp"] = refused(scanned_cell, lambda step: DistributedDataParallel(step, static_graph=True), mine)
-    found["step fsdp"] = refused(scanned_cell, lambda step: fully_shard(step, mesh=mesh), mine)
-    Path(folder, f"{rank}.json").write_text(json.dumps(found))
+    results["layer fsdp nested"] = compare(model, reference)
+    results["step ddp"] = refused(scanned_cell, lambda step: DistributedDataParallel(step, static_graph=True), mine)
+    results["step fsdp"] = refused(scanned_cell, lambda step: fully_shard(step, mesh=mesh), mine)
+    Path(folder, f"{rank}.json").write_text(json.dumps(results))
     dist.destroy_process_group()
 
 

@@ -20,7 +20,7 @@ CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"
 
 
 class Clock:
-    """Time passes only where a stand-in says so."""
+    """Time that passes only when a stand-in advances it."""
 
     now = 0.0
 
@@ -53,7 +53,7 @@ class Loop:
 
 
 class Replayed(Loop):
-    """The same, with results in memory of its own that the next call of the same shapes writes to."""
+    """The same, with results in its own memory, which the next call of the same shapes overwrites."""
 
     def __init__(self, step, clock, seconds, spoil=None):
         super().__init__(step, clock, seconds)
@@ -66,12 +66,12 @@ class Replayed(Loop):
         given = {id(leaf) for leaf in optree.tree_leaves((carry, parts))}
         memory = self.memory.setdefault(len(parts), {})
         leaves, spec = optree.tree_flatten(result)
-        made = []
+        written = []
         for index, leaf in enumerate(leaves):
             if id(leaf) not in given:
                 leaf = memory.setdefault(index, torch.empty_like(leaf)).copy_(leaf)
-            made.append(leaf)
-        return spec.unflatten(made)
+            written.append(leaf)
+        return spec.unflatten(written)
 
 
 def spoil_at(call):
@@ -101,15 +101,15 @@ def cell(carry, x):
 
 def decide(clock, slow, fast, step=cell, spoil=None, calls=4):
     """Run several cores; return results, and how often each way ran after the first core."""
-    one, other = Loop(step, clock, slow), Replayed(step, clock, fast, spoil)
-    way, carry, results = Captured(one, other), CARRY, []
+    loop, replayed = Loop(step, clock, slow), Replayed(step, clock, fast, spoil)
+    way, carry, results = Captured(loop, replayed), CARRY, []
     with torch.no_grad():
         for call in range(calls):
             carry, ys = way(carry, PARTS)
             results.append(optree.tree_map(torch.clone, (carry, ys)))
             if call == 0:
-                before = one.calls, other.calls
-    return results, one.calls - before[0], other.calls - before[1]
+                before = loop.calls, replayed.calls
+    return results, loop.calls - before[0], replayed.calls - before[1]
 
 
 def expected_of(step=cell, calls=4):
@@ -120,8 +120,8 @@ def expected_of(step=cell, calls=4):
     return results
 
 
-def same(found, expected):
-    pairs = zip(optree.tree_leaves(found), optree.tree_leaves(expected), strict=True)
+def same(results, expected):
+    pairs = zip(optree.tree_leaves(results), optree.tree_leaves(expected), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
 
 
@@ -165,8 +165,8 @@ class Stuck(Loop):
 
 
 def test_a_replay_that_is_stuck_at_its_first_result_is_not_used_and_says_so(clock):
-    one, other = Loop(cell, clock, 2), Stuck(cell, clock, 1)
-    way, carry = Captured(one, other), CARRY
+    loop, stuck = Loop(cell, clock, 2), Stuck(cell, clock, 1)
+    way, carry = Captured(loop, stuck), CARRY
     first, *others = expected_of()
     with torch.no_grad():
         with pytest.warns(UserWarning, match="gave other bits"):
@@ -178,21 +178,21 @@ def test_a_replay_that_is_stuck_at_its_first_result_is_not_used_and_says_so(cloc
 
 
 def test_while_nothing_changes_from_core_to_core_no_way_is_chosen(clock):
-    """A replay that is stuck could not be told: the trial is held again with the next core."""
+    """A stuck replay could not be noticed here: the trial is repeated with the next core."""
 
     def step(carry, x):
         return carry * x, carry
 
-    one, other, still, moving = Loop(step, clock, 2), Replayed(step, clock, 1), torch.zeros(3), torch.ones(3)
-    way, parts = Captured(one, other), [torch.full((3,), 0.5)]
+    loop, replayed, still, moving = Loop(step, clock, 2), Replayed(step, clock, 1), torch.zeros(3), torch.ones(3)
+    way, parts = Captured(loop, replayed), [torch.full((3,), 0.5)]
     with torch.no_grad():
         for _ in range(3):
             way(still, parts)
-        assert other.calls == 0
+        assert replayed.calls == 0
         way(moving, parts)
-        before = one.calls, other.calls
+        before = loop.calls, replayed.calls
         way(moving, parts)
-    assert (one.calls - before[0], other.calls - before[1]) == (0, 1)
+    assert (loop.calls - before[0], replayed.calls - before[1]) == (0, 1)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -250,8 +250,8 @@ def test_a_capture_that_draws_other_random_numbers_is_not_used(clock):
 
 
 def test_each_kind_of_core_is_tried_by_itself(clock):
-    one, other = Loop(cell, clock, 2), Replayed(cell, clock, 1, spoil_at(9))
-    way = Captured(one, other)
+    loop, replayed = Loop(cell, clock, 2), Replayed(cell, clock, 1, spoil_at(9))
+    way = Captured(loop, replayed)
     with torch.no_grad():
         way(CARRY, PARTS)
         way(CARRY, PARTS)
@@ -280,19 +280,19 @@ def run(monkeypatch, clock, make, *, steps=13, **options):
     values = [leaf.detach().clone() for leaf in optree.tree_leaves(result)]
     expected = plain(step, init, xs)
     assert same(values, [leaf.detach() for leaf in optree.tree_leaves(expected)])
-    found, wanted = gradients(result, step, init, xs), gradients(expected, step, init, xs)
-    assert relative_error(found, wanted) <= 1e-10
+    grads, wanted = gradients(result, step, init, xs), gradients(expected, step, init, xs)
+    assert relative_error(grads, wanted) <= 1e-10
     return ways
 
 
 @pytest.mark.parametrize("make", CELLS)
 @pytest.mark.parametrize(("policy", "sizes"), POLICIES, ids=policy_id)
 def test_stored_states_outlive_the_replays(monkeypatch, clock, make, policy, sizes):
-    one, other = run(monkeypatch, clock, make, slots=3, policy=policy, **sizes)
-    assert other.with_graph == 0
-    assert one.with_graph >= 7
+    loop, replayed = run(monkeypatch, clock, make, slots=3, policy=policy, **sizes)
+    assert replayed.with_graph == 0
+    assert loop.with_graph >= 7
     if policy == "hsm":
-        assert other.calls > one.calls - one.with_graph
+        assert replayed.calls > loop.calls - loop.with_graph
 
 
 def test_a_state_left_in_the_captured_memory_is_caught(monkeypatch, clock):
@@ -333,8 +333,8 @@ def test_captured_cores_give_the_gradients_of_plain_autograd(make):
     xs = xs.detach().cuda().requires_grad_()
     expected = gradients(plain(step, init, xs), step, init, xs)
     for _ in range(3):
-        found = gradients(scan(step, init, xs, slots=3, chunk=4, compile=True), step, init, xs)
-        assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(found, expected, strict=True))
+        grads = gradients(scan(step, init, xs, slots=3, chunk=4, compile=True), step, init, xs)
+        assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(grads, expected, strict=True))
 
 
 @CUDA
@@ -353,5 +353,5 @@ def test_a_captured_core_follows_its_parameters():
                     parameter.mul_(0.9)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found = scan(step, init, xs, slots=2, chunk=4, compile=True)[1]
-            assert torch.allclose(found, plain(step, init, xs)[1], rtol=1e-3, atol=1e-5)
+                ys = scan(step, init, xs, slots=2, chunk=4, compile=True)[1]
+            assert torch.allclose(ys, plain(step, init, xs)[1], rtol=1e-3, atol=1e-5)

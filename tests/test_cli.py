@@ -33,12 +33,12 @@ def skip_where_not_installed(line):
 
 def subparsers(whole):
     """Return a parser and all parsers below it."""
-    found = [whole]
+    parsers = [whole]
     for action in whole._actions:
         if isinstance(action, argparse._SubParsersAction):
             for below in action.choices.values():
-                found += subparsers(below)
-    return found
+                parsers += subparsers(below)
+    return parsers
 
 
 COMMANDS = [below for below in subparsers(parser()) if below.get_default("run") is not None]
@@ -53,7 +53,7 @@ EXAMPLES = sorted(
 
 
 def answer(capsys, line, expected=0):
-    """Run one line; return what it prints on standard output, or what it says it cannot do."""
+    """Run one line; return what it prints on standard output, or the refusal."""
     assert main(shlex.split(line.removeprefix("membptt "))) == expected, capsys.readouterr().err
     printed = capsys.readouterr()
     return printed.out if expected != 2 else printed.err
@@ -79,10 +79,10 @@ def test_an_example_of_the_help_runs(line, capsys, tmp_path, monkeypatch):
     skip_where_not_installed(line)
     monkeypatch.chdir(tmp_path)
     build("msm", 20, 6, internal=3).save("msm.npz")  # what an example reads
-    found = answer(capsys, line)
-    assert found
+    output = answer(capsys, line)
+    assert output
     if "--json" in line:
-        assert json.loads(found)
+        assert json.loads(output)
     for name in re.findall(r"--out (\S+)", line):
         assert Path(name).stat().st_size
 
@@ -116,11 +116,11 @@ def test_the_console_script_is_the_module_s_main():
 
 def test_schedule_prints_the_stream_and_its_counts(capsys):
     table = build("msm_plus", 10, 7, internal=3)
-    found = json.loads(answer(capsys, "schedule --policy msm_plus --steps 10 --slots 7 --internal 3 --actions --json"))
-    assert (found["forwards"], found["digest"]) == (table.cost(10, 7), table.digest)
+    report = json.loads(answer(capsys, "schedule --policy msm_plus --steps 10 --slots 7 --internal 3 --actions --json"))
+    assert (report["forwards"], report["digest"]) == (table.cost(10, 7), table.digest)
     named = [[type(action).__name__, *map(int, re.findall(r"\d+", str(action)))] for action in table.schedule(10, 7)]
-    assert found["stream"] == named
-    assert found["actions"] == len(named)
+    assert report["stream"] == named
+    assert report["actions"] == len(named)
     listed = answer(capsys, "schedule --policy msm_plus --steps 10 --slots 7 --internal 3 --actions")
     assert listed.split("\n\n")[1].splitlines() == [" ".join(map(str, action)) for action in named]
 
@@ -130,35 +130,35 @@ def test_the_drawing_has_every_forward_every_backward_and_the_memory(policy, siz
     for steps in range(1, 13):
         for slots in range(1, 6):
             table = build(policy, steps, slots, **sizes)
-            found = timeline(table.schedule(steps, slots), steps=steps, sizes=table.sizes)
-            schedules.draw(found, Console(width=80, color_system=None))
-            lines = capsys.readouterr().out.splitlines()[: len(found.cells)]
-            drawn = "".join(line[: -(found.peak + 4)] for line in lines)
+            expected = timeline(table.schedule(steps, slots), steps=steps, sizes=table.sizes)
+            schedules.draw(expected, Console(width=80, color_system=None))
+            lines = capsys.readouterr().out.splitlines()[: len(expected.cells)]
+            drawn = "".join(line[: -(expected.peak + 4)] for line in lines)
             for kind, (glyph, _) in schedules._GLYPHS.items():
-                assert drawn.count(glyph) == sum(cell.kind is kind for cell in found.cells), kind
-            assert [int(line.split()[-1]) for line in lines] == list(found.memory)
-            assert [line.count("■") for line in lines] == list(found.memory)
+                assert drawn.count(glyph) == sum(cell.kind is kind for cell in expected.cells), kind
+            assert [int(line.split()[-1]) for line in lines] == list(expected.memory)
+            assert [line.count("■") for line in lines] == list(expected.memory)
 
 
 def test_a_drawing_names_where_each_step_runs(capsys):
     table = build("hsm", 4, 2)
-    found = timeline(table.schedule(4, 2), steps=4, sizes=table.sizes)
-    schedules.draw(found, Console(width=80, color_system=None))
+    expected = timeline(table.schedule(4, 2), steps=4, sizes=table.sizes)
+    schedules.draw(expected, Console(width=80, color_system=None))
     lines = capsys.readouterr().out.splitlines()
-    margin = len(str(len(found.cells))) + 2
-    for line, cell in zip(lines, found.cells, strict=False):
+    margin = len(str(len(expected.cells))) + 2
+    for line, cell in zip(lines, expected.cells, strict=False):
         assert line[margin + 2 * cell.step + 1] == schedules._GLYPHS[Kind(cell.kind)][0]
 
 
 def test_plan_prints_what_the_planner_finds(capsys):
     line = "plan --steps 1000 --hidden-bytes 4096 --internal-bytes 20480 --budget 1MB --chunk 1 --json"
-    found = json.loads(answer(capsys, line))
+    report = json.loads(answer(capsys, line))
     core = Measured(1, 4096, 4096, 12288, 12288, 0, 1.0, 3.0)
     expected = options([core], 1000, 10**6)
-    assert [row["forwards"] for row in found["options"]] == [option.forwards for option in expected]
-    assert found["digest"] == expected[0].schedule().digest
-    assert all(row["peak_bytes"] <= 10**6 for row in found["options"])
-    (hsm,) = (row for row in found["options"] if row["policy"] == "hsm")
+    assert [row["forwards"] for row in report["options"]] == [option.forwards for option in expected]
+    assert report["digest"] == expected[0].schedule().digest
+    assert all(row["peak_bytes"] <= 10**6 for row in report["options"])
+    (hsm,) = (row for row in report["options"] if row["policy"] == "hsm")
     assert hsm["forwards"] == optimal_cost("hsm", 1000, hsm["slots"])
     assert hsm["time_in_forwards"] == hsm["forwards"] - 1000 + 3 * 1000
 
@@ -220,7 +220,7 @@ def test_a_damaged_table_is_found_out(capsys, tmp_path):
     assert json.loads(answer(capsys, f"table check {path} --json", expected=1))["holds"] is False
 
 
-def test_prove_gives_one_verdict_a_claim(capsys, monkeypatch):
+def test_prove_gives_one_verdict_per_claim(capsys, monkeypatch):
     verdicts = json.loads(answer(capsys, "prove --quick --json hsm-splits"))
     assert [(row["id"], row["holds"]) for row in verdicts] == [("hsm-splits", True)]
     from membptt_proofs.checks import CHECKS
@@ -254,14 +254,14 @@ def test_prove_gives_one_verdict_a_claim(capsys, monkeypatch):
 def test_a_refusal_says_what_was_wrong(line, message, capsys, tmp_path, monkeypatch):
     skip_where_not_installed(line)
     monkeypatch.chdir(tmp_path)
-    found = answer(capsys, line, expected=2)
-    assert message in found
-    assert found.startswith(f"membptt {' '.join(line.split()[: 2 if line.startswith('table') else 1])}: error: ")
-    assert len(found.splitlines()) == 1
+    output = answer(capsys, line, expected=2)
+    assert message in output
+    assert output.startswith(f"membptt {' '.join(line.split()[: 2 if line.startswith('table') else 1])}: error: ")
+    assert len(output.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("line", ["", "plan", "schedule --policy best", "table", "prove no-such-claim"])
-def test_a_line_that_is_no_command_ends_with_status_two(line):
+def test_a_line_that_is_not_a_command_ends_with_status_two(line):
     with pytest.raises(SystemExit, match="2"):
         main(shlex.split(line))

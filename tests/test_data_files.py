@@ -1,4 +1,4 @@
-"""Measured data that is read back: whatever the file holds, it is legal data or its reader's own one error."""
+"""Measured data that is read back: whatever the file holds, its reader returns legal data or raises its own error."""
 
 import copy
 import functools
@@ -29,7 +29,7 @@ POINT = legal(record._POINT) | {"format": record.FORMAT, "methods": [METHOD], "b
 
 @pytest.fixture
 def measured(monkeypatch, tmp_path_factory):
-    """The file of one figure's data, in a folder of its own."""
+    """The file of a figure's data, in its own folder."""
     monkeypatch.setattr(evidence, "DATA", tmp_path_factory.mktemp("data"))
     return evidence.measured_path("fig02b")
 
@@ -40,11 +40,11 @@ def read_figure(path, content):
 
 
 @pytest.mark.parametrize("content", [b"[" * 10**5, b"\xff", b'{"figure": "fig02b", "complete": true, "x": NaN}', b""])
-def test_a_figures_data_that_is_no_json_is_refused(measured, content):
+def test_figure_data_that_is_not_json_is_refused(measured, content):
     assert read_figure(measured, content) is evidence.FigureClaimError
 
 
-def test_a_figures_data_cut_off_anywhere_is_refused_exhaustive(measured):
+def test_figure_data_cut_off_anywhere_is_refused_exhaustive(measured):
     content = {"figure": "fig02b", "complete": True, "rounds": [[1.5, 2]]}
     evidence.save_measured("fig02b", content)
     whole = measured.read_bytes().rstrip()
@@ -53,7 +53,7 @@ def test_a_figures_data_cut_off_anywhere_is_refused_exhaustive(measured):
 
 
 @pytest.mark.parametrize("other", [None, "membptt-measured/0", "membptt-throughput/1", 1, [], "absent"])
-def test_a_figures_data_of_another_format_is_refused_by_its_name(measured, other):
+def test_figure_data_of_another_format_is_refused_by_its_name(measured, other):
     content = {"figure": "fig02b", "complete": True, "format": other}
     measured.write_text(json.dumps({key: value for key, value in content.items() if value != "absent"}))
     with pytest.raises(evidence.FigureClaimError, match=r"fig02b.json has format .*reads 'membptt-measured/1'"):
@@ -64,7 +64,7 @@ def test_a_figures_data_of_another_format_is_refused_by_its_name(measured, other
 @example({"format": evidence.FORMAT})
 @example({"format": evidence.FORMAT, "figure": "fig02b"})
 @example({"format": evidence.FORMAT, "figure": "fig02b", "complete": 1})
-def test_a_figures_data_that_says_anything_is_refused_hypothesis(tmp_path_factory, content):
+def test_figure_data_of_arbitrary_content_is_refused_hypothesis(tmp_path_factory, content):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evidence, "DATA", tmp_path_factory.getbasetemp())
         path = evidence.measured_path("fig02b")
@@ -86,25 +86,25 @@ def test_the_legal_record_that_is_changed_below_is_legal():
 @example({"rounds": [{}]})
 @example({"methods": [3]})
 @example({"rounds_wanted": float("nan")})
-def test_a_record_that_says_anything_is_refused_hypothesis(tmp_path_factory, changes):
+def test_a_record_of_arbitrary_content_is_refused_or_legal_hypothesis(tmp_path_factory, changes):
     path = tmp_path_factory.getbasetemp() / "point.json"
     path.write_text(json.dumps({**POINT, **changes} if isinstance(changes, dict) else changes))
-    found = outcome(lambda: record.load(path))
-    assert found is record.RecordError or found.keys() == POINT.keys()
+    result = outcome(lambda: record.load(path))
+    assert result is record.RecordError or result.keys() == POINT.keys()
 
 
 @given(st.sampled_from([*record._METHOD]), JSON)
 @example("budgets", [[]])
 @example("label", [])
 @example("label", {})
-def test_a_method_that_says_anything_is_refused_hypothesis(tmp_path_factory, field, value):
+def test_a_method_of_arbitrary_content_is_refused_or_legal_hypothesis(tmp_path_factory, field, value):
     path = tmp_path_factory.getbasetemp() / "point.json"
     path.write_text(json.dumps({**POINT, "methods": [METHOD | {field: value}]}))
-    found = outcome(lambda: record.load(path))
-    assert found is record.RecordError or found.keys() == POINT.keys()
+    result = outcome(lambda: record.load(path))
+    assert result is record.RecordError or result.keys() == POINT.keys()
 
 
-# Every figure of measured files, and the file of it that is changed below.
+# Every figure drawn from measured files, and which of its files is changed below.
 CHANGED = {
     "fig02b": evidence.DATA / "fig02b.json",
     "fig05b": evidence.DATA / "fig05b.json",
@@ -118,7 +118,7 @@ CONTENT = {name: json.loads(path.read_text()) for name, path in CHANGED.items()}
 
 
 def places(value, place=()):
-    """Every place inside a value of JSON; of a list the first alone."""
+    """Every place inside a value of JSON; of a list only the first."""
     inner = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
     for key, each in inner:
         yield (*place, key)
@@ -140,7 +140,7 @@ def copies(tmp_path_factory):
 
 
 def read_changed(copies, name, place, change):
-    """What figure `name` makes of its file after ``change(container, key)`` at one place."""
+    """What figure `name` reads from its file after ``change(container, key)`` at one place."""
     content = copy.deepcopy(CONTENT[name])
     change(functools.reduce(operator.getitem, place[:-1], content), place[-1])
     file = copies / CHANGED[name].name
@@ -151,22 +151,24 @@ def read_changed(copies, name, place, change):
         file.write_text(json.dumps(CONTENT[name]))
 
 
-def is_refused(found):
-    return found in (evidence.FigureClaimError, evidence.DataMissingError)
+def is_refused(result):
+    return result in (evidence.FigureClaimError, evidence.DataMissingError)
 
 
 @pytest.mark.parametrize("name", CHANGED)
-def test_a_figures_data_that_lacks_anything_is_refused_or_does_not_need_it_exhaustive(copies, name):
-    found = {place: read_changed(copies, name, place, operator.delitem) for place in places(CONTENT[name])}
-    foreign = {place: each for place, each in found.items() if isinstance(each, type) and not is_refused(each)}
+def test_figure_data_that_lacks_anything_is_refused_or_does_not_need_it_exhaustive(copies, name):
+    results = {place: read_changed(copies, name, place, operator.delitem) for place in places(CONTENT[name])}
+    foreign = {
+        place: result for place, result in results.items() if isinstance(result, type) and not is_refused(result)
+    }
     assert not foreign
-    assert sum(map(is_refused, found.values())) > 5
+    assert sum(map(is_refused, results.values())) > 5
 
 
 @pytest.mark.parametrize("name", CHANGED)
 @given(st.data())
-def test_a_figures_data_with_anything_in_any_place_is_refused_or_read_hypothesis(copies, name, data):
+def test_figure_data_with_anything_in_any_place_is_refused_or_read_hypothesis(copies, name, data):
     place = data.draw(st.sampled_from([*places(CONTENT[name])]))
     value = data.draw(JSON)
-    found = read_changed(copies, name, place, lambda container, key: container.__setitem__(key, value))
-    assert is_refused(found) or not isinstance(found, type)
+    result = read_changed(copies, name, place, lambda container, key: container.__setitem__(key, value))
+    assert is_refused(result) or not isinstance(result, type)

@@ -19,8 +19,8 @@ LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    """Launch the two processes once; read what each of them found."""
+def ranks(tmp_path_factory):
+    """Launch the two processes once; read the results of each."""
     folder = tmp_path_factory.mktemp("ranks")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
     worker = ["--nproc-per-node", "2", "-m", "tests.distributed_worker", str(folder)]
@@ -34,12 +34,12 @@ def found(tmp_path_factory):
         start_new_session=True,
     )
     try:
-        said, _ = process.communicate(timeout=180)
+        output, _ = process.communicate(timeout=180)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        said, _ = process.communicate()
-        pytest.fail(f"the two processes did not end:\n{said}")
-    assert process.returncode == 0, said
+        output, _ = process.communicate()
+        pytest.fail(f"the two processes did not end:\n{output}")
+    assert process.returncode == 0, output
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
@@ -55,31 +55,31 @@ def found(tmp_path_factory):
         "fsdp kept",
     ],
 )
-def test_gradients_of_two_processes_equal_those_of_one(found, model, wrapped):
-    for rank in found:
+def test_gradients_of_two_processes_equal_those_of_one(ranks, model, wrapped):
+    for rank in ranks:
         assert rank[f"{model} {wrapped}"] <= 1e-10
         assert rank[f"{model} alone"] > 1e-3
 
 
-def test_a_fused_layer_may_be_sharded_by_itself(found):
-    for rank in found:
+def test_a_fused_layer_may_be_sharded_by_itself(ranks):
+    for rank in ranks:
         assert rank["layer fsdp nested"] <= 1e-10
 
 
 @pytest.mark.parametrize(("model", "parameters"), [("cell", 8), ("layer", 10)])
-def test_every_hook_fires_once_in_a_backward_pass(found, model, parameters):
+def test_every_hook_fires_once_in_a_backward_pass(ranks, model, parameters):
     """A hook on the gradient, a hook after its accumulation, and the reducer, each for every parameter."""
-    for rank in found:
+    for rank in ranks:
         assert list(rank[f"{model} hooks"].values()) == [1] * (3 * parameters)
 
 
-def test_a_sharded_step_is_refused(found):
+def test_a_sharded_step_is_refused(ranks):
     """Its parameters are whole only inside its own call; shard the module that calls `scan`."""
-    for rank in found:
+    for rank in ranks:
         assert rank["step fsdp"].startswith(("ValueError", "TypeError"))
 
 
-def test_a_step_wrapped_in_ddp_is_refused(found):
+def test_a_step_wrapped_in_ddp_is_refused(ranks):
     """With static_graph its gradients would silently stay unreduced; wrap the module that calls `scan`."""
-    for rank in found:
+    for rank in ranks:
         assert rank["step ddp"].startswith("TypeError")

@@ -125,9 +125,9 @@ def test_the_examples_of_the_docstrings_are_true(module):
     if package == "impl/membptt":
         pytest.importorskip("torch")
     parts = module.relative_to((ROOT / package).parent).with_suffix("").parts
-    found = doctest.testmod(importlib.import_module(".".join(parts)))
-    assert found.attempted
-    assert not found.failed
+    results = doctest.testmod(importlib.import_module(".".join(parts)))
+    assert results.attempted
+    assert not results.failed
 
 
 def test_the_changelog_is_in_its_form_and_names_the_version():

@@ -1,7 +1,7 @@
-"""On a CUDA device autograd runs a backward in a thread of its own, which is acted out here without a device.
+"""On a CUDA device autograd runs a backward in a separate thread, which is imitated here without a device.
 
-That thread is handed the storage of the thread that called backward and waits for it; it has none of its context
-variables.
+That thread receives the thread-local storage of the thread that called backward and waits for it, but none of its
+context variables.
 """
 
 import threading
@@ -19,18 +19,18 @@ from membptt_theory.tables import optimal_cost
 def elsewhere(run, storage=(_HELD,)):
     """Run in another thread, as the engine would."""
     handed = {key: torch._C._get_obj_in_tls(key) for key in storage if torch._C._is_key_in_tls(key)}
-    found = []
+    results = []
 
     def work():
         for key, value in handed.items():
             torch._C._stash_obj_in_tls(key, value)
-        found.append(run())
+        results.append(run())
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(20)
-    assert not thread.is_alive(), "the thread waits for the one that waits for it"
-    return found[0]
+    assert not thread.is_alive(), "each thread waits for the other"
+    return results[0]
 
 
 def noisy(carry, x):
@@ -54,8 +54,8 @@ def nested_gradient(call):
 
 
 def test_a_backward_in_the_engines_thread_does_not_wait_for_the_scan_around_it():
-    expected, found = nested_gradient(lambda run: run()), nested_gradient(elsewhere)
-    assert all(map(torch.equal, found, expected))
+    expected, computed = nested_gradient(lambda run: run()), nested_gradient(elsewhere)
+    assert all(map(torch.equal, computed, expected))
 
 
 def test_a_thread_without_that_storage_has_to_wait():
@@ -70,7 +70,7 @@ def test_a_thread_without_that_storage_has_to_wait():
         assert is_set(_HELD)
         other.start()
         assert not entered.wait(0.3)
-    assert not torch._C._is_key_in_tls(_HELD)  # a thread that ends with something there may never end
+    assert not torch._C._is_key_in_tls(_HELD)  # a thread that ends while something is stored there may hang
     other.join(20)
     assert entered.is_set()
 
