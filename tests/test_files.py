@@ -1,4 +1,4 @@
-"""What is read may be anything: whatever bytes a file holds, its reader gives what was saved or its own one error."""
+"""A file may hold anything: whatever its bytes, its reader returns what was saved or raises its own error."""
 
 import io
 import json
@@ -99,7 +99,7 @@ def test_every_truncation_is_refused_exhaustive(saved):
 
 
 def test_every_flipped_byte_is_refused_or_changes_nothing_exhaustive(saved):
-    """Dates, attributes and padding of an archive are not read; whatever is read is under its digest."""
+    """Dates, attributes and padding of an archive are not read; everything that is read is covered by its digest."""
     table, whole, load = saved
     harmless = 0
     for position in range(len(whole)):
@@ -113,7 +113,7 @@ def test_every_flipped_byte_is_refused_or_changes_nothing_exhaustive(saved):
 
 @contextmanager
 def file_of(table):
-    """A table in a temporary file of its own: hypothesis may not share a test's fixtures between examples."""
+    """A table in a separate temporary file: hypothesis may not share a test's fixtures between examples."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.npz"
         table.save(path)
@@ -122,7 +122,7 @@ def file_of(table):
 
 @given(data=st.data())
 def test_flipped_bits_inside_the_members_are_refused_hypothesis(data):
-    """The archive's own checksums are made right again, so that what is behind them is reached."""
+    """The archive's own checksums are repaired, so that the checks behind them are reached."""
     kind, table = TABLES[data.draw(st.sampled_from(sorted(TABLES)))]
     with file_of(table) as path:
         files = {name: bytearray(content) for name, content in members(path.read_bytes()).items()}
@@ -130,8 +130,8 @@ def test_flipped_bits_inside_the_members_are_refused_hypothesis(data):
         for _ in range(data.draw(st.integers(1, 3))):
             content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
         path.write_bytes(packed(files.items()))
-        found = outcome(lambda: kind.load(path, limit=LIMIT).digest)
-        assert found in (TableError, table.digest)
+        result = outcome(lambda: kind.load(path, limit=LIMIT).digest)
+        assert result in (TableError, table.digest)
 
 
 FIELDS = ["format", "policy", "sizes", "shape", "modes", "slots", "steps", "prices", "bounded", "more"]
@@ -151,14 +151,14 @@ FIELDS = ["format", "policy", "sizes", "shape", "modes", "slots", "steps", "pric
 @example("hsm", {"shape": [1, 4, float("nan")]})
 @example("hsm", {"shape": []})
 @example("hsm", {"shape": "145"})
-def test_a_header_that_says_anything_is_refused_hypothesis(which, changes):
+def test_a_header_of_arbitrary_content_is_refused_hypothesis(which, changes):
     kind, table = TABLES[which]
     header, digest, arrays = parts(table)
     with file_of(table) as path:
         save_arrays(path, {**header, **changes}, digest, arrays)
-        found = outcome(lambda: kind.load(path, limit=LIMIT).digest)
-        # What is not part of a table's identity may be added; then the table is still the one that its digest names.
-        assert found in (TableError, table.digest)
+        result = outcome(lambda: kind.load(path, limit=LIMIT).digest)
+        # What is not part of a table's identity may be added; the table is then still the one that its digest names.
+        assert result in (TableError, table.digest)
 
 
 @given(st.binary(max_size=400), st.sampled_from([PolicyTable, TierTable]))
@@ -263,7 +263,7 @@ def test_a_file_larger_than_its_limit_is_refused_unread(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name are a thing of Unix")
-def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path):
+def test_what_is_not_a_file_is_refused_and_never_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path, tmp_path / "nothing", "/dev/zero"):
         message = "there is no such file" if path == tmp_path / "nothing" else "it is a folder, a pipe or a device"
@@ -286,9 +286,9 @@ def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path):
 def test_json_is_parsed_or_refused_hypothesis(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.json"
     path.write_bytes(content)
-    found = outcome(lambda: read_json(path))
-    if found is not UnreadableError:
-        assert json.loads(content) == found
+    result = outcome(lambda: read_json(path))
+    if result is not UnreadableError:
+        assert json.loads(content) == result
 
 
 @given(JSON)
@@ -309,7 +309,7 @@ def test_json_that_is_written_is_read_back_hypothesis(content):
         (b" " * 2000, "limit of 1000 bytes"),
     ],
 )
-def test_what_is_wrong_with_a_text_is_said(tmp_path, content, says):
+def test_the_error_says_what_is_wrong_with_a_text(tmp_path, content, says):
     path = tmp_path / "any.json"
     path.write_bytes(content)
     with pytest.raises(UnreadableError, match=says):
@@ -342,8 +342,8 @@ def current_umask():
 @example("hsm 1 - 30 " + "9" * 5000 + " ab")
 @example("hsm 1 - x 8 ab")
 def test_a_lock_is_read_or_refused_hypothesis(text):
-    found = outcome(lambda: parse_lock(text))
-    assert found is LockError or isinstance(found, dict)
+    result = outcome(lambda: parse_lock(text))
+    assert result is LockError or isinstance(result, dict)
 
 
 def test_a_lock_that_names_a_table_twice_is_refused():
@@ -376,7 +376,7 @@ def test_a_ledger_of_one_claim_is_read():
 
 
 @pytest.mark.parametrize("module", ["membptt_theory.lock", "membptt_proofs.ledger"])
-def test_who_asks_a_generator_for_help_gets_help_and_nothing_is_written(module, monkeypatch, capsys):
+def test_a_generator_asked_for_help_gives_help_and_writes_nothing(module, monkeypatch, capsys):
     main = import_module(module).main
     monkeypatch.setattr(f"{module}.write_whole", lambda *_: pytest.fail("it wrote"))
     with pytest.raises(SystemExit) as stopped:

@@ -105,7 +105,7 @@ def test_the_tests_of_theory_and_proofs_run_without_torch():
 
 
 def test_the_runtime_does_not_ask_for_sympy():
-    """Torch imports sympy on its own where it likes; our modules never name it."""
+    """Torch may import sympy by itself; our modules never name it."""
     pytest.importorskip("torch")
     code = (
         "import sys, builtins\n"
@@ -129,7 +129,7 @@ def test_the_runtime_imports_the_compiler_only_when_something_is_compiled():
 
 
 def test_no_module_of_the_runtime_is_hidden_behind_a_name_of_another_thing():
-    """`import package.name` gives what `package.name` is: a module is never covered by a function called alike."""
+    """`import package.name` gives what `package.name` is: a module is never hidden by a function of the same name."""
     membptt = pytest.importorskip("membptt")
     for info in pkgutil.walk_packages(membptt.__path__, "membptt."):
         package, _, name = info.name.rpartition(".")

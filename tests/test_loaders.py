@@ -34,9 +34,9 @@ def mnist(folder, pack=bytes, suffix="", images=None, labels=None):
 @pytest.mark.parametrize(("pack", "suffix"), [(bytes, ""), (gzip.compress, ".gz"), (gzip.compress, "")])
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_mnist_is_read_row_by_row(pack, suffix, split, tmp_path):
-    found = load_mnist(mnist(tmp_path, pack, suffix), split)
-    assert np.array_equal(found.pixels, pixels(6, 5, 4).reshape(6, 20))
-    assert found.labels.tolist() == list(range(6))
+    images = load_mnist(mnist(tmp_path, pack, suffix), split)
+    assert np.array_equal(images.pixels, pixels(6, 5, 4).reshape(6, 20))
+    assert images.labels.tolist() == list(range(6))
 
 
 @pytest.mark.parametrize("shape", [(0,), (1,), (7,), (2, 3), (2, 3, 4), (1, 2, 3, 4)])
@@ -114,10 +114,10 @@ def test_random_bytes_are_read_or_refused_hypothesis(content, marked, tmp_path_f
     path = tmp_path_factory.getbasetemp() / "random"
     path.write_bytes((b"\0\0\x08" if marked else b"") + content)
     try:
-        found = load_idx(path)
+        array = load_idx(path)
     except DataSetError:
         return
-    assert idx(found) == path.read_bytes()
+    assert idx(array) == path.read_bytes()
 
 
 def test_a_damaged_file_is_read_or_refused_sampled(tmp_path):
@@ -146,7 +146,7 @@ def test_a_damaged_file_is_read_or_refused_sampled(tmp_path):
         (None, np.zeros((6, 1), np.uint8), "no pair"),
     ],
 )
-def test_images_and_labels_that_are_no_pair_are_refused(images, labels, message, tmp_path):
+def test_images_and_labels_that_do_not_match_are_refused(images, labels, message, tmp_path):
     with pytest.raises(DataSetError, match=message):
         load_mnist(mnist(tmp_path, images=images, labels=labels), "train")
 
@@ -167,11 +167,11 @@ def test_a_text_is_numbered_and_cut_into_three(pack, tmp_path):
     whole = bytes(range(200, 256)) * 20 + b"abc" * 40
     path = tmp_path / "enwik8"
     path.write_bytes(pack(whole))
-    found = load_text(path)
-    parts = np.concatenate([found.train, found.valid, found.test])
-    assert np.frombuffer(found.vocabulary, np.uint8)[parts].tobytes() == whole
-    assert list(found.vocabulary) == sorted(set(whole))
-    assert [len(part) for part in (found.train, found.valid, found.test)] == [1116, 62, 62]
+    text = load_text(path)
+    parts = np.concatenate([text.train, text.valid, text.test])
+    assert np.frombuffer(text.vocabulary, np.uint8)[parts].tobytes() == whole
+    assert list(text.vocabulary) == sorted(set(whole))
+    assert [len(part) for part in (text.train, text.valid, text.test)] == [1116, 62, 62]
     assert len(load_text(path, limit=100, valid=0.2, test=0.3).train) == 50
 
 
@@ -180,13 +180,13 @@ def test_any_text_is_restored_or_refused_hypothesis(content, valid, test):
     if valid + test >= 1:
         return
     try:
-        found = loaders.split_text(content, valid=valid, test=test, source="here")
+        text = loaders.split_text(content, valid=valid, test=test, source="here")
     except DataSetError:
         assert len(content) * min(valid, test, 1 - valid - test) < 1
         return
-    parts = [found.train, found.valid, found.test]
+    parts = [text.train, text.valid, text.test]
     assert all(len(part) for part in parts)
-    assert np.frombuffer(found.vocabulary, np.uint8)[np.concatenate(parts)].tobytes() == content
+    assert np.frombuffer(text.vocabulary, np.uint8)[np.concatenate(parts)].tobytes() == content
 
 
 @pytest.mark.parametrize("content", [b"", b"a", b"ab", b"abc"])

@@ -29,9 +29,9 @@ def test_every_option_of_two_tiers_fits_its_budget_hypothesis(steps, budget, hid
         for k in (1, 2, 4)
     ]
     alone = options(measured, steps, budget, ["hsm"])
-    found = options(measured, steps, budget, ["hsm"], tiers=True, slow=bound)
-    assert [option for option in found if not option.tiers] == alone
-    for option in found:
+    fitting = options(measured, steps, budget, ["hsm"], tiers=True, slow=bound)
+    assert [option for option in fitting if not option.tiers] == alone
+    for option in fitting:
         if option.tiers is None:
             continue
         tiers, stream = option.tiers, list(option.schedule())
@@ -42,7 +42,7 @@ def test_every_option_of_two_tiers_fits_its_budget_hypothesis(steps, budget, hid
         assert bound is None or paper.slow_peak <= bound
         assert tiers.bytes == most_copies(stream) * hidden
         assert peak_bytes(stream, option.cores, option.measured) + transit == option.bytes <= budget
-    assert found == sorted(found, key=lambda option: (option.seconds, option.bytes))
+    assert fitting == sorted(fitting, key=lambda option: (option.seconds, option.bytes))
 
 
 def test_tables_of_two_tiers_stay_small_however_long_the_sequence(monkeypatch):
@@ -65,9 +65,9 @@ def test_bytes_on_paper_equal_the_machines_slots_where_storages_are_counted_alik
         for t, m in grid(12, 12):
             table = build(policy, t, m, **sizes)
             peak = meter(table.schedule(t, m), steps=t, sizes=table.sizes).peak
-            found = peak_bytes(table.schedule(t, m), t, SIZES)
-            assert found <= peak + 5
-            assert policy != "hsm" or found >= peak + 4
+            weight = peak_bytes(table.schedule(t, m), t, SIZES)
+            assert weight <= peak + 5
+            assert policy != "hsm" or weight >= peak + 4
 
 
 @given(policies(), st.integers(1, 60), st.integers(1, 40), st.integers(0, 9), st.integers(1, 9))
@@ -77,9 +77,9 @@ def test_bytes_on_paper_are_at_most_those_of_the_machine_hypothesis(which, steps
     sizes = replace(SIZES, internal=internal, tail=internal, hidden=hidden, start=hidden)
     full = internal + 2 * hidden
     weights = Sizes(hidden=hidden, internal=full)
-    found = peak_bytes(table.schedule(steps, slots), steps, sizes)
+    weight = peak_bytes(table.schedule(steps, slots), steps, sizes)
     machine = meter(_with_start(table.schedule(steps, slots), policy), steps=steps, sizes=weights).peak
-    assert found <= machine + full
+    assert weight <= machine + full
 
 
 def _with_start(stream, policy):
@@ -93,13 +93,13 @@ def _with_start(stream, policy):
 @given(st.integers(1, 200), st.integers(0, 3000), st.integers(1, 20), st.integers(0, 200))
 def test_every_option_fits_its_budget_hypothesis(steps, budget, hidden, internal):
     measured = [Measured(k, hidden, hidden, k * internal + 1, 1, 5, k * 1.0, k * 3.0) for k in (1, 2, 4)]
-    found = options(measured, steps, budget)
-    for option in found:
+    fitting = options(measured, steps, budget)
+    for option in fitting:
         stream = option.schedule()
         assert peak_bytes(stream, option.cores, option.measured) <= option.bytes
         assert option.bytes <= budget
         assert option.forwards == option.schedule().cost
-    assert found == sorted(found, key=lambda option: (option.seconds, option.bytes))
+    assert fitting == sorted(fitting, key=lambda option: (option.seconds, option.bytes))
 
 
 def test_more_bytes_never_cost_forwards():

@@ -1,4 +1,4 @@
-"""A plan in a file: whatever the file says, it is the plan that was saved or one clear error; no table is too large."""
+"""A plan in a file: whatever it holds, it is read as it was saved or refused with one error; no table is too large."""
 
 import json
 import tracemalloc
@@ -19,9 +19,9 @@ SIZES = Measured(1, 8, 8, 40, 40, 0, 1.0, 3.0, 8, 8, 0.5, 0.5)
 
 
 def planned(steps=40, budget=600, policies=POLICIES, *, tiers=False, slow=None):
-    """A plan for a core that nobody measured."""
-    found = options([SIZES], steps, budget, policies, tiers=tiers, slow=slow)
-    return Plan(steps, budget, False, found[0].schedule().digest, tuple(found))
+    """A plan for a core with invented sizes."""
+    fitting = options([SIZES], steps, budget, policies, tiers=tiers, slow=slow)
+    return Plan(steps, budget, False, fitting[0].schedule().digest, tuple(fitting))
 
 
 PLANS = {
@@ -46,8 +46,8 @@ def saved(request, tmp_path):
 
 
 def test_a_plan_is_read_back_the_same_and_leaves_nothing_beside_it(saved, tmp_path):
-    made, whole, load = saved
-    assert load(whole) == made
+    plan, whole, load = saved
+    assert load(whole) == plan
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
 
 
@@ -58,13 +58,13 @@ def test_a_plan_truncated_anywhere_is_refused_exhaustive(saved):
 
 
 def test_a_plan_with_any_byte_flipped_is_refused_or_a_plan_for_the_same_table_exhaustive(saved):
-    """Times and bytes are predictions, under no digest; what is executed is."""
-    made, whole, load = saved
+    """Times and bytes are predictions, covered by no digest; what is executed is covered."""
+    plan, whole, load = saved
     for position in range(0, len(whole), 1 if len(whole) < 1500 else 7):
         content = bytearray(whole)
         content[position] ^= 1
-        found = load(bytes(content))
-        assert found is PlanError or found.digest == made.digest
+        result = load(bytes(content))
+        assert result is PlanError or result.digest == plan.digest
 
 
 FIELDS = ["format", "steps", "budget", "segments", "digest", "options", "more"]
@@ -84,28 +84,28 @@ HUGE = 10**30
 @example("hsm", {}, {"seconds": "soon"})
 @example("tiers", {}, {"slots": HUGE})
 @example("hsm", {}, {"measured": {**asdict(SIZES), "chunk": 0}})
-def test_a_plan_that_says_anything_is_refused_or_says_what_it_may_hypothesis(tmp_path_factory, which, top, inner):
+def test_a_plan_of_arbitrary_content_is_refused_or_legal_hypothesis(tmp_path_factory, which, top, inner):
     path = tmp_path_factory.getbasetemp() / "plan.json"
     PLANS[which].save(path)
     stored = json.loads(path.read_text())
     stored["options"][0] |= inner
     path.write_text(json.dumps(stored | top))
-    found = outcome(lambda: Plan.load(path))
-    assert found is PlanError or found.digest == PLANS[which].digest
+    result = outcome(lambda: Plan.load(path))
+    assert result is PlanError or result.digest == PLANS[which].digest
 
 
 @pytest.mark.parametrize(
-    ("plan", "change"),
+    ("name", "change"),
     [
         ("hsm", {"cores": 10**5, "slots": 10**5}),
         ("msm", {"cores": 10**4, "slots": 10}),
         ("tiers", {"cores": 5000, "slots": 500}),
     ],
 )
-def test_a_table_larger_than_any_that_is_planned_is_never_built(plan, change, tmp_path, monkeypatch):
+def test_a_table_larger_than_any_that_is_planned_is_never_built(name, change, tmp_path, monkeypatch):
     path = tmp_path / "plan.json"
-    made = PLANS[plan]
-    replace(made, steps=change["cores"], options=(replace(made.chosen, **change),)).save(path)
+    plan = PLANS[name]
+    replace(plan, steps=change["cores"], options=(replace(plan.chosen, **change),)).save(path)
     monkeypatch.setattr("membptt_theory.options.build", None)
     monkeypatch.setattr("membptt_theory.options.build_tiers", None)
     with pytest.raises(PlanError, match="larger than any that is planned"):
@@ -138,7 +138,7 @@ def test_a_file_of_something_else_says_what_it_holds(tmp_path, content, says):
 @given(st.integers(1, 3000), st.integers(50, 10**6), st.booleans(), st.none() | st.just(5))
 def test_no_plan_of_ours_is_too_large_to_be_read_hypothesis(tmp_path_factory, steps, budget, tiers, slow):
     path = tmp_path_factory.getbasetemp() / "plan.json"
-    made = outcome(lambda: planned(min(steps, 150) if tiers else steps, budget, ("hsm", "ism"), tiers=tiers, slow=slow))
-    if isinstance(made, Plan):
-        made.save(path)
-        assert Plan.load(path) == made
+    plan = outcome(lambda: planned(min(steps, 150) if tiers else steps, budget, ("hsm", "ism"), tiers=tiers, slow=slow))
+    if isinstance(plan, Plan):
+        plan.save(path)
+        assert Plan.load(path) == plan

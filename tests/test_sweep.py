@@ -139,7 +139,7 @@ def test_a_damaged_file_is_one_clear_error(text, folder):
 
 
 @pytest.mark.parametrize("content", [{}, {"conditions": 1, "points": {}}, {"conditions": {}, "points": {"a": 1}}])
-def test_a_file_that_is_no_sweep_is_one_clear_error(content):
+def test_a_file_that_is_not_a_sweep_is_one_clear_error(content):
     evidence.save_measured("fig99", {"figure": "fig99", **content})
     with pytest.raises(SweepError, match=r"fig99\.json is damaged"):
         sweep.sweep("fig99", POINTS, square, conditions=WHERE)
@@ -173,7 +173,7 @@ def test_a_sweep_without_points_is_refused():
 
 def test_the_conditions_name_device_and_versions():
     pytest.importorskip("torch")
-    found = here()
-    assert found["device"] == "cpu"
-    assert found["cpu"]
-    assert set(found["versions"]) == {"python", "torch"}
+    conditions = here()
+    assert conditions["device"] == "cpu"
+    assert conditions["cpu"]
+    assert set(conditions["versions"]) == {"python", "torch"}

@@ -1,4 +1,4 @@
-"""A timeline is the stream: its forwards, its peak, its order; and what draws it shows every one of them."""
+"""A timeline is the stream: its forwards, its peak, its order; and a picture of it shows all of them."""
 
 import pytest
 from hypothesis import given
@@ -20,16 +20,16 @@ TABLES = [
 
 
 def agrees(table, steps, slots):
-    found = timeline(table.schedule(steps, slots), steps=steps, sizes=table.sizes)
+    layout = timeline(table.schedule(steps, slots), steps=steps, sizes=table.sizes)
     report = meter(table.schedule(steps, slots), steps=steps, sizes=table.sizes)
-    assert found.forwards == report.forwards == table.cost(steps, slots)
-    assert found.peak == report.peak
-    assert len(found.memory) == len(found.cells)
-    assert [cell.step for cell in found.cells if cell.kind is Kind.BACK] == list(range(steps))[::-1]
+    assert layout.forwards == report.forwards == table.cost(steps, slots)
+    assert layout.peak == report.peak
+    assert len(layout.memory) == len(layout.cells)
+    assert [cell.step for cell in layout.cells if cell.kind is Kind.BACK] == list(range(steps))[::-1]
     sizes = table.sizes
     if sizes.internal_known is None:  # then what is drawn as stored is what is counted as used
-        for time, used in enumerate(found.memory):
-            held = [sum(since <= time < until for _, since, until in kind) for kind in (found.hidden, found.internal)]
+        for time, used in enumerate(layout.memory):
+            held = [sum(since <= time < until for _, since, until in kind) for kind in (layout.hidden, layout.internal)]
             assert used == held[0] * (sizes.hidden or 0) + held[1] * (sizes.internal or 0)
 
 
@@ -48,11 +48,11 @@ def test_a_timeline_counts_what_the_machine_counts_hypothesis(steps, slots, alph
 
 def test_the_smallest_timeline_is_as_written_by_hand():
     table = build("hsm", 2, 2)
-    found = timeline(table.schedule(2, 2), steps=2, sizes=table.sizes)
+    layout = timeline(table.schedule(2, 2), steps=2, sizes=table.sizes)
     kinds = (Kind.ADVANCED, Kind.RECORDED, Kind.BACK, Kind.RECORDED, Kind.BACK)
-    assert found.cells == tuple(map(Cell, (0, 1, 1, 0, 0), kinds))
-    assert (found.memory, found.hidden) == ((1, 2, 2, 1, 1), (Stored(1, 1, 3), Stored(0, 0, 5)))
-    assert (found.internal, found.restarts) == ((), (Restart(0, 3),))
+    assert layout.cells == tuple(map(Cell, (0, 1, 1, 0, 0), kinds))
+    assert (layout.memory, layout.hidden) == ((1, 2, 2, 1, 1), (Stored(1, 1, 3), Stored(0, 0, 5)))
+    assert (layout.internal, layout.restarts) == ((), (Restart(0, 3),))
 
 
 @pytest.mark.parametrize(
@@ -70,17 +70,17 @@ def test_an_illegal_or_unfinished_stream_has_no_timeline(actions, message):
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: f"{table.policy}-{table.sizes.internal_known}")
 def test_a_picture_has_a_box_for_each_cell_and_a_line_for_each_stored_state(table):
     pytest.importorskip("matplotlib")
-    found = timeline(table.schedule(14, 5), steps=14, sizes=table.sizes)
-    left, right = draw_schedule(found).axes
-    counts = [len(drawn.get_paths()) for drawn in left.collections]
-    kinds = [sum(cell.kind is kind for cell in found.cells) for kind in Kind]
-    assert counts == [*kinds, len(found.hidden), len(found.internal)]
-    assert tuple(right.patches[0].get_data().values) == found.memory
+    layout = timeline(table.schedule(14, 5), steps=14, sizes=table.sizes)
+    left, right = draw_schedule(layout).axes
+    counts = [len(collection.get_paths()) for collection in left.collections]
+    kinds = [sum(cell.kind is kind for cell in layout.cells) for kind in Kind]
+    assert counts == [*kinds, len(layout.hidden), len(layout.internal)]
+    assert tuple(right.patches[0].get_data().values) == layout.memory
 
 
-def test_a_picture_of_too_much_is_refused():
+def test_a_schedule_too_long_for_a_picture_is_refused():
     figure = pytest.importorskip("matplotlib.figure").Figure()
     table = build("hsm", 120, 1)
-    found = timeline(table.schedule(120, 1), steps=120, sizes=table.sizes)
+    layout = timeline(table.schedule(120, 1), steps=120, sizes=table.sizes)
     with pytest.raises(ValueError, match="the schedule has 7380 forwards and backwards, a picture can show 5000"):
-        draw_timeline(figure.subplots(), found)
+        draw_timeline(figure.subplots(), layout)

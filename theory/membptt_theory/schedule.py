@@ -45,7 +45,7 @@ class Schedule:
         cost: forwards of cores; where `prices` are given, forwards, writes and reads at their prices; of a chain, what
             its cores cost.
         digest: SHA-256 of what decides it: of its table, or of the stream itself.
-        stream: makes the instructions, anew at every call.
+        stream: makes the instructions, again at every call.
         source: its table, if it has one.
         slow: slots of a slow tier; 0 where it uses none, ``None`` where it uses as many as there are states.
         prices: what a forward, a write and a read cost; ``None`` where only forwards are counted.
