@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-from membptt_theory.online.gaps import gap_cost, gaps_cost, losses, reach
+from membptt_theory.online.gaps import NEVER, gap_cost, losses, reach
 
 
 class Store(NamedTuple):
@@ -69,43 +69,63 @@ def by_rule(slots: int, rule: Rule, /, *, held: list[int] | None = None, first: 
     promised, unit = rule.bound
     sign = -1 if rule.latest else 1
     # What lies behind a state that is stored is a gap in one slot.
-    behind_now, behind_then = gap_cost(delay, 1), gap_cost(delay + ahead, 1) + ahead
-    offline = gap_cost(state + delay, slots)
-    repeats = 0
-    while reach(slots, repeats) < state + delay:
-        repeats += 1
-    top = reach(slots, repeats)
+    behind_now, behind_then = gap_cost(delay, 1), gap_cost(delay + ahead, 1)
+    offline = _Growing(state + delay, slots)
     while True:
         gaps = [b - a for a, b in pairwise(held)]
-        kept, spared = gaps_cost(gaps, slots), losses(gaps, slots)
-        least, index = min(((lost, sign * j) for j, lost in enumerate(spared, start=1)), default=(0, 0))
+        kept, spared = losses(gaps, slots)
+        least = min(spared, default=NEVER)
+        if rule.latest:
+            spared.reverse()
+        index = spared.index(least) + 1 if spared else 0
+        index = len(spared) - index + 1 if rule.latest else index
         second, last = held[-2:]
         without_last = kept - gap_cost(gaps[-1], 2)
-        drop = slots
+        joined_last, joined = _Growing(state - second - 1, 2), _Growing(state - last - 1, 2)
         while True:
-            steps = state + delay + 1  # known to exist
-            if steps > top:
-                repeats += 1
-                top = top * (slots + repeats) // repeats
-            offline += repeats + 1
-            allowed = promised * offline
-            gap = steps - 1 - last
-            now = steps + kept + gap * (gap + 1) // 2
-            gap += ahead
-            then = steps + ahead + kept + gap * (gap + 1) // 2
-            best = (max(allowed, unit * now), then, sign * slots)
-            lost = steps + without_last + gap_cost(state - second, 2)
-            best = min(best, (max(allowed, unit * (lost + behind_now)), lost + behind_then, sign * (slots - 1)))
-            if index:
-                lost = steps + least + gap_cost(state - last, 2)
-                best = min(best, (max(allowed, unit * (lost + behind_now)), lost + behind_then, index))
-            drop = sign * best[2]
+            # Forwards in all, should the loop end now, less the first pass: nothing stored, the newest state replaced,
+            # the cheapest of the others replaced.
+            gap = state - last + delay
+            allowed = promised * offline.grow()
+            without = kept + gap * (gap + 1) // 2
+            newest = without_last + joined_last.grow()
+            other = least + joined.grow()
             state += 1
+            if promised == unit and without < min(newest, other) + behind_now:
+                continue
+            first = state + delay
+            gap += ahead
+            best = (max(allowed, unit * (first + without)), kept + gap * (gap + 1) // 2, sign * slots)
+            key = max(allowed, unit * (first + newest + behind_now)), newest + behind_then, sign * (slots - 1)
+            best = min(best, key)
+            if spared:
+                best = min(best, (max(allowed, unit * (first + other + behind_now)), other + behind_then, sign * index))
+            drop = sign * best[2]
             if drop < slots:
                 break
         dropped = held.pop(drop)
         held.append(state - 1)
         yield Store(state - 1 + delay, state - 1, (dropped,))
+
+
+class _Growing:
+    """HSM's cost of a gap that grows a step at a time."""
+
+    def __init__(self, steps: int, slots: int) -> None:
+        self._slots, self._steps, self._cost = slots, steps, gap_cost(steps, slots)
+        self._repeats = 0
+        while reach(slots, self._repeats) < steps:
+            self._repeats += 1
+        self._top = reach(slots, self._repeats)
+
+    def grow(self) -> int:
+        """Return the cost with one step more."""
+        self._steps += 1
+        if self._steps > self._top:
+            self._repeats += 1
+            self._top = self._top * (self._slots + self._repeats) // self._repeats
+        self._cost += self._repeats + 1
+        return self._cost
 
 
 def front_filling(slots: int, /) -> Iterator[Store]:

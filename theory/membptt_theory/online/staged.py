@@ -125,7 +125,7 @@ def _remain(slots: int, level: int, held: list[int]) -> list[list[int]]:
     stop = reach(slots, level)
     remain = [held]
     while len(held) > 1:
-        lost = losses(_gaps(held, stop), slots)
+        _, lost = losses(_gaps(held, stop), slots)
         index = min(range(len(lost)), key=lambda j: (lost[j], -j)) + 1
         held = held[:index] + held[index + 1 :]
         remain.append(held)
