@@ -137,9 +137,14 @@ def test_asking_only_when_something_is_due_is_enough():
         assert list(asked.end(300)) == list(silent.end(300))
 
 
-def test_the_default_stores_the_input_of_the_newest_step():
-    for store in islice(for_every_t(6), 200):
-        assert store.due == store.position + 1
+def test_the_default_stores_the_input_of_the_newest_step_until_it_hands_over_and_the_carry_from_then_on():
+    for m in (2, 5, 12):
+        stop = reach(m, 3)
+        for store in for_every_t(m, 3):
+            assert store.due == store.position + (store.due < stop)
+            if store.due > 4 * stop:
+                break
+        assert store.due > stop
 
 
 def test_every_store_of_a_full_machine_drops_first():

@@ -34,17 +34,23 @@ class Stream:
         stream = Stream(slots)
         while cond(carry):
             if steps == stream.due:
-                execute(stream.before(steps))  # drops, then one store; the machine is at the state that is stored
+                execute(stream.before(steps))  # drops, then one store
             carry = record(carry)
             steps += 1
         execute(stream.end(steps))
 
-    The state that ``before(p)`` stores is the input of the newest step where `delay` is 1, as in the default policy;
-    where it is 0, its output, which is the input of ``p``.
+    What ``before(p)`` stores is at hand: position ``p - 1`` is the input of the newest step, which its graph holds;
+    position ``p`` is its output, the carry. The default stores the first until it hands over to the staged policy,
+    which stores the second.
 
     Args:
         slots: ``m``, the starting state's included.
         policy: a name of `POLICIES`.
+
+    Attributes:
+        slots: ``m``.
+        policy: the record of the policy.
+        due: the next step before which something is to be done; `NEVER` if there is none.
 
     Raises:
         TypeError: `slots` is not an integer.
