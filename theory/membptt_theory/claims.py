@@ -1,7 +1,8 @@
 """The ledger: every statement of the paper and every one of ours, each with an honest status.
 
 No claim without a check, no check without a claim: `membptt_proofs.checks` has exactly one for each, except for those
-that need torch, which name the test that checks them. The claims stand in ``claims.toml``; ``CLAIMS.md`` is generated.
+that need torch, which name the test that checks them, and those that Coq alone checks, which name their theorems. The
+claims stand in ``claims.toml``; ``CLAIMS.md`` is generated.
 """
 
 from __future__ import annotations
