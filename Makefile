@@ -1,6 +1,7 @@
 # Every verb sets up its own .venv from pinned constraints; nothing is downloaded after the first run.
 PYTHON ?= python3.11
 BIN := .venv/bin
+REAL := h5py loguru mambapy ncps nir nirtorch norse snntorch spikingjelly
 
 .PHONY: help figures test coverage theory prove formal notebooks explorer regen clean
 .DEFAULT_GOAL := help
@@ -12,6 +13,7 @@ help:  ## list the verbs
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt torch==2.13.0 hatchling editables
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt --no-build-isolation -e '.[runtime,figs,notebooks,dev]'
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt --no-deps $(REAL)
 	touch $@
 
 figures: .venv/.ready  ## regenerate every figure from tables, streams and committed measurements

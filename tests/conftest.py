@@ -18,7 +18,7 @@ settings.register_profile("nightly", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 # The extras of pyproject.toml but for dev: the theory and the proofs are tested without them.
-OPTIONAL = ("torch", "optree", "matplotlib", "scipy", "sklearn", "jupytext", "nbclient", "nbformat")
+OPTIONAL = ("torch", "optree", "matplotlib", "scipy", "sklearn", "jupytext", "nbclient", "nbformat", "norse")
 ABSENT = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
 
 

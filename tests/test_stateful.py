@@ -1,6 +1,7 @@
 """`Stateful` equals the plain loop over a module that keeps its state to itself: outputs, gradients, final state."""
 
 import copy
+from itertools import count
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from membptt import scan
-from membptt.step.stateful import Stateful
+from membptt.step.stateful import Stateful, _First
 
 from .cells import relative_error
 from .strategies import POLICIES, policies, policy_id
@@ -167,6 +168,221 @@ def test_adapter_equals_the_plain_loop_hypothesis(makes, which, steps, chunk, sl
     assert_equal(make, steps, seed, overall_error, slots=slots, policy=policy, chunk=chunk, **sizes)
 
 
+class Appearing(nn.Module):
+    """A state that the first call makes: of `start` there is nothing, or less than a state."""
+
+    def __init__(self, start):
+        super().__init__()
+        self.inner = nn.Linear(3, 3)
+        if start is not MISSING:
+            self.v = start
+
+    def forward(self, x):
+        v = getattr(self, "v", None)
+        if not isinstance(v, torch.Tensor) or (v.dim() and v.shape != x.shape):
+            v = torch.zeros_like(x)
+        self.v = 0.8 * v + torch.tanh(self.inner(x))
+        return self.v * 1
+
+
+MISSING = object()
+
+
+class Filled(nn.Module):
+    """Containers that the first call fills: a dict, a list of `None`, a pair in place of `None`; one tensor twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(3, 3)
+        self.memories, self.layers, self.pair, self.names = {}, [None, 0.0], None, ["kept"]
+
+    def forward(self, x):
+        h, c = self.pair or (x, 0.5 * x)
+        self.pair = torch.tanh(self.inner(x) + c), 0.9 * c + h
+        self.memories["v"] = 0.7 * self.memories.get("v", 0.0) + self.pair[0]
+        self.layers[0] = self.pair[1]
+        self.layers[1] = 0.6 * self.layers[1] + x
+        return self.memories["v"] + self.layers[0] + self.layers[1]
+
+
+class Flagged(nn.Module):
+    """A flag, a count and a number that decays, beside tensors that the first call makes and all update in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.ready, self.rate = nn.Linear(3, 3), False, 1.0
+        self.register_buffer("v", None)
+        self.seen = {"calls": 0}
+
+    def forward(self, x):
+        if not self.ready:
+            self.ready, self.v = True, torch.zeros_like(x)
+            self.average = torch.zeros(3, dtype=x.dtype)
+        self.seen["calls"] += 1
+        self.rate *= 0.9
+        self.v.mul_(self.rate).add_(self.inner(x) * self.seen["calls"])
+        with torch.no_grad():
+            self.average.mul_(0.5).add_(x.mean(0))
+        return torch.tanh(self.v) + self.average.clone()
+
+
+class Settling(nn.Module):
+    """Words, and what is gone after the first call: a tensor in place of which there is `None`, a missing attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.mode = nn.Linear(3, 3), None
+        self.first, self.second = torch.ones(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+        self.v = 0.0
+
+    def forward(self, x):
+        if self.mode is None:
+            self.mode, self.shape = "on", x.shape
+            x = x * self.first * self.second
+            self.first = None
+            del self.second
+        if hasattr(self, "second") or self.first is not None:
+            raise AssertionError("the first call's")
+        self.v = 0.8 * self.v + self.inner(x)
+        return torch.tanh(self.v) * len(self.mode)
+
+
+APPEARING = {
+    "missing": lambda: Appearing(MISSING),
+    "None": lambda: Appearing(None),
+    "number": lambda: Appearing(0.0),
+    "empty": lambda: Appearing(torch.zeros(0)),
+    "0-d": lambda: Appearing(torch.zeros(())),
+    "filled": Filled,
+    "flagged": Flagged,
+    "settling": Settling,
+}
+
+
+def assert_appearing(makes, steps, batches, seed=0, **options):
+    """On a fresh module: outputs, gradients, and how it goes on, where every sequence is loaded before its backward."""
+    torch.manual_seed(seed)
+    fresh = nn.Sequential(*(make() for make in makes)).double()
+    net = Stateful(copy.deepcopy(fresh))
+    first = net.init()
+    for batch in batches:
+        xs = torch.randn(steps, batch, 3, dtype=torch.float64, requires_grad=True)
+        plain = copy.deepcopy(fresh)
+        expected = torch.stack([plain(x) for x in xs])
+        carry, ys = scan(net, first, xs, **options)
+        assert torch.equal(ys, expected)
+        net.load(carry)
+        assert torch.allclose(net.module(xs[0]), plain(xs[0]), rtol=1e-12)
+        found = gradients(ys, net.module, xs)
+        assert overall_error(found, gradients(expected, plain, xs)) <= 1e-10
+        net.module.load_state_dict(fresh.state_dict(), strict=False)
+
+
+@pytest.mark.parametrize("kind", APPEARING)
+@pytest.mark.parametrize(("policy", "sizes"), POLICIES, ids=policy_id)
+def test_a_state_that_the_first_call_makes_equals_the_plain_loop_exhaustive(kind, policy, sizes):
+    for steps in (1, 2, 7):
+        for slots, chunk in ((3, 1), (2, 3), (1, 20)):
+            assert_appearing([APPEARING[kind]], steps, (4, 4, 2), slots=slots, policy=policy, chunk=chunk, **sizes)
+
+
+@given(
+    st.lists(st.sampled_from(list(APPEARING.values())), min_size=1, max_size=3),
+    policies(),
+    st.lists(st.integers(2, 4), min_size=1, max_size=3),
+    st.integers(1, 15),
+    st.integers(1, 6),
+    st.integers(1, 9),
+    st.integers(0, 99),
+)
+def test_states_that_the_first_call_makes_equal_the_plain_loop_hypothesis(
+    makes, which, batches, steps, chunk, slots, seed
+):
+    policy, sizes = which
+    assert_appearing(makes, steps, batches, seed, slots=slots, policy=policy, chunk=chunk, **sizes)
+
+
+def test_after_a_scan_the_module_is_as_it_was_before_its_first_call():
+    module = Filled().double()
+    containers = module.memories, module.layers
+    run(module)
+    assert (module.memories, module.layers) == ({}, [None, 0.0])
+    assert module.memories is containers[0]
+    assert module.layers is containers[1]
+    assert module.pair is None
+    flagged = Flagged().double()
+    run(flagged)
+    assert (flagged.ready, flagged.rate, flagged.seen, flagged.v) == (False, 1.0, {"calls": 0}, None)
+    assert not hasattr(flagged, "average")
+
+
+def test_a_first_call_that_fails_leaves_nothing_behind():
+    module = nn.Sequential(Flagged(), Filled(), Failing()).double()
+    module[2].fails_at = 1
+    with pytest.raises(KeyError, match="injected"):
+        run(module)
+    assert (module[0].ready, module[0].seen, module[0].v) == (False, {"calls": 0}, None)
+    assert not hasattr(module[0], "average")
+    assert (module[1].memories, module[1].layers, module[1].pair) == ({}, [None, 0.0], None)
+
+
+def test_a_module_without_state_is_a_step():
+    layer = nn.Linear(3, 3).double()
+    net = Stateful(layer)
+    carry, ys = scan(net, net.init(), X, slots=2)
+    assert carry == ({},)
+    assert torch.equal(ys, torch.stack([layer(x) for x in X]))
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+def test_a_start_with_a_graph_gets_its_gradient_though_the_first_step_gives_it_another_shape(steps):
+    found = []
+    for adapted in (True, False):
+        torch.manual_seed(0)
+        module, start = Appearing(None).double(), torch.ones((), dtype=torch.float64, requires_grad=True)
+        module.v = start * 2
+        xs = torch.ones(steps, 2, 3, dtype=torch.float64)
+        net = Stateful(module)
+        ys = scan(net, net.init(), xs, slots=2)[1] if adapted else torch.stack([module(x) for x in xs])
+        found.append(torch.autograd.grad(ys.sum(), [start, *module.parameters()]))
+    assert relative_error(*found) <= 1e-12
+
+
+def test_one_tensor_under_two_names_is_one_state():
+    """An update in place is seen under both, as in the loop."""
+
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = self.b = torch.zeros(2, 3, dtype=torch.float64)
+
+        def forward(self, x):
+            self.a = self.a + x
+            self.b = self.a
+            self.b.mul_(0.5)
+            return self.a * self.b
+
+    module, plain = Shared(), Shared()
+    net = Stateful(module)
+    assert net.init()[0].keys() == {"a"}
+    ys = scan(net, net.init(), X, slots=2)[1]
+    expected = torch.stack([plain(x) for x in X])
+    assert torch.equal(ys, expected)
+    assert relative_error(*(torch.autograd.grad(y.sum(), [X]) for y in (ys, expected))) <= 1e-12
+
+
+def test_an_adapter_that_forgets_what_was_there_before_a_state_is_caught(monkeypatch):
+    monkeypatch.setattr(_First, "before", property(lambda self: {}, lambda self, value: None), raising=False)
+    with pytest.raises((AssertionError, ValueError)):
+        assert_appearing([Filled], 7, (4,), slots=2)
+
+
+def test_an_adapter_that_does_not_carry_numbers_is_caught(monkeypatch):
+    monkeypatch.setattr("membptt.step.places._NUMBERS", {})
+    with pytest.raises((AssertionError, RuntimeError)):
+        assert_appearing([Flagged], 7, (4,), slots=2)
+
+
 class WithCarry(nn.Module):
     """A cell with a carry of its own beside running statistics and a membrane potential."""
 
@@ -272,12 +488,11 @@ class Failing(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.spiking, self.norm, self.left = Spiking(), nn.BatchNorm1d(3), 10**9
+        self.spiking, self.norm, self.calls, self.fails_at = Spiking(), nn.BatchNorm1d(3), count(1), None
 
     def forward(self, x):
-        self.left -= 1
         y = self.norm(self.spiking(x))
-        if self.left == 0:
+        if next(self.calls) == self.fails_at:
             raise KeyError("injected")
         return y
 
@@ -287,7 +502,7 @@ def test_an_exception_leaves_the_module_as_it_was(call):
     module, plain, xs = problem(Failing, 6)
     net = Stateful(module)
     before = {name: (tensor, tensor.clone()) for name, tensor in state_of(module).items()}
-    module.left = call
+    module.fails_at = call
     with pytest.raises(KeyError, match="injected"):
         scan(net, net.init(), xs, slots=2)[1].sum().backward()
     for name, tensor in state_of(module).items():
@@ -331,31 +546,6 @@ def test_a_copied_adapter_has_a_state_of_its_own():
     assert module[1].num_batches_tracked == 0
 
 
-class Late(nn.Module):
-    """Has no state until its first call."""
-
-    def __init__(self):
-        super().__init__()
-        self.hidden = None
-
-    def forward(self, x):
-        self.hidden = x if self.hidden is None else self.hidden + x
-        self.trace = self.hidden
-        return self.hidden
-
-
-class Numbers(nn.Module):
-    """Keeps a number beside a state tensor."""
-
-    def __init__(self):
-        super().__init__()
-        self.memory = {"v": torch.zeros(3), "calls": 0}
-
-    def forward(self, x):
-        self.memory = {"v": self.memory["v"] + x, "calls": self.memory["calls"] + 1}
-        return self.memory["v"]
-
-
 class Fickle(nn.Module):
     """Updates its state outside the graph at first, inside it later, or the other way round."""
 
@@ -371,37 +561,52 @@ class Fickle(nn.Module):
         return self.v * x
 
 
-def twice():
+def overlapping():
     module = nn.Module()
     module.a = torch.zeros(3)
-    module.b = module.a
+    module.b = module.a[1:]
     return module
 
 
-def vanishing():
-    module = Spiking()
-    module.forward = lambda x: (setattr(module, "potential", None), x)
-    return module
+class Odd(nn.Module):
+    """Does something else at its third call."""
+
+    def __init__(self, late):
+        super().__init__()
+        self.v, self.calls, self.late = torch.zeros(2, 3), count(), late
+
+    def forward(self, x):
+        self.v = self.v + x
+        self.w, self.number = [self.v, "on"], 1.0 + next(self.calls)
+        if self.number == 3:
+            self.late(self)
+        return x * 1
+
+
+def parting(module):
+    module.w = [module.v * 1, "on"]
 
 
 X = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)
 
 REFUSED = [
     (lambda: Stateful(lambda x: x), TypeError, "adapts a torch.nn.Module"),
-    (lambda: Stateful(nn.Linear(3, 3)).init(), ValueError, "no tensor state"),
-    (lambda: Stateful(Spiking(), names=["voltage"]).init(), ValueError, r"\['voltage'\]; it has \['potential'\]"),
-    (lambda: Stateful(twice()).init(), ValueError, "'a' and 'b' share memory"),
+    (lambda: run(Spiking().double(), ["voltage"]), ValueError, r"\['voltage'\] after its first step; it has \[\]"),
+    (lambda: Stateful(overlapping()).init(), ValueError, "'a' and 'b' share memory"),
     (lambda: Stateful(Spiking())(({"potential": X[0]},), X[0]), RuntimeError, r"call init\(\) first"),
-    (lambda: run(vanishing()), RuntimeError, r"turned the state tensors \['potential'\] into \[\]"),
-    (lambda: run(Numbers()), RuntimeError, "keep numbers out of it"),
-    (lambda: run(nn.Sequential(Spiking().double(), Late())), RuntimeError, r"'1\.hidden', '1\.trace'"),
+    (lambda: run(Odd(lambda module: setattr(module, "v", None))), RuntimeError, "changed what 'v' is"),
+    (lambda: run(Odd(lambda module: delattr(module, "v"))), RuntimeError, "changed what 'v' is"),
+    (lambda: run(Odd(lambda module: module.w.append(module.v))), RuntimeError, "changed what 'w' is"),
+    (lambda: run(Odd(lambda module: module.w.__setitem__(1, "off"))), RuntimeError, "changed what 'w' is"),
+    (lambda: run(Odd(lambda module: setattr(module, "number", 3))), RuntimeError, "changed what 'number' is"),
+    (lambda: run(Odd(parting)), RuntimeError, "what was one tensor stays one"),
     (lambda: run(Fickle()), RuntimeError, r"\['v'\] was outside the graph"),
     (lambda: Stateful(Spiking()).load(({"voltage": X},)), ValueError, "the carry has the state"),
 ]
 
 
-def run(module):
-    net = Stateful(module)
+def run(module, names=None):
+    net = Stateful(module, names)
     return scan(net, net.init(), X, slots=2)[1].sum().backward()
 
 
@@ -409,15 +614,6 @@ def run(module):
 def test_what_cannot_be_adapted_is_refused(call, error, says):
     with pytest.raises(error, match=says):
         call()
-
-
-def test_a_state_that_appears_late_is_taken_back_so_that_the_next_call_starts_as_the_first_did():
-    module = nn.Sequential(Spiking().double(), Late())
-    for _ in range(2):
-        with pytest.raises(RuntimeError, match="hidden"):
-            run(module)
-        assert module[1].hidden is None
-        assert not hasattr(module[1], "trace")
 
 
 def test_an_adapter_that_does_not_copy_is_caught(monkeypatch):

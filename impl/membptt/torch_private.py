@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 import torch
 
+# How many nodes of autograd's graph this thread has made; without it, a leaf that a step makes itself is refused.
+nodes_made: Callable[[], float] = getattr(torch._C._autograd, "_get_sequence_nr", lambda: float("inf"))
+
 # Older torches cannot take one out.
 _remove: Callable[[str], None] = getattr(
     torch._C, "_remove_obj_from_tls", lambda flag: torch._C._stash_obj_in_tls(flag, None)

@@ -66,7 +66,8 @@ def scan(
     Args:
         step: ``step(carry, x) -> (carry, y)``. A function, a module, or a module's method; the same structure, shapes
             and dtypes at every step; no in-place change of what it is given.
-        init: starting carry, any pytree of tensors.
+        init: starting carry, any pytree of tensors. What the first step makes is ``None`` or a tensor without elements
+            in it; what `Stateful.init` returns may be less than a state altogether.
         xs: inputs, any pytree of tensors with time as first dimension, all of length ``t >= 1``; or `Indexed`, which
             reads them when they are needed.
         slots: the budget ``m >= 1``, in the policy's units: HSM hidden states (the starting one included), ISM internal
@@ -116,7 +117,7 @@ def scan(
             batched backward; under a transform of `torch.func`, or forward-mode differentiation.
 
     Ref: gruslys2016, Algorithm 2; two tiers: herrmann2020.
-    Claim: scan-forwards-equal-table, scan-gradients-equal-autograd.
+    Claim: scan-forwards-equal-table, scan-gradients-equal-autograd, starts-equal-loop.
     Claim: scan-tiers-equal-table, scan-tiers-gradients-equal-one-tier.
     """
     if check and compile:
@@ -188,7 +189,8 @@ def scan(
             report.advanced += inputs.cores
     if outputs.spec is None:
         raise AssertionError("the first pass fills the outputs")
-    return spec.unflatten(flat[: len(carry)]), outputs.spec.unflatten(flat[len(carry) :])
+    after = core.form.spec
+    return after.unflatten(flat[: after.num_leaves]), outputs.spec.unflatten(flat[after.num_leaves :])
 
 
 _SETTLED = (

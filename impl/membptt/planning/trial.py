@@ -60,6 +60,7 @@ class Trial:
         leaves, self._spec = optree.tree_flatten(init)
         # Every core but the first has a carry that wants a gradient, and it is those that count.
         self._carry = tuple(as_leaf(leaf, is_differentiable(leaf)) for leaf in check_tensors("init", leaves))
+        self._begin = self._spec, self._carry
         self._step, self._xs, self._params, self._segments = step, xs, params, segments
         self._devices = {tensor.device for tensor in (*self._carry, *params)}
         self._compiled = compile_chunk(step, self._devices) if compile else None
@@ -77,10 +78,12 @@ class Trial:
         guard = StateGuard(self._step)
         with self._generators.exclusive(), self._generators.handed_on(), self._generators.preserved():
             shared = self._find_shared(guard)
-            start = self._own(storages(self._carry), shared)
             hidden, internal = self._weigh(chunk, shared)
             rest = Inputs(self._xs, chunk).steps % chunk
             tail = self._weigh(rest, shared)[1] if rest else internal
+            start = self._own(storages(self._begin[1]), shared)
+            if self._carry is not self._begin[1]:  # what the first core makes first, it keeps in place of a start
+                start += max(0, self._weigh_first(chunk, shared) - min(internal, tail))
         return Measured(chunk, start, hidden, internal, tail, sum(shared.values()), 0.0, 0.0)
 
     def timed(self, weighed: Sequence[Measured]) -> list[Measured]:
@@ -123,12 +126,23 @@ class Trial:
         ends = self._own(storages((*state.leaves, *internal.carry_out)), shared)
         return self._own(storages(internal.carry_out), shared), max(whole - ends, 0)
 
+    def _weigh_first(self, chunk: int, shared: dict[int, int]) -> int:
+        """Return the same as `_weigh` of the internal state of the first core, where that makes the carry."""
+        core, inputs, xs = self._core(chunk, metered=True, start=self._begin)
+        start = Hidden.of(tuple(leaf.detach() for leaf in self._begin[1]), ())
+        internal = core.record(start, xs, 0, Outputs(min(inputs.chunk, inputs.steps)))
+        ends = storages((*start.leaves, *internal.carry_out))
+        return self._own(parts_of(internal), shared) - self._own(ends, shared)
+
     def _find_shared(self, guard: StateGuard) -> dict[int, int]:
         """Find what two consecutive cores both refer to, beside the state that one hands to the other."""
         if self._shared is None:
             core, _, xs = self._core(1, metered=True)
             state = core.advance(self._start(), xs, 0, 1, Outputs(1))  # with outputs, a first pass: it checks the step
             guard.check()
+            if not core.form.starting:  # the first step made the carry: the others start from what it made
+                self._spec, self._carry = core.form.spec, tuple(map(as_leaf, state.leaves, core.form.differentiable))
+                core, _, xs = self._core(1, metered=True)
             first = core.record(state, xs, 0)
             second = core.record(first.output(), xs, 0)
             between = storages(first.carry_out)
@@ -139,12 +153,13 @@ class Trial:
             self._kept = first, second  # their storages' addresses must not be used again
         return self._shared
 
-    def _core(self, chunk: int, *, metered: bool) -> tuple[Core, Inputs, tuple[Tensor, ...]]:
+    def _core(
+        self, chunk: int, *, metered: bool, start: tuple[optree.PyTreeSpec, tuple[Tensor, ...]] | None = None
+    ) -> tuple[Core, Inputs, tuple[Tensor, ...]]:
         inputs = Inputs(self._xs, chunk, segments=self._segments)
         core = Core(
             self._step,
-            self._spec,
-            self._carry,
+            *(start or (self._spec, self._carry)),
             inputs,
             segments=self._segments,
             params=self._params,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from itertools import chain
+from math import inf
 from typing import Any
 
 import optree
@@ -18,11 +19,13 @@ from membptt.run.inputs import Inputs
 from membptt.run.meter import record_saved
 from membptt.run.outputs import Outputs
 from membptt.run.witness import Witness
-from membptt.state.leaves import Leaves, as_leaf, check_tensors, is_differentiable, signature
+from membptt.state.forms import Form
+from membptt.state.leaves import Leaves, as_leaf
 from membptt.state.states import At, Emitted, Hidden, Internal, head
 from membptt.step.changes import Unchanged
 from membptt.step.generators import Generators
 from membptt.step.undeclared import Undeclared
+from membptt.torch_private import nodes_made
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 
@@ -33,7 +36,7 @@ class Core:
     Args:
         step: ``step(carry, x) -> (carry, y)``, or a segment, which eats several steps at once.
         carry_spec: structure of the carry.
-        carry: leaves of the starting carry; every later carry must match their shape, dtype and device.
+        carry: leaves of the starting carry; later carries are of its form, or of that which the first step gave it.
         inputs: the input sequence, cut into cores.
         segments: `step` is a segment: ``x`` and ``y`` have time as first dimension.
         params: declared tensors that the step uses and whose gradients are wanted.
@@ -41,6 +44,9 @@ class Core:
         compiled: runs a whole chunk of steps in place of the loop over them.
         witness: compares recomputed states with those of the first pass.
         metered: take note of what each graph saves.
+
+    Attributes:
+        form: of every carry but the starting one, once the first step has run.
     """
 
     def __init__(
@@ -58,9 +64,7 @@ class Core:
         metered: bool = False,
     ) -> None:
         self._step = step
-        self._spec = carry_spec
-        self._signature = signature(carry)
-        self._differentiable = [is_differentiable(leaf) for leaf in carry]
+        self.form = self._start = Form(carry_spec, carry, starting=True)
         self._init_wanted = any(leaf.requires_grad for leaf in carry)
         self._inputs = inputs
         self._segments = segments
@@ -79,7 +83,7 @@ class Core:
 
         Called with grad mode on, as where nothing declared wants a gradient, it makes sure that nothing else does.
         """
-        carry = self._spec.unflatten(state.leaves)
+        carry = self._form_at(start).spec.unflatten(state.leaves)
         with torch.set_grad_enabled(outputs is not None and torch.is_grad_enabled()):
             if outputs is None and self._bare and not self._records:
                 # The first pass has checked every step, so only the step itself is left to run.
@@ -96,6 +100,7 @@ class Core:
         return Hidden.of(leaves, self._generators.read())
 
     def _run_checked(self, carry: Any, xs: Leaves, start: int, stop: int, outputs: Outputs | None) -> Any:
+        since = nodes_made()
         for core in range(start, stop):
             at = self._inputs.at(core)
             x, spec = self._inputs.fetch(xs, at)
@@ -109,14 +114,14 @@ class Core:
                     leaves = self._flatten_carry(carry, where, check_leaves=True)
                     outputs.put(where, y)
                     if torch.is_grad_enabled():
-                        self._undeclared.refuse((*leaves, *optree.tree_leaves(y)), ())
+                        self._undeclared.refuse((*leaves, *optree.tree_leaves(y)), (), self._own_leaves(start, since))
                     else:
                         self._records |= any(leaf.requires_grad and id(leaf) not in given for leaf in leaves)
                 if self._witness is not None:
                     ys.append(y)
             if self._records:  # or the graphs of all cores would hang together, and stay
                 leaves = self._flatten_carry(carry, at, check_leaves=False)
-                carry = self._spec.unflatten([leaf.detach() for leaf in leaves])
+                carry = self.form.spec.unflatten([leaf.detach() for leaf in leaves])
             if self._witness is not None:
                 self._witness.see(core, carry, ys)
         return carry
@@ -126,19 +131,24 @@ class Core:
         emitted: list[tuple[At, list[Tensor]]] = []
         saved: dict[int, int] = {}
         with torch.enable_grad(), record_saved(saved) if self._metered else nullcontext():
-            wanted = self._differentiable if core > 0 or self._init_wanted else (False,) * len(state.leaves)
+            form = self._form_at(core)
+            wanted = form.differentiable if core > 0 or self._init_wanted else (False,) * len(state.leaves)
             carry_in = tuple(map(as_leaf, state.leaves, wanted))
             at = self._inputs.at(core)
             x, spec = self._inputs.fetch(xs, at)
             x_in = tuple(map(as_leaf, x, self._inputs.wanted or (False,) * len(x)))
-            carry = self._spec.unflatten(carry_in)
+            carry = form.spec.unflatten(carry_in)
+            since = nodes_made()
             for where, after, y in self._steps(carry, at, x_in, spec):
                 carry = after
                 emitted.append((where, optree.tree_leaves(y)))
                 if outputs is not None:
+                    self._flatten_carry(carry, where, check_leaves=True)
                     outputs.put(where, y)
-            carry_out = self._flatten_carry(carry, at, check_leaves=outputs is not None)
-        self._undeclared.refuse(chain(carry_out, *[leaves for _, leaves in emitted]), (*carry_in, *x_in))
+            carry_out = self._flatten_carry(carry, at, check_leaves=False)
+        self._undeclared.refuse(
+            chain(carry_out, *[leaves for _, leaves in emitted]), (*carry_in, *x_in), self._own_leaves(core, since)
+        )
         self._unchanged.check()
         state.check(core)
         if self._witness is not None:
@@ -193,27 +203,23 @@ class Core:
             raise TypeError(f"step must return a pair (carry, y), got {type(result).__name__} at step {_first(at)}")
         return result
 
+    def _own_leaves(self, position: int, since: float) -> float:
+        # A first step that makes the carry may make it of leaves; in any other, a leaf hides what it was made of.
+        return since if position == 0 and not self.form.starting else inf
+
+    def _form_at(self, position: int) -> Form:
+        return self.form if position > 0 else self._start
+
     def _flatten_carry(self, carry: Any, at: At, *, check_leaves: bool) -> Leaves:
+        if check_leaves and _first(at) == 0:
+            self.form = self._start.after(carry)
+        if check_leaves:
+            return self.form.flatten(carry, _first(at))
         leaves, spec = optree.tree_flatten(carry)
-        if spec != self._spec:
-            raise ValueError(
-                f"step {_first(at)} returned a carry of structure {spec}; the starting carry has {self._spec}"
-            )
-        if not check_leaves:
-            return tuple(leaves)
-        flat = check_tensors("the carry", leaves)
-        found = signature(flat)
-        if found != self._signature:
-            raise ValueError(
-                f"step {_first(at)} returned a carry of shape, dtype and device {_readable(found)}; "
-                f"the starting carry has {_readable(self._signature)}, and they must stay the same"
-            )
-        return flat
+        if spec != self.form.spec:
+            self.form.flatten(carry, _first(at))
+        return tuple(leaves)
 
 
 def _first(at: At) -> int:
     return int(at.start) if isinstance(at, slice) else at
-
-
-def _readable(found: tuple[tuple[torch.Size, torch.dtype, torch.device], ...]) -> list[str]:
-    return [f"{tuple(shape)} {str(dtype).removeprefix('torch.')} {device}" for shape, dtype, device in found]

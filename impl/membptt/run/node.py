@@ -53,6 +53,7 @@ class Call:
     input_leaves: int
     report: Report | None
     random: RandomState = field(init=False, default=())
+    final_leaves: int = field(init=False, default=0)  # the first step may make more of a carry than it was given
     # Autograd runs a backward on a CUDA device in a thread of its own, where no context variable is set.
     context: Context = field(init=False, default_factory=copy_context)
 
@@ -96,6 +97,7 @@ class _Scan(torch.autograd.Function):
             execution = call.begin(tensors)
             final = execution.forward(call.split(tensors)[1], call.outputs)
             call.generators.settle()
+        call.final_leaves = len(final)
         # Clones: the caller may write to what it gets, the stored states must not notice.
         results = (*(leaf.detach().clone() for leaf in final), *call.outputs.take())
         ctx.mark_non_differentiable(*(leaf for leaf in results if not is_differentiable(leaf)))
@@ -120,7 +122,7 @@ class _Scan(torch.autograd.Function):
 
 def _backward(call: Call, ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
     _, xs, params = call.split(ctx.saved_tensors)
-    carry, ys = list(grads[: call.carry_leaves]), list(grads[call.carry_leaves :])
+    carry, ys = list(grads[: call.final_leaves]), list(grads[call.final_leaves :])
     adjoint = Adjoint(carry, ys, call.outputs, xs, params)
     with (
         call.generators.exclusive(),

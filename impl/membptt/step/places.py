@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import optree
 import torch
@@ -12,19 +13,28 @@ from torch import Tensor, nn
 
 State = dict[str, Tensor]
 
+ABSENT: Final = object()  # what stands at a place that is not there
+_UNKNOWN: Final = object()
 
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+_CONTAINERS = frozenset({dict, OrderedDict, defaultdict, list, tuple, deque})
+_NUMBERS = {bool: torch.bool, int: torch.int64, float: torch.float64, complex: torch.complex128}
+_WORDS = (type(None), str, bytes, *_NUMBERS, torch.Size, torch.dtype, torch.device)
 
 
 def find_places(module: nn.Module) -> Iterator[Place]:
     """Find every buffer and every attribute that holds a tensor which is not a parameter."""
+    return (place for place in all_places(module) if any(map(_is_state, leaves_of(place.value))))
+
+
+def all_places(module: nn.Module) -> Iterator[Place]:
+    """Yield every buffer and attribute, whatever it holds."""
     for prefix, owner in module.named_modules():
         attributes = [key for key in vars(owner) if key not in _OF_EVERY_MODULE]
-        for is_buffer, keys in ((True, list(owner._buffers)), (False, attributes)):
+        # keys(): what a scripted module has in place of a dict does not iterate.
+        for is_buffer, keys in ((True, list(owner._buffers.keys())), (False, attributes)):
             for key in keys:
-                place = Place(f"{prefix}.{key}".lstrip("."), owner, key, is_buffer)
-                if any(place.tensors()):
-                    yield place
+                yield Place(f"{prefix}.{key}".lstrip("."), owner, key, is_buffer)
 
 
 def refuse_shared(state: State) -> None:
@@ -52,62 +62,159 @@ class Place:
 
     @property
     def value(self) -> Any:
-        """What is there now."""
-        return self.namespace.get(self.key)
+        """What is there now, or `ABSENT`."""
+        namespace = self.namespace  # without get where the module is scripted
+        return namespace[self.key] if self.key in namespace else ABSENT  # noqa: SIM401
+
+    def put(self, value: Any) -> None:
+        """Put `value` there, or nothing at all where it is `ABSENT`."""
+        if value is ABSENT:
+            self.namespace.pop(self.key, None)
+        else:
+            self.namespace[self.key] = value
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the state tensors found here now, by name."""
-        for name, leaf in self._leaves():
-            if _is_state(leaf):
-                yield name, leaf
+        return ((name, leaf) for name, leaf in _named(self.name, self.value) if _is_state(leaf))
 
-    def constants(self) -> list[Any]:
-        """Return what is found here beside state tensors."""
-        return [leaf for _, leaf in self._leaves() if not _is_state(leaf)]
 
-    def put(self, state: State) -> None:
-        """Put the tensors of `state` here, in containers of their own; what is no state tensor stays."""
-        names, leaves = zip(*self._leaves(), strict=True)
-        made = [state.get(name, leaf) for name, leaf in zip(names, leaves, strict=True)]
-        whole = isinstance(self.value, Tensor)
-        self.namespace[self.key] = made[0] if whole else optree.tree_structure(self.value).unflatten(made)
+class Frame:
+    """What stands at a place around its states: containers, numbers, whatever does not change from step to step.
 
-    def write(self, state: State) -> None:
-        """Put the tensors of `state` here for good: a buffer that keeps its shape stays the same tensor."""
-        value = state.get(self.name)
-        if self.is_buffer and value is not None and self.value.shape == value.shape:
+    Args:
+        place: where.
+        value: what is there now.
+        names: of the tensors named so far. A tensor at two places is one state.
+        before: what was there before the step. Numbers that are others now are states too; without it, none is.
+    """
+
+    def __init__(self, place: Place, value: Any, names: dict[int, str], before: Any = _UNKNOWN) -> None:
+        self.place = place
+        self._spec = optree.tree_structure(value) if is_container(value) else None
+        then = dict(_named(place.name, before)) if before is not _UNKNOWN else None
+        self._leaves = [_Slot.of(name, leaf, names, then) or leaf for name, leaf in _named(place.name, value)]
+        self.slots = [leaf for leaf in self._leaves if isinstance(leaf, _Slot)]
+        # Whether it can be put back and compared: of other objects nobody can tell whether they have changed.
+        self.is_known = bool(self.slots) or all(isinstance(leaf, _WORDS) or leaf is ABSENT for leaf in self._leaves)
+
+    def put(self, state: Mapping[str, Tensor]) -> None:
+        """Put the states there, in containers of their own; what is no state stays as it is, where it fits."""
+        rest = self._leaves
+        if is_container(self.place.value):
+            leaves, spec = optree.tree_flatten(self.place.value)
+            rest = leaves if spec == self._spec else rest
+        values = [
+            leaf.unpacked(state[leaf.name]) if isinstance(leaf, _Slot) else other
+            for leaf, other in zip(self._leaves, rest, strict=True)
+        ]
+        self.place.put(values[0] if self._spec is None else self._spec.unflatten(values))
+
+    def write(self, state: Mapping[str, Tensor]) -> None:
+        """Put the states there for good: a buffer that keeps its shape stays the same tensor."""
+        value = self.place.value
+        new = state[self.slots[0].name] if self.slots else None
+        if self.place.is_buffer and new is not None and isinstance(value, Tensor) and value.shape == new.shape:
             with torch.no_grad():
-                self.value.copy_(value)
+                value.copy_(new)
         else:
             self.put(state)
 
-    def _leaves(self) -> list[tuple[str, Any]]:
-        if isinstance(self.value, Tensor):
-            return [(self.name, self.value)]
-        accessors, leaves, _ = optree.tree_flatten_with_accessor(self.value)
-        return [(accessor.codify(self.name), leaf) for accessor, leaf in zip(accessors, leaves, strict=True)]
-
-
-class Unlisted:
-    """What a module holds beside its known state: a step that makes tensors of it has a state that was not found."""
-
-    def __init__(self, module: nn.Module, known: Iterable[Place]) -> None:
-        self._module = module
-        self._known = {place.name for place in known}
-        self._before = {owner: (dict(vars(owner)), dict(owner._buffers)) for owner in module.modules()}
-
-    def restore(self) -> list[str]:
-        """Undo such a change; return the names."""
-        grown = [place for place in find_places(self._module) if place.name not in self._known]
-        for place in grown:
-            attributes, buffers = self._before.get(place.owner, ({}, {}))
-            before = buffers if place.is_buffer else attributes
-            if place.key in before:
-                place.namespace[place.key] = before[place.key]
+    def read(self, into: State) -> bool:
+        """Enter the states found there; return whether that is all that has changed."""
+        value = self.place.value
+        leaves, spec = optree.tree_flatten(value) if is_container(value) else ([value], None)
+        if spec != self._spec:
+            return False
+        for leaf, kept in zip(leaves, self._leaves, strict=True):
+            if not isinstance(kept, _Slot):
+                if not _same(leaf, kept):
+                    return False
+            elif not kept.fits(leaf) or (kept.name in into and into[kept.name] is not leaf):
+                return False
             else:
-                del place.namespace[place.key]
-        return [place.name for place in grown]
+                into[kept.name] = kept.packed(leaf)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """A state's place among others in a container: its name, and the kind of a number that is kept as one."""
+
+    name: str
+    number: type | None
+
+    @classmethod
+    def of(cls, name: str, leaf: Any, names: dict[int, str], before: dict[str, Any] | None) -> _Slot | None:
+        if _is_state(leaf):
+            return cls(names.setdefault(id(leaf), name), None)
+        if before is not None and type(leaf) in _NUMBERS and not _same(before.get(name, ABSENT), leaf):
+            return cls(name, type(leaf))
+        return None
+
+    def fits(self, leaf: Any) -> bool:
+        return _is_state(leaf) if self.number is None else type(leaf) is self.number
+
+    def packed(self, leaf: Any) -> Tensor:
+        return leaf if self.number is None else torch.tensor(leaf, dtype=_NUMBERS[self.number])
+
+    def unpacked(self, tensor: Tensor) -> Any:
+        return tensor if self.number is None else self.number(tensor.item())
+
+
+def leaves_of(value: Any) -> Iterator[Any]:
+    """Yield what containers hold, in no particular order: fast, since most hold no state at all."""
+    pending = [value]
+    for item in pending:
+        if not is_container(item):
+            yield item
+        else:
+            pending += item.values() if isinstance(item, dict) else item
+
+
+def in_containers_of_its_own(value: Any, memo: dict[int, Any]) -> Any:
+    """Copy containers, whatever lies in them stays; `memo` keeps those that were one from becoming two."""
+    if not is_container(value):
+        return value
+    if id(value) not in memo:
+        if isinstance(value, dict):
+            memo[id(value)] = copy = value.copy()
+            copy.update(
+                (key, in_containers_of_its_own(item, memo)) for key, item in value.items() if is_container(item)
+            )
+        elif isinstance(value, tuple):
+            items = [in_containers_of_its_own(item, memo) for item in value]
+            memo[id(value)] = tuple(items) if type(value) is tuple else type(value)(*items)
+        else:
+            memo[id(value)] = copy = value.copy()
+            for index, item in enumerate(value):
+                copy[index] = in_containers_of_its_own(item, memo)
+    return memo[id(value)]
+
+
+def is_changed(before: Any, after: Any) -> bool:
+    """Whether anything else lies there, at any depth of its containers."""
+    if not (is_container(before) and is_container(after)):
+        return before is not after
+    then, now = list(leaves_of(before)), list(leaves_of(after))
+    return len(then) != len(now) or any(one is not other for one, other in zip(then, now, strict=True))
+
+
+def is_container(value: Any) -> bool:
+    """Whether states are looked for inside."""
+    return type(value) in _CONTAINERS or (isinstance(value, tuple) and optree.is_namedtuple(value))
 
 
 def _is_state(leaf: Any) -> bool:
     return isinstance(leaf, Tensor) and not isinstance(leaf, nn.Parameter)
+
+
+def _named(name: str, value: Any) -> Iterable[tuple[str, Any]]:
+    if not is_container(value):
+        return [(name, value)]
+    accessors, leaves, _ = optree.tree_flatten_with_accessor(value)
+    return [(accessor.codify(name), leaf) for accessor, leaf in zip(accessors, leaves, strict=True)]
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two constants are the same: one object, or equal words, numbers and the like."""
+    return one is other or (type(one) is type(other) and isinstance(one, _WORDS) and one == other)

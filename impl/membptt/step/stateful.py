@@ -5,15 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import optree
 import torch
-from torch import nn
+from optree.registry import __GLOBAL_NAMESPACE as GLOBAL
+from torch import Tensor, nn
 
+from membptt.state.forms import Starting
 from membptt.step.generators import Generators
-from membptt.step.places import Place, State, Unlisted, find_places, refuse_shared
+from membptt.step.places import (
+    ABSENT,
+    Frame,
+    Place,
+    State,
+    all_places,
+    find_places,
+    in_containers_of_its_own,
+    is_changed,
+    is_container,
+    refuse_shared,
+)
 
 
 class Stateful(nn.Module):
-    """Turn a module that updates its own buffers or tensor attributes into a step of `scan`.
+    """Turn a module that updates its own buffers or attributes into a step of `scan`.
 
     Such are batch normalisation with its running statistics, spiking layers with their membrane potential, recurrent
     layers that remember their hidden state::
@@ -22,6 +36,9 @@ class Stateful(nn.Module):
         carry, ys = scan(net, net.init(), xs, slots=...)  # y = module(x) at every step
         net.load(carry)  # the module continues where the sequence ended
 
+    A state need not be there yet: the first step may make it where there was no attribute, ``None``, a number or an
+    empty tensor, and may give one that is there another shape, for another batch size. From then on it keeps its shape.
+
     A module that takes a carry of its own beside that state, ``module(carry, x) -> (carry, y)``, starts from
     ``net.init(carry)``; the carry is then ``(state, carry)``, otherwise ``(state,)``.
 
@@ -29,13 +46,13 @@ class Stateful(nn.Module):
         module: called once a step (once more at the first recorded step, if only that tells whether a state is part of
             the graph); between the calls it is as it was before them.
         names: the buffers and attributes that change, by their qualified names, for example ``"norm.running_mean"``;
-            by default all buffers, and all attributes that are tensors or lists, tuples and dicts of tensors. Each is
-            part of every stored state, so leave large constants out.
+            by default all buffers, and all attributes that are tensors, numbers that the first step changes, or lists,
+            tuples and dicts of such. Each is part of every stored state, so leave large constants out.
 
     Raises:
         TypeError: `module` is not a module.
 
-    Claim: stateful-equals-loop.
+    Claim: stateful-equals-loop, stateful-equals-loop-from-the-first-call.
     """
 
     def __init__(self, module: nn.Module, /, names: Iterable[str] | None = None) -> None:
@@ -44,50 +61,57 @@ class Stateful(nn.Module):
             raise TypeError(f"Stateful adapts a torch.nn.Module, got {type(module).__name__}")
         self.module = module
         self._names = None if names is None else frozenset(names)
-        self._places: tuple[Place, ...] = ()
-        self._start: dict[str, int] | None = None
+        # Where the states of a carry go, by the names of them all.
+        self._frames: dict[tuple[str, ...], list[Frame]] = {}
         # States that may carry gradients. The others, running statistics for example, are read and written outside
         # autograd, and some operations refuse them when they require grad; `scan` makes all of a carry require it.
         self._tracked: set[str] = set()
-        self._decided = False
+        self._decided: set[str] = set()
 
     def init(self, *carry: Any) -> tuple[Any, ...]:
         """Return the starting carry: copies of the module's present state, and `carry`, if it has one of its own.
 
         Raises:
-            ValueError: the module has no state, or none of some name, or two state tensors share memory.
+            ValueError: two state tensors share memory.
         """
-        found = {place.name: place for place in find_places(self.module)}
-        missing = (self._names or frozenset()) - found.keys()
-        if missing or not found:
-            raise ValueError(f"the module has no tensor state {sorted(missing) or ''}; it has {sorted(found)}")
-        self._places = tuple(place for name, place in found.items() if self._names is None or name in self._names)
-        state = self._state()
+        names: dict[int, str] = {}
+        frames = [Frame(place, place.value, names) for place in find_places(self.module) if self._holds(place)]
+        state = _read(frames)
         refuse_shared(state)
         copies = {name: tensor.clone() for name, tensor in state.items()}
         self._tracked |= {name for name, tensor in copies.items() if tensor.requires_grad}
-        self._start = {name: tensor.data_ptr() for name, tensor in copies.items()}
-        self._decided = False
-        return (copies, *carry)
+        self._decided.clear()
+        self._frames[_key(copies)] = frames
+        return (_Start(copies, _First(frames, copies)), *carry)
 
     def forward(self, carry: tuple[Any, ...], x: Any) -> tuple[tuple[Any, ...], Any]:
         """Call the module with its state taken from `carry`; return the carry after it, and the output.
 
         Raises:
-            RuntimeError: `init` was not called; a state appears, vanishes or is no tensor; or one that was outside the
-                graph enters it.
+            RuntimeError: `init` was not called; a state appears or vanishes after the first step; or one that was
+                outside the graph enters it.
+            ValueError: a name that is none of a state's.
             TypeError: a module with a carry of its own does not return a pair.
         """
         state, *own = carry
-        if not self._places:
-            raise RuntimeError("call init() first: it finds the module's state")
-        unlisted = self._begin(state)
-        undecided = torch.is_grad_enabled() and not self._decided
-        generators = Generators({leaf.device for leaf in state.values()} if undecided else set(), enabled=undecided)
+        first = state.first if isinstance(state, _Start) else None
+        if first is None and _key(state) not in self._frames:
+            raise RuntimeError(
+                f"the module is not known to have the state {sorted(state)}: call init() first, it finds the state"
+            )
+        if first is not None and not first.called:
+            # What the caller put in place of a copy is a start whose gradient is wanted.
+            self._tracked |= {
+                name for name, leaf in state.items() if leaf.requires_grad and first.is_replaced(name, leaf)
+            }
+        undecided = torch.is_grad_enabled() and not state.keys() <= self._decided
+        tree: Any = (carry, x) if undecided else ()
+        devices = {leaf.device for leaf in optree.tree_leaves(tree) if isinstance(leaf, Tensor)}
+        generators = Generators(devices, enabled=undecided)
         random = generators.read()
-        after, tracked, result = self._call(state, own, x, unlisted)
+        after, tracked, result = self._call(state, own, x, first)
         late = tracked - self._tracked
-        if late and torch.is_grad_enabled() and self._decided:
+        if torch.is_grad_enabled() and late & self._decided:
             raise RuntimeError(
                 f"the state {sorted(late)} was outside the graph at the first recorded step and is in it at another: "
                 "gradients would be lost; let the module update it in the same way at every step"
@@ -95,8 +119,9 @@ class Stateful(nn.Module):
         self._tracked |= late
         if late and undecided:
             generators.write(random)
-            after, _, result = self._call(state, own, x, None)
-        self._decided |= undecided
+            after, _, result = self._call(state, own, x, first)
+        if undecided:
+            self._decided |= state.keys()
         if not own:
             return (after,), result
         if not isinstance(result, tuple) or len(result) != 2:
@@ -113,42 +138,133 @@ class Stateful(nn.Module):
             ValueError: the carry is not this module's.
         """
         state = {name: tensor.detach().clone() for name, tensor in carry[0].items()}
-        if state.keys() != self._state().keys():
-            raise ValueError(f"the carry has the state {sorted(state)}, the module {sorted(self._state())}")
-        for place in self._places:
-            place.write(state)
+        frames = self._frames.get(_key(state))
+        if frames is None:
+            known = [list(names) for names in self._frames]
+            raise ValueError(f"the carry has the state {sorted(state)}, the module was seen to have {known}")
+        for frame in frames:
+            frame.write(state)
 
-    def _state(self) -> State:
-        return {name: tensor for place in self._places for name, tensor in place.tensors()}
+    def _holds(self, place: Place) -> bool:
+        return self._names is None or place.name in self._names
 
-    def _begin(self, state: State) -> Unlisted | None:
-        """Look at the starting state, once: what the caller wants gradients for, and what was not found."""
-        if self._start is None:
-            return None
-        start, self._start = self._start, None
-        self._tracked |= {name for name, leaf in state.items() if leaf.requires_grad and leaf.data_ptr() != start[name]}
-        return Unlisted(self.module, self._places) if self._names is None else None
-
-    def _call(self, state: State, own: list[Any], x: Any, unlisted: Unlisted | None) -> tuple[State, set[str], Any]:
+    def _call(self, state: State, own: list[Any], x: Any, first: _First | None) -> tuple[State, set[str], Any]:
         """Call the module once; return its state after that, the names of those it updated by autograd, its result."""
-        before = [(place, place.value, place.constants()) for place in self._places]
-        try:
-            # Copies: an update in place must not reach the stored states, and batch normalisation's leaves no trace in
-            # a tensor's version counter.
-            given = {name: (leaf if name in self._tracked else leaf.detach()).clone() for name, leaf in state.items()}
-            for place in self._places:
-                place.put(given)
-            result = self.module(*own, x)
-            after = self._state()
-            constants = [place.constants() for place in self._places]
-        finally:
-            for place, value, _ in before:
-                place.namespace[place.key] = value
-            grown = unlisted.restore() if unlisted is not None else []
-        if grown or after.keys() != state.keys() or constants != [found for *_, found in before]:
-            raise RuntimeError(
-                f"the step turned the state tensors {sorted(state)} into {sorted({*after, *grown})}, or changed what "
-                "lies beside them; set every state to its starting tensor before init(), and keep numbers out of it"
-            )
-        tracked = {name for name, tensor in after.items() if tensor is not given[name] or tensor.requires_grad}
+        # Copies: an update in place must not reach the stored states, and batch normalisation's leaves no trace in a
+        # tensor's version counter.
+        given = {name: (leaf if name in self._tracked else leaf.detach()).clone() for name, leaf in state.items()}
+        if first is not None:
+            after, result = self._call_first(given, own, x, first)
+        else:
+            frames = self._frames[_key(state)]
+            whole = [(frame.place, frame.place.value) for frame in frames]
+            try:
+                for frame in frames:
+                    frame.put(given)
+                result = self.module(*own, x)
+                after = _read(frames)
+            finally:
+                for place, value in whole:
+                    place.put(value)
+        tracked = {name for name, leaf in given.items() if after.get(name) is not leaf or leaf.requires_grad}
         return after, tracked, result
+
+    def _call_first(self, given: State, own: list[Any], x: Any, first: _First) -> tuple[State, Any]:
+        """Call the module from a start: find the states that appear, and what was there before."""
+        whole = {place: place.value for place in all_places(self.module) if self._holds(place)}
+        was = whole | first.before  # the module may have been loaded or called since
+        at_start = {frame.place for frame in first.frames}
+        copies: dict[int, Any] = {}
+        succeeded = False
+        try:
+            for place, value in was.items():
+                if place not in at_start and (is_container(value) or place in first.before):
+                    place.put(in_containers_of_its_own(value, copies))
+            for frame in first.frames:
+                frame.put(given)
+            result = self.module(*own, x)
+            names: dict[int, str] = {}
+            frames = []
+            for place in was | dict.fromkeys(filter(self._holds, all_places(self.module))):
+                before = was.get(place, ABSENT)
+                if place in at_start or is_changed(before, place.value):
+                    frame = Frame(place, place.value, names, before)
+                    frames += [frame] if place in at_start or frame.is_known else []
+            after = _read(frames)
+            succeeded = True
+        finally:
+            # Back to where it was goes what is carried from now on; the rest is the module's affair, if nothing failed.
+            known = {frame.place for frame in frames} if succeeded else {*was, *all_places(self.module)}
+            for place in known | first.before.keys() | {place for place, value in whole.items() if is_container(value)}:
+                if self._holds(place):
+                    place.put(whole.get(place, ABSENT))
+        missing = (self._names or frozenset()) - {frame.place.name for frame in (*first.frames, *frames)}
+        if missing:
+            present = sorted(frame.place.name for frame in frames)
+            raise ValueError(f"the module has no state {sorted(missing)} after its first step; it has {present}")
+        first.before |= {frame.place: was.get(frame.place, ABSENT) for frame in frames if frame.place not in at_start}
+        first.called = True
+        self._frames[_key(after)] = frames
+        return after, result
+
+
+class _First:
+    """The first step from one start: where its states go, and what there was where others appear.
+
+    Args:
+        frames: of the states that are there at the start.
+        start: copies of these states.
+    """
+
+    def __init__(self, frames: list[Frame], start: State) -> None:
+        self.frames = frames
+        self.before: dict[Place, Any] = {}  # what was there where a state appeared, once the step has run
+        self.called = False
+        self._memory = {name: tensor.data_ptr() for name, tensor in start.items()}
+
+    def is_replaced(self, name: str, leaf: Tensor) -> bool:
+        """Whether the caller has put another tensor in place of a copy."""
+        return self._memory.get(name) != leaf.data_ptr()
+
+
+class _Start(State, Starting):
+    """A starting state: the first step may make more of it."""
+
+    def __init__(self, tensors: State, first: _First) -> None:
+        super().__init__(tensors)
+        self.first = first
+
+
+def _flatten(start: _Start) -> tuple[list[Tensor], tuple[tuple[str, ...], _First], tuple[str, ...]]:
+    names = _key(start)
+    return [start[name] for name in names], (names, start.first), names
+
+
+def _unflatten(rest: tuple[tuple[str, ...], _First], tensors: Iterable[Tensor]) -> _Start:
+    names, first = rest
+    return _Start(dict(zip(names, tensors, strict=True)), first)
+
+
+optree.register_pytree_node(_Start, _flatten, _unflatten, namespace=GLOBAL)  # type: ignore[arg-type]
+
+
+def _key(state: State) -> tuple[str, ...]:
+    return tuple(sorted(state))
+
+
+def _read(frames: list[Frame]) -> State:
+    """Return the states that are in the module now.
+
+    Raises:
+        RuntimeError: something else than their values has changed since the frames were made.
+    """
+    state: State = {}
+    for frame in frames:
+        if not frame.read(state):
+            raise RuntimeError(
+                f"the step changed what {frame.place.name!r} is, and not only the values of the states there, "
+                f"{[slot.name for slot in frame.slots]}: from the first step on, a state keeps its containers, numbers "
+                "their kind, and what was one tensor stays one. Return what grows as output y, and name the states, "
+                "Stateful(module, names=...), if this is none"
+            )
+    return state

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from typing import Any
 
 import torch
@@ -34,8 +36,11 @@ class Undeclared:
         # Of a node with several outputs, such as unbind's, one may be declared and another not.
         self._edges = {(edge.node, edge.output_nr) for edge in edges if edge.node.__class__ is not _Accumulate}
 
-    def refuse(self, made: Iterable[Tensor], own: Iterable[Tensor]) -> None:
+    def refuse(self, made: Iterable[Tensor], own: Iterable[Tensor], since: float = inf) -> None:
         """Search the graphs of `made`, what one core returned, down to `own`, its inputs.
+
+        Not meant are leaves that the core made itself, where `since` is what `nodes_made` gave before it, and that
+        nobody else holds: nobody can ask for their gradients.
 
         Raises:
             ValueError: names the tensor: its gradient would be lost.
@@ -57,7 +62,7 @@ class Undeclared:
                     seen.add(child)
                     if child.__class__ is not _Accumulate:
                         pending.append(child)
-                    elif id(child.variable) not in mine:
+                    elif id(child.variable) not in mine and not (node._sequence_nr() >= since and _is_nobodys(child)):
                         raise self._error(child.variable)
 
     def used_up(self) -> RuntimeError:
@@ -79,6 +84,27 @@ class Undeclared:
             f"the step uses {name}, of shape {tuple(tensor.shape)}, which requires grad but was not declared, so its "
             f"gradient would be lost; pass it in params=, or detach it{made}"
         )
+
+
+def _is_nobodys(accumulator: Any) -> bool:
+    """Whether nothing but its graph holds a leaf."""
+    return _references(accumulator) == _ALONE and not accumulator.variable._backward_hooks
+
+
+def _references(accumulator: Any) -> int:
+    leaf = accumulator.variable
+    return sys.getrefcount(leaf)
+
+
+def _count_alone() -> int:
+    """Count the references to a leaf that nobody holds; 0, which no leaf has, where held ones have no more."""
+    held = torch.zeros((), requires_grad=True)
+    alone, other = ((leaf * 1).grad_fn for leaf in (torch.zeros((), requires_grad=True), held))
+    counts = [_references(node.next_functions[0][0]) for node in (alone, other) if node is not None]
+    return counts[0] if counts[0] < counts[1] else 0
+
+
+_ALONE = _count_alone()
 
 
 def _name(step: Callable[..., Any], tensor: Tensor) -> str:

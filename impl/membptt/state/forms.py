@@ -1,0 +1,109 @@
+"""The form of a carry: structure, shapes, dtypes and devices, which the first step may settle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optree
+import torch
+from torch import Tensor
+
+from membptt.state.leaves import Leaves, check_tensors, is_differentiable, signature
+
+_Signature = tuple[tuple[torch.Size, torch.dtype, torch.device], ...]
+
+
+class Starting:
+    """A node of a starting carry in whose place the first step puts whatever it makes."""
+
+
+class Form:
+    """The form of a carry, which the steps after it keep.
+
+    Args:
+        spec: structure.
+        leaves: of one such carry.
+        starting: it is the starting carry's.
+    """
+
+    def __init__(self, spec: optree.PyTreeSpec, leaves: Leaves, *, starting: bool) -> None:
+        self.spec = spec
+        self.differentiable = [is_differentiable(leaf) for leaf in leaves]
+        self._signature = signature(leaves)
+        self.starting = starting
+
+    def flatten(self, carry: Any, step: int) -> Leaves:
+        """Return the leaves of the carry that `step` returned.
+
+        Raises:
+            TypeError: a leaf is no tensor.
+            ValueError: it is of another form.
+        """
+        leaves, spec = optree.tree_flatten(carry)
+        if spec != self.spec:
+            raise self._other_structure(spec, step)
+        flat = check_tensors("the carry", leaves)
+        found = signature(flat)
+        if found != self._signature:
+            raise self._other_leaves(found, self._signature, step)
+        return flat
+
+    def after(self, carry: Any) -> Form:
+        """Return the form of all later carries, given the one that the first step returned for this starting carry.
+
+        It is this form, but for what the start does not have yet: ``None``, tensors without elements, and nodes of the
+        kind `Starting`.
+
+        Raises:
+            TypeError: a leaf is no tensor.
+            ValueError: the first step gave another form to something that was there.
+        """
+        leaves, spec = optree.tree_flatten(carry)
+        flat = check_tensors("the carry", leaves)
+        if spec == self.spec and signature(flat) == self._signature:
+            return self
+        stand_ins = [torch.empty(shape, dtype=dtype, device="meta") for shape, dtype, _ in self._signature]
+        given = dict(zip(map(id, stand_ins), self._signature, strict=True))
+        nodes, outline = optree.tree_flatten(self.spec.unflatten(stand_ins), is_leaf=_is_missing, none_is_leaf=True)
+        try:
+            made = outline.flatten_up_to(carry)
+        except ValueError:
+            raise self._other_structure(spec, 0) from None
+        for node, tree in zip(nodes, made, strict=True):
+            was = (given[id(node)],) if not _is_missing(node) else None
+            if was is not None and not isinstance(tree, Tensor):
+                raise self._other_structure(spec, 0)
+            if was is not None and signature((tree,)) != was:
+                raise self._other_leaves(signature((tree,)), was, 0)
+        return Form(spec, flat, starting=False)
+
+    def _other_structure(self, spec: optree.PyTreeSpec, step: int) -> ValueError:
+        return ValueError(
+            f"step {step} returned a carry of structure {spec}; {self._whose} has {self.spec}: {self._advice}"
+        )
+
+    def _other_leaves(self, found: _Signature, kept: _Signature, step: int) -> ValueError:
+        return ValueError(
+            f"step {step} returned a carry of shape, dtype and device {_readable(found)}; {self._whose} has "
+            f"{_readable(kept)}, and they must stay the same: {self._advice}"
+        )
+
+    @property
+    def _whose(self) -> str:
+        return "the starting carry" if self.starting else "the carry before it"
+
+    @property
+    def _advice(self) -> str:
+        return _START if self.starting else _LATER
+
+
+def _is_missing(node: Any) -> bool:
+    return node is None or isinstance(node, Starting) or (isinstance(node, Tensor) and node.numel() == 0)
+
+
+def _readable(found: _Signature) -> list[str]:
+    return [f"{tuple(shape)} {str(dtype).removeprefix('torch.')} {device}" for shape, dtype, device in found]
+
+
+_START = "start from a carry like the one that the step returns, or from None where the first step is to make it"
+_LATER = "only the first step may make what was None; return as output y what grows from step to step"
