@@ -28,7 +28,7 @@ SqrtCost = Callable[[int, int, Sizes], tuple[int, int]]
 
 @cache
 def msm(sizes: Sizes) -> PolicyTable:
-    """One table a size, wide enough for a single segment of `T` steps."""
+    """One table per size, wide enough for a single segment of `T` steps."""
     assert sizes.internal is not None
     room = 1 + (T - 1) * (sizes.internal_known or sizes.internal)
     return build("msm", T, room, internal=sizes.internal, internal_known=sizes.internal_known)
@@ -147,7 +147,7 @@ def test_msm_never_costs_more_than_chens_sqrt_strategy_hypothesis(steps: int, be
 
 
 def test_the_comparison_with_chen_is_not_vacuous() -> None:
-    # Equal somewhere: one segment, and one step a segment, are what the dynamic programme does too.
+    # Equal somewhere: one segment, and one step per segment, are what the dynamic programme does too.
     sizes = SHARED[1]
     equal = [t for t in range(1, T + 1) if msm(sizes).cost(t, sqrt_cost(t, t, sizes).slots) == t]
     assert equal == list(range(1, T + 1))

@@ -36,8 +36,8 @@ def page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chromium():
-    with browser() as found:
-        yield found
+    with browser() as session:
+        yield session
 
 
 @pytest.fixture
@@ -71,28 +71,28 @@ def table_of(policy, alpha):
     return TABLES[policy if policy in TABLES else f"{policy}/{alpha}"]
 
 
-def agree(found):
+def agree(state):
     """Compare everything that the page shows with the library."""
-    steps, alpha, policy = found["steps"], found["alpha"], found["policy"]
-    slots = found["slots"] // alpha if policy == "ism" else found["slots"]
+    steps, alpha, policy = state["steps"], state["alpha"], state["policy"]
+    slots = state["slots"] // alpha if policy == "ism" else state["slots"]
     table = table_of(policy, alpha)
     unit = alpha if policy == "ism" else 1
     drawn = timeline(table.schedule(steps, slots), steps=steps, sizes=table.sizes)
     report = meter(table.schedule(steps, slots), steps=steps, sizes=table.sizes)
-    assert found["forwards"] == table.cost(steps, slots) == report.forwards
-    assert found["perStep"] == f"{report.forwards / steps:.3f}"
-    assert found["peak"] == report.peak * unit
-    assert found["digest"] == table.digest
+    assert state["forwards"] == table.cost(steps, slots) == report.forwards
+    assert state["perStep"] == f"{report.forwards / steps:.3f}"
+    assert state["peak"] == report.peak * unit
+    assert state["digest"] == table.digest
     boxes = {name: sum(cell.kind is kind for cell in drawn.cells) for kind, name in DRAWN.items()}
     lines = {"hidden": len(drawn.hidden), "internal": len(drawn.internal), "memory": 1, "peak": 1}
-    assert found["drawn"] == {**boxes, **lines}
-    for name, value in found["listed"].items():
-        expected = alternative(name, steps, found["slots"], alpha)
+    assert state["drawn"] == {**boxes, **lines}
+    for name, value in state["listed"].items():
+        expected = alternative(name, steps, state["slots"], alpha)
         assert value == ("does not fit" if expected is None else str(expected)), name
 
 
 def alternative(name, steps, slots, alpha):
-    """Return the forwards of any strategy in the room of `slots` hidden states, or None where it does not fit."""
+    """Return the forwards of any strategy in the memory of `slots` hidden states, or None where it does not fit."""
     if name == "chen_recursive":
         costs = [recursive_cost(steps, parts) for parts in range(2, max(3, steps + 1))]
         return min((cost.forwards for cost in costs if cost.slots <= slots), default=None)
@@ -133,10 +133,10 @@ def test_the_output_is_ignored_by_git():
 
 
 def test_the_embedded_tables_are_the_tables():
-    found = explorer.embedded()
-    assert set(found["tables"]) == set(TABLES)
+    content = explorer.embedded()
+    assert set(content["tables"]) == set(TABLES)
     for key, table in TABLES.items():
-        packed = found["tables"][key]
+        packed = content["tables"][key]
         costs, moves = (
             np.frombuffer(base64.b64decode(packed[name]), dtype="<u2").reshape(table.costs.shape)
             for name in ("costs", "moves")
@@ -164,10 +164,10 @@ def test_every_input_of_the_template_has_a_label():
             if tag == "input":
                 self.ids.append((attributes["id"], "aria-label" in attributes))
 
-    found = Inputs()
-    found.feed((ROOT / "theory/explorer/template.html").read_text())
-    assert len(found.ids) == 6
-    assert all(labelled or name in found.named for name, labelled in found.ids)
+    inputs = Inputs()
+    inputs.feed((ROOT / "theory/explorer/template.html").read_text())
+    assert len(inputs.ids) == 6
+    assert all(labelled or name in inputs.named for name, labelled in inputs.ids)
 
 
 # ---- in a browser ----
@@ -191,14 +191,14 @@ STREAMS = """
 
 
 def streams(table):
-    """Return the text of every stream of a table, one row a length."""
+    """Return the text of every stream of a table, one row per length."""
     words = {}
 
     def word(action):
-        found = words.get(action)
-        if found is None:
-            found = words[action] = type(action).__name__ + ",".join(map(str, astuple(action))) + " "
-        return found
+        text = words.get(action)
+        if text is None:
+            text = words[action] = type(action).__name__ + ",".join(map(str, astuple(action))) + " "
+        return text
 
     for steps in range(1, table.steps + 1):
         yield "".join("".join(map(word, table.schedule(steps, slots))) + "\n" for slots in range(1, table.slots + 1))
@@ -206,8 +206,8 @@ def streams(table):
 
 @pytest.mark.parametrize("key", TABLES)
 def test_the_page_walks_every_stream_that_the_theory_yields(opened, key):
-    found = opened.evaluate(f"({STREAMS})({json.dumps(key)})")
-    for steps, (ours, theirs) in enumerate(zip(streams(TABLES[key]), found, strict=True), 1):
+    walked = opened.evaluate(f"({STREAMS})({json.dumps(key)})")
+    for steps, (ours, theirs) in enumerate(zip(streams(TABLES[key]), walked, strict=True), 1):
         assert ours == theirs, f"{key}, t = {steps}"
 
 
@@ -216,27 +216,27 @@ def test_a_page_with_one_split_changed_walks_another_stream(opened):
     table = TABLES["msm/3"]
     place = f"table('msm', 3).moves[entry({OWNED}, 4, 9)]"
     opened.evaluate(f"{place} = ({place} & ~255) | (({place} & 255) === 1 ? 2 : 1)")
-    found = opened.evaluate(f"({STREAMS})('msm/3')")
-    assert [ours == theirs for ours, theirs in zip(streams(table), found, strict=True)][:9] == [True] * 8 + [False]
+    walked = opened.evaluate(f"({STREAMS})('msm/3')")
+    assert [ours == theirs for ours, theirs in zip(streams(table), walked, strict=True)][:9] == [True] * 8 + [False]
 
 
 def test_the_page_looks_every_cost_up(opened):
-    found = opened.evaluate(
+    strategies = opened.evaluate(
         """STRATEGIES.map(({key}) => [key, TABLES.alphas.map((alpha) =>
             Array.from({length: TABLES.slots}, (_, m) =>
                 Array.from({length: TABLES.steps}, (_, t) => cost(key, t + 1, m + 1, alpha))))])"""
     )
-    assert [name for name, _ in found] == [
+    assert [name for name, _ in strategies] == [
         *("hsm", "ism", "msm", "msm_shared", "msm_plus"),
         *("chen_sqrt", "chen_sqrt_shared", "chen_recursive"),
     ]
-    for name, costs in found[:5]:
+    for name, costs in strategies[:5]:
         for alpha, rows in zip(explorer.ALPHAS, costs, strict=True):
             for slots, row in enumerate(rows, 1):
                 own = slots // alpha if name == "ism" else slots
                 expected = table_of(name, alpha).costs[OWNED, own, 1:].tolist() if own else [None] * explorer.STEPS
                 assert row == expected, (name, alpha, slots)
-    for name, costs in found[5:]:
+    for name, costs in strategies[5:]:
         for alpha in (2, 5, 8):
             for slots in range(1, explorer.SLOTS + 1, 3):
                 for steps in (1, 2, 3, 7, 20, 64):
@@ -248,13 +248,13 @@ def test_the_page_looks_every_cost_up(opened):
 def test_the_page_lays_every_stream_out_in_time_as_the_theory_does(opened, key):
     table = TABLES[key]
     policy, _, alpha = key.partition("/")
-    found = opened.evaluate(
+    rows = opened.evaluate(
         f"""Array.from({{length: 20}}, (_, t) => Array.from({{length: 9}}, (_, m) => {{
-            const one = table({json.dumps(policy)}, {alpha or 2});
-            return timeline(schedule(one, t + 1, m + 1), one.sizes);
+            const source = table({json.dumps(policy)}, {alpha or 2});
+            return timeline(schedule(source, t + 1, m + 1), source.sizes);
         }}))"""
     )
-    for steps, row in enumerate(found, 1):
+    for steps, row in enumerate(rows, 1):
         for slots, drawn in enumerate(row, 1):
             expected = timeline(table.schedule(steps, slots), steps=steps, sizes=table.sizes)
             assert drawn["cells"] == [[cell.step, DRAWN[cell.kind]] for cell in expected.cells]
@@ -265,9 +265,9 @@ def test_the_page_lays_every_stream_out_in_time_as_the_theory_does(opened, key):
 
 
 def test_the_first_state_is_drawn_and_its_numbers_are_the_tables(opened):
-    found = shown(opened)
-    assert (found["steps"], found["slots"], found["alpha"], found["policy"]) == (12, 6, 3, "msm_plus")
-    agree(found)
+    state = shown(opened)
+    assert (state["steps"], state["slots"], state["alpha"], state["policy"]) == (12, 6, 3, "msm_plus")
+    agree(state)
 
 
 @pytest.mark.parametrize("name", ["steps", "slots", "alpha"])
@@ -289,24 +289,24 @@ def test_dragging_a_slider_changes_the_drawing_and_the_numbers_are_the_tables(op
 @pytest.mark.parametrize("policy", ["hsm", "ism", "msm", "msm_shared"])
 def test_clicking_a_policy_draws_it(opened, policy):
     opened.click(f"#policies label:has([value={policy}])")
-    found = shown(opened)
-    assert found["policy"] == policy
-    agree(found)
+    state = shown(opened)
+    assert state["policy"] == policy
+    agree(state)
 
 
 def test_clicking_the_chart_chooses_the_slots(opened):
     opened.click("#cost svg", 0.8)
-    found = shown(opened)
-    assert found["slots"] > 20
-    agree(found)
+    state = shown(opened)
+    assert state["slots"] > 20
+    agree(state)
 
 
 def test_the_arrow_keys_move_a_slider(opened):
     opened.evaluate("document.getElementById('slots').focus()")
     opened.press("ArrowRight", 39)
-    found = shown(opened)
-    assert found["slots"] == 7
-    agree(found)
+    state = shown(opened)
+    assert state["slots"] == 7
+    agree(state)
 
 
 @pytest.mark.parametrize(("typed", "taken"), [("30", 30), ("0", 1), ("999", 64), ("", 12), ("7.6", 8)])
@@ -315,9 +315,9 @@ def test_a_typed_number_is_taken_or_brought_into_the_range(opened, typed, taken)
         f"""(() => {{ const input = document.getElementById("steps-number"); input.focus(); input.value = "{typed}";
             for (const kind of ["input", "change"]) input.dispatchEvent(new Event(kind, {{bubbles: true}})); }})()"""
     )
-    found = shown(opened)
-    assert (found["steps"], opened.evaluate("+document.getElementById('steps-number').value")) == (taken, taken)
-    agree(found)
+    state = shown(opened)
+    assert (state["steps"], opened.evaluate("+document.getElementById('steps-number').value")) == (taken, taken)
+    agree(state)
 
 
 @pytest.mark.parametrize(
@@ -331,9 +331,9 @@ def test_a_typed_number_is_taken_or_brought_into_the_range(opened, typed, taken)
 )
 def test_an_address_names_a_state_and_a_wrong_one_does_no_harm(opened, page, fragment, expected):
     opened.open(f"{page.as_uri()}#{fragment}")
-    found = shown(opened)
-    assert (found["steps"], found["slots"], found["alpha"], found["policy"]) == expected
-    agree(found)
+    state = shown(opened)
+    assert (state["steps"], state["slots"], state["alpha"], state["policy"]) == expected
+    agree(state)
 
 
 def test_the_state_is_kept_in_the_address(opened, page):
@@ -398,9 +398,9 @@ def luminance(colour):
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def contrast(one, other):
+def contrast(first, second):
     """Return WCAG's contrast ratio of two luminances."""
-    return (max(one, other) + 0.05) / (min(one, other) + 0.05)
+    return (max(first, second) + 0.05) / (min(first, second) + 0.05)
 
 
 def test_kept_and_owned_are_the_modes_that_the_page_names():

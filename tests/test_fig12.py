@@ -1,4 +1,4 @@
-"""Figure 12: both methods take the gradients they say, in the bytes they say, and a false claim is refused."""
+"""Figure 12: both methods take the gradients they name, in the bytes they name, and a false claim is refused."""
 
 import copy
 from dataclasses import asdict, replace
@@ -26,7 +26,7 @@ def double():
     torch.set_default_dtype(torch.float32)
 
 
-def made(setup):
+def model_and_batch(setup):
     torch.manual_seed(1)
     task = make_task(setup)
     model = tasks.Model(task, setup.hidden)
@@ -35,37 +35,37 @@ def made(setup):
 
 def gradients(setup, window=0):
     """Return the gradients of each update, as one method takes them from equal parameters."""
-    model, batch = made(setup)
-    found = []
+    model, batch = model_and_batch(setup)
+    grads = []
 
     def update():
-        found.append({name: param.grad.clone() for name, param in model.named_parameters()})
+        grads.append({name: param.grad.clone() for name, param in model.named_parameters()})
         model.zero_grad()
 
     gradient(model, batch, model.start(setup.batch), setup, window, update=update)
-    return found
+    return grads
 
 
-def assert_equal(found, expected):
+def assert_equal(computed, expected):
     for name, grad in expected.items():
-        torch.testing.assert_close(found[name], grad, rtol=1e-10, atol=1e-14)
+        torch.testing.assert_close(computed[name], grad, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize("setup", [COPYING, ADDING, READING, THREE], ids=["copying", "adding", "reading", "three"])
 def test_full_is_the_gradient_of_plain_autograd(setup, double):
-    model, batch = made(setup)
+    model, batch = model_and_batch(setup)
     model(model.start(setup.batch), batch.tensors())[1].sum().backward()
-    (found,) = gradients(setup)
-    assert_equal(found, {name: param.grad for name, param in model.named_parameters()})
+    (grads,) = gradients(setup)
+    assert_equal(grads, {name: param.grad for name, param in model.named_parameters()})
     (whole,) = gradients(replace(setup, method="truncated"), window=setup.steps)
-    assert_equal(whole, found)
+    assert_equal(whole, grads)
 
 
 @pytest.mark.parametrize("lag", range(1, 12))
 @pytest.mark.parametrize("window", range(1, 13))
 def test_a_window_reaches_the_symbol_exactly_if_the_lag_is_below_it_exhaustive(lag, window):
-    (found,) = gradients(replace(COPYING, method="truncated", lag=lag), window)
-    assert (float(found["embed.weight"][:8].abs().max()) > 0) == (lag < window)
+    (grads,) = gradients(replace(COPYING, method="truncated", lag=lag), window)
+    assert (float(grads["embed.weight"][:8].abs().max()) > 0) == (lag < window)
     (full,) = gradients(replace(COPYING, lag=lag))
     assert float(full["embed.weight"][:8].abs().max()) > 0
 
@@ -73,8 +73,8 @@ def test_a_window_reaches_the_symbol_exactly_if_the_lag_is_below_it_exhaustive(l
 @pytest.mark.parametrize("lag", range(3, 10))
 @pytest.mark.parametrize("window", range(3, 13))
 def test_a_window_that_holds_the_answers_reaches_one_of_three_symbols_exactly_if_the_lag_is_below_it(lag, window):
-    (found,) = gradients(replace(THREE, method="truncated", lag=lag), window)
-    assert (float(found["embed.weight"][:8].abs().max()) > 0) == (lag < window)
+    (grads,) = gradients(replace(THREE, method="truncated", lag=lag), window)
+    assert (float(grads["embed.weight"][:8].abs().max()) > 0) == (lag < window)
 
 
 @pytest.mark.parametrize("window", range(1, 13))
@@ -90,7 +90,7 @@ def test_the_window_is_the_longest_in_the_bytes_of_scan(setup):
     assert full["bytes"] == full["full_bytes"]
     assert truncated["bytes"] == truncated["window_bytes"] <= full["bytes"] < truncated["longer_bytes"]
     assert 1 <= truncated["window"] < setup.steps
-    model, batch = made(setup)
+    model, batch = model_and_batch(setup)
     other = replace(setup, method="truncated")
     peaks = [convergence._peak(model, batch, other, window) for window in range(1, setup.steps + 1)]
     assert peaks == sorted(peaks)
@@ -165,7 +165,7 @@ def test_what_a_model_is_judged_on_is_never_drawn_and_always_the_same():
     pixels = {row.numpy().tobytes() for row in tasks.looking().held_out(10**6).xs.unbind(1)}
     drawn = tasks.looking().draw(torch.Generator().manual_seed(0), 3000)
     trained = {row.numpy().tobytes() for row in drawn.xs.unbind(1)}
-    assert len(pixels & trained) <= 1, "scikit-learn has hardly an image twice"
+    assert len(pixels & trained) <= 1, "scikit-learn repeats almost no image"
 
 
 def test_mnist_takes_the_place_of_the_small_digits(tmp_path):
@@ -189,7 +189,7 @@ def test_right_answers_are_counted_where_they_are_asked_for():
     model = tasks.Model(task, 6)
     with torch.no_grad():
         model.head.weight.zero_()
-        model.head.bias.copy_(torch.arange(8.0))  # always says 7
+        model.head.bias.copy_(torch.arange(8.0))  # always answers 7
     batch = task.held_out(400)
     loss, right = tasks.judge(model, batch)
     assert right == pytest.approx(float((batch.targets[-1] == 7).float().mean()))
@@ -209,7 +209,7 @@ def said_not_to_be_solved(monkeypatch):
 
 @pytest.fixture(scope="module")
 def sound():
-    """A sweep whose numbers satisfy the claim; nothing in it was trained."""
+    """A sweep whose numbers satisfy the claim; no model was trained for it."""
     setups = [replace(COPYING, lag=11), replace(COPYING, lag=3), ADDING, UNSOLVED]
     return {key: made_up(argument, 4, {("copying", 13, 1)}) for key, argument in fig12.points(setups, (0, 1)).items()}
 
@@ -228,7 +228,7 @@ def made_up(argument, window, unsolved):
 
 @pytest.fixture
 def whole(monkeypatch, tmp_path):
-    """All files of the figure, made up, in a folder of their own."""
+    """All files of the figure, invented, in their own folder."""
     monkeypatch.setattr(evidence, "DATA", tmp_path)
     for name, wanted in fig12.sweeps().items():
         held = {key: made_up(argument, 16, fig12.UNSOLVED) for key, argument in wanted.items()}
@@ -244,9 +244,9 @@ def edit(name, key, change):
 
 
 def test_all_files_together_are_read_and_drawn(whole):
-    found = fig12.data()
-    assert found.where.endswith("for at least 100 % of each run")
-    assert len(fig12.draw(found).axes) == 2 * 4 + 3
+    data = fig12.data()
+    assert data.where.endswith("for at least 100 % of each run")
+    assert len(fig12.draw(data).axes) == 2 * 4 + 3
 
 
 def test_text_on_which_truncated_is_not_ahead_is_refused(whole):
@@ -332,25 +332,25 @@ def test_a_sweep_of_other_points_is_refused(sound, monkeypatch, tmp_path):
 
 def test_the_committed_sweep_satisfies_the_claim():
     try:
-        found = fig12.data()
+        data = fig12.data()
     except DataMissingError:
         pytest.skip("fig12 is not measured yet")
-    assert [len(runs) for runs in found.curves] == [2 * len(fig12.SEEDS)] * 4
-    assert {run.setup.lag for run in found.edge} == set(fig12.LAGS)
-    steps = {task: {run.setup.steps for run in found.lengths if run.setup.task == task} for task in fig12.CHANCE}
+    assert [len(runs) for runs in data.curves] == [2 * len(fig12.SEEDS)] * 4
+    assert {run.setup.lag for run in data.edge} == set(fig12.LAGS)
+    steps = {task: {run.setup.steps for run in data.lengths if run.setup.task == task} for task in fig12.CHANCE}
     assert steps == {task: {500, 1000, 2000, 5000} for task in fig12.CHANCE}
-    assert {run.setup.items for run in found.ten} == {10}
-    assert min(run.alone for run in found.lengths) >= fig12.ALONE
+    assert {run.setup.items for run in data.ten} == {10}
+    assert min(run.alone for run in data.lengths) >= fig12.ALONE
 
 
 def test_the_quick_size_is_trained_checked_and_drawn(tmp_path):
     assert len(make.make("fig12", tmp_path, quick=True)) == 3
 
 
-# sets of the user's own
+# the user's data sets
 
 
-def test_the_command_trains_on_a_text_of_the_users_own(monkeypatch, tmp_path):
+def test_the_command_trains_on_the_users_text(monkeypatch, tmp_path):
     monkeypatch.setattr(evidence, "DATA", tmp_path / "data")
     text = tmp_path / "text"
     text.write_bytes(np.random.default_rng(0).integers(97, 123, 200_000, dtype=np.uint8).tobytes())
@@ -368,8 +368,8 @@ def test_the_command_without_a_set_or_with_an_absent_one_says_so(tmp_path, capsy
 
 
 def test_training_is_written_down_as_it_happened():
-    found = convergence.train(asdict(COPYING))
-    curve = found["curve"]
+    result = convergence.train(asdict(COPYING))
+    curve = result["curve"]
     assert {len(values) for values in curve.values()} == {COPYING.judged + 1}
     assert curve["updates"][0] == curve["seconds"][0] == 0
     assert curve["seconds"][-1] >= COPYING.seconds

@@ -77,14 +77,14 @@ def core(cell, steps, *, batch=2):
 
     tensors = [*(param.detach().clone() for param in cell.parameters()), *leaves]
     arguments = [torch.randn(steps, batch, 3, dtype=torch.float64), *tensors]
-    return run, [one.requires_grad_() if one.is_floating_point() else one for one in arguments]
+    return run, [leaf.requires_grad_() if leaf.is_floating_point() else leaf for leaf in arguments]
 
 
 def traced(run, arguments):
     """Return the graph of ATen operations that a compiler would get."""
-    made = make_fx(run, tracing_mode="fake", decomposition_table=select_decomp_table())(*arguments)
+    graph_module = make_fx(run, tracing_mode="fake", decomposition_table=select_decomp_table())(*arguments)
     with torch.no_grad():
-        return make_fx(torch.func.functionalize(made), tracing_mode="fake")(*arguments)
+        return make_fx(torch.func.functionalize(graph_module), tracing_mode="fake")(*arguments)
 
 
 def count(graph, *targets):
@@ -93,13 +93,13 @@ def count(graph, *targets):
 
 @torch.no_grad()
 def assert_merged_equals_single(run, arguments):
-    made = traced(run, arguments)
-    expected = made(*arguments)
-    MergeProducts()(made.graph)
-    made.graph.lint()
-    made.recompile()
-    for one, other in zip(made(*arguments), expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+    graph_module = traced(run, arguments)
+    expected = graph_module(*arguments)
+    MergeProducts()(graph_module.graph)
+    graph_module.graph.lint()
+    graph_module.recompile()
+    for merged, single in zip(graph_module(*arguments), expected, strict=True):
+        torch.testing.assert_close(merged, single, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])
@@ -115,23 +115,23 @@ OPERATIONS = ("w", "v", "tanh", "plus", "transposed", "returned")
 @given(st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 30), st.integers(0, 30)), max_size=14))
 def test_any_program_of_products_and_sums_stays_what_it_was(program):
     def run(w, v, *starts):
-        made, returned = list(starts), []
-        for operation, one, other in program:
-            left, right = made[one % len(made)], made[other % len(made)]
+        values, returned = list(starts), []
+        for operation, first, second in program:
+            left, right = values[first % len(values)], values[second % len(values)]
             match operation:
                 case "w":
-                    made.append(left @ w)
+                    values.append(left @ w)
                 case "v":
-                    made.append(left @ v.t())
+                    values.append(left @ v.t())
                 case "tanh":
-                    made.append(left.tanh())
+                    values.append(left.tanh())
                 case "plus":
-                    made.append(left + right)
+                    values.append(left + right)
                 case "transposed":
-                    made.append(left.t() @ right)
+                    values.append(left.t() @ right)
                 case "returned":
                     returned.append(left)
-        return *returned, made[-1], sum(made[2:], start=made[1])
+        return *returned, values[-1], sum(values[2:], start=values[1])
 
     generator = torch.Generator().manual_seed(0)
     assert_merged_equals_single(
@@ -140,20 +140,20 @@ def test_any_program_of_products_and_sums_stays_what_it_was(program):
 
 
 def test_inputs_meet_their_weight_in_one_product():
-    made = traced(*core(Lstm, 5))
-    before = count(made.graph, ADDMM)
-    merge_rows(made.graph)
-    made.graph.eliminate_dead_code()
-    assert (before, count(made.graph, ADDMM)) == (10, 6)
+    graph_module = traced(*core(Lstm, 5))
+    before = count(graph_module.graph, ADDMM)
+    merge_rows(graph_module.graph)
+    graph_module.graph.eliminate_dead_code()
+    assert (before, count(graph_module.graph, ADDMM)) == (10, 6)
 
 
 def test_a_sum_of_products_is_one_product():
     def run(w, *xs):
         return sum((x.t() @ y for x, y in pairwise(xs)), start=2 * w)
 
-    made = traced(run, torch.ones(7, 3, 3).unbind(0))
-    MergeProducts()(made.graph)
-    assert count(made.graph, MM) == 1
+    graph_module = traced(run, torch.ones(7, 3, 3).unbind(0))
+    MergeProducts()(graph_module.graph)
+    assert count(graph_module.graph, MM) == 1
 
 
 def test_sums_with_the_same_left_factors_stack_them_once():
@@ -161,19 +161,19 @@ def test_sums_with_the_same_left_factors_stack_them_once():
         lefts = [x.t() for x in xs]
         return [reduce(add, map(torch.mm, lefts, rights)) for rights in (xs, [x.cos() for x in xs])]
 
-    made = traced(run, torch.ones(7, 3, 3).unbind(0))
-    MergeProducts()(made.graph)
-    assert (count(made.graph, MM), count(made.graph, CAT)) == (2, 3)
+    graph_module = traced(run, torch.ones(7, 3, 3).unbind(0))
+    MergeProducts()(graph_module.graph)
+    assert (count(graph_module.graph, MM), count(graph_module.graph, CAT)) == (2, 3)
 
 
 def test_products_that_need_each_other_are_left_alone():
     def run(w, h):
         return ((h @ w) @ w) @ w
 
-    made = traced(run, [torch.ones(3, 3), torch.ones(2, 3)])
-    before = str(made.graph)
-    merge_rows(made.graph)
-    assert str(made.graph) == before
+    graph_module = traced(run, [torch.ones(3, 3), torch.ones(2, 3)])
+    before = str(graph_module.graph)
+    merge_rows(graph_module.graph)
+    assert str(graph_module.graph) == before
 
 
 def test_merging_products_that_need_each_other_would_be_noticed(monkeypatch):
@@ -182,15 +182,15 @@ def test_merging_products_that_need_each_other_would_be_noticed(monkeypatch):
         assert_merged_equals_single(*core(Tied, 3))
 
 
-def test_a_product_that_is_returned_keeps_memory_of_its_own():
+def test_a_product_that_is_returned_keeps_its_own_memory():
     def run(w, *xs):
         return [(x @ w).view(-1) for x in xs]
 
     arguments = [torch.ones(3, 3), *torch.ones(4, 2, 3).unbind(0)]
-    made = traced(run, arguments)
-    MergeProducts()(made.graph)
-    made.recompile()
-    assert all(y.untyped_storage().nbytes() == y.nbytes for y in made(*arguments))
+    graph_module = traced(run, arguments)
+    MergeProducts()(graph_module.graph)
+    graph_module.recompile()
+    assert all(y.untyped_storage().nbytes() == y.nbytes for y in graph_module(*arguments))
 
 
 def test_random_numbers_are_drawn_in_the_order_of_the_steps():
@@ -200,13 +200,13 @@ def test_random_numbers_are_drawn_in_the_order_of_the_steps():
         return h
 
     arguments = [torch.ones(3, 3), torch.ones(2, 3), *torch.ones(3, 2, 3).unbind(0)]
-    made = traced(run, arguments)
+    graph_module = traced(run, arguments)
     torch.manual_seed(5)
-    expected = made(*arguments)
-    MergeProducts()(made.graph)
-    made.recompile()
+    expected = graph_module(*arguments)
+    MergeProducts()(graph_module.graph)
+    graph_module.recompile()
     torch.manual_seed(5)
-    torch.testing.assert_close(made(*arguments), expected)
+    torch.testing.assert_close(graph_module(*arguments), expected)
 
 
 @pytest.mark.parametrize("batch", [1, 16, 200, 4096])
@@ -216,9 +216,9 @@ def test_merged_factors_take_no_more_room_than_allowed(batch):
     def run(w, *xs):
         return sum((x.t() @ y for x, y in pairwise(xs)), start=sum(x @ w for x in xs).sum() * w)
 
-    made = traced(run, [torch.ones(hidden, hidden), *torch.ones(steps, batch, hidden).unbind(0)])
-    MergeProducts()(made.graph)
-    stacks = [node for node in made.graph.nodes if node.target is CAT]
+    graph_module = traced(run, [torch.ones(hidden, hidden), *torch.ones(steps, batch, hidden).unbind(0)])
+    MergeProducts()(graph_module.graph)
+    stacks = [node for node in graph_module.graph.nodes if node.target is CAT]
     assert bool(stacks) == (batch < 4096)
     for node in stacks:
         assert 2 * node.meta["val"].nbytes <= max(merging.ROOM, hidden * hidden * 4)
@@ -229,10 +229,10 @@ def test_products_of_unknown_size_are_left_alone():
         return sum((x @ w).sum() for x in xs), sum(x.t() @ x for x in xs)
 
     arguments = [torch.ones(3, 3), *torch.ones(4, 2, 3).unbind(0)]
-    made = make_fx(run, tracing_mode="symbolic")(*arguments)
-    before = count(made.graph, MM)
-    MergeProducts()(made.graph)
-    assert count(made.graph, MM) == before
+    graph_module = make_fx(run, tracing_mode="symbolic")(*arguments)
+    before = count(graph_module.graph, MM)
+    MergeProducts()(graph_module.graph)
+    assert count(graph_module.graph, MM) == before
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
@@ -250,8 +250,8 @@ def test_scan_merges_the_products_of_its_compiled_cores(monkeypatch):
     torch.manual_seed(0)
     step, xs = Lstm(), torch.randn(8, 2, 3, requires_grad=True)
     init = tuple(start.requires_grad_() for start in step.init(2))
-    found = gradients(scan(step, init, xs, slots=1, chunk=4, compile=True), step, init, xs)
-    torch.testing.assert_close(found, gradients(scan(step, init, xs, slots=8), step, init, xs), rtol=1e-4, atol=1e-6)
+    grads = gradients(scan(step, init, xs, slots=1, chunk=4, compile=True), step, init, xs)
+    torch.testing.assert_close(grads, gradients(scan(step, init, xs, slots=8), step, init, xs), rtol=1e-4, atol=1e-6)
     assert set(seen) == {
         (8, 5),
         (16, 10),

@@ -37,7 +37,7 @@ DECLARED = [
         *PROJECT["build-system"]["requires"],
         *PROJECT["project"]["dependencies"],
         *(line for extra in EXTRAS.values() for line in extra),
-        "editables",  # what hatchling asks for when it makes an editable wheel
+        "editables",  # what hatchling requires to build an editable wheel
     ]
 ]
 
@@ -50,10 +50,10 @@ def test_every_requirement_has_a_pin_that_it_allows(requirement):
 @pytest.mark.parametrize("requirement", DECLARED, ids=str)
 def test_every_requirement_is_installed_at_its_pin(requirement):
     try:
-        found = version(requirement.name)
+        installed = version(requirement.name)
     except PackageNotFoundError:
         pytest.skip(f"{requirement.name} is not installed here")
-    assert found.partition("+")[0] == PINS[canonicalize_name(requirement.name)]
+    assert installed.partition("+")[0] == PINS[canonicalize_name(requirement.name)]
 
 
 def test_the_readme_gives_a_reason_for_every_requirement_and_for_nothing_else():
@@ -64,7 +64,7 @@ def test_the_readme_gives_a_reason_for_every_requirement_and_for_nothing_else():
 
 
 def needed():
-    """Names of all packages that the requirements reach, and of those whose own needs nobody here can tell."""
+    """Names of all packages that the requirements reach, and of those whose own requirements are not known here."""
     reached, unknown = set(), set()
     pending = [(canonicalize_name(each.name), frozenset(each.extras)) for each in DECLARED]
     while pending:
@@ -85,11 +85,11 @@ def needed():
     return {name for name, _ in reached}, unknown
 
 
-def test_no_pin_is_without_a_user_and_no_need_without_a_pin():
+def test_every_pin_is_required_and_every_requirement_is_pinned():
     reached, unknown = needed()
     if unknown:
         pytest.skip(f"not installed here, so their needs are unknown: {sorted(unknown)}")
-    # What torch's builds for a GPU bring along differs from machine to machine.
+    # What torch's builds for a GPU install with them differs from machine to machine.
     on_a_gpu = {name for name in reached if name.startswith(("nvidia-", "cuda-", "triton"))}
     assert reached - on_a_gpu == PINS.keys() - on_a_gpu
 
@@ -165,7 +165,7 @@ def test_the_wheel_holds_four_typed_packages_and_nothing_else(wheel):
 
 
 def test_another_project_can_use_the_wheel(wheel, tmp_path):
-    """In an environment of its own, which borrows this one's dependencies but not this checkout."""
+    """In a fresh environment, which borrows this one's dependencies but not this checkout."""
     pytest.importorskip("torch")
     venv.create(tmp_path / "venv", with_pip=False)
     python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"

@@ -1,4 +1,4 @@
-"""The stream carries the table out: its metered cost is the table's, its peak fits the slots."""
+"""The stream executes the table: its metered cost is the table's, and its peak fits the slots."""
 
 import copy
 import gc
@@ -45,7 +45,7 @@ def metered(table, steps, slots):
 
 
 def one_by_one(table, steps, slots):
-    """The stream without templates, each action by itself: what `schedule` has to equal."""
+    """The stream without templates, one action at a time: what `schedule` must equal."""
     single_mode = len(table.costs) == 1
     pending = []
     start, owned, there = 0, table.sizes.hidden is not None, True
@@ -99,15 +99,15 @@ def one_by_one(table, steps, slots):
 
 @pytest.mark.parametrize(("policy", "sizes"), TABLES, ids=policy_id)
 @pytest.mark.parametrize("short", [4, SHORT])
-def test_the_stream_is_the_one_made_action_by_action_exhaustive(policy, sizes, short, monkeypatch):
+def test_the_stream_equals_the_one_without_templates_exhaustive(policy, sizes, short, monkeypatch):
     monkeypatch.setattr(module, "SHORT", short)
-    table = copy.copy(build(policy, 60, 12, **sizes))  # a table that no template is known of yet
+    table = copy.copy(build(policy, 60, 12, **sizes))  # a table without templates yet
     for t, m in grid(60, 12):
         assert list(table.schedule(t, m)) == list(one_by_one(table, t, m))
 
 
 @given(queries(most_steps=5000, most_slots=16))
-def test_the_stream_is_the_one_made_action_by_action_hypothesis(query):
+def test_the_stream_equals_the_one_without_templates_hypothesis(query):
     assert all(ours == plain for ours, plain in zip(query[0].schedule(*query[1:]), one_by_one(*query), strict=True))
 
 
@@ -130,7 +130,7 @@ def test_instructions_are_the_kind_and_places_of_each_action_hypothesis(query):
 @pytest.mark.parametrize("spoilt", ["_kinds", "_spans", "_steps"])
 def test_a_wrong_template_is_noticed(spoilt, monkeypatch):
     wrong = {"_kinds": lambda kinds: kinds[::-1], "_spans": lambda spans: [(a, b + 1) for a, b in spans]}
-    wrong["_steps"] = lambda steps: steps + 1  # every span is then one place late in the list
+    wrong["_steps"] = lambda steps: steps + 1  # every span is then one place too far on in the list
     right = Template.__init__
 
     def init(self, stream, steps):
@@ -160,13 +160,13 @@ KINDS += [StoreSlow, RestoreSlow, DropSlow]
 
 def test_actions_are_equal_exactly_where_kind_and_places_are():
     actions = [*(kind(place) for kind in KINDS for place in range(3)), Advance(0, 1), Advance(0, 2), Advance(1, 2)]
-    for i, one in enumerate(actions):
+    for i, action in enumerate(actions):
         for k, other in enumerate(actions):
-            assert ((one == other), (one != other)) == ((i == k), (i != k))
-        assert one not in ([tuple(one)], [list(one)], list(one))
-        assert tuple(one) != one
-        again = type(one)(*one)
-        assert (again == one, hash(again) == hash(one)) == (True, True)
+            assert ((action == other), (action != other)) == ((i == k), (i != k))
+        assert action not in ([tuple(action)], [list(action)], list(action))
+        assert tuple(action) != action
+        copied = type(action)(*action)
+        assert (copied == action, hash(copied) == hash(action)) == (True, True)
     assert len(set(actions)) == len(actions)
 
 
@@ -237,7 +237,7 @@ def test_an_internal_state_is_stored_only_where_something_lies_to_its_right():
 
 
 def test_every_step_is_recorded_once_whatever_the_policy():
-    """So the optimum does not depend on what a backward costs beside a forward."""
+    """So the optimum does not depend on what a backward costs relative to a forward."""
     for policy, sizes in POLICIES:
         table = build(policy, 40, 9, **sizes)
         assert all(metered(table, t, m).recorded == t for t, m in grid(40, 9))

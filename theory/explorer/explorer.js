@@ -49,7 +49,7 @@ function entry(mode, slots, steps) {
   return (mode * (TABLES.slots + 1) + slots) * (TABLES.steps + 1) + steps;
 }
 
-// The slots of a table that a room of `slots` hidden states is: ISM's are internal states.
+// How many slots of a policy's table take the memory of `slots` hidden states: ISM's slots hold internal states.
 function own(policy, slots, alpha) {
   const internal = !policy.startsWith("chen") && table(policy, alpha).sizes[0] === null;
   return internal ? Math.floor(slots / alpha) : slots;
@@ -68,17 +68,17 @@ function cost(policy, steps, slots, alpha) {
 
 // ---- walking decisions and splits: membptt_theory.streams, line by line ----
 
-function* schedule(found, steps, slots) {
+function* schedule(table, steps, slots) {
   const pending = [];
   const roomOf = (mode, decision, y, length) =>
-    found.cuts[mode].find(
+    table.cuts[mode].find(
       ([kind, first, last]) => kind === decision && y >= (first || length) && y <= (last === null ? first || length : length - last),
     )[3];
-  let start = 0, owned = found.sizes[0] !== null, there = true;
+  let start = 0, owned = table.sizes[0] !== null, there = true;
   for (;;) {
     if (!there) yield ["Restore", start];
-    const mode = owned || found.cuts.length === 1 ? OWNED : KEPT;
-    const move = found.moves[entry(mode, slots, steps)];
+    const mode = owned || table.cuts.length === 1 ? OWNED : KEPT;
+    const move = table.moves[entry(mode, slots, steps)];
     const decision = move >> 8, y = steps > 1 ? move & 255 : 1;
     there = false;
     if (y === steps) {
@@ -169,9 +169,9 @@ function ticks(top, room) {
   return Array.from({ length: Math.floor(top / step) + 1 }, (_, index) => index * step);
 }
 
-function drawSchedule(found, slots, about) {
+function drawSchedule(layout, slots, about) {
   const place = document.getElementById("schedule");
-  const width = Math.max(place.clientWidth, 260), rows = found.cells.length;
+  const width = Math.max(place.clientWidth, 260), rows = layout.cells.length;
   const height = Math.min(Math.max(14 * rows, 200), 620);
   const [left, top, bottom, gap] = [46, 8, 44, 26];
   const side = Math.max(70, Math.round(width * 0.2));
@@ -180,7 +180,7 @@ function drawSchedule(found, slots, about) {
   const x = (position) => round(left + position * across), y = (time) => round(top + time * down);
   const inset = dense ? 0 : 0.12;
   const boxes = { advanced: "", recorded: "", backward: "" };
-  found.cells.forEach(([step, kind], time) => {
+  layout.cells.forEach(([step, kind], time) => {
     const [w, h] = [round(across * (1 - 2 * inset)), round(down * (dense ? 1 : 0.8))];
     boxes[kind] += `M${x(step + inset)} ${y(time + (dense ? 0 : 0.1))}h${w}v${h}h${-w}z`;
   });
@@ -188,9 +188,9 @@ function drawSchedule(found, slots, about) {
   const thick = dense ? 1.4 : 3;
   const base = width - side - 8, across2 = side / slots;
   let area = `M${base} ${y(0)}`;
-  found.memory.forEach((level, time) => (area += `H${round(base + level * across2)}V${y(time + 1)}`));
+  layout.memory.forEach((level, time) => (area += `H${round(base + level * across2)}V${y(time + 1)}`));
   area += `H${base}z`;
-  const peak = Math.max(...found.memory);
+  const peak = Math.max(...layout.memory);
   const atTimes = ticks(rows, Math.max(3, height / 45)).map(
     (time) => `<path class="rule" d="M${left - 4} ${y(time)}H${left}"/><text x="${left - 7}" y="${y(time) + 4}" text-anchor="end">${time}</text>`,
   );
@@ -203,9 +203,9 @@ function drawSchedule(found, slots, about) {
   place.innerHTML = `<svg viewBox="0 0 ${width} ${height + top + bottom}" height="${height + top + bottom}" role="img" aria-label="${about}" class="${dense ? "dense" : ""}">
 <path class="rule" d="M${left} ${top}V${y(rows)}H${x(state.steps)}M${base} ${top}V${y(rows)}H${base + side}"/>
 ${atTimes.join("")}${atSteps.join("")}${atSlots.join("")}
-<path class="internal" data-kind="internal" stroke-width="${thick}" d="${lines(found.internal, 0.5)}"/>
+<path class="internal" data-kind="internal" stroke-width="${thick}" d="${lines(layout.internal, 0.5)}"/>
 ${Object.entries(boxes).map(([kind, d]) => `<path class="${kind}" data-kind="${kind}" d="${d}"/>`).join("")}
-<path class="hidden" data-kind="hidden" stroke-width="${thick}" d="${lines(found.hidden, 0)}"/>
+<path class="hidden" data-kind="hidden" stroke-width="${thick}" d="${lines(layout.hidden, 0)}"/>
 <path class="memory" data-kind="memory" d="${area}"/>
 <path class="limit" data-kind="peak" d="M${round(base + peak * across2)} ${top}V${y(rows)}"/>
 <text x="${left + plot / 2}" y="${y(rows) + 36}" text-anchor="middle">position</text>
@@ -252,11 +252,11 @@ function drawCost() {
 }
 
 function listAlternatives() {
-  const found = STRATEGIES.map((one) => [one, cost(one.key, state.steps, state.slots, state.alpha)]);
-  const least = Math.min(...found.map(([, value]) => value ?? Infinity));
+  const rows = STRATEGIES.map((option) => [option, cost(option.key, state.steps, state.slots, state.alpha)]);
+  const least = Math.min(...rows.map(([, value]) => value ?? Infinity));
   document.getElementById("alternatives-title").textContent =
     `${state.steps} steps in the memory of ${state.slots} hidden states, α = ${state.alpha}`;
-  document.getElementById("alternatives").innerHTML = found
+  document.getElementById("alternatives").innerHTML = rows
     .map(([{ key, name, about, colour, dash }, value]) => {
       const swatch = `<svg width="28" height="8" aria-hidden="true"><path d="M0 4H28" stroke-width="3" style="stroke: var(${colour})" stroke-dasharray="${dash}"/></svg>`;
       const cells =
@@ -288,15 +288,15 @@ function show() {
     summary.innerHTML = `<b>ISM does not fit</b>: an internal state takes ${alpha} slots, there are ${slots}. Give it more slots, or choose another policy.`;
     document.getElementById("schedule").innerHTML = `<p class="hint">Nothing to draw.</p>`;
   } else {
-    const found = table(policy, alpha);
-    const sizes = found.sizes[0] === null ? [null, alpha, null] : found.sizes;
-    const drawn = timeline(schedule(found, steps, room), sizes);
-    const forwards = cost(policy, steps, slots, alpha), peak = Math.max(...drawn.memory);
+    const chosen = table(policy, alpha);
+    const sizes = chosen.sizes[0] === null ? [null, alpha, null] : chosen.sizes;
+    const layout = timeline(schedule(chosen, steps, room), sizes);
+    const forwards = cost(policy, steps, slots, alpha), peak = Math.max(...layout.memory);
     summary.innerHTML =
-      `${strategy().name} (${strategy().about}): <b id="forwards">${forwards}</b> forwards for ${steps} steps, <b id="per-step">${(forwards / steps).toFixed(3)}</b> a step; ` +
+      `${strategy().name} (${strategy().about}): <b id="forwards">${forwards}</b> forwards for ${steps} steps, <b id="per-step">${(forwards / steps).toFixed(3)}</b> per step; ` +
       `<b id="peak">${peak}</b> of ${slots} slots in use at most` +
-      `<small>recurrence ${found.equations}; table sha256 <span id="digest">${found.digest}</span></small>`;
-    drawSchedule(drawn, slots, `Schedule of ${strategy().name}, ${steps} steps in ${slots} slots: ${forwards} forwards, ${peak} slots in use at most. Position to the right, execution downward; the slots in use beside it.`);
+      `<small>recurrence ${chosen.equations}; table sha256 <span id="digest">${chosen.digest}</span></small>`;
+    drawSchedule(layout, slots, `Schedule of ${strategy().name}, ${steps} steps in ${slots} slots: ${forwards} forwards, ${peak} slots in use at most. Position to the right, execution downward; the slots in use beside it.`);
   }
   drawCost();
   listAlternatives();

@@ -9,7 +9,7 @@ The paper gives neither for uneven lengths; here, and in every function below:
 - the last step of a segment is backpropagated from the working core, so ``L`` steps keep ``L - 1`` internal states;
 - segments have ``L`` steps, the last one the remainder; parts differ by at most one step, longer ones first;
 - the first pass stops where the last segment begins and records it at once (``records_last=True``, as every
-  implementation does), or runs to the end and starts the last segment again (``False``: two forwards a step).
+  implementation does), or runs to the end and starts the last segment again (``False``: two forwards per step).
 """
 
 from __future__ import annotations

@@ -292,7 +292,7 @@ class ChainReport(Report):
 
 
 def meter_chain(actions: Iterable[TieredAction], blocks: Sequence[Block]) -> ChainReport:
-    """Execute a stream on paper, on blocks with costs and bytes of their own.
+    """Execute a stream on paper, on blocks that each have their own costs and bytes.
 
     Args:
         actions: the stream.

@@ -98,7 +98,7 @@ def find(name: str, /) -> Policy:
     """Return the policy of that name.
 
     Raises:
-        ValueError: there is none; names those there are.
+        ValueError: there is no such policy; names the known ones.
     """
     if name not in POLICIES:
         raise ValueError(f"unknown policy {name!r}; known policies are {', '.join(POLICIES)}")

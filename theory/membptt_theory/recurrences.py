@@ -6,7 +6,7 @@ runs ``y`` steps forward, stores a state there, solves the right part, then the 
     Q(t, m, y) = y + C(y - taken, m) + C(t - y, m - room)          C(t, m) = min over cuts and y of Q
 
 Every equation is data (`Recurrence`, `Cut`), so that the table's self-check, the builder and the schedule all read the
-same statement and none of them repeats it.
+same statement and none repeats it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from membptt_theory.actions import Sizes
 INFEASIBLE: Final = 2**60
 
 # Modes of a sub-problem. Only "msm_plus" tells them apart; the paper's policies have one table for both.
-OWNED: Final = 0  # the sub-problem's starting state sits in a slot of its own, which it frees at its last use
+OWNED: Final = 0  # the sub-problem's starting state has its own slot, which it frees at its last use
 KEPT: Final = 1  # somebody else needs the starting state (or it is part of a stored internal state): it stays
 
 
@@ -61,7 +61,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Recurrence:
-    """A policy's Bellman equation, one tuple of cuts a mode. Earlier cuts win ties; within a cut the smallest ``y``.
+    """A policy's Bellman equation, one tuple of cuts per mode. Earlier cuts win ties; within a cut the smallest ``y``.
 
     Args:
         policy: name.

@@ -1,4 +1,4 @@
-"""A schedule: one exact stream of actions, with what it costs and the room it takes. Every policy ends in one.
+"""A schedule: one exact stream of actions, with what it costs and how many slots it takes. Every policy ends in one.
 
 A policy table makes schedules, and so do a table of two tiers, the table and the front of a chain and Chen's
 strategies; a stream of a user's own becomes one as soon as the machine has executed it (`from_actions`). Whoever

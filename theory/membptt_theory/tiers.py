@@ -1,6 +1,6 @@
 """Hidden states in two tiers: a few fast slots, and slow ones where every store and every restart is paid for.
 
-A schedule costs ``forward`` a step, ``write`` a store to the slow tier, ``read`` a restart from it (`Prices`);
+A schedule costs ``forward`` per step, ``write`` per store to the slow tier, ``read`` per restart from it (`Prices`);
 transfers are charged in full, as if nothing ever ran beside them. The starting state of a sub-sequence is stored in one
 of the tiers, and is the working state. Let ``A`` be the least cost where it is in the fast tier, ``B`` where it is in
 the slow one, for ``f`` fast and ``s`` slow slots, the starting state's own slot included:
