@@ -133,7 +133,7 @@ def test_the_homogeneous_chain_is_hsm_with_one_slot_more_for_the_input_exhaustiv
 
 @settings(max_examples=25, deadline=None)
 @given(t=st.integers(1, 40), m=st.integers(0, 30), size=st.integers(1, 4), cost=st.integers(1, 9))
-def test_the_homogeneous_chain_is_hsm_in_units_of_its_own_hypothesis(t, m, size, cost):
+def test_the_homogeneous_chain_is_hsm_in_its_own_units_hypothesis(t, m, size, cost):
     table = solve_chain(Chain((cost,) * t, (size,) * t, (0,) * t), m)
     assert table.cost(m) == cost * build("hsm", t, m // size + 1).cost(t, m // size + 1)
 

@@ -82,7 +82,7 @@ def test_the_refusal_names_action_index_and_state():
     assert "hidden states [0, 1]" in str(caught.value)
 
 
-def test_a_kind_of_state_that_the_policy_has_not_cannot_be_stored():
+def test_a_kind_of_state_that_the_policy_lacks_cannot_be_stored():
     with pytest.raises(IllegalActionError, match="internal states cannot"):
         meter([Record(0), StoreInternal(0)], steps=2, sizes=Sizes(hidden=1, internal=None))
     with pytest.raises(IllegalActionError, match="hidden states cannot"):

@@ -62,7 +62,7 @@ def machine_for(steps: int, sizes: Sizes, storage: Storage) -> Machine:
 
 
 def cheapest_stream(start: Machine, slots: int) -> int | None:
-    """Dijkstra over the machine's own states and actions, with no argument of ours in between."""
+    """Dijkstra over the machine's own states and actions, without any argument of ours."""
 
     def state(machine: Machine) -> tuple[object, ...]:
         stored = frozenset(machine.hidden), frozenset(machine.internal)
@@ -155,7 +155,7 @@ def test_hsm_is_optimal_exhaustive():
         assert table_row("hsm", m) == least_costs(STEPS, m, HSM)
 
 
-def test_ism_with_one_slot_more_is_optimal_for_it_wastes_the_working_core_exhaustive():
+def test_ism_with_one_slot_more_is_optimal_because_it_wastes_the_working_core_exhaustive():
     for m in range(STEPS + 2):
         assert table_row("ism", m + 1) == least_costs(STEPS, m, ISM)
 
@@ -218,7 +218,7 @@ def test_msm_is_not_optimal_and_the_smallest_counterexample_has_two_steps():
         )
 
 
-def test_msm_s_gap_at_the_case_the_search_was_first_seen_to_win():
+def test_msm_s_gap_at_the_first_case_that_the_search_won():
     assert (build("msm", 7, 4, internal=3).cost(7, 4), least_forwards(7, 4, Sizes(1, 3))) == (14, 13)
 
 
@@ -265,7 +265,7 @@ def test_every_policy_records_each_step_exactly_once_hypothesis(t, m, alpha):
     assert meter(table.schedule(t, m), steps=t, sizes=table.sizes).recorded == t
 
 
-def test_a_schedule_that_drops_an_internal_state_records_twice_and_is_dearer():
+def test_a_schedule_that_drops_an_internal_state_records_twice_and_costs_more():
     again = [
         Restore(0),
         Record(0),

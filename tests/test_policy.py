@@ -1,4 +1,4 @@
-"""A table checks itself: no wrong cost, no wasteful split, no damaged file becomes an instance."""
+"""A table checks itself: a wrong cost, a wasteful split or a damaged file never becomes an instance."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What the README says is so: its example runs as printed and costs what it says."""
+"""The README tells the truth: its example runs as printed and costs what it says."""
 
 import re
 import warnings

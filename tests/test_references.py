@@ -21,7 +21,7 @@ BIBLIOGRAPHY = (Path(__file__).parents[1] / "theory" / "references.bib").read_te
 def forwards(schedule: object) -> int:
     """Count the steps that a schedule runs forward, recorded or not, until the last is backpropagated."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # it is slower without numba, and says so
+        warnings.simplefilter("ignore", RuntimeWarning)  # it warns that it is slower without numba
         actions = list(schedule)  # type: ignore[call-overload]
     return sum(action.n1 - action.n0 for action in actions if isinstance(action, schedules.Forward))
 

@@ -1,4 +1,4 @@
-"""Two tiers of slots: table, naive recurrence, stream and search agree; what the recurrence cannot do without."""
+"""Two tiers of slots: table, naive recurrence, stream and search agree; which of its moves the recurrence needs."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def assert_metered(table: TierTable, t: int, f: int, s: int | None, tier: Tier) 
 
 
 def cheapest_stream(steps: int, fast: int, slow: int, tier: Tier, prices: Prices) -> int:
-    """Dijkstra over the machine's own states and actions, with no argument of ours in between."""
+    """Dijkstra over the machine's own states and actions, without any argument of ours."""
 
     def moves(machine: TieredMachine) -> Iterator[TieredAction]:
         p = machine.position
@@ -232,23 +232,23 @@ def test_the_cost_is_monotone_in_every_argument_exhaustive(prices):
     assert (np.diff(feasible, axis=3) >= prices.forward).all()  # one step more
     assert (np.diff(costs, axis=2) <= 0).all()  # one fast slot more
     assert (np.diff(costs, axis=1) <= 0).all()  # one slow slot more
-    assert (feasible[Tier.SLOW] <= feasible[Tier.FAST]).all()  # a start in the slow tier can move for nothing
-    for dearer in (
+    assert (feasible[Tier.SLOW] <= feasible[Tier.FAST]).all()  # a start in the slow tier can move at no cost
+    for raised in (
         replace(prices, forward=prices.forward + 1), replace(prices, write=prices.write + 1),
         replace(prices, read=prices.read + 1),
     ):  # fmt: skip
-        assert (build_tiers(60, 5, 5, dearer).costs >= costs).all()
+        assert (build_tiers(60, 5, 5, raised).costs >= costs).all()
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 80), st.integers(1, 5), st.integers(0, 5), prices_drawn(), st.integers(2, 1000))
 def test_only_the_ratio_of_the_prices_decides_hypothesis(t, f, s, prices, factor):
     table = build_tiers(t, f, s, prices)
-    dearer = build_tiers(t, f, s, Prices(*(factor * getattr(prices, name) for name in ("forward", "write", "read"))))
+    raised = build_tiers(t, f, s, Prices(*(factor * getattr(prices, name) for name in ("forward", "write", "read"))))
     feasible = table.costs < tiers.INFEASIBLE
-    assert (dearer.costs[feasible] == factor * table.costs[feasible]).all()
-    assert (dearer.decisions == table.decisions).all()
-    assert (dearer.splits == table.splits).all()
+    assert (raised.costs[feasible] == factor * table.costs[feasible]).all()
+    assert (raised.decisions == table.decisions).all()
+    assert (raised.splits == table.splits).all()
 
 
 def test_costs_beyond_int32_are_exact():
@@ -269,7 +269,7 @@ def test_costs_beyond_int32_are_exact():
     ],
 )
 def test_neither_move_can_be_left_out(without, query, optimum, missed):
-    """The recurrence with one of its two moves taken away misses what the search finds."""
+    """Without either of its two moves the recurrence misses what the search finds."""
     *query, prices = query
     barred = Tier.SLOW if "stays" in without else Tier.FAST
 
@@ -298,7 +298,7 @@ def test_the_cost_is_not_convex_in_t_so_every_split_has_to_be_tried():
     assert (np.diff(build_tiers(40, 2, 2, Prices(1, 0, 0)).costs[Tier.FAST, 2, 2, 1:], n=2) >= 0).all()
 
 
-def test_dear_transfers_are_not_used_and_cheap_ones_are():
+def test_expensive_transfers_are_not_used_and_cheap_ones_are():
     dear, cheap = build_tiers(200, 5, None, Prices(1, 10**4, 10**4)), build_tiers(200, 5, None, Prices(100, 1, 1))
     assert assert_metered(dear, 200, 5, None, Tier.FAST).writes == 0
     report = assert_metered(cheap, 200, 5, None, Tier.FAST)
@@ -319,11 +319,11 @@ def test_decisions_are_the_first_of_the_cheapest_with_the_smallest_split():
 def theirs(t: int, f: int, s: int | None, prices: Prices) -> int:
     """Cost of the schedule of another library: H-Revolve, or Disk-Revolve where the slow tier never runs out."""
     library = pytest.importorskip("checkpoint_schedules")
-    # checkpoint-schedules 1.0.4 swaps uf and ub on the way to its table: equal, they decide what uf alone should.
+    # checkpoint-schedules 1.0.4 swaps uf and ub before it builds its table: equal values give what uf alone should.
     named = {"uf": prices.forward, "ub": prices.forward, "wd": prices.write, "rd": prices.read}
-    found = library.DiskRevolve(t, f, **named) if s is None else library.HRevolve(t, f, s, **named)
+    actions = library.DiskRevolve(t, f, **named) if s is None else library.HRevolve(t, f, s, **named)
     cost, disk = 0, library.StorageType.DISK
-    for action in found:
+    for action in actions:
         if isinstance(action, library.Forward):
             cost += prices.forward * (action.n1 - action.n0)
             cost += prices.write * (action.write_ics and action.storage == disk)
@@ -352,7 +352,7 @@ def test_the_table_is_never_worse_than_disk_revolve_of_another_library_exhaustiv
         assert table.cost(t, f, None) <= theirs(t, f, None, prices)
 
 
-def test_disk_revolve_of_another_library_can_be_dearer():
+def test_disk_revolve_of_another_library_can_cost_more():
     assert build_tiers(6, 1, 6, SAMPLE).cost(6, 1, 6) == search(6, 1, 6, Tier.FAST, SAMPLE) == 33
     assert theirs(6, 1, None, SAMPLE) == 34
 
@@ -393,8 +393,8 @@ def test_a_table_with_any_split_or_decision_changed_is_refused():
 
 
 def test_a_consistent_table_of_worse_splits_is_refused(monkeypatch):
-    """A table that never moves its starting state is what its own decisions cost, and still not the minimum."""
-    monkeypatch.setattr(tiers.TierSweep, "_moved", lambda self, rows, *found: found)
+    """A table that never moves its starting state costs what its own decisions cost, and is still not the minimum."""
+    monkeypatch.setattr(tiers.TierSweep, "_moved", lambda self, rows, *solution: solution)
     monkeypatch.setattr(TierTable, "_check_minimum", lambda self: None)
     worse = tiers._build.__wrapped__(8, 1, 1, Prices(3, 6, 1))
     monkeypatch.undo()
@@ -549,7 +549,7 @@ def test_an_illegal_two_tier_stream_is_refused_with_its_state(actions, message):
         meter_tiers(actions, steps=1)
 
 
-def test_a_stream_with_an_action_left_out_is_refused_or_dearer():
+def test_a_stream_with_an_action_left_out_is_refused_or_costs_more():
     table = build_tiers(9, 2, 2, SAMPLE)
     stream = list(table.schedule(9, 2, 2))
     assert any(isinstance(action, StoreSlow) for action in stream)
