@@ -48,8 +48,8 @@ def start(layer, *, batched=True, batch=2):
     layers = layer.num_layers * (2 if layer.bidirectional else 1)
     sizes = [layer.proj_size or layer.hidden_size, layer.hidden_size][: 2 if layer.mode == "LSTM" else 1]
     shape = [layers, batch] if batched else [layers]
-    made = tuple(torch.randn(*shape, size, dtype=torch.float64, requires_grad=True) for size in sizes)
-    return made if layer.mode == "LSTM" else made[0]
+    states = tuple(torch.randn(*shape, size, dtype=torch.float64, requires_grad=True) for size in sizes)
+    return states if layer.mode == "LSTM" else states[0]
 
 
 def weighed(tensors):
@@ -65,14 +65,14 @@ def weighed(tensors):
 def run(layer, xs, hx):
     """Outputs, final state, and every gradient of a loss that reads them all."""
     output, final = layer(xs, hx)
-    made = [output, *leaves(final)]
+    results = [output, *leaves(final)]
     wanted = [xs, *(leaves(hx) if hx is not None else ()), *layer.parameters()]
-    return [leaf.detach() for leaf in made], list(torch.autograd.grad(weighed(made), wanted))
+    return [leaf.detach() for leaf in results], list(torch.autograd.grad(weighed(results), wanted))
 
 
 def assert_equal(theirs, ours, xs, hx):
-    expected, found = run(theirs, xs, hx), run(ours, xs, hx)
-    for a, b in zip(found, expected, strict=True):
+    expected, computed = run(theirs, xs, hx), run(ours, xs, hx)
+    for a, b in zip(computed, expected, strict=True):
         assert [leaf.shape for leaf in a] == [leaf.shape for leaf in b]
         assert relative_error(a, b) <= 1e-10
 
@@ -240,11 +240,11 @@ def seeded(layer, xs, hx):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("chunk", [3, 20])
 def test_dropout_masks_are_those_of_torch_run_segment_by_segment(kind, chunk):
-    """With one core, they are those of torch run at once."""
+    """With one core they are those of torch run on the whole sequence."""
     theirs, ours = pair(kind, 3, 4, num_layers=3, dropout=0.4, budget={"slots": 2, "chunk": chunk})
     xs, hx = sequence(theirs, 20), start(theirs)
-    expected, found = seeded(by_segments(theirs, chunk), xs, hx), seeded(ours, xs, hx)
-    assert max(map(relative_error, found, expected)) <= 1e-10
+    expected, computed = seeded(by_segments(theirs, chunk), xs, hx), seeded(ours, xs, hx)
+    assert max(map(relative_error, computed, expected)) <= 1e-10
     torch.manual_seed(8)
     assert relative_error(run(ours, xs, hx)[1], expected[1]) > 1e-3
 
@@ -261,12 +261,12 @@ def test_dropout_masks_of_a_bidirectional_layer_are_torchs(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_recomputed_dropout_masks_are_those_of_the_first_pass(kind, device):
     """One slot recomputes everything, fifty internal states nothing."""
-    found = []
+    computed = []
     for budget in ({"slots": 1, "policy": "hsm"}, {"slots": 50, "policy": "ism"}):
         _, ours = pair(kind, 3, 4, num_layers=3, dropout=0.4, budget={"chunk": 3, **budget})
         xs = sequence(ours, 20).detach().to(device).requires_grad_()
-        found.append(seeded(ours.to(device), xs, None))
-    assert max(map(relative_error, *found)) <= 1e-10
+        computed.append(seeded(ours.to(device), xs, None))
+    assert max(map(relative_error, *computed)) <= 1e-10
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -301,9 +301,9 @@ def test_autocast_gives_torchs_dtypes_and_nearly_its_gradients(kind, given_start
         hx = tuple(leaf.detach().float().requires_grad_() for leaf in leaves(hx))
         hx = hx if kind == "LSTM" else hx[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        expected, found = run(theirs, xs, hx), run(ours, xs, hx)
-    assert [leaf.dtype for leaf in found[0]] == [leaf.dtype for leaf in expected[0]]
-    assert max(map(relative_error, found, expected)) <= 0.05
+        expected, computed = run(theirs, xs, hx), run(ours, xs, hx)
+    assert [leaf.dtype for leaf in computed[0]] == [leaf.dtype for leaf in expected[0]]
+    assert max(map(relative_error, computed, expected)) <= 0.05
 
 
 def test_weights_that_are_computed_get_their_gradients():
@@ -317,11 +317,11 @@ def test_functional_call_uses_the_weights_it_is_given():
     theirs, ours = pair("GRU", 3, 4)
     other = {name: (weight * 0.5).detach().requires_grad_() for name, weight in theirs.named_parameters()}
     xs = sequence(theirs, 9)
-    found, expected = (
+    computed, expected = (
         torch.autograd.grad(torch.func.functional_call(layer, other, (xs,))[0].sum(), [*other.values()])
         for layer in (ours, theirs)
     )
-    assert relative_error(found, expected) <= 1e-10
+    assert relative_error(computed, expected) <= 1e-10
 
 
 def test_frozen_weights_stay_without_gradient():
@@ -337,9 +337,9 @@ def test_a_layer_without_grad_returns_plain_values():
     theirs, ours = pair("LSTM", 3, 4)
     xs = sequence(theirs, 9)
     with torch.no_grad():
-        found, expected = ours(xs)[0], theirs(xs)[0]
-    assert not found.requires_grad
-    assert torch.allclose(found, expected, rtol=1e-12)
+        computed, expected = ours(xs)[0], theirs(xs)[0]
+    assert not computed.requires_grad
+    assert torch.allclose(computed, expected, rtol=1e-12)
 
 
 def windows(layer, xs, *, cut):
@@ -363,7 +363,7 @@ def test_a_state_handed_on_backpropagates_across_calls_and_a_detached_one_does_n
 
 
 def test_backpropagating_an_earlier_window_twice_is_refused():
-    """As in plain autograd: a backward a window needs the state detached between windows."""
+    """As in plain autograd: one backward per window needs the state detached between windows."""
     _, ours = pair("LSTM", 3, 4)
     ys, hx = ours(sequence(ours, 4))
     ys.sum().backward()

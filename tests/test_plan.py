@@ -8,7 +8,8 @@ import optree
 import pytest
 import torch
 
-from membptt import Indexed, Plan, PlanError, SlowTier, meter, plan, scan
+import membptt
+from membptt import Indexed, Plan, PlanError, SlowTier, meter, scan
 from membptt.planning.trial import Trial
 from membptt_theory.actions import Prices
 from membptt_theory.footprint import peak_bytes
@@ -53,24 +54,24 @@ class Masked(torch.nn.Module):
         return (torch.tanh(h * self.w * self.mask + constant.detach()), constant.detach()), x.sum()
 
 
-def measured_peak(step, init, xs, made, **call):
+def measured_peak(step, init, xs, plan, **call):
     with meter() as report:
-        _, ys = scan(step, init, xs, plan=made, **call)
+        _, ys = scan(step, init, xs, plan=plan, **call)
         optree.tree_leaves(ys)[0].sum().backward()
     assert report.live_bytes == 0
-    assert report.forwards == made.chosen.forwards
-    if made.chosen.tiers:
-        tiers = made.chosen.tiers
+    assert report.forwards == plan.chosen.forwards
+    if plan.chosen.tiers:
+        tiers = plan.chosen.tiers
         assert (report.writes, report.reads, report.slow_peak_bytes) == (tiers.writes, tiers.reads, tiers.bytes)
-        assert report.cost(tiers.prices) == made.chosen.schedule().cost
+        assert report.cost(tiers.prices) == plan.chosen.schedule().cost
     return report.peak_bytes
 
 
 @pytest.fixture
 def _transfers_for_nothing(monkeypatch):
-    """Whatever the machine is busy with, two tiers are the fastest."""
+    """However busy the machine is, two tiers are the fastest."""
     timed = Trial.timed
-    monkeypatch.setattr(Trial, "timed", lambda *call: [replace(one, write=0.0, read=0.0) for one in timed(*call)])
+    monkeypatch.setattr(Trial, "timed", lambda *call: [replace(sizes, write=0.0, read=0.0) for sizes in timed(*call)])
 
 
 @pytest.mark.usefixtures("_transfers_for_nothing")
@@ -82,20 +83,20 @@ def test_measured_peak_of_two_tiers_is_at_most_the_planned_one_and_within_a_tent
         step, init, xs = problem(make, steps, torch.float32)
         floor = smallest_budget(step, init, xs, chunk=chunk)
         for budget in (floor, 3 * floor // 2, 2 * floor, 5 * floor):
-            made = plan(step, init, xs, budget=budget, policy="hsm", chunk=chunk, spill=SlowTier(bound))
-            found = measured_peak(step, init, xs, made)
-            assert 0.9 * made.peak_bytes <= found <= made.peak_bytes <= budget
-            if made.chosen.tiers and bound:
-                assert made.chosen.tiers.peak <= bound
-            chosen.add(made.chosen.tiers is not None)
+            plan = membptt.plan(step, init, xs, budget=budget, policy="hsm", chunk=chunk, spill=SlowTier(bound))
+            peak = measured_peak(step, init, xs, plan)
+            assert 0.9 * plan.peak_bytes <= peak <= plan.peak_bytes <= budget
+            if plan.chosen.tiers and bound:
+                assert plan.chosen.tiers.peak <= bound
+            chosen.add(plan.chosen.tiers is not None)
     assert True in chosen
 
 
 def test_a_step_whose_states_all_belong_to_the_caller_is_planned():
     xs = torch.ones(5, 3, requires_grad=True)
-    made = plan(lambda carry, x: (x, carry), torch.ones(3), xs, budget="1KiB")
-    assert made.chosen.measured.hidden == 0
-    assert {option.policy for option in made.options} == set(POLICIES)
+    plan = membptt.plan(lambda carry, x: (x, carry), torch.ones(3), xs, budget="1KiB")
+    assert plan.chosen.measured.hidden == 0
+    assert {option.policy for option in plan.options} == set(POLICIES)
 
 
 class Clock:
@@ -116,22 +117,22 @@ def test_a_machine_that_is_busy_half_the_time_changes_no_measured_time(half, mon
 
     def planned(clock):
         monkeypatch.setattr("membptt.planning.trial.time.perf_counter", clock)
-        return plan(step, init, xs, budget="1MiB", spill=True)
+        return membptt.plan(step, init, xs, budget="1MiB", spill=True)
 
     planned(calm := Clock())
     middle = calm.readings // 2
     for option in planned(Clock([range(middle), range(middle, 2 * middle)][half])).options:
-        found = option.measured
-        assert (found.advance, found.backprop, found.write, found.read) == (1, 1, 1, 1)
+        sizes = option.measured
+        assert (sizes.advance, sizes.backprop, sizes.write, sizes.read) == (1, 1, 1, 1)
 
 
 def test_a_slow_tier_of_measured_prices_competes_with_one_tier():
     step, init, xs = problem(Lstm, 60, torch.float32)
     budget = 3 * smallest_budget(step, init, xs, chunk=1) // 2
-    made = plan(step, init, xs, budget=budget, chunk=1, spill=True)
-    (two,) = [option for option in made.options if option.tiers]
+    plan = membptt.plan(step, init, xs, budget=budget, chunk=1, spill=True)
+    (two,) = [option for option in plan.options if option.tiers]
     sizes, prices = two.measured, two.tiers.prices
-    assert {option.policy for option in made.options if not option.tiers} >= {"hsm", "ism"}
+    assert {option.policy for option in plan.options if not option.tiers} >= {"hsm", "ism"}
     assert sizes.slow == sizes.hidden
     assert sizes.transit == 0
     assert prices.forward == 16
@@ -147,27 +148,27 @@ def test_random_states_are_in_the_slow_bytes_of_a_step_that_draws():
         return torch.nn.functional.dropout(carry, 0.5) + x, None
 
     carry, xs = torch.ones(3, requires_grad=True), torch.ones(40)
-    made = plan(step, carry, xs, budget="60", chunk=1, spill=True, policy="hsm")
-    assert made.chosen.measured.slow == 12 + torch.get_rng_state().nbytes
+    plan = membptt.plan(step, carry, xs, budget="60", chunk=1, spill=True, policy="hsm")
+    assert plan.chosen.measured.slow == 12 + torch.get_rng_state().nbytes
     with meter() as report:
-        scan(step, carry, xs, plan=made)[0].sum().backward()
-    assert report.slow_peak_bytes == made.chosen.tiers.bytes > 0
+        scan(step, carry, xs, plan=plan)[0].sum().backward()
+    assert report.slow_peak_bytes == plan.chosen.tiers.bytes > 0
 
 
 @pytest.mark.usefixtures("_transfers_for_nothing")
 def test_a_plan_in_two_tiers_survives_a_file_and_is_executed_in_a_directory(tmp_path, monkeypatch):
     step, init, xs = problem(Lstm, 25, torch.float64)
-    made = plan(step, init, xs, budget="1KiB", chunk=1, spill=SlowTier(9), policy="hsm")
-    assert made.chosen.tiers.slots == 9
-    made.save(tmp_path / "plan.json")
+    plan = membptt.plan(step, init, xs, budget="1KiB", chunk=1, spill=SlowTier(9), policy="hsm")
+    assert plan.chosen.tiers.slots == 9
+    plan.save(tmp_path / "plan.json")
     loaded = Plan.load(tmp_path / "plan.json")
-    assert loaded == made
+    assert loaded == plan
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
     expected = gradients(plain(step, init, xs), step, init, xs)
     places, make = set(), tempfile.TemporaryFile
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda *, dir: places.add(dir) or make(dir=dir))
-    found = scan(step, init, xs, plan=loaded, spill=SlowTier(directory=tmp_path))
-    assert relative_error(gradients(found, step, init, xs), expected) <= 1e-10
+    result = scan(step, init, xs, plan=loaded, spill=SlowTier(directory=tmp_path))
+    assert relative_error(gradients(result, step, init, xs), expected) <= 1e-10
     assert places == {tmp_path}
     with pytest.raises(ValueError, match="must be a folder that is there"):
         SlowTier(directory=tmp_path / "none")
@@ -179,11 +180,11 @@ def test_a_plan_in_two_tiers_survives_a_file_and_is_executed_in_a_directory(tmp_
 def test_a_plan_of_transfers_that_the_scan_does_not_make_is_seen_to_be_wrong():
     """The comparison of counts notices a plan whose table is another one."""
     step, init, xs = problem(Lstm, 30, torch.float32)
-    made = plan(step, init, xs, budget=1000, chunk=1, policy="hsm", spill=True)
-    wrong = replace(made.chosen, tiers=replace(made.chosen.tiers, prices=Prices(1, 30, 30)))
-    measured_peak(step, init, xs, made)
+    plan = membptt.plan(step, init, xs, budget=1000, chunk=1, policy="hsm", spill=True)
+    wrong = replace(plan.chosen, tiers=replace(plan.chosen.tiers, prices=Prices(1, 30, 30)))
+    measured_peak(step, init, xs, plan)
     with pytest.raises(AssertionError):
-        measured_peak(step, init, xs, replace(made, options=(wrong,)))
+        measured_peak(step, init, xs, replace(plan, options=(wrong,)))
 
 
 @pytest.mark.parametrize("make", CELLS)
@@ -193,29 +194,29 @@ def test_measured_peak_is_at_most_the_planned_one_and_within_a_tenth_of_it(make,
         step, init, xs = problem(make, steps, torch.float32)
         floor = smallest_budget(step, init, xs, chunk=chunk)
         for budget in (floor, 2 * floor, 10 * floor, 100 * floor):
-            made = plan(step, init, xs, budget=budget, policy=policy, chunk=chunk)
-            found = measured_peak(step, init, xs, made)
-            assert 0.9 * made.peak_bytes <= found <= made.peak_bytes <= budget
+            plan = membptt.plan(step, init, xs, budget=budget, policy=policy, chunk=chunk)
+            peak = measured_peak(step, init, xs, plan)
+            assert 0.9 * plan.peak_bytes <= peak <= plan.peak_bytes <= budget
 
 
 @pytest.mark.parametrize("chunk", [5, None])
 def test_a_segment_is_planned_like_a_step(chunk):
     step, init, xs = problem(LstmSegment, 40, torch.float32)
     floor = smallest_budget(step, init, xs, chunk=chunk, segments=True)
-    made = plan(step, init, xs, budget=3 * floor, chunk=chunk, segments=True)
-    found = measured_peak(step, init, xs, made, segments=True)
-    assert 0.9 * made.peak_bytes <= found <= made.peak_bytes <= 3 * floor
+    plan = membptt.plan(step, init, xs, budget=3 * floor, chunk=chunk, segments=True)
+    peak = measured_peak(step, init, xs, plan, segments=True)
+    assert 0.9 * plan.peak_bytes <= peak <= plan.peak_bytes <= 3 * floor
 
 
 def test_storages_that_all_cores_share_count_once():
     step, _, xs = problem(Masked, 30, torch.float32)
     carry = torch.randn(2, 50, requires_grad=True), torch.randn(2, 50)
-    made = plan(step, carry, xs, budget=20_000, chunk=1)
+    plan = membptt.plan(step, carry, xs, budget=20_000, chunk=1)
     with meter() as report:
-        scan(step, carry, xs, plan=made)[0][0].sum().backward()
-    assert made.chosen.measured.shared == 2 * 400
-    assert made.chosen.measured.hidden == 400
-    assert 0.9 * made.peak_bytes <= report.peak_bytes <= made.peak_bytes
+        scan(step, carry, xs, plan=plan)[0][0].sum().backward()
+    assert plan.chosen.measured.shared == 2 * 400
+    assert plan.chosen.measured.hidden == 400
+    assert 0.9 * plan.peak_bytes <= report.peak_bytes <= plan.peak_bytes
 
 
 def test_inputs_that_are_read_count_and_inputs_in_memory_do_not():
@@ -224,16 +225,16 @@ def test_inputs_that_are_read_count_and_inputs_in_memory_do_not():
     budget = 40 * smallest_budget(step, init, Indexed(30, lambda start, stop: xs[start:stop].clone()), chunk=1)
     sizes = []
     for data in (xs, Indexed(30, lambda start, stop: xs[start:stop].clone())):
-        made = plan(step, init, data, budget=budget, chunk=1)
-        assert 0.9 * made.peak_bytes <= measured_peak(step, init, data, made) <= made.peak_bytes
-        sizes.append(made.chosen.measured.internal)
+        plan = membptt.plan(step, init, data, budget=budget, chunk=1)
+        assert 0.9 * plan.peak_bytes <= measured_peak(step, init, data, plan) <= plan.peak_bytes
+        sizes.append(plan.chosen.measured.internal)
     assert sizes[1] == sizes[0] + xs[0].nbytes
 
 
 def smallest_budget(step, init, xs, **options):
-    """Read the smallest feasible budget off the error of a smaller one."""
+    """Take the smallest feasible budget from the error about a smaller one."""
     with pytest.raises(ValueError, match="smallest feasible budget") as failure:
-        plan(step, init, xs, budget=1, **options)
+        membptt.plan(step, init, xs, budget=1, **options)
     return int(str(failure.value).rsplit("take ", 1)[1].split()[0])
 
 
@@ -249,20 +250,20 @@ def test_the_smallest_budget_that_an_error_names_is_feasible_and_one_byte_less_i
 def test_a_plan_made_from_wrong_sizes_is_seen_to_be_wrong():
     """The comparison of measured and planned bytes notices a state that weighs one tenth more than it should."""
     step, init, xs = problem(Lstm, 60, torch.float32)
-    made = plan(step, init, xs, budget=8_000, chunk=1, policy="ism")
-    right = made.chosen.measured
+    plan = membptt.plan(step, init, xs, budget=8_000, chunk=1, policy="ism")
+    right = plan.chosen.measured
     wrong = replace(right, internal=right.internal * 9 // 10, tail=0, hidden=right.hidden * 9 // 10)
-    light = replace(made.chosen, bytes=peak_bytes(made.chosen.schedule(), 60, wrong))
-    assert measured_peak(step, init, xs, made) <= made.chosen.bytes
-    assert measured_peak(step, init, xs, replace(made, options=(light,))) > light.bytes
+    light = replace(plan.chosen, bytes=peak_bytes(plan.chosen.schedule(), 60, wrong))
+    assert measured_peak(step, init, xs, plan) <= plan.chosen.bytes
+    assert measured_peak(step, init, xs, replace(plan, options=(light,))) > light.bytes
 
 
 def test_a_plan_survives_a_file(tmp_path):
     step, init, xs = problem(Lstm, 25, torch.float64)
-    made = plan(step, init, xs, budget="3KiB")
-    made.save(tmp_path / "plan.json")
+    plan = membptt.plan(step, init, xs, budget="3KiB")
+    plan.save(tmp_path / "plan.json")
     loaded = Plan.load(tmp_path / "plan.json")
-    assert loaded == made
+    assert loaded == plan
     expected = gradients(plain(step, init, xs), step, init, xs)
     assert relative_error(gradients(scan(step, init, xs, plan=loaded), step, init, xs), expected) <= 1e-10
 
@@ -282,7 +283,7 @@ def test_a_plan_survives_a_file(tmp_path):
 def test_a_changed_plan_is_refused(tmp_path, change, says):
     step, init, xs = problem(Lstm, 9, torch.float32)
     path = tmp_path / "plan.json"
-    plan(step, init, xs, budget="2KiB").save(path)
+    membptt.plan(step, init, xs, budget="2KiB").save(path)
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
     with pytest.raises(PlanError, match=says):
         Plan.load(path)
@@ -292,15 +293,15 @@ def test_a_changed_plan_is_refused(tmp_path, change, says):
 
 def test_a_plan_for_another_length_is_refused():
     step, init, xs = problem(Lstm, 9, torch.float32)
-    made = plan(step, init, xs, budget="2KiB")
+    plan = membptt.plan(step, init, xs, budget="2KiB")
     with pytest.raises(ValueError, match="made for 9 steps"):
-        scan(step, init, xs[:8], plan=made)
+        scan(step, init, xs[:8], plan=plan)
 
 
 def test_a_budget_is_planned_once_for_each_step_and_shape(monkeypatch):
     calls = []
     monkeypatch.setattr(
-        "membptt.calls.remembered.plan", lambda *args, **options: calls.append(1) or plan(*args, **options)
+        "membptt.calls.remembered.plan", lambda *args, **options: calls.append(1) or membptt.plan(*args, **options)
     )
     step, init, xs = problem(Lstm, 10, torch.float64)
     for _ in range(3):
@@ -312,12 +313,12 @@ def test_a_budget_is_planned_once_for_each_step_and_shape(monkeypatch):
 def test_planning_leaves_the_random_state_alone():
     xs = torch.randn(10, 3)
     before = torch.get_rng_state()
-    plan(lambda c, x: (torch.nn.functional.dropout(c, 0.5), x), torch.ones(3), xs, budget="1KiB")
+    membptt.plan(lambda c, x: (torch.nn.functional.dropout(c, 0.5), x), torch.ones(3), xs, budget="1KiB")
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("budget", ["", "lots", 0, "-3MB", "3 m", 1.5, True])
-def test_what_is_no_size_is_refused(budget):
+def test_what_is_not_a_size_is_refused(budget):
     with pytest.raises((TypeError, ValueError), match="budget"):
         scan(lambda c, x: (c, x), torch.ones(1), torch.ones(3), budget=budget)
 
@@ -338,12 +339,12 @@ def test_exactly_one_budget_is_required(given):
 def test_a_plan_explains_and_draws_itself(capsys):
     pytest.importorskip("matplotlib")
     step, init, xs = problem(Lstm, 30, torch.float32)
-    made = plan(step, init, xs, budget="4KiB")
-    made.explain()
+    plan = membptt.plan(step, init, xs, budget="4KiB")
+    plan.explain()
     printed = capsys.readouterr().out
-    assert made.chosen.policy in printed
+    assert plan.chosen.policy in printed
     assert "4 KiB" in printed
-    (axes,) = made.draw().axes
+    (axes,) = plan.draw().axes
     assert len(axes.collections) == 4
 
 
@@ -351,14 +352,14 @@ def test_a_plan_explains_and_draws_itself(capsys):
 def test_a_plan_in_two_tiers_explains_and_draws_itself(capsys):
     pytest.importorskip("matplotlib")
     step, init, xs = problem(Lstm, 30, torch.float32)
-    made = plan(step, init, xs, budget=1000, chunk=1, policy="hsm", spill=True)
-    tiers = made.chosen.tiers
-    made.explain()
+    plan = membptt.plan(step, init, xs, budget=1000, chunk=1, policy="hsm", spill=True)
+    tiers = plan.chosen.tiers
+    plan.explain()
     printed = capsys.readouterr().out
-    assert f"{made.chosen.slots} + {tiers.peak}" in printed
+    assert f"{plan.chosen.slots} + {tiers.peak}" in printed
     assert "slow" in printed
     assert "…" not in printed
-    (axes,) = made.draw().axes
-    names = {found.get_label(): len(found.get_segments()) for found in axes.collections}
+    (axes,) = plan.draw().axes
+    names = {lines.get_label(): len(lines.get_segments()) for lines in axes.collections}
     assert names["stored in the slow tier"] == tiers.writes
-    assert f"{made.chosen.slots} and {tiers.peak} slow slots" in axes.get_title(loc="left")
+    assert f"{plan.chosen.slots} and {tiers.peak} slow slots" in axes.get_title(loc="left")

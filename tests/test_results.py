@@ -48,11 +48,11 @@ def test_the_committed_page_shows_every_figure():
 def test_the_page_and_its_pictures_are_the_committed_bytes(few, tmp_path):
     assert results.main(["--out", str(tmp_path)]) == 0
     committed = ROOT / "paper_figs"
-    made = files(tmp_path)
-    assert sorted(made) == ["RESULTS.md", "gallery/fig02b.svg", "gallery/fig03.svg"]
+    written = files(tmp_path)
+    assert sorted(written) == ["RESULTS.md", "gallery/fig02b.svg", "gallery/fig03.svg"]
     for name in FEW:
-        assert made[f"gallery/{name}.svg"] == (committed / f"gallery/{name}.svg").read_bytes()
-    for section in made["RESULTS.md"].decode().split("## ")[1:]:
+        assert written[f"gallery/{name}.svg"] == (committed / f"gallery/{name}.svg").read_bytes()
+    for section in written["RESULTS.md"].decode().split("## ")[1:]:
         assert section.strip() in (committed / "RESULTS.md").read_text()
 
 

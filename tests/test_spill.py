@@ -1,4 +1,4 @@
-"""The slow tier: what comes back is what was put, bytes are accounted, and nothing is left behind."""
+"""The slow tier: what is read back is what was stored, bytes are accounted for, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def test_a_state_comes_back_bit_for_bit(dtype, device):
     with Spill() as spill:
         spill.put(7, leaves)
         for _ in range(2):
-            found = spill.get(7)
-            assert all(map(identical, found, leaves))
-            assert all(one.is_contiguous() for one in found)
+            copies = spill.get(7)
+            assert all(map(identical, copies, leaves))
+            assert all(leaf.is_contiguous() for leaf in copies)
 
 
 @on_every_device
@@ -83,12 +83,12 @@ def test_strides_come_back_where_they_are_dense(device):
     conjugate = torch.randn(3, 4, dtype=torch.complex64, device=device).conj()
     with Spill() as spill:
         spill.put(0, (dense, sliced, expanded, conjugate))
-        found = spill.get(0)
-    assert found[0].stride() == dense.stride()
-    assert torch.equal(found[0], dense)
-    assert torch.equal(found[1], sliced)
-    assert torch.equal(found[2], expanded)
-    assert torch.equal(found[3], conjugate)
+        copies = spill.get(0)
+    assert copies[0].stride() == dense.stride()
+    assert torch.equal(copies[0], dense)
+    assert torch.equal(copies[1], sliced)
+    assert torch.equal(copies[2], expanded)
+    assert torch.equal(copies[3], conjugate)
 
 
 @on_every_device
@@ -222,7 +222,7 @@ def test_a_full_disk_is_an_error_and_leaves_the_store_as_it_was(monkeypatch):
         assert torch.equal(spill.get(1)[0], state[0])
 
 
-def test_a_copy_that_fails_gives_its_room_back():
+def test_a_copy_that_fails_frees_its_room():
     class Interrupt(BaseException):
         pass
 
@@ -328,7 +328,7 @@ def test_many_threads_get_their_own_states_back(shared, device):
         spill.close()
 
 
-def test_closing_under_a_copy_of_another_thread_is_no_crash():
+def test_closing_during_a_copy_of_another_thread_does_not_crash():
     spill = Spill()
     state = (torch.ones(2**20),)
     stop = time.monotonic() + 0.5
@@ -368,7 +368,7 @@ def test_a_prefetched_state_is_the_state_and_one_is_on_its_way_at_most(device):
 
 
 def gradients(cell: nn.Module, xs: Tensor, start: Tensor, tier: Tier, slots: tuple[int, int | None]) -> list[Tensor]:
-    """Carry a two-tier stream out in torch: the executor of `membptt.run`, reduced to what this tier needs."""
+    """Execute a two-tier stream in torch: the executor of `membptt.run`, reduced to what this tier needs."""
     table = build_tiers(len(xs), *slots, Prices(3, 2, 1))
     params = list(cell.parameters())
     totals = [torch.zeros_like(p) for p in params]
@@ -389,8 +389,8 @@ def gradients(cell: nn.Module, xs: Tensor, start: Tensor, tier: Tier, slots: tup
                     leaf = working.detach().requires_grad_()
                     recorded = (leaf, cell(xs[step], leaf))
                 case Backpropagate():
-                    grad, *found = torch.autograd.grad(recorded[1], [recorded[0], *params], grad)
-                    totals = [total + one for total, one in zip(totals, found, strict=True)]
+                    grad, *parts = torch.autograd.grad(recorded[1], [recorded[0], *params], grad)
+                    totals = [total + part for total, part in zip(totals, parts, strict=True)]
                     recorded = (start, start)
                 case StoreHidden(position):
                     fast[position] = working
@@ -426,7 +426,7 @@ def test_gradients_through_the_slow_tier_are_those_of_autograd_to_the_bit(slots,
     for x in xs:
         carry = cell(x, carry)
     plain = torch.autograd.grad(carry.sum(), [*cell.parameters(), start])
-    assert all(torch.allclose(one, other, rtol=1e-10, atol=1e-12) for one, other in zip(spilled, plain, strict=True))
+    assert all(torch.allclose(a, b, rtol=1e-10, atol=1e-12) for a, b in zip(spilled, plain, strict=True))
 
 
 def test_a_spill_that_mixes_states_up_is_caught_by_the_gradients(monkeypatch):
@@ -466,7 +466,7 @@ class TestOnCuda:
                 spill.put(position, (state,))
                 del state
             torch.cuda.synchronize()
-            assert all(one.host.is_pinned() for state in spill._states.values() for one in state.pinned)
+            assert all(part.host.is_pinned() for state in spill._states.values() for part in state.pinned)
             assert spill.reserved == 0
             assert torch.cuda.memory_allocated() - before <= 2**24
             for position in range(8):
@@ -496,7 +496,7 @@ class TestOnCuda:
 
 
 def lies_like(leaf):
-    """Whether a copy made by its layout lies as `leaf` does, and holds what it holds."""
+    """Whether a copy by its layout lies in memory as `leaf` does, and holds the same values."""
     copy = Layout.of(leaf).empty().copy_(leaf)
     assert torch.equal(copy, leaf)
     return copy.stride() == leaf.stride() and copy.data_ptr() % 16 == leaf.data_ptr() % 16
@@ -511,14 +511,14 @@ def test_a_copy_by_its_layout_has_the_strides_and_the_alignment_exhaustive():
                 assert lies_like(base.t()[start:, ::step])
                 assert lies_like(base[3, start])
         assert lies_like(base[:0])
-        assert not lies_like(base[:1].expand(3, 20))  # such elements cannot be written one by one: it becomes dense
+        assert not lies_like(base[:1].expand(3, 20))  # such elements cannot be written separately: it becomes dense
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4)), min_size=1, max_size=3), st.integers(0, 9))
 def test_a_copy_by_its_layout_has_the_strides_and_the_alignment_hypothesis(dims, lead):
     whole = torch.arange(1000, dtype=torch.float32)
     shape, stride, least = [], [], 1
-    for size, gap in dims:  # no two elements share a place
+    for size, gap in dims:  # no two elements share an address
         shape.append(size)
         stride.append(least * gap)
         least *= gap * max(size, 1)
