@@ -56,6 +56,15 @@ def test_what_assumes_nothing_passes(text):
     assert formal_theorems.gaps(text) == []
 
 
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_definition_and_lemma_is_said_in_words(name):
+    lines = SOURCES[name].read_text("utf-8").splitlines()
+    kinds = r"\s*(Lemma|Theorem|Corollary|Definition|Fixpoint|Example|Inductive|Structure|Class)\b"
+    places = [number for number, line in enumerate(lines) if re.match(kinds, line)]
+    assert [lines[place] for place in places if not lines[place - 1].endswith("*)")] == []
+    assert [line for line in lines if len(line) > 120] == []
+
+
 def test_every_file_comes_after_those_that_it_requires():
     seen = set()
     for name, path in SOURCES.items():
@@ -168,6 +177,8 @@ def test_coq_compiles_what_changed_and_what_rests_on_it(tmp_path, monkeypatch):
     monkeypatch.setattr(coq, "ROOT", root)
     monkeypatch.setattr(coq, "sources", lambda *, slow: {name: root / f"{name}.v" for name in "ABC"})
     assert coq.build(out=out) == ["A", "B", "C"]
+    assert coq.build(out=out) == []
+    (root / "A.v").write_text("(* one *) Definition a := 1.")
     assert coq.build(out=out) == []
     (root / "A.v").write_text("Definition a := 0 + 1.")
     assert coq.build(out=out) == ["A", "B"]

@@ -1,6 +1,6 @@
 (* What would go wrong if the machine, a policy, the accounting or a statement were a little different: each mutant is
-   false,
-   by a counterexample that Coq computes. A theorem that held of the mutants as well would say nothing about ours. *)
+   false, by a counterexample that Coq computes.
+   A theorem that held of the mutants as well would say nothing about ours. *)
 From Membptt Require Import Laws Policies Recurrences Theorems.
 
 (* the statement that the mutants break: no legal schedule costs less than C *)
@@ -54,8 +54,8 @@ Proof. refute 2 2 [Record 0; DropHidden 0; StoreInternal 0; Record 1; Backpropag
 Example free_recording_is_false : ~ bounds (legal HSM) (fun l => cost l - recorded l) hsm.
 Proof. refute 1 1 [Record 0; Backpropagate 0]. Qed.
 (* 7. an advance costs one forward, however long *)
-Definition jumps (l : list act) := length (filter (fun a => match a with Advance _ _ | Record _ => true | _ => false
-  end) l).
+Definition jumps (l : list act) := length (filter (fun a => match a with Advance _ _ | Record _ => true
+  | _ => false end) l).
 (* three steps in one slot: five jumps, six forwards *)
 Example jumps_are_false : ~ bounds (legal HSM) jumps hsm.
 Proof.
@@ -78,15 +78,15 @@ Definition WEIGHTLESS := Policy true false false (fun _ _ _ => 0).
 Example weightless_hidden_states_are_false : ~ bounds (legal WEIGHTLESS) cost hsm.
 Proof. refute 3 1 three_in_two. Qed.
 (* 11. a stored internal state holds its input, and the slot is not charged *)
-Definition INPUT_FREE alpha := Policy true true true (fun h o i => (if h || o then 1 else 0) + (if o then alpha - 2
-  else 0)).
+Definition INPUT_FREE alpha := Policy true true true (fun h o i =>
+  (if h || o then 1 else 0) + (if o then alpha - 2 else 0)).
 (* the start is dropped, and lives on in the internal state for nothing *)
 Example input_free_is_false : ~ bounds (legal (INPUT_FREE 2)) cost (shared 2).
 Proof. refute 2 1 [Record 0; DropHidden 0; StoreInternal 0; Record 1; Backpropagate 1; LoadInternal 0;
   Backpropagate 0]. Qed.
 (* 12. the output is not charged *)
-Definition OUTPUT_FREE alpha := Policy true true false (fun h o i => (if h || i then 1 else 0) + (if o then alpha - 2
-  else 0)).
+Definition OUTPUT_FREE alpha := Policy true true false (fun h o i =>
+  (if h || i then 1 else 0) + (if o then alpha - 2 else 0)).
 (* the start and the internal state share one slot *)
 Example output_free_is_false : ~ bounds (legal (OUTPUT_FREE 2)) cost (shared 2).
 Proof. refute 2 1 [Record 0; StoreInternal 0; Record 1; Backpropagate 1; LoadInternal 0; Backpropagate 0]. Qed.
@@ -101,14 +101,14 @@ Variable ex : nat -> st -> act -> option st.
 Fixpoint execute_by hi m s (l : list act) := match l with [] => Some s | a :: r =>
   match ex hi s a with Some s1 => if room pol hi s1 <=? m then execute_by hi m s1 r else None | None => None end end.
 (* a legal schedule, by that program *)
-Definition legal_by m t (l : list act) := match execute_by t m (init 0 t) l with Some s => lft s =? 0 | None => false
-  end.
+Definition legal_by m t (l : list act) := match execute_by t m (init 0 t) l with Some s => lft s =? 0
+  | None => false end.
 End Machine.
 (* with its own program it is the machine *)
 Theorem unmutated_machine : forall pol m t l, legal_by pol (exec pol) m t l = legal pol m t l.
 Proof.
-  intros. unfold legal_by, legal. replace (execute_by pol (exec pol) t m (init 0 t) l) with (execute pol t m (init 0 t)
-    l); auto.
+  intros. unfold legal_by, legal. replace (execute_by pol (exec pol) t m (init 0 t) l)
+    with (execute pol t m (init 0 t) l); auto.
   generalize (init 0 t). induction l as [|a l IH]; intros s; simpl; auto. destruct (exec pol t s a); auto. rewrite IH.
   auto.
 Qed.
@@ -124,8 +124,8 @@ Proof.
 Qed.
 (* 14. any position can be stored, run to or not *)
 Definition store_anything pol hi s a := match a with
-  | StoreHidden q => guard (negb (hid s q)) (mk (pos s) (core s) (add (hid s) q) (int s) (lft s)) | _ => exec pol hi s
-    a end.
+  | StoreHidden q => guard (negb (hid s q)) (mk (pos s) (core s) (add (hid s) q) (int s) (lft s))
+    | _ => exec pol hi s a end.
 (* a state that was never computed is stored *)
 Example store_anything_is_false : ~ bounds (legal_by HSM (store_anything HSM)) cost hsm.
 Proof.
@@ -133,8 +133,8 @@ Proof.
 Qed.
 (* 15. steps go backward in any order, so that one can stand for another *)
 Definition any_order pol hi s a := match a with
-  | Backpropagate p => guard (is (core s) p && (0 <? lft s)) (mk None None (hid s) (int s) (lft s - 1)) | _ => exec pol
-    hi s a end.
+  | Backpropagate p => guard (is (core s) p && (0 <? lft s)) (mk None None (hid s) (int s) (lft s - 1))
+    | _ => exec pol hi s a end.
 (* step 0 goes backward twice, step 1 never *)
 Example backward_out_of_order_is_false : ~ bounds (legal_by HSM (any_order HSM)) cost hsm.
 Proof. refute 2 1 [Record 0; Backpropagate 0; Restore 0; Record 0; Backpropagate 0]. Qed.
@@ -152,8 +152,8 @@ Example load_anything_is_false : ~ bounds (legal_by (SEPARATE 3) (load_anything 
 Proof. refute 1 1 [LoadInternal 0; Backpropagate 0]. Qed.
 (* 18. an advance starts anywhere *)
 Definition advance_anywhere pol hi s a := match a with
-  | Advance p q => guard (idle s && (p <? q) && (q <=? hi)) (mk (Some q) None (hid s) (int s) (lft s)) | _ => exec pol
-    hi s a end.
+  | Advance p q => guard (idle s && (p <? q) && (q <=? hi)) (mk (Some q) None (hid s) (int s) (lft s))
+    | _ => exec pol hi s a end.
 (* the first advance skips a step *)
 Example advance_from_anywhere_is_false : ~ bounds (legal_by HSM (advance_anywhere HSM)) cost hsm.
 Proof.

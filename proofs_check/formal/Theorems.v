@@ -1,5 +1,5 @@
-(* The headline theorems, each in the words of model/ alone: this file and that folder are what there is to trust.
-   The proofs are in the other folders. *)
+(* The headline theorems, each in the words of model/ alone: this file and that folder are what there is to trust. The
+   proofs are in the other folders. *)
 From Membptt Require Import Laws Policies Recurrences.
 From Membptt Require Hsm Ism Shared CostTwo Closed Price Corollaries MsmPlus TwoBranches Lines Chen BelowTwo Rational.
 From Membptt Require Online Restart RestartCost Anypol Best Deferred DeferredBest Real LateReal All.
@@ -14,8 +14,8 @@ Definition optimum pol m t c :=
 Definition price a b c l := a * (cost l - recorded l) + b * recorded l + c * backpropagated l.
 (* k is the least price *)
 Definition optimum_at a b c pol m t k :=
-  (exists l, complete pol m t l = true /\ price a b c l = k) /\ (forall l, legal pol m t l = true ->
-    k <= price a b c l).
+  (exists l, complete pol m t l = true /\ price a b c l = k) /\
+  (forall l, legal pol m t l = true -> k <= price a b c l).
 (* some legal schedule of t steps in m slots takes at most c forwards *)
 Definition done_in pol m t c := exists l, legal pol m t l = true /\ cost l <= c.
 (* m is the fewest slots for that *)
@@ -92,8 +92,8 @@ Proof.
     unfold Price.price in Q. lia.
 Qed.
 (* HSM *)
-Theorem hsm_any_price : forall a b c t m, a <= b -> 1 <= m -> optimum_at a b c HSM m t (a * (hsm t m - t) + b * t + c *
-  t).
+Theorem hsm_any_price : forall a b c t m, a <= b -> 1 <= m ->
+  optimum_at a b c HSM m t (a * (hsm t m - t) + b * t + c * t).
 Proof. intros. apply with_backward, Price.hsm_any_price; auto. Qed.
 (* ISM *)
 Theorem ism_any_price : forall a b c t m, a <= b -> 1 <= m -> optimum_at a b c ISM (m - 1) t (a * (ism t m - t) + b * t
@@ -236,8 +236,8 @@ Proof. exact Real.online_real. Qed.
 (* the same for those that decide a step late *)
 Theorem online_late_real : forall m (P : Deferred.delayed_policy m) t, 1 <= t ->
   (exists more, LateReal.lroad P (S t) = LateReal.lroad P t ++ more) /\
-  exists rest, complete HSM m t (LateReal.lroad P t ++ rest) = true /\ cost (LateReal.lroad P t ++ rest) =
-    Deferred.donline P t.
+  exists rest, complete HSM m t (LateReal.lroad P t ++ rest) = true /\
+    cost (LateReal.lroad P t ++ rest) = Deferred.donline P t.
 Proof. exact LateReal.late_real. Qed.
 
 (* ---------------------------------------------------------------- two tiers of hidden states *)
@@ -255,14 +255,14 @@ Proof. exact Exact.two_tiers_reached. Qed.
 (* one tier alone, any prices: it is the least cost *)
 Theorem one_tier_optimal : forall c x m t, m (Tiers.other x) = 0 -> 1 <= m x -> 1 <= t ->
   exists k, Value.value c t x m t = Some k /\
-    (exists l, Tiers.complete x m t l = true /\ Tiers.cost c l = k) /\ (forall l, Tiers.legal x m t l = true ->
-      k <= Tiers.cost c l).
+    (exists l, Tiers.complete x m t l = true /\ Tiers.cost c l = k) /\
+      (forall l, Tiers.legal x m t l = true -> k <= Tiers.cost c l).
 Proof. exact Exact.one_tier_optimal. Qed.
 (* both tiers, free transfers: it is the least cost *)
 Theorem free_slow_optimal : forall c x m t, Tiers.write c = 0 -> Tiers.read c = 0 -> 1 <= m x -> 1 <= t ->
   exists k, Value.value c t x m t = Some k /\
-    (exists l, Tiers.complete x m t l = true /\ Tiers.cost c l = k) /\ (forall l, Tiers.legal x m t l = true ->
-      k <= Tiers.cost c l).
+    (exists l, Tiers.complete x m t l = true /\ Tiers.cost c l = k) /\
+      (forall l, Tiers.legal x m t l = true -> k <= Tiers.cost c l).
 Proof. exact FreeSlow.free_slow_optimal. Qed.
 (* both tiers, any prices: never below the recurrence with all slots in the fast tier *)
 Theorem two_tiers_never_below : forall c x m t l, 1 <= t -> 1 <= m x -> Tiers.legal x m t l = true ->

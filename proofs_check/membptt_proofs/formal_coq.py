@@ -104,7 +104,7 @@ def build(
 ) -> list[str]:
     """Compile what is not compiled yet, in `out`; return the names of the files compiled now.
 
-    A file is compiled again where it, a file that it requires, or Coq has changed since.
+    A file is compiled again where it, but for comments and spaces, a file that it requires, or Coq has changed since.
 
     Args:
         names: the files that are needed, with those that they require; ``None``: all.
@@ -124,7 +124,8 @@ def build(
         compiled = []
         for name in progress(list(files)):
             text = files[name].read_text("utf-8")
-            key = "\n".join([version(), text, *(stamps[other] for other in required(text))])
+            words = without_comments(text).split()
+            key = "\n".join([version(), *words, *(stamps[other] for other in required(text))])
             stamps[name] = hashlib.sha256(key.encode()).hexdigest()
             copy = out / files[name].relative_to(ROOT)
             stamp = copy.with_suffix(".stamp")

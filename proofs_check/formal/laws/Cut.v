@@ -93,8 +93,8 @@ Proof.
   assert (E1 : right_hid u hi (add h q) q = true).
   { unfold right_hid, add. rewrite Nat.eqb_refl, (proj2 (Nat.ltb_lt u q)), (proj2 (Nat.ltb_lt q hi)) by
     lia. apply orb_true_r. }
-  assert (E2 : right_hid u hi h q = false) by (unfold right_hid; rewrite E, andb_false_r, (proj2 (Nat.eqb_neq q u)) by
-    lia; auto).
+  assert (E2 : right_hid u hi h q = false) by (unfold right_hid;
+    rewrite E, andb_false_r, (proj2 (Nat.eqb_neq q u)) by lia; auto).
   rewrite E1, E2. apply S; auto. apply available_cases in A. destruct A as [A|[(p & -> & A)|A]].
   - congruence.
   - simpl. unfold right_int at 1. rewrite A, (proj2 (Nat.leb_le u p)) by lia. auto.
@@ -151,8 +151,8 @@ Proof.
 Qed.
 
 (* at the start the right part is its own start *)
-Lemma right_room_init : forall pol a v hi, fair pol -> a <= v < hi -> right_room pol v hi (init a hi) = weigh pol true
-  false false.
+Lemma right_room_init : forall pol a v hi, fair pol -> a <= v < hi ->
+  right_room pol v hi (init a hi) = weigh pol true false false.
 Proof.
   intros pol a v hi (Z & M) Hv. unfold right_room. rewrite (sumr_at _ 0 v (S hi)) by lia.
   assert (E : forall y, y <> v -> weight pol (right_hid v hi (hid (init a hi))) (right_int v (int (init a hi))) y = 0).
@@ -235,8 +235,8 @@ Lemma right_room_last : forall pol hi s, fair pol -> 1 <= hi -> int s (hi - 1) =
   right_room pol (hi - 1) hi s = weigh pol true false false.
 Proof.
   intros pol hi s (Z & M) Hh H1 H2. unfold right_room. rewrite (sumr_at _ 0 (hi - 1) (S hi)) by lia.
-  assert (E : forall y, y < hi - 1 \/ y = hi -> weight pol (right_hid (hi - 1) hi (hid s)) (right_int (hi - 1) (int s))
-    y = 0).
+  assert (E : forall y, y < hi - 1 \/ y = hi ->
+    weight pol (right_hid (hi - 1) hi (hid s)) (right_int (hi - 1) (int s)) y = 0).
   { intros y Hy. unfold weight, right_hid, right_int. rewrite <- Z. f_equal.
     - cases.
     - destruct y; simpl; auto. cases. replace y with (hi - 1) by lia. auto.

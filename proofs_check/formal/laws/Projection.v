@@ -232,8 +232,8 @@ Proof.
       unfold right_hid, right_int in *. inversion T; subst; simpl in *; subst.
       - destruct (le_lt_dec q v).
         + right. rewrite (L4 _ eq_refl) by lia. tidy.
-        + left. rewrite (L4 _ eq_refl) by lia. eexists (Advance (Nat.max p v) q), _. simpl. split; [constructor; lia|].
-          tidy.
+        + left. rewrite (L4 _ eq_refl) by lia. eexists (Advance (Nat.max p v) q), _. simpl.
+          split; [constructor; lia|]. tidy.
       - destruct (Nat.leb_spec v p).
         + left. rewrite (L4 _ eq_refl) by lia. replace (Nat.max p v) with p by lia.
           eexists (Record p), _. simpl. split; [constructor; lia|]. tidy.

@@ -10,8 +10,8 @@ Definition Ready pol hi m a t f s :=
   (forall x, a < x -> hid s x = false) /\ (forall p, a <= p -> int s p = false) /\
   room pol hi s + f <= m.
 
-(* f free slots are enough to do any t steps in c forwards, each recorded once, and to leave everything else as it was
-   *)
+(* f free slots are enough to do any t steps in c forwards, each recorded once, and to leave everything else as it
+   was *)
 Definition Solves pol t f c := forall hi m a s, Ready pol hi m a t f s ->
   exists l, run pol hi m s l /\ core (fin s l) = None /\ lft (fin s l) = a /\ same (fin s l) s /\
     cost (map fst l) = c /\
@@ -24,8 +24,8 @@ Proof.
   rewrite A, B. f_equal. destruct x; simpl; auto.
 Qed.
 (* and allow the same restarts *)
-Lemma available_same : forall pol s s' q, same s s' -> available pol (hid s) (int s) q = available pol (hid s') (int
-  s') q.
+Lemma available_same : forall pol s s' q, same s s' ->
+  available pol (hid s) (int s) q = available pol (hid s') (int s') q.
 Proof. intros pol s s' q (A & B). unfold available. rewrite A, B. f_equal. f_equal. destruct q; simpl; auto. Qed.
 
 Ltac count := cbn [map fst cost span snd Nat.add]; lia.

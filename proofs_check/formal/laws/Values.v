@@ -47,8 +47,8 @@ Proof.
   destruct (le_lt_dec t 1). { destruct t. rewrite !hsm_no_step; auto. replace t with 0 by lia. rewrite !hsm_one_step;
     auto. }
   rewrite hsm_cuts by lia. destruct m.
-  - rewrite hsm_one_slot. pose proof (least_le (t - 1) (fun y => y + hsm y 2 + hsm (t - y) (2 - 1)) (t - 1) ltac:(lia))
-      as L.
+  - rewrite hsm_one_slot. pose proof (least_le (t - 1) (fun y =>
+      y + hsm y 2 + hsm (t - y) (2 - 1)) (t - 1) ltac:(lia)) as L.
     simpl in L. replace (t - (t - 1)) with 1 in L by lia. rewrite hsm_one_step in L.
     specialize (IH (t - 1) ltac:(lia)). rewrite hsm_one_slot in IH. destruct t; [lia|]. rewrite triangle.
     replace (S t - 1) with t in * by lia. change (S (S 0) - 1) with 1 in *. lia.
@@ -112,8 +112,8 @@ Proof.
   rewrite ism_cuts by lia. destruct m.
   - pose proof (least_le t (fun y => y + ism (y - 1) 2 + ism (t - y) (2 - 1)) t ltac:(lia)) as L.
     simpl in L. rewrite Nat.sub_diag, ism_no_step in L. specialize (IH (t - 1) ltac:(lia)).
-    destruct t; [lia|]. rewrite ism_one_slot_S. replace (S t - 1) with t in * by lia. change (S (S 0) - 1) with 1 in *.
-    lia.
+    destruct t; [lia|]. rewrite ism_one_slot_S. replace (S t - 1) with t in * by lia.
+    change (S (S 0) - 1) with 1 in *. lia.
   - rewrite ism_cuts by lia. apply least_ge; [lia|]. intros y Hy.
     pose proof (least_le t (fun y => y + ism (y - 1) (S (S (S m))) + ism (t - y) (S (S (S m)) - 1)) y Hy) as L.
     simpl in L.
@@ -171,8 +171,8 @@ Proof.
   rewrite (least_ext (t - 1) (fun y => y + shared_ alpha n y m + shared_ alpha n (t - y) (m - 1))
                              (fun y => y + C y m + C (t - y) (m - 1))) by (intros; rewrite !shared_fuel by lia; auto).
   rewrite (least_ext (t - 1) (fun z => S z + shared_ alpha n z m + shared_ alpha n (t - S z) (m - alpha))
-                             (fun z => S z + C z m + C (t - S z) (m - alpha))) by (intros; rewrite !shared_fuel by lia;
-                               auto).
+                             (fun z => S z + C z m + C (t - S z) (m - alpha))) by (intros;
+                               rewrite !shared_fuel by lia; auto).
   auto.
 Qed.
 (* each cut is an upper bound *)

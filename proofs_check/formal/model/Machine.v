@@ -1,5 +1,5 @@
-(* The machine of theory/membptt_theory/machine.py: hidden and internal states, one working state, one working core.
-   A policy says which kinds may be stored and what a stored set weighs. Definitions and the laws of a run. *)
+(* The machine of theory/membptt_theory/machine.py: hidden and internal states, one working state, one working core. A
+   policy says which kinds may be stored and what a stored set weighs. Definitions only. *)
 From Membptt Require Export Counting.
 
 (* ---------------------------------------------------------------- definitions *)
@@ -76,7 +76,7 @@ Fixpoint execute m (s : st) (l : list act) : option st :=
 (* one action, as rules *)
 Inductive step : st -> act -> st -> Prop :=
 | Adv : forall h i n p q, p < q -> q <= hi -> step (mk (Some p) None h i n) (Advance p q) (mk (Some q) None h i n)
-| Tap : forall h i n p, p < hi -> step (mk (Some p) None h i n) (Record p) (mk (Some (S p)) (Some p) h i n)
+| Rec : forall h i n p, p < hi -> step (mk (Some p) None h i n) (Record p) (mk (Some (S p)) (Some p) h i n)
 | Bwd : forall h i p w, step (mk w (Some p) h i (S p)) (Backpropagate p) (mk None None h i p)
 | StH : forall h i n q, hidden_ok pol = true -> h q = false ->
     step (mk (Some q) None h i n) (StoreHidden q) (mk (Some q) None (add h q) i n)
@@ -117,8 +117,8 @@ Definition span a := match a with Advance p q => (p, q) | Record p => (p, S p) |
 (* all forwards of a stream *)
 Fixpoint cost (l : list act) : nat := match l with [] => 0 | a :: r => (snd (span a) - fst (span a)) + cost r end.
 (* how many forwards are recorded *)
-Fixpoint recorded (l : list act) : nat := match l with [] => 0 | Record _ :: r => S (recorded r) | _ :: r => recorded r
-  end.
+Fixpoint recorded (l : list act) : nat :=
+  match l with [] => 0 | Record _ :: r => S (recorded r) | _ :: r => recorded r end.
 (* how many steps were taken backward *)
 Fixpoint backpropagated (l : list act) : nat :=
   match l with [] => 0 | Backpropagate _ :: r => S (backpropagated r) | _ :: r => backpropagated r end.

@@ -16,14 +16,12 @@ Definition SEPARATE alpha := Policy true true false
   (fun h o _ => (if h then 1 else 0) + (if o then alpha else 0)).
 
 (* (10) with beta = alpha - 1, every tensor counted once. A stored internal state of step p is its input h_p, its output
-   h_(p+1) and a rest of alpha - 2 slots; each h_p takes one slot, whoever holds it.
-   Dropping an internal state may leave its
-   input, its output, or both: they can be kept (StoreHidden) at any time. *)
+   h_(p+1) and a rest of alpha - 2 slots; each h_p takes one slot, whoever holds it. Dropping an internal state may
+   leave its input, its output, or both: they can be kept (StoreHidden) at any time. *)
 Definition SHARED alpha := Policy true true true
   (fun h o i => (if h || o || i then 1 else 0) + (if o then alpha - 2 else 0)).
 
 (* (10) as machine.py charges it, sizes 1, alpha, alpha - 1: a hidden state beside the internal state that outputs it
-   counts
-   twice, and an internal state's input cannot be restored unless it is stored. *)
+   counts twice, and an internal state's input cannot be restored unless it is stored. *)
 Definition CHARGED alpha := Policy true true false
   (fun h o i => (if h then 1 else 0) + (if o then alpha - 1 else 0) + (if i && negb (h || o) then 1 else 0)).

@@ -32,12 +32,10 @@ Definition shared alpha t m := shared_ alpha (t + m) t m.
 Definition least_of (d : nat) (l : list nat) := fold_right Nat.min d l.
 
 (* MSM+, the product's four branches. keep = false is P, where the start may be given up; keep = true is R, where it
-   stays.
-   0 steps 0, 1 step 1, 1 slot t (t + 1) / 2, alpha t slots or more t; else the least over the cuts LAST (store
-     nothing),
-   HIDDEN, INTERNAL and, for P only, RELEASE (give up the start, keep the internal state of the first step instead).
-   A cut
-   that lacks slots is left out; INTERNAL at y = t has nothing to its right. t is enough fuel. *)
+   stays. No step costs 0, one step 1, t steps in one slot t (t + 1) / 2, in alpha t slots or more t. Else the least
+   over the cuts LAST (store nothing), HIDDEN, INTERNAL and, for P only, RELEASE (give up the start, keep the internal
+   state of the first step instead). A cut that lacks slots is left out; INTERNAL at y = t has nothing to its right. t
+   is enough fuel. *)
 Fixpoint separate_ alpha fuel (keep : bool) t m := match fuel with 0 => 0 | S n =>
   let V := separate_ alpha n in
   if t =? 0 then 0 else if t =? 1 then 1 else if m =? 1 then t * (t + 1) / 2 else if alpha * t <=? m then t else
@@ -53,8 +51,8 @@ Definition msm_plus alpha t m := separate alpha false t m.
 (* the same with a start that must stay stored to the end *)
 Definition msm_plus_kept alpha t m := separate alpha true t m.
 
-(* MSM+ with two branches: P over the hidden cuts and RELEASE, R over the hidden cuts and P with one slot less.
-   t + m is enough fuel. *)
+(* MSM+ with two branches: P over the hidden cuts and RELEASE, R over the hidden cuts and P with one slot less. t + m is
+   enough fuel. *)
 Fixpoint two_ alpha fuel (keep : bool) t m := match fuel with 0 => 0 | S n =>
   let V := two_ alpha n in
   if t =? 0 then 0 else if t =? 1 then 1 else if m =? 1 then t * (t + 1) / 2 else

@@ -1,6 +1,5 @@
-(* Every m >= 2: some policy keeps 41/35 for every t; two slots cannot do better (as modelled: a kept state is kept,
-   the end
-   completes each gap). And what the model leaves out: a state may be replaced while a sweep passes it. *)
+(* Every m >= 2: some policy keeps 41/35 for every t; two slots cannot do better (as modelled: a kept state is kept, the
+   end completes each gap). And what the model leaves out: a state may be replaced while a sweep passes it. *)
 From Membptt Require Import Laws Values Hsm Ism Closed Online Restart RestartCost Anypol Best.
 Require Import NArith.
 (* one policy for each m, those up to seven slots by computation *)
@@ -30,8 +29,8 @@ Qed.
 Definition sweep := [Advance 0 1; StoreHidden 1; Advance 1 5; Record 5; Backpropagate 5;
   Restore 1; Advance 1 2; DropHidden 1; StoreHidden 2; Advance 2 4; Record 4; Backpropagate 4;
   Restore 2; Advance 2 3; Record 3; Backpropagate 3; Restore 2; Record 2; Backpropagate 2; DropHidden 2;
-  Restore 0; Advance 0 1; StoreHidden 1; Record 1; Backpropagate 1; DropHidden 1; Restore 0; Record 0; Backpropagate 0;
-    DropHidden 0].
+  Restore 0; Advance 0 1; StoreHidden 1; Record 1; Backpropagate 1; DropHidden 1; Restore 0; Record 0;
+    Backpropagate 0; DropHidden 0].
 (* so the model's end is not the best end *)
 Example a_cheaper_end : complete HSM 2 6 sweep = true /\ cost sweep = 16 /\ evals 6 2 [] = 17 /\ evals 6 2 [1] = 17.
 Proof. vm_compute. auto. Qed.

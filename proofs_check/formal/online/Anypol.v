@@ -30,12 +30,12 @@ Qed.
 (* P up to b m q0, then restarted *)
 Definition then_restart : online_policy m.
 Proof.
-  refine (Pol m (fun t => if t <=? b m q0 then held P t else again t) (fun t => if t <=? b m q0 then used P t else
-    again t) _ _ _ _ _).
+  refine (Pol m (fun t => if t <=? b m q0 then held P t else again t) (fun t =>
+    if t <=? b m q0 then used P t else again t) _ _ _ _ _).
   - intros t Ht. destruct (Nat.leb_spec t (b m q0)). { apply (fits m P t Ht). }
     unfold again. rewrite hop_length. pose proof (W_fits (m - 1) (t - b m (lev m t))). lia.
-  - intros t x Ht I. destruct (Nat.leb_spec t (b m q0)). { apply (passed m P t x Ht I). } apply (rising_in _ _ _ _
-      (again_rising t H) I).
+  - intros t x Ht I. destruct (Nat.leb_spec t (b m q0)).
+    { apply (passed m P t x Ht I). } apply (rising_in _ _ _ _ (again_rising t H) I).
   - intros t x Ht. destruct (Nat.leb_spec (S t) (b m q0)).
     { rewrite (proj2 (Nat.leb_le t _)) by lia. apply (only_passed m P t x Ht). }
     assert (First : forall q, b m q = t -> In x (again (S t)) -> x = t).
@@ -94,11 +94,11 @@ Qed.
 (* ---------------------------------------------------------------- exhaustive search for lower bounds *)
 
 (* every list of some of h, in order *)
-Fixpoint subs (h : list nat) : list (list nat) := match h with [] => [[]] | x :: r => subs r ++ map (cons x) (subs r)
-  end.
+Fixpoint subs (h : list nat) : list (list nat) :=
+  match h with [] => [[]] | x :: r => subs r ++ map (cons x) (subs r) end.
 (* without one of its members *)
-Fixpoint without (h : list nat) : list (list nat) := match h with [] => [] | x :: r => r :: map (cons x) (without r)
-  end.
+Fixpoint without (h : list nat) : list (list nat) :=
+  match h with [] => [] | x :: r => r :: map (cons x) (without r) end.
 (* what can be held after state t is passed: h, or t beside h, or in place of one of it *)
 Definition succs m t h := h :: (if length h <? m - 1 then [h ++ [t]] else map (fun g => g ++ [t]) (without h)).
 (* some completion has a ratio below num/den *)

@@ -9,8 +9,8 @@ Local Arguments hsm : simpl never.
 (* ---------------------------------------------------------------- HSM in binary, by tables *)
 
 (* partial sums: row s + 1 of b from row s *)
-Fixpoint psum (acc : N) (l : list N) : list N := match l with [] => [] | x :: r => let a := N.add acc x in a :: psum a
-  r end.
+Fixpoint psum (acc : N) (l : list N) : list N := match l with [] => [] | x :: r => let a :=
+  N.add acc x in a :: psum a r end.
 (* binomial(s + q, s) for q < Q *)
 Fixpoint row (s Q : nat) : list N := match s with 0 => repeat 1%N Q | S s' => psum 0 (row s' Q) end.
 (* l is row s from column q on *)
@@ -115,8 +115,8 @@ Fixpoint finN (a : N) (h : list N) (t : N) (T : tables) : N := match h with
 (* steps run, in binary, from above *)
 Definition evalsN t T h := N.add t (finN 0 h t T).
 (* the gaps are bounded *)
-Lemma finN_ok : forall h a t T m, length h < m -> tabs_ok T m -> fin (nat_ a) (map nat_ h) (nat_ t) m <= nat_ (finN a h
-  t T).
+Lemma finN_ok : forall h a t T m, length h < m -> tabs_ok T m ->
+  fin (nat_ a) (map nat_ h) (nat_ t) m <= nat_ (finN a h t T).
 Proof.
   induction h; intros a0 t T m Hl H; cbn [map fin finN length] in *.
   - pose proof (upper_ok T m (N.sub (N.pred t) a0) ltac:(lia) H) as U. rewrite N2Nat.inj_sub, N2Nat.inj_pred in U.
@@ -139,8 +139,8 @@ Hypothesis Hm : 2 <= m.
 (* the list with any one state left out *)
 Fixpoint withoutN (h : list N) : list (list N) := match h with [] => [] | x :: r => r :: map (cons x) (withoutN r) end.
 (* the least key first, the cost ahead second; the first of equals *)
-Fixpoint pick (T : tables) (t c1 : N) (best : list N) (k1 k2 : N) (cs : list (list N)) : list N := match cs with
-  | [] => best
+Fixpoint pick (T : tables) (t c1 : N) (best : list N) (k1 k2 : N) (cs : list (list N)) : list N :=
+  match cs with | [] => best
   | h :: cs' => let a1 := N.max c1 (N.mul den (evalsN t T h)) in let a2 := evalsN (N.add t ahead) T h in
       if orb (N.ltb a1 k1) (andb (N.eqb a1 k1) (N.ltb a2 k2)) then pick T t c1 h a1 a2 cs' else pick T t c1 best k1 k2
         cs' end.
@@ -273,8 +273,8 @@ Proof.
   change (nat_ 0) with 0 in R. rewrite Nat.add_0_r in R. exact R.
 Qed.
 Ltac computed m Q num den ahead late q0 B :=
-  apply (best m Q num den ahead late q0 B); [lia | vm_compute; reflexivity | vm_cast_no_check (eq_refl true) |
-    vm_compute; lia].
+  apply (best m Q num den ahead late q0 B); [lia | vm_compute;
+    reflexivity | vm_cast_no_check (eq_refl true) | vm_compute; lia].
 
 (* for every t: two slots 41/35, three 12/11, four 16/15; five and six are in Five.v and Six.v *)
 Theorem two_slots : exists P : online_policy 2, forall t, 1 <= t -> 35 * online P t <= 41 * hsm t 2.

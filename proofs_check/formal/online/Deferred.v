@@ -51,8 +51,8 @@ Proof.
     - simpl (1 - 1). rewrite hsm_no_step, hsm_one_step. auto.
     - rewrite !G by lia. lia. }
   destruct (le_lt_dec (t - 1) (S (S n))).
-  { rewrite W_a, hop_evals by lia. replace (t - 1 - 1) with ((t - 1) - 1) by lia. rewrite IH by nia. rewrite !G by
-    lia. lia. }
+  { rewrite W_a, hop_evals by lia. replace (t - 1 - 1) with ((t - 1) - 1) by lia. rewrite IH by nia.
+      rewrite !G by lia. lia. }
   pose proof (on_line (S (S n)) t 1 ltac:(lia) ltac:(rewrite (b_SS (S n) 1), b_s1; lia)) as L. rewrite b_s1 in L.
   destruct (le_lt_dec (t - 1) (2 * S (S n))).
   - rewrite W_b, hop_evals by lia. replace (t - (t - 1 - S n)) with (S (S n)) by lia.

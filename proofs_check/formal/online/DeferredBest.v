@@ -20,12 +20,12 @@ Qed.
 (* D up to b m q0, then restarted *)
 Definition dthen_restart : delayed_policy m.
 Proof.
-  refine (Dpol m (fun t => if t <=? b m q0 then dheld P t else dagain t) (fun t => if t <=? b m q0 then dused P t else
-    dagain t) _ _ _ _ _).
+  refine (Dpol m (fun t => if t <=? b m q0 then dheld P t else dagain t) (fun t =>
+    if t <=? b m q0 then dused P t else dagain t) _ _ _ _ _).
   - intros t Ht. destruct (Nat.leb_spec t (b m q0)). { apply (dfits m P t Ht). }
     unfold dagain. rewrite hop_length. pose proof (W_fits (m - 1) (t - b m (lev m t))). lia.
-  - intros t x Ht I. destruct (Nat.leb_spec t (b m q0)). { apply (dpassed m P t x Ht I). } apply (rising_in _ _ _ _
-      (dagain_rising t H) I).
+  - intros t x Ht I. destruct (Nat.leb_spec t (b m q0)).
+    { apply (dpassed m P t x Ht I). } apply (rising_in _ _ _ _ (dagain_rising t H) I).
   - intros t x Ht. destruct (Nat.leb_spec (S t) (b m q0)).
     { rewrite (proj2 (Nat.leb_le t _)) by lia. apply (donly m P t x Ht). }
     assert (First : forall q, b m q = t -> In x (dagain (S t)) -> x = t).
@@ -36,8 +36,8 @@ Proof.
     destruct (Nat.eq_dec t (b m (S q))). { intros I. left. apply (First (S q)); auto. }
     unfold dagain. rewrite (lev_is m (S t) q), (lev_is m t q) by lia. pose proof (b_pos m q).
     pose proof (hop_next (b m q) _ _ _ (W_next (m - 1) (t - b m q) ltac:(lia))) as N.
-    replace (b m q + (t - b m q)) with t in N by lia. replace (S (t - b m q)) with (S t - b m q) in N by lia. intros I.
-    destruct (N x I); auto.
+    replace (b m q + (t - b m q)) with t in N by lia. replace (S (t - b m q)) with (S t - b m q) in N by lia.
+    intros I. destruct (N x I); auto.
   - intros t Ht. destruct (Nat.leb_spec t (b m q0)). { apply (dof_held m P t Ht). } intros x I. exact I.
   - intros t Ht. destruct (Nat.leb_spec t (b m q0)). { apply (din_order m P t Ht). } apply dagain_rising. auto.
 Defined.
@@ -56,8 +56,8 @@ Proof.
   pose proof (X_passes (m - 1) q (t - b m q) ltac:(lia) ltac:(lia)). lia.
 Qed.
 (* after b m q0 steps the ratio is at most 1 + (m + 1)/((q0 + 1) m + 1), whatever P is *)
-Theorem dthen_ratio : forall t, b m q0 < t -> ((q0 + 1) * m + 1) * donline dthen_restart t <= ((q0 + 2) * m + 2) * hsm
-  t m.
+Theorem dthen_ratio : forall t, b m q0 < t ->
+  ((q0 + 1) * m + 1) * donline dthen_restart t <= ((q0 + 2) * m + 2) * hsm t m.
 Proof.
   intros t Ht. destruct (stretch_any m q0 t ltac:(lia) Ht) as (q & Hq & H). pose proof (dthen_after t q Hq H).
   pose proof (hsm_full m q ltac:(lia)) as E. pose proof (hsm_along m q t ltac:(lia) ltac:(lia)) as A.
@@ -87,8 +87,8 @@ Qed.
 
 (* g: a test that keeps what is good *)
 Fixpoint dalive (g : nat -> list nat -> bool) m n : list (list nat) := filter (g (S n))
-  (match n with 0 => [[]] | S n' => match n' with 0 => dalive g m n' | _ => flat_map (succs m n') (dalive g m n') end
-    end).
+  (match n with 0 => [[]] | S n' => match n' with 0 => dalive g m n'
+    | _ => flat_map (succs m n') (dalive g m n') end end).
 
 (* state t - 1 is worth nothing at the end *)
 Lemma drop_last : forall r a t m, a < t - 1 -> rising a r t -> exists r', rising a r' (t - 1) /\ incl r' r /\
@@ -119,10 +119,10 @@ Proof.
       destruct R as (R1 & R2). apply rising_lt in R2. lia. }
     apply Htst in G; [|simpl; lia]. simpl. rewrite G. simpl. repeat split; auto; try lia.
   - destruct IHn as (h & A & R & L & I). { intros. apply H. lia. }
-    assert (Next : exists h', In h' (match n with 0 => dalive tst m n | _ => flat_map (succs m n) (dalive tst m n) end)
-      /\
-                   rising 0 h' (S n) /\ length h' <= m - 1 /\ (forall x, In x (dheld P (S (S n))) -> x < S n ->
-                     In x h')).
+    assert (Next : exists h', In h' (match n with 0 => dalive tst m n
+      | _ => flat_map (succs m n) (dalive tst m n) end) /\
+                   rising 0 h' (S n) /\ length h' <= m - 1 /\
+                     (forall x, In x (dheld P (S (S n))) -> x < S n -> In x h')).
     { assert (Old : forall x, In x (dheld P (S (S n))) -> x < n -> In x h).
       { intros x K X. destruct (donly m P (S n) x ltac:(lia) K) as [->|[E|K']]; [lia|lia|]. apply I; auto. }
       destruct (Nat.eq_dec n 0) as [->|Hn].
@@ -217,8 +217,8 @@ Theorem dsearch : forall num den m Q (P : delayed_policy m) n, 1 <= m -> dalive 
   exists t, 1 <= t <= S n /\ nat_ num * hsm t m <= nat_ den * donline P t.
 Proof.
   intros num den m Q P n Hm E.
-  destruct (Forall_dec (fun t => nat_ den * donline P t < nat_ num * hsm t m) (fun t => lt_dec _ _) (seq 1 (S n))) as
-    [F|F].
+  destruct (Forall_dec (fun t => nat_ den * donline P t < nat_ num * hsm t m) (fun t =>
+    lt_dec _ _) (seq 1 (S n))) as [F|F].
   - exfalso. rewrite Forall_forall in F.
     destruct (dalive_has (nat_ num) (nat_ den) m P n (quick num den m (tabs m Q)) Hm) as (h & A & _).
     { intros t h L G. apply quick_keeps; auto. }
@@ -239,8 +239,8 @@ Proof.
   { intros t Ht. destruct (Nat.eq_dec t 1) as [->|]. { simpl. lia. }
     pose proof (proj1 (hold_ok m num den ahead late 1 Hm T (t - 2))) as A. apply rising_S in A.
     replace (S (S (t - 2))) with t in A by lia. auto. }
-  refine (Dpol m (fun t => hold m num den ahead late 1 T (t - 2)) (fun t => hold m num den ahead late 1 T (t - 2)) _ _
-    _ _ R).
+  refine (Dpol m (fun t => hold m num den ahead late 1 T (t - 2)) (fun t =>
+    hold m num den ahead late 1 T (t - 2)) _ _ _ _ R).
   - intros. pose proof (hold_ok m num den ahead late 1 Hm T (t - 2)). lia.
   - intros t x Ht I. apply (rising_in _ _ _ _ (R t Ht) I).
   - intros t x Ht I. destruct (Nat.eq_dec t 1) as [->|]; auto. replace (S t - 2) with (S (t - 2)) in I by lia.
@@ -265,8 +265,8 @@ Proof.
     exact R.
 Qed.
 Ltac dcomputed m Q num den ahead late q0 B :=
-  apply (dbest m Q num den ahead late q0 B); [lia | vm_compute; reflexivity | vm_cast_no_check (eq_refl true) |
-    vm_compute; lia].
+  apply (dbest m Q num den ahead late q0 B); [lia | vm_compute;
+    reflexivity | vm_cast_no_check (eq_refl true) | vm_compute; lia].
 
 (* two slots, a state late: 57/52 is the best *)
 Theorem two_slots_late_lower : forall P : delayed_policy 2, exists t, 1 <= t <= 35 /\ 57 * hsm t 2 <= 52 * donline P t.

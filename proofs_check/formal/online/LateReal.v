@@ -141,7 +141,7 @@ Proof.
   assert (Z : h5 0 = true). { rewrite Q4. simpl. rewrite (proj2 (K 0)); auto. }
   assert (R6 : room t s6 = 0).
   { rewrite room_count. apply sumr_zero. intros x _. unfold s6. cbn [hid]. unfold del. destruct (Nat.eqb_spec x 0);
-    auto.
+      auto.
     rewrite Q4. destruct (Nat.leb_spec x 0); [lia|]. now rewrite andb_false_r. }
   exists (map DropHidden (drops (dheld P t) (dused P t)) ++ Record (t - 1) :: Backpropagate (t - 1) :: map fst l2 ++
     [DropHidden 0]).
@@ -160,7 +160,7 @@ Proof.
       cbn [Machine.fin]. auto.
   - rewrite !map_app. cbn [map fst]. rewrite map_app, B, B1. rewrite !cost_app. cbn [cost span fst snd map].
     rewrite cost_app, Q6, D.
-    assert (Co : forall D, cost (map DropHidden D) = 0) by (intros D'; induction D'; cbn [map cost span snd fst]; lia).
-    rewrite Co.
+    assert (Co : forall D, cost (map DropHidden D) = 0) by (intros D'; induction D'; cbn [map cost span snd fst];
+      lia). rewrite Co.
     cbn [cost span fst snd]. unfold donline, evals. lia.
 Qed.

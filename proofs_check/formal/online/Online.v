@@ -77,8 +77,7 @@ Definition evals t m r := t + fin 0 r t m.
 Fixpoint rising a (r : list nat) t := match r with [] => a < t | x :: r' => a < x /\ rising x r' t end.
 
 (* A policy in m slots. held t: the states stored beside state 0 when t steps have been run (state t - 1, the input of
-   the
-   newest step, is the last that can be among them); used t: those of them kept if the loop turns out to end there.
+   the newest step, is the last that can be among them); used t: those of them kept if the loop turns out to end there.
    Nothing of the future is known: held t is the same whatever comes after. *)
 Structure online_policy m := Pol {
   held : nat -> list nat; used : nat -> list nat;
@@ -242,8 +241,8 @@ Proof.
   { intros x I. pose proof (A2 x (I2 x I)). replace (m + 2) with (S (m + 1)) in I by lia.
     apply only_passed in I; [|lia]. destruct I as [->|I]; [lia|]. specialize (A1 x (I1 x I)). lia. }
   assert (H3 : forall x, In x (used P (m + 3)) -> x < m).
-  { intros x I. specialize (A3 x I). pose proof (of_held m P (m + 3) ltac:(lia) x I) as J. replace (m + 3) with (S (m +
-    2)) in J by lia.
+  { intros x I. specialize (A3 x I). pose proof (of_held m P (m + 3) ltac:(lia) x I) as J.
+      replace (m + 3) with (S (m + 2)) in J by lia.
     apply only_passed in J; [|lia]. destruct J as [->|J]; [lia|]. auto. }
   assert (lst 0 (used P (m + 3)) < m). { destruct (lst_in (used P (m + 3)) 0) as [E|E]. lia. auto. }
   pose proof (F_eq 1 (m + 3 - 1 - lst 0 (used P (m + 3))) 1 ltac:(lia)) as Q. rewrite Z, beta_1 in Q.

@@ -1,6 +1,5 @@
 (* The model on the machine of Machine.v: what a policy does on the way does not depend on the end, and for every end
-   the
-   rest completes a legal schedule of exactly `online P t` forwards. *)
+   the rest completes a legal schedule of exactly `online P t` forwards. *)
 From Membptt Require Import Laws Projection Cut Reach Values Hsm Ism Closed Online.
 
 Local Notation room := (room HSM).
@@ -31,8 +30,8 @@ Lemma room_del : forall hi w k h i n w' k' i' n' x, x <= hi -> h x = true ->
 Proof.
   intros. rewrite !room_count. cbn [hid].
   assert (Z : del h x x = false) by (unfold del; now rewrite Nat.eqb_refl).
-  pose proof (sumr_change (fun y => if del h x y then 1 else 0) (fun y => if h y then 1 else 0) x 0 (S hi) ltac:(lia))
-    as E.
+  pose proof (sumr_change (fun y => if del h x y then 1 else 0) (fun y =>
+    if h y then 1 else 0) x 0 (S hi) ltac:(lia)) as E.
   cbv beta in E. rewrite H0, Z in E. rewrite E; [lia|].
   intros y Hy. unfold del. rewrite (proj2 (Nat.eqb_neq y x)) by lia. auto.
 Qed.
@@ -85,7 +84,7 @@ Proof.
       auto; try lia.
     { unfold del. rewrite (proj2 (Nat.eqb_neq a x)), R4, D by lia. apply Nat.leb_le. lia. }
     { intros y Hy. unfold del. destruct (Nat.eqb_spec y x); auto. rewrite R4. destruct (Nat.leb_spec y x);
-      [|apply andb_false_r].
+        [|apply andb_false_r].
       rewrite andb_true_r. destruct (hid s y) eqn:Q; auto. destruct (F y Hy Q) as [->|I]; [lia|].
       pose proof (rising_in _ _ _ _ R' I). lia. }
     { fold s2. lia. }
@@ -95,8 +94,8 @@ Proof.
     split; auto. split; auto. split. { intros p. rewrite Q4. unfold s2. cbn [int]. apply R3. }
     split. { intros y. rewrite Q3. unfold s2. cbn [hid]. unfold del. destruct (Nat.eqb_spec y x) as [->|].
       - destruct (Nat.leb_spec x a); [lia|]. now rewrite andb_false_r.
-      - rewrite R4. destruct (hid s y) eqn:Q; auto. simpl. destruct (Nat.leb_spec y a), (Nat.leb_spec y x); auto;
-          try lia.
+      - rewrite R4. destruct (hid s y) eqn:Q; auto. simpl.
+        destruct (Nat.leb_spec y a), (Nat.leb_spec y x); auto; try lia.
         destruct (F y ltac:(lia) Q) as [->|I]; [lia|]. pose proof (rising_in _ _ _ _ R' I). lia. }
     split. { rewrite (room_same HSM hi _ _ (conj Q3 Q4)). lia. }
     rewrite map_app, cost_app. cbn [map fst cost span snd Online.fin]. replace (S ms - 1) with ms by lia. lia.
@@ -137,7 +136,7 @@ Proof.
     pose proof (room_del hi w k h i n w k i n d Hh Hd) as E.
     destruct (IH (mk w k (del h d) i n) hi m H3) as (l & A & B & C1 & C2 & C3 & C4 & C5); [|lia|].
     { intros x I. cbn [hid]. destruct (H x (or_intror I)). split; auto. unfold del. destruct (Nat.eqb_spec x d);
-      auto. subst. tauto. }
+        auto. subst. tauto. }
     exists ((DropHidden d, mk w k (del h d) i n) :: l). cbn [run Machine.fin map fst pos core lft int hid] in *.
     split. { split; [constructor; auto|]. split; auto. lia. }
     split. { now rewrite B. } repeat split; auto.
@@ -212,8 +211,8 @@ Proof.
       rewrite Ro, cost_app. cbn [cost span fst snd]. rewrite app_nil_r, Co, D. lia.
 Qed.
 
-(* for every policy and every end there is a legal, complete schedule of online P t forwards that begins with the road
-   *)
+(* for every policy and every end there is a legal, complete schedule of online P t forwards that begins with the
+   road *)
 Theorem online_real : forall m (P : online_policy m) t, 1 <= t ->
   (exists more, road P (S t) = road P t ++ more) /\
   exists rest, complete HSM m t (road P t ++ rest) = true /\ cost (road P t ++ rest) = online P t.
@@ -252,7 +251,7 @@ Proof.
   assert (Z : h5 0 = true). { rewrite Q4. simpl. rewrite (proj2 (K 0)); auto. }
   assert (R6 : room t s6 = 0).
   { rewrite room_count. apply sumr_zero. intros x _. unfold s6. cbn [hid]. unfold del. destruct (Nat.eqb_spec x 0);
-    auto.
+      auto.
     rewrite Q4. destruct (Nat.leb_spec x 0); [lia|]. now rewrite andb_false_r. }
   exists (map DropHidden (drops (held P t) (used P t)) ++ Record (t - 1) :: Backpropagate (t - 1) :: map fst l2 ++
     [DropHidden 0]).
@@ -271,7 +270,7 @@ Proof.
       cbn [Machine.fin]. auto.
   - rewrite !map_app. cbn [map fst]. rewrite map_app, B, B1. rewrite !cost_app. cbn [cost span fst snd map].
     rewrite cost_app, Q6, D.
-    assert (Co : forall D, cost (map DropHidden D) = 0) by (intros D'; induction D'; cbn [map cost span snd fst]; lia).
-    rewrite Co.
+    assert (Co : forall D, cost (map DropHidden D) = 0) by (intros D'; induction D'; cbn [map cost span snd fst];
+      lia). rewrite Co.
     cbn [cost span fst snd]. unfold online, evals. lia.
 Qed.

@@ -9,8 +9,8 @@ Fixpoint lev_ fuel m t q := match fuel with 0 => q | S f => if t <=? b m (S q) t
 Definition lev m t := lev_ t m t 0.
 
 (* the states stored beside state 0 after t steps, in m slots *)
-Fixpoint W (m t : nat) {struct m} : list nat := match m with 0 => [] | S m' => match m' with 0 => [] | S m'' =>
-  if t <=? 1 then [] else
+Fixpoint W (m t : nat) {struct m} : list nat :=
+  match m with 0 => [] | S m' => match m' with 0 => [] | S m'' => if t <=? 1 then [] else
   if t <=? m then hop 1 (W m' (t - 1)) else                                       (* every state *)
   if t <=? 2 * m then hop (t - m + 1) (W m' (m - 1)) else                         (* the first gap grows *)
   if t <=? b m 2 then hop (m + 1) (W m' (t - (m + 1))) else                       (* it is full *)

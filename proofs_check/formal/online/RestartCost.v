@@ -45,8 +45,8 @@ Qed.
 (* (A): at most q + 2 passes up to b m (q + 1) *)
 Lemma X_passes : forall m q t, 1 <= m -> 1 <= t <= b m (S q) -> X m t <= (q + 2) * t.
 Proof.
-  induction m as [m IH] using lt_wf_ind. intros q t Hm H. destruct m as [|[|n]]; [lia|rewrite X_1 by lia; apply hsm_le;
-    auto|].
+  induction m as [m IH] using lt_wf_ind. intros q t Hm H.
+  destruct m as [|[|n]]; [lia|rewrite X_1 by lia; apply hsm_le; auto|].
   pose proof (b_2_ge n). destruct (W_cases n t) as [C|[C|[C|[C|(p & Q & C & D)]]]].
   1,2: rewrite X_all by lia; nia.
   1,2: assert (C' : b (S (S n)) 1 <= t <= b (S (S n)) 2) by (rewrite b_s1; lia);
@@ -103,8 +103,8 @@ Proof.
     rewrite (W_2 n t q), !hop_evals by (auto; lia). pose proof (b_SS n q).
     pose proof (on_line (S n) (b (S n) q) (q - 1) ltac:(lia) ltac:(replace (S (q - 1)) with q by lia;
       pose proof (b_up (S n) (q - 1)); replace (S (q - 1)) with q in * by lia; lia)) as C3.
-    replace (q - 1 + 2) with (q + 1) in * by lia. replace (t - b (S (S n)) q - b (S n) q) with (t - (b (S (S n)) q + b
-      (S n) q)) by lia.
+    replace (q - 1 + 2) with (q + 1) in * by lia.
+    replace (t - b (S (S n)) q - b (S n) q) with (t - (b (S (S n)) q + b (S n) q)) by lia.
     pose proof (X_passes n q (t - (b (S (S n)) q + b (S n) q)) ltac:(lia) ltac:(lia)).
     remember (b (S (S n)) q) as B. remember (b (S n) q) as V.
     assert ((q + 2) * t = (q + 2) * B + (q + 2) * V + (q + 2) * (t - (B + V))) by nia. lia.
@@ -194,7 +194,7 @@ Proof.
       * pose proof (b_mono_s 7 (m - 1) q ltac:(lia)).
         assert (q = 2 \/ q = 3 \/ q = 4 \/ q = 5) as [->|[->|[->| ->]]] by lia.
         all: match goal with |- 7 * ?x <= _ => let v := eval vm_compute in x in change x with v end.
-        all: match goal with H : ?x <= b (_ - 1) _ |- _ => let v := eval vm_compute in x in change x with v in H end;
-          lia.
+        all: match goal with H : ?x <= b (_ - 1) _ |- _ => let v :=
+          eval vm_compute in x in change x with v in H end; lia.
     + nia.
 Qed.

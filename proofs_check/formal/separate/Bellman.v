@@ -1,6 +1,5 @@
 (* What the recurrence of MSM+ obeys: its equation without fuel, its cuts as upper bounds (the Bellman inequalities),
-   and
-   that one more slot does not hurt. *)
+   and that one more slot does not hurt. *)
 From Membptt Require Export Recurrences Size.
 Arguments Nat.div : simpl never.
 
@@ -79,8 +78,8 @@ Proof. intros. rewrite V_last_one. auto. Qed.
 (* what a cut is *)
 Lemma cuts_in : forall keep t m x, 2 <= t -> (In x (cuts keep t m) <->
   (exists y, 1 <= y < t /\ x = y + V false (t - y) (m - 1) + V keep y m) \/
-  (exists y, 1 <= y <= t /\ alpha <= m /\ (y = t \/ alpha < m) /\ x = y + V true (t - y) (m - alpha) + V keep (y - 1)
-    m) \/
+  (exists y, 1 <= y <= t /\ alpha <= m /\ (y = t \/ alpha < m) /\
+    x = y + V true (t - y) (m - alpha) + V keep (y - 1) m) \/
   (keep = false /\ alpha <= m /\ x = 1 + V true (t - 1) (m - (alpha - 1)))).
 Proof.
   intros keep t m x Ht. unfold cuts. rewrite !in_app_iff, !in_map_iff. split.
@@ -139,8 +138,8 @@ Proof.
   right. apply cuts_in; [lia|]. right. right. auto.
 Qed.
 
-(* One more slot does not hurt; and a held start with one more slot is no worse than a start of one's own:
-   R(t, m+1) <= P(t, m), which makes every cut of P but the hidden ones and the release needless in the proof. *)
+(* One more slot does not hurt; and a held start with one more slot is no worse than a start of one's own: R(t, m+1) <=
+   P(t, m), which makes every cut of P but the hidden ones and the release needless in the proof. *)
 Lemma V_mono : forall t m, 1 <= m -> (forall b, V b t (S m) <= V false t m) /\ V true t (S m) <= V true t m.
 Proof.
   induction t as [t IH] using lt_wf_ind. intros m Hm. pose proof alpha2.
@@ -151,8 +150,8 @@ Proof.
     apply (IH t' A m' B)).
   destruct (Nat.eq_dec m 1) as [->|N].
   - assert (forall b c, V b t 2 <= V c t 1).
-    { intros. destruct t as [|t]; [lia|]. rewrite V_last_one. pose proof (V_Last b (S t) 2). replace (S t - 1) with t
-      in H0 by lia.
+    { intros. destruct t as [|t]; [lia|]. rewrite V_last_one. pose proof (V_Last b (S t) 2).
+        replace (S t - 1) with t in H0 by lia.
       assert (V b t 2 <= V c t 1); [|lia]. destruct b, c; try apply IHf; try apply IHt; try lia.
       assert (V true t 1 = V false t 1) by (rewrite !V_tri; auto). specialize (IHf t 1 false). lia. }
     auto.

@@ -56,8 +56,8 @@ Qed.
 Lemma weight_mono : forall l m n, m <= n -> weight l m <= weight l n.
 Proof. intros l m n H. induction H; auto. pose proof (weight_S l m0). lia. Qed.
 (* how much alpha slots add, at least *)
-Lemma weight_release : forall l m, alpha <= m -> weight l (m - alpha) + (1 + (m - alpha) / alpha) + (alpha - 1) * l + 1
-  <= weight l m.
+Lemma weight_release : forall l m, alpha <= m ->
+  weight l (m - alpha) + (1 + (m - alpha) / alpha) + (alpha - 1) * l + 1 <= weight l m.
 Proof.
   pose proof alpha2. intros l m Hm. unfold weight. rewrite (ceils_back (S m)) by lia.
   replace (S m - alpha) with (S (m - alpha)) by lia.
@@ -78,8 +78,8 @@ Proof.
   remember ((alpha - 1) * l) as c eqn:EC.
   revert b t m. induction n; intros b t m Hn Hm; [lia|].
   assert (W0 : 2 + c <= (if b then weight l (m - 1) + (1 + (m - 1) / alpha) else weight l m)).
-  { pose proof (weight_0 l). rewrite <- EC in H. pose proof (weight_S l (m - 1)). replace (S (m - 1)) with m in * by
-    lia.
+  { pose proof (weight_0 l). rewrite <- EC in H. pose proof (weight_S l (m - 1)).
+      replace (S (m - 1)) with m in * by lia.
     pose proof (weight_mono l 0 (m - 1)). destruct b; lia. }
   destruct (Nat.eq_dec t 0) as [->|T0]. { lia. }
   destruct (Nat.eq_dec t 1) as [->|T1]. { rewrite W_1. lia. }
@@ -136,8 +136,8 @@ Qed.
 (* S where its line and the next one meet *)
 Lemma ceils_corner : forall l, ceils (alpha * l + 1) = alpha * tri (S l) + (l + 1).
 Proof.
-  pose proof alpha2 as A. induction l. { replace (alpha * 0 + 1) with 1 by lia. rewrite ceils_S, Nat.div_0_l by
-    lia. simpl. lia. }
+  pose proof alpha2 as A. induction l. { replace (alpha * 0 + 1) with 1 by lia. rewrite ceils_S, Nat.div_0_l by lia.
+    simpl. lia. }
   rewrite ceils_back by lia. replace (alpha * S l + 1 - alpha) with (alpha * l + 1) by lia. rewrite IHl. simpl tri. lia.
 Qed.
 (* S grows *)
@@ -169,8 +169,8 @@ Proof.
     pose proof (V_hidden false t y (S m) ltac:(lia) ltac:(lia)) as Hh. replace (S m - 1) with m in Hh by lia.
     pose proof (flat (S m) Hm y ltac:(lia)). specialize (IH (t - y) Hl ltac:(lia) C ltac:(lia) ltac:(lia)). lia.
   - pose proof (Nat.div_mod m alpha ltac:(lia)) as E1. pose proof (Nat.mod_upper_bound m alpha ltac:(lia)) as E2.
-    pose proof (Nat.div_mod (S m) alpha ltac:(lia)) as E3. pose proof (Nat.mod_upper_bound (S m) alpha ltac:(lia)) as
-      E4.
+    pose proof (Nat.div_mod (S m) alpha ltac:(lia)) as E3.
+    pose proof (Nat.mod_upper_bound (S m) alpha ltac:(lia)) as E4.
     set (q := m / alpha) in *. set (q' := S m / alpha) in *.
     assert (q' = 1 + q). { assert (q' < 2 + q); [|lia]. apply Nat.mul_lt_mono_pos_l with alpha; lia. }
     assert (l = 2 + q) as -> by lia. assert (S m = alpha * (2 + q - 1)) as SM by (replace (2 + q - 1) with (1 + q) by

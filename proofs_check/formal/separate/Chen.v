@@ -88,8 +88,8 @@ Proof.
 Qed.
 
 (* a forwards a step *)
-Theorem any_fixed_cost : forall a t m, 1 <= a -> 1 <= m -> (a - 1) * (m + a - 1) <= m * (m + 1) -> (done_in a t m <->
-  t <= F (S a) m).
+Theorem any_fixed_cost : forall a t m, 1 <= a -> 1 <= m -> (a - 1) * (m + a - 1) <= m * (m + 1) ->
+  (done_in a t m <-> t <= F (S a) m).
 Proof. intros. rewrite done_in_V by auto. apply longest_exact; auto. Qed.
 (* from m = 2a - 3 on *)
 Theorem any_fixed_cost_from : forall a t m, 1 <= a -> 1 <= m -> 2 * a - 3 <= m -> (done_in a t m <-> t <= F (S a) m).
@@ -128,8 +128,8 @@ Qed.
 Theorem L_power : forall a m, 1 <= a -> 1 <= m -> (m + 1) ^ a <= fact a * alpha * L a m.
 Proof.
   pose proof alpha2 as A. induction a as [|a IHa]; intros m Ha Hm; [lia|]. destruct (Nat.eq_dec a 0) as [->|N].
-  { rewrite Nat.pow_1_r. change (fact 1) with 1. change (L 1 m) with (1 + m / alpha). pose proof (Nat.div_mod m alpha
-    ltac:(lia)).
+  { rewrite Nat.pow_1_r. change (fact 1) with 1. change (L 1 m) with (1 + m / alpha).
+      pose proof (Nat.div_mod m alpha ltac:(lia)).
     pose proof (Nat.mod_upper_bound m alpha ltac:(lia)). lia. }
   induction m as [|m IHm]; [lia|]. destruct (Nat.eq_dec m 0) as [->|M].
   { rewrite L_one_slot by lia. pose proof (pow_fact (S a) Ha). change (1 + 1) with 2.
@@ -150,8 +150,8 @@ Proof.
   replace (m * 1 * m ^ (m - 1)) with (m ^ m) in B.
   2:{ rewrite Nat.mul_1_r, <- Nat.pow_succ_r'. replace (S (m - 1)) with m by lia. auto. }
   replace (m + 1) with (S m) in B by lia. rewrite Nat.pow_succ_r'. change (fact (S m)) with (S m * fact m).
-  assert (tri (S (S m)) <= 2 * tri (S m)). { pose proof (tri_big (S m)). change (tri (S (S m))) with (tri (S m) + S m).
-    lia. }
+  assert (tri (S (S m)) <= 2 * tri (S m)). { pose proof (tri_big (S m)).
+    change (tri (S (S m))) with (tri (S m) + S m). lia. }
   replace (S m * fact m * tri (S (S m))) with (S m * (fact m * tri (S (S m)))) by ring. apply Nat.mul_le_mono_l.
   pose proof (Nat.mul_le_mono_l _ _ (fact m) H0). lia.
 Qed.
@@ -161,14 +161,14 @@ Proof.
   pose proof alpha2 as A. intros a H. destruct (le_lt_dec 4 a) as [B|B].
   - pose proof (self_power a B). pose proof (bernoulli (a - 1) a alpha) as P. replace (S (a - 1)) with a in P by lia.
     replace (a * alpha * a ^ (a - 1)) with (alpha * a ^ a) in P.
-    2:{ replace (a ^ a) with (a * a ^ (a - 1)). ring. rewrite <- Nat.pow_succ_r'. replace (S (a - 1)) with a by
-      lia. auto. }
+    2:{ replace (a ^ a) with (a * a ^ (a - 1)). ring. rewrite <- Nat.pow_succ_r'. replace (S (a - 1)) with a by lia.
+      auto. }
     rewrite (Nat.add_comm alpha). pose proof (Nat.mul_le_mono_l _ _ alpha H0). lia.
   - assert (a = 2 \/ a = 3) as [-> | ->] by lia.
     + change (fact 2) with 2. change (tri 3) with 3. change ((alpha + 2) ^ 2) with ((alpha + 2) * ((alpha + 2) * 1)).
       pose proof (square alpha 2). remember (alpha - 2) as d. assert (alpha = d + 2) as -> by lia. lia.
-    + change (fact 3) with 6. change (tri 4) with 6. change ((alpha + 3) ^ 3) with ((alpha + 3) * ((alpha + 3) *
-        ((alpha + 3) * 1))).
+    + change (fact 3) with 6. change (tri 4) with 6.
+      change ((alpha + 3) ^ 3) with ((alpha + 3) * ((alpha + 3) * ((alpha + 3) * 1))).
       remember (alpha - 2) as d. assert (alpha = d + 2) as -> by lia. lia.
 Qed.
 (* the steps that cannot be exceeded, from above by a power *)
@@ -177,8 +177,8 @@ Proof.
   pose proof alpha2 as A. induction a as [|a IHa]; intros m Ha Hm; [lia|]. destruct (Nat.eq_dec a 0) as [->|N].
   { rewrite Nat.pow_1_r. change (fact 1) with 1. rewrite F_two. pose proof (Nat.div_mod m alpha ltac:(lia)). lia. }
   induction m as [|m IHm]; [lia|]. destruct (Nat.eq_dec m 0) as [->|M].
-  { rewrite F_one_slot. pose proof (corner (S a) ltac:(lia)). replace (1 + alpha + S a - 1) with (alpha + S a) by
-    lia. auto. }
+  { rewrite F_one_slot. pose proof (corner (S a) ltac:(lia)). replace (1 + alpha + S a - 1) with (alpha + S a) by lia.
+      auto. }
   rewrite F_step by lia. replace (S m - 1) with m by lia. replace (S (S a) - 1) with (S a) by lia.
   specialize (IHa (S m) ltac:(lia) ltac:(lia)). specialize (IHm ltac:(lia)).
   set (x := m + alpha + a) in *. replace (S m + alpha + a - 1) with x in IHa by lia.
@@ -262,8 +262,8 @@ Proof.
   replace (m + alpha + S b - 1) with (m + c) in B2 by lia.
   split. apply Nat.mul_le_mono_l; auto.
   assert (1 <= K). { unfold K. pose proof (lt_O_fact (S b)). nia. }
-  assert (HM : M <= m). { destruct (le_lt_dec M m) as [|X]; auto. exfalso. pose proof (Nat.pow_le_mono_l (m + c) (M +
-    c) (S b)). nia. }
+  assert (HM : M <= m). { destruct (le_lt_dec M m) as [|X];
+    auto. exfalso. pose proof (Nat.pow_le_mono_l (m + c) (M + c) (S b)). nia. }
   pose proof (mean b m c) as E. assert (k * (S b * c * (m + c) ^ b) <= t).
   { assert ((m + c) ^ b <= 2 ^ b * m ^ b). { rewrite <- Nat.pow_mul_l. apply Nat.pow_le_mono_l. lia. }
     apply Nat.mul_le_mono_pos_l with K; [lia|]. apply Nat.le_trans with (m ^ S b); auto. rewrite Nat.pow_succ_r'.

@@ -1,6 +1,5 @@
 (* The walk follows the machine, action for action, at no more cost; so whatever bounds the walk bounds every legal
-   schedule
-   of hidden and internal states in separate storage, and P(t, m), R(t, m) do. *)
+   schedule of hidden and internal states in separate storage, and P(t, m), R(t, m) do. *)
 From Membptt Require Import Laws Policies.
 From Membptt Require Import Bellman Walk Project LowerBound.
 
@@ -30,8 +29,8 @@ Definition Sim t m s w d :=
   | None => d = 0 /\ (forall x, same s w x) /\ (forall q, pos s = Some q -> q <= left s -> cur w = Some q)
   | Some p => pos s = Some (S p) /\
       ((d = 1 /\ (forall x, same s w x) /\ (p < left s -> cur w = Some p)) \/
-       (d = 0 /\ int s p = false /\ (forall x, x <> S p -> same s w x) /\ lev w (S p) = (if p <? left s then 2 else 0)))
-  end.
+       (d = 0 /\ int s p = false /\ (forall x, x <> S p -> same s w x) /\
+         lev w (S p) = (if p <? left s then 2 else 0))) end.
 
 (* The walk needs no more slots than the machine uses. *)
 Lemma level_used : forall s t, room (level s) 0 (S t) <= used t s.
@@ -91,7 +90,7 @@ Proof.
   assert (ONE : forall e w1 d1, step w e w1 -> Sim t m s1 w1 d1 -> evi 0 t e + d1 <= forwards a + d ->
      followed t m s s1 w d a).
   { intros e w1 d1 A B C. exists [(e, w1)], d1. simpl. split; [split; [|split]; auto; apply B|]. split; auto. split;
-    [lia|].
+      [lia|].
     intros _ H. repeat constructor. intros _. simpl. rewrite (Sim_zero _ _ _ _ _ B H). auto. }
   assert (DROP : forall q, pos s1 = pos s -> core s1 = core s -> left s1 = left s ->
      (forall x, x <> q -> level s1 x = level s x) -> level s1 q <= level s q ->
@@ -138,8 +137,8 @@ Proof.
     destruct (Nat.eqb_spec c p); [|discriminate].
     subst c. simpl in E. destruct (Nat.eqb_spec (left s) (S p)) as [Hl|]; [|discriminate]. injection E as <-.
     assert (BACK : exists e, step w e (mk None (lev w) p) /\ evi 0 t e <= d /\ forall x, x <> S p -> same s w x).
-    { destruct w as [c f n]. simpl in *. subst n. rewrite Hl in *. destruct S4 as (P & [(T1 & T2 & T3)|(T1 & T2 & T3 &
-      T4)]).
+    { destruct w as [c f n]. simpl in *. subst n. rewrite Hl in *.
+        destruct S4 as (P & [(T1 & T2 & T3)|(T1 & T2 & T3 & T4)]).
       - rewrite T3 by lia. exists (Some p). split; [constructor|].
         split; [subst d; unfold evi; cases | intros x _; apply T2].
       - exists None. split; [|simpl; split; [lia|auto]]. apply LoadBack. rewrite T4. cases. }
@@ -150,8 +149,8 @@ Proof.
       rewrite (B3 x N), Hl. cases.
     + intros q Eq. discriminate.
     + intros H9 _. assert (Z : lev w 0 = 1). { rewrite (B3 0) by discriminate. unfold level. simpl. now rewrite H9. }
-      repeat constructor; intros _; simpl; [lia|]. rewrite W5. destruct (Nat.eqb_spec 0 (S p)); [discriminate|]. simpl.
-      lia.
+      repeat constructor; intros _; simpl; [lia|]. rewrite W5. destruct (Nat.eqb_spec 0 (S p)); [discriminate|].
+      simpl. lia.
   - (* StoreHidden *) destruct (core s) eqn:Co; simpl in E; [discriminate|].
     destruct (pos s) as [w0|] eqn:Po; simpl in E; [|discriminate].
     simpl in E. destruct (Nat.eqb_spec w0 q); [|discriminate]. subst w0. destruct (hid s q) eqn:Hq; [discriminate|].
@@ -245,8 +244,7 @@ Proof.
 Qed.
 
 (* Whatever obeys the Bellman inequalities bounds ALL legal schedules from below: those that may drop the start by W
-   false,
-   those that never do by W true. *)
+   false, those that never do by W true. *)
 Theorem any_lower_bound : forall W : bool -> nat -> nat -> nat,
   (forall b m, W b 0 m = 0) -> (forall b m, 1 <= m -> W b 1 m <= 1) -> (forall b t, W b (S t) 1 <= S t + W b t 1) ->
   (forall b t y m, 2 <= m -> 1 <= y < t -> W b t m <= y + W b y m + W false (t - y) (m - 1)) ->

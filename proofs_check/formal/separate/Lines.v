@@ -27,8 +27,8 @@ Proof. intros r H. induction H; simpl in *; lia. Qed.
 Fixpoint limit (alpha r : nat) : nat -> nat :=
   match r with
   | 0 => fun _ => 0
-  | S k => match k with 0 => fun _ => 0 | S j => match j with 0 => fun m => 1 + m / alpha | S _ => row (tri r) (limit
-    alpha k) end end
+  | S k => match k with 0 => fun _ => 0 | S j => match j with 0 => fun m => 1 + m / alpha
+    | S _ => row (tri r) (limit alpha k) end end
   end.
 Notation F := (limit alpha).
 
@@ -65,16 +65,16 @@ Proof. intros b t. induction t. reflexivity. rewrite V_last_one, IHt. simpl. lia
 Lemma line_1 : forall b t m, 1 <= m -> t <= W b t m.
 Proof. intros. pose proof (V_ge t b m H). pose proof (V_le_W (t + m) t m b H). lia. Qed.
 (* slope 2; R as P with one slot less *)
-Lemma line_2 : forall n b t m, t + m <= n -> 1 <= m -> 2 * t <= W b t m + 1 + (if b then (m - 1) / alpha else m /
-  alpha).
+Lemma line_2 : forall n b t m, t + m <= n -> 1 <= m ->
+  2 * t <= W b t m + 1 + (if b then (m - 1) / alpha else m / alpha).
 Proof.
   pose proof alpha2 as A. induction n; intros b t m Hn Hm; [lia|].
   destruct (le_lt_dec t 1) as [T|T]. { destruct t as [|[|t]]; [lia | rewrite W_1; lia | lia]. }
   destruct (Nat.eq_dec m 1) as [->|N]. { rewrite W_tri, V_tri_row. pose proof (tri_line 2 t). change (tri 2) with 1 in
     *. lia. }
   destruct (W_in b t m) as [(y & Y & ->)|[(-> & ->)|(-> & B & ->)]]; try lia.
-  - pose proof (line_1 b y m Hm). pose proof (IHn false (t - y) (m - 1)). pose proof (Nat.div_le_mono (m - 1) m alpha).
-    destruct b; lia.
+  - pose proof (line_1 b y m Hm). pose proof (IHn false (t - y) (m - 1)).
+    pose proof (Nat.div_le_mono (m - 1) m alpha). destruct b; lia.
   - pose proof (IHn false t (m - 1)). simpl in *. lia.
   - pose proof (IHn true (t - 1) (m + 1 - alpha)). replace m with (m - alpha + 1 * alpha) at 2 by lia.
     rewrite Nat.div_add by lia.
@@ -94,14 +94,14 @@ Proof.
   destruct (Nat.eq_dec r 1) as [->|R1]. { pose proof (line_1 b t m). simpl. lia. }
   destruct (Nat.eq_dec r 2) as [->|R2].
   { pose proof (line_2 _ b t m (le_n _) Hm). pose proof (Nat.div_le_mono (m - 1) m alpha). rewrite F_two. destruct b;
-    lia. }
+      lia. }
   assert (R3 : 3 <= r) by lia. assert (I : forall b t m, 1 <= m -> (r - 1) * t <= W b t m + F (r - 1) m) by (intros;
     apply IHr; lia).
   clear IHr. remember (t + m) as n eqn:E. assert (Hn : t + m <= n) by lia. clear E. revert b t m Hm Hn.
   induction n; intros b t m Hm Hn; [lia|].
   destruct (Nat.eq_dec t 0) as [->|T0]. { lia. }
-  destruct (Nat.eq_dec t 1) as [->|T1]. { rewrite W_1. pose proof (F_mono r 1 m). rewrite F_one_slot in *. pose proof
-    (tri_big r). lia. }
+  destruct (Nat.eq_dec t 1) as [->|T1]. { rewrite W_1. pose proof (F_mono r 1 m). rewrite F_one_slot in *.
+    pose proof (tri_big r). lia. }
   destruct (Nat.eq_dec m 1) as [->|N]. { rewrite W_tri, V_tri_row, F_one_slot. pose proof (tri_line r t). lia. }
   pose proof (F_step r m). destruct (W_in b t m) as [(y & Y & ->)|[(-> & ->)|(-> & B & ->)]]; try lia.
   - pose proof (I b y m Hm). pose proof (IHn false (t - y) (m - 1)).

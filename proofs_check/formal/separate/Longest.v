@@ -40,8 +40,8 @@ Proof. intros. rewrite (L_row a m), (L_row a (m - 1)), row_S by lia. lia. Qed.
 Lemma L_pos : forall a m, 1 <= a -> 1 <= m -> 1 <= L a m.
 Proof.
   intros a m Ha Hm. destruct (Nat.eq_dec a 1) as [->|N]. simpl; lia. induction m; [lia|].
-  destruct (Nat.eq_dec m 0) as [->|M]. rewrite L_one_slot; lia. rewrite L_step by lia. replace (S m - 1) with m by lia.
-  lia.
+  destruct (Nat.eq_dec m 0) as [->|M]. rewrite L_one_slot; lia. rewrite L_step by lia.
+  replace (S m - 1) with m by lia. lia.
 Qed.
 (* L_a(m) steps can be done at a forwards a step *)
 Theorem longest_least : forall a m t, 1 <= m -> t <= L a m -> V false t m <= a * t.
@@ -65,14 +65,14 @@ Qed.
 Fixpoint lo (r : nat) : nat -> nat :=
   match r with
   | 0 => fun _ => 0
-  | S k => match k with 0 => fun _ => 0 | S j => match j with 0 => fun m => 1 + m / alpha | S _ => row k (lo k) end end
-  end.
+  | S k => match k with 0 => fun _ => 0 | S j => match j with 0 => fun m => 1 + m / alpha
+    | S _ => row k (lo k) end end end.
 (* the upper end *)
 Fixpoint hi (r : nat) : nat -> nat :=
   match r with
   | 0 => fun _ => 0
-  | S k => match k with 0 => fun _ => 0 | S j => match j with 0 => fun m => 2 + m / alpha | S _ => row r (hi k) end end
-  end.
+  | S k => match k with 0 => fun _ => 0 | S j => match j with 0 => fun m => 2 + m / alpha
+    | S _ => row r (hi k) end end end.
 (* the lower end from r = 3 on *)
 Lemma lo_row : forall r m, 3 <= r -> lo r m = row (r - 1) (lo (r - 1)) m.
 Proof. intros [|[|[|r]]] m H; try lia. reflexivity. Qed.
@@ -138,8 +138,8 @@ Proof.
     (2 + m / alpha)) as [->|N].
     pose proof (flat_and_one m Hm). lia. pose proof (flat m Hm t). lia. }
   revert t. induction m as [|m IHm]; [lia|]. intros t H. destruct (Nat.eq_dec m 0) as [->|M].
-  { rewrite lo_one, hi_one in H by lia. rewrite V_tri_row, F_one_slot. pose proof (tri_twice t). pose proof (tri_twice
-    r).
+  { rewrite lo_one, hi_one in H by lia. rewrite V_tri_row, F_one_slot. pose proof (tri_twice t).
+      pose proof (tri_twice r).
     assert (t = r \/ t = S r) as [-> | ->] by lia; simpl tri in *; nia. }
   rewrite lo_step, hi_step in H by lia. replace (S m - 1) with m in * by lia. replace (S r - 1) with r in * by lia.
   pose proof (lo_pos r (S m)). pose proof (lo_pos (S r) m). pose proof (lo_hi r (S m)). pose proof (lo_hi (S r) m).
@@ -261,8 +261,8 @@ Proof.
   simpl Nat.mul in *. lia.
 Qed.
 (* in particular from m = 2a - 3 on *)
-Corollary longest_exact_from : forall a m t, 1 <= a -> 1 <= m -> 2 * a - 3 <= m -> (V false t m <= a * t <->
-  t <= F (S a) m).
+Corollary longest_exact_from : forall a m t, 1 <= a -> 1 <= m -> 2 * a - 3 <= m ->
+  (V false t m <= a * t <-> t <= F (S a) m).
 Proof.
   intros a m t Ha Hm H. apply longest_exact; auto. destruct (le_lt_dec a 2). { destruct a as [|[|[|a]]]; simpl; lia. }
   remember (m - (2 * a - 3)) as d. assert (m = 2 * a - 3 + d) by lia. clear Heqd H. destruct a as [|[|[|c]]]; try lia.

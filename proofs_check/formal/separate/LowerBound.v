@@ -1,5 +1,5 @@
-(* Every run of the walk costs at least V, for any V that obeys the Bellman inequalities of MSM+.
-   V false t m is P(t, m): the start may be dropped.  V true t m is R(t, m): the start is held.  m counts the start. *)
+(* Every run of the walk costs at least V, for any V that obeys the Bellman inequalities of MSM+. V false t m is P(t,
+   m): the start may be dropped.  V true t m is R(t, m): the start is held.  m counts the start. *)
 From Membptt Require Import Walk Project.
 
 Section LowerBound.
@@ -57,8 +57,7 @@ Proof.
 Qed.
 
 (* The bound.  By induction on m, and for one m on the number of runs.  v is the least place whose right part fits in m
-   - 1
-   slots; where it does not at v - 1, the left part starts again from h_a alone, or the start was released. *)
+   - 1 slots; where it does not at v - 1, the left part starts again from h_a alone, or the start was released. *)
 Theorem lower_bound : forall m, 1 <= m -> forall N k a keep l,
   run m (a + k) (init a (a + k)) l -> lft (fin (init a (a + k)) l) <= a -> (keep = true -> Forall (holds a) l) ->
   ev a (a + k) l <= N -> V keep k m <= ev a (a + k) l.
@@ -126,8 +125,8 @@ Proof.
       - intros x Hx. destruct (Nat.eqb_spec x a) as [->|N'].
         + specialize (Lv a). lia.
         + apply wt_zero. unfold cap in B3. assert (1 <= wt (lev s1 a)) by (apply (wt_mono 1); auto).
-          destruct (le_lt_dec x a); [pose proof (room_two (lev s1) 0 x a (S hi)) | pose proof (room_two (lev s1) 0 a x
-            (S hi))]; lia.
+          destruct (le_lt_dec x a); [pose proof (room_two (lev s1) 0 x a (S hi))
+            | pose proof (room_two (lev s1) 0 a x (S hi))]; lia.
       - rewrite B2. discriminate.
       - specialize (Lv (S (hi - 2))). lia. }
     pose proof (Hev _ _ El' a hi). pose proof (ev_cut l2 a (S (hi - 2)) hi).
@@ -181,8 +180,8 @@ Proof.
       - intros x Hx. fold s. destruct (Nat.eqb_spec x a) as [->|N'].
         + assert (lev s a <= 1); [|lia]. apply wt_le_one. pose proof (room_pt (lev s) 0 a (S u)). lia.
         + apply wt_zero.
-          destruct (le_lt_dec x a); [pose proof (room_two (lev s) 0 x a (S u)) | pose proof (room_two (lev s) 0 a x (S
-            u))]; lia.
+          destruct (le_lt_dec x a); [pose proof (room_two (lev s) 0 x a (S u))
+            | pose proof (room_two (lev s) 0 a x (S u))]; lia.
       - pose proof (ev_cut l1 a (S u) hi). lia. }
     rewrite (Hev _ _ E a (S u)) in Sp.
     destruct (Nat.eq_dec (S u) hi) as [Eh|Nh].
@@ -207,8 +206,8 @@ Proof.
       pose proof (V_hidden false k 1 m). pose proof (V_one false m). replace (k - 1) with (hi - S a) in H by lia. lia.
     + (* step a runs once: its internal state stays to the end *)
       assert (Hal : alpha <= m).
-      { unfold cap in C. fold s in C. pose proof (room_pt (lev s) 0 (S a) (S hi)). rewrite (wt_two (lev s (S a))) in H
-        by auto. lia. }
+      { unfold cap in C. fold s in C. pose proof (room_pt (lev s) 0 (S a) (S hi)).
+          rewrite (wt_two (lev s (S a))) in H by auto. lia. }
       assert (Ok : allok true (S a) (m + 1 - alpha) hi s0 l = true).
       { destruct (allok true (S a) (m + 1 - alpha) hi s0 l) eqn:A; auto. exfalso.
         destruct (not_allok _ _ _ _ _ _ A) as (j1 & j2 & Ej & Hj).
@@ -224,8 +223,8 @@ Proof.
           destruct (lev (fin s0 j1) x) eqn:Lx; auto. assert (Q : 1 <= lev (fin s0 j1) x) by lia. apply I1 in Q. lia. }
       destruct (right_part l a (S a) true m (m + 1 - alpha) hi R) as (l' & R' & F' & E' & K'); auto; try lia.
       assert (V true (hi - S a) (m + 1 - alpha) <= ev (S a) hi l').
-      { assert (Ev : hi = S a + (hi - S a)) by lia. rewrite Ev in R', F' |- *. replace (S a + (hi - S a) - S a) with
-        (hi - S a) by lia.
+      { assert (Ev : hi = S a + (hi - S a)) by lia. rewrite Ev in R', F' |- *.
+          replace (S a + (hi - S a) - S a) with (hi - S a) by lia.
         apply (IHm (m + 1 - alpha)) with (ev (S a) (S a + (hi - S a)) l'); auto; lia. }
       pose proof (V_release k m). replace (k - 1) with (hi - S a) in H0 by lia. lia.
 Qed.

@@ -8,8 +8,8 @@ Context {size : Size}.
 Definition holds a (x : option nat * st) := a < lft (snd x) -> 1 <= lev (snd x) a.
 
 Ltac level H := rewrite H; cases.
-(* ---- left: steps 0 .. u, positions 0 .. S u ----
-   Equal below S u.  An internal state of step u that was there at the start is forgotten until step u runs again. *)
+(* ---- left: steps 0 .. u, positions 0 .. S u ---- Equal below S u.  An internal state of step u that was there at the
+   start is forgotten until step u runs again. *)
 Definition Lt u s s' (l : trace) :=
   lft s' = Nat.min (lft s) (S u) /\
   (forall x, x <= u -> lev s' x = lev s x) /\
@@ -116,8 +116,7 @@ Proof.
 Qed.
 
 (* Where h_a alone is stored at or below u, the cursor is beyond u, and step u runs again or has no internal state
-   stored,
-   the rest of the run is worth a run of the steps a .. u from the start. *)
+   stored, the rest of the run is worth a run of the steps a .. u from the start. *)
 Lemma left_part : forall l u a m hi s, run m hi s l -> a <= u < hi -> u < lft s -> lft (fin s l) <= a ->
   (forall x, x <= u -> lev s x = if x =? a then 1 else 0) -> (forall q, cur s = Some q -> u < q) ->
   (2 <= lev s (S u) -> 0 < ev u (S u) l) ->
@@ -133,9 +132,8 @@ Proof.
   - exists l'. repeat split; auto. rewrite F'. lia.
 Qed.
 
-(* ---- right: steps v and beyond ----
-   h_v is held as long as step v runs again (or for good, where keep says so); the positions above v are as they were.
-   *)
+(* ---- right: steps v and beyond ---- h_v is held as long as step v runs again (or for good, where keep says so); the
+   positions above v are as they were. *)
 Definition again (keep : bool) v (l : trace) := keep || (0 <? ev v (S v) l).
 (* 1 where it is true *)
 Definition bit (b : bool) := if b then 1 else 0.
@@ -163,8 +161,8 @@ Proof.
 Qed.
 
 (* Where the right part fits, its run stays within m' slots. *)
-Lemma Rt_cap : forall v keep m' hi s s' l, (forall x, lev s' x = if x <? v then 0 else if x =? v then bit (again keep v
-  l) else lev s x) ->
+Lemma Rt_cap : forall v keep m' hi s s' l, (forall x,
+  lev s' x = if x <? v then 0 else if x =? v then bit (again keep v l) else lev s x) ->
   v <= hi -> v < lft s -> ok keep v m' hi s l = true -> cap m' hi s'.
 Proof.
   unfold cap, ok. intros v keep m' hi s s' l B Hv Hl H.
@@ -194,15 +192,15 @@ Lemma right_step : forall v keep m' hi s e s1 s' l, step s e s1 -> Rt v keep s s
 Proof.
   intros v keep m' hi s e s1 s' l T L Hv Hl C O. pose proof (lft_step s e s1 T) as Hm.
   assert (ONE : forall e' s1', step s' e' s1' -> Rt v keep s1 s1' l -> evi v hi e' <= evi v hi e ->
-     exists pre, run m' hi s' pre /\ Rt v keep s1 (fin s' pre) l /\ ev v hi pre <= evi v hi e /\ (keep = true ->
-       Forall (holds v) pre)).
+     exists pre, run m' hi s' pre /\ Rt v keep s1 (fin s' pre) l /\ ev v hi pre <= evi v hi e /\
+       (keep = true -> Forall (holds v) pre)).
   { intros e' s1' T' R' E'. exists [(e', s1')]. simpl. repeat split; auto; try apply R'; try lia.
     - eapply Rt_cap; eauto; apply R'.
     - intro K. repeat constructor. unfold holds. simpl. intros _. destruct R' as (_ & B & _). rewrite B.
       destruct (Nat.ltb_spec v v); [lia|]. rewrite Nat.eqb_refl. unfold again. rewrite K. simpl. lia. }
   assert (SKIP : Rt v keep s1 s' l ->
-     exists pre, run m' hi s' pre /\ Rt v keep s1 (fin s' pre) l /\ ev v hi pre <= evi v hi e /\ (keep = true ->
-       Forall (holds v) pre)).
+     exists pre, run m' hi s' pre /\ Rt v keep s1 (fin s' pre) l /\ ev v hi pre <= evi v hi e /\
+       (keep = true -> Forall (holds v) pre)).
   { intro R'. exists []. simpl. repeat split; auto; try apply R'; lia. }
   destruct s' as [c' f' n']. destruct L as (L1 & L2 & L3 & L4). unfold Rt in *.
   inversion T; subst; simpl in *; subst.
@@ -283,8 +281,8 @@ Qed.
 (* The same from the start of the whole: step v runs, so h_v is held at first. *)
 Lemma right_part : forall l a v keep m m' hi, run m hi (init a hi) l -> a <= v < hi -> lft (fin (init a hi) l) <= a ->
   allok keep v m' hi (init a hi) l = true ->
-  exists l', run m' hi (init v hi) l' /\ lft (fin (init v hi) l') <= v /\ ev v hi l' <= ev v hi l /\ (keep = true ->
-    Forall (holds v) l').
+  exists l', run m' hi (init v hi) l' /\ lft (fin (init v hi) l') <= v /\ ev v hi l' <= ev v hi l /\
+    (keep = true -> Forall (holds v) l').
 Proof.
   intros l a v keep m m' hi R Hv Hf A. apply (proj_right l v keep m m' hi (init a hi)); auto; try lia; try (simpl; lia).
   assert (AG : again keep v l = true).

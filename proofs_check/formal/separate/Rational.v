@@ -82,8 +82,8 @@ Proof.
   pose proof alpha2 as A. induction r as [|r IHr]; intros K Hr; [lia|]. destruct (Nat.eq_dec r 1) as [->|N].
   - exists (alpha * (2 * K)). intros m Hm. rewrite F_two, top_two. pose proof (top_two_big m) as B.
     pose proof (tri_twice (1 + m / alpha)) as T.
-    assert (2 * K <= m / alpha). { apply Nat.div_le_lower_bound; lia. } replace (S (1 + m / alpha)) with (2 + m /
-      alpha) in T by lia.
+    assert (2 * K <= m / alpha). { apply Nat.div_le_lower_bound;
+      lia. } replace (S (1 + m / alpha)) with (2 + m / alpha) in T by lia.
     set (c := 1 + m / alpha) in *. replace (2 + m / alpha) with (S c) in * by (unfold c; lia).
     assert (c * (2 * K) <= c * S c) by (apply Nat.mul_le_mono_l; lia). lia.
   - destruct (IHr (2 * K) ltac:(lia)) as (M0 & H0). set (M := Nat.max M0 2). exists (M + F (S r) M). intros m Hm.
@@ -109,8 +109,8 @@ Qed.
 Theorem any_rational_most : forall a p q t m, 1 <= m -> p <= q -> done_at a p q t m -> (q - p) * t <= q * F (S a) m.
 Proof.
   intros a p q t m Hm Hp H. apply done_at_V in H; auto. pose proof (line (S a) t m ltac:(lia) Hm) as X.
-  pose proof (Nat.mul_le_mono_l _ _ q X) as Y. remember (q - p) as d. assert (q = d + p) by lia. subst q.
-  clear - Y H. nia.
+  pose proof (Nat.mul_le_mono_l _ _ q X) as Y. remember (q - p) as d. assert (q = d + p) by lia. subst q. clear - Y H.
+  nia.
 Qed.
 (* the lower one, where the stretch is long enough *)
 Lemma rational_least : forall a p q t m, 1 <= a -> 1 <= m -> p <= q -> (q - p) * t <= q * F (S a) m ->
@@ -155,7 +155,7 @@ Proof.
   clear Q0. revert Hn0 Q. induction n0 as [n IH] using lt_wf_ind. intros Hn HQ.
   assert (D : (exists j, 1 <= j < n /\ done_at a p q t j) \/ (forall j, 1 <= j < n -> ~ done_at a p q t j)).
   { clear. induction n as [|k IHk]. right. intros. lia. destruct IHk as [(j & J & X)|X]. left. exists j. split;
-    auto. lia.
+      auto. lia.
     destruct (Nat.eq_dec k 0) as [->|K]. right. intros. lia.
     destruct (le_lt_dec (q * V false t k) ((a * q + p) * t)) as [B|B].
     - left. exists k. split. lia. apply done_at_V; auto. lia.
@@ -170,8 +170,8 @@ Proof.
   pose proof alpha2 as A. intros a p q Ha Hp. destruct (any_rational_exact a p q Ha Hp) as (M & HM).
   exists (S (q * (M + 2 + alpha + a - 1) ^ a)). intros t m HT (Hm & D & Q). pose proof (lt_O_fact a) as F0.
   assert (U : fact a * alpha * ((q - p) * t) <= q * (m + alpha + a - 1) ^ a).
-  { apply any_rational_most in D; try lia. pose proof (F_power a m Ha Hm) as X. pose proof (Nat.mul_le_mono_l _ _ (fact
-    a * alpha) D).
+  { apply any_rational_most in D; try lia. pose proof (F_power a m Ha Hm) as X.
+      pose proof (Nat.mul_le_mono_l _ _ (fact a * alpha) D).
     pose proof (Nat.mul_le_mono_l _ _ q X). lia. }
   split; auto.
   assert (BIG : M + 2 < m).
@@ -195,8 +195,8 @@ Proof.
   pose proof alpha2 as A. intros a p q Ha Hp k. destruct (fewest_at_bounds a p q Ha Hp) as (T & HT).
   destruct a as [|b]; [lia|]. set (c := alpha + b) in *. set (K := fact (S b) * alpha * (q - p)).
   set (M := c + k * q * (S b * c * 2 ^ b) * K). exists (T + S (q * (M + c) ^ S b)). intros t m Ht Hf.
-  destruct (HT t m ltac:(lia) Hf) as [B1 B2]. replace (fact (S b) * alpha * ((q - p) * t)) with (K * t) in B1, B2 by
-    (unfold K; ring).
+  destruct (HT t m ltac:(lia) Hf) as [B1 B2]. replace (fact (S b) * alpha * ((q - p) * t)) with (K * t) in B1,
+    B2 by (unfold K; ring).
   replace (m + alpha + S b - 1) with (m + c) in B2 by (unfold c; lia). fold K. pose proof (lt_O_fact (S b)) as F0.
   split. apply Nat.mul_le_mono_l; auto.
   assert (K1 : 1 <= K). { unfold K. assert (1 <= fact (S b) * alpha) by nia. nia. }

@@ -46,8 +46,8 @@ Proof. intros. simpl. rewrite (step_exec _ _ _ _ _ H). change (room SEP t (mk w'
 apply Nat.leb_le in H0. now rewrite H0. Qed.
 
 (* the start of a part can be restored *)
-Lemma restore : forall t w h i n a, h a || output i a = true -> step SEP t (mk w None h i n) (Restore a) (mk (Some a)
-  None h i n).
+Lemma restore : forall t w h i n a, h a || output i a = true ->
+  step SEP t (mk w None h i n) (Restore a) (mk (Some a) None h i n).
 Proof. intros. constructor. unfold available. now rewrite H. Qed.
 
 (* the core's step is the next to go backward *)
@@ -62,8 +62,8 @@ Proof.
   intros t m h i n w a b r H E HU. destruct (Nat.eq_dec a b) as [->|N].
   - exists [Restore b; Record b]. split; [|split; [cbn [cost span fst snd]; lia | split; [reflexivity | simpl;
       intuition discriminate]]]. simpl app.
-    rewrite (execute_act _ _ _ _ _ _ _ _ (Some b) None h i n), (execute_act _ _ _ _ _ _ _ _ (Some (S b)) (Some b) h i
-      n); auto using restore.
+    rewrite (execute_act _ _ _ _ _ _ _ _ (Some b) None h i n),
+      (execute_act _ _ _ _ _ _ _ _ (Some (S b)) (Some b) h i n); auto using restore.
     constructor. lia.
   - exists [Restore a; Advance a b; Record b]. split; [|split; [cbn [cost span fst snd]; lia | split;
       [reflexivity | simpl; intuition discriminate]]]. simpl app.
@@ -72,8 +72,7 @@ Proof.
 Qed.
 
 (* The claim for a part: steps a .. a+k-1, m slots with the start's own, within N slots in all. Afterwards all is as
-   before,
-   but for the start, which is dropped where it is the part's own. *)
+   before, but for the start, which is dropped where it is the part's own. *)
 Definition done (keep : bool) k m := forall a t N w h i, a + k <= t ->
   (forall x, a < x <= a + k -> h x = false) -> (forall p, a <= p < a + k -> i p = false) ->
   (if keep then h a || output i a = true else h a = true) -> U t h i + (m - 1) <= N ->
@@ -133,8 +132,8 @@ Proof.
   - rewrite (execute_act _ _ _ _ _ _ _ _ (Some a) None h i (a + k)), (execute_act _ _ _ _ _ _ _ _ (Some b) None h i (a
       + k)),
       (execute_act _ _ _ _ _ _ _ _ (Some b) None (add h b) i (a + k)); try lia.
-    + rewrite (execute_app l1 l2 _ _ _ (mk w1 None h1 i1 b)); [rewrite Eb; exact P2|]. rewrite <- P1. f_equal. f_equal.
-      lia.
+    + rewrite (execute_app l1 l2 _ _ _ (mk w1 None h1 i1 b)); [rewrite Eb; exact P2|]. rewrite <- P1. f_equal.
+      f_equal. lia.
     + constructor; auto. apply Hh. lia.
     + constructor; lia.
     + apply restore. destruct keep; auto. rewrite Hs. auto.
@@ -159,8 +158,8 @@ Proof.
   { intros x Hx. apply Hh; lia. } { intros q Hq. unfold add. rewrite Hi by lia. cases. }
   { apply orb_true_intro. right. simpl. unfold add. now rewrite Nat.eqb_refl. }
   simpl in A1.
-  assert (Bi : forall q, del i1 p q = i q). { intro q. unfold del. rewrite B1. unfold add. destruct (Nat.eqb_spec q p)
-    as [->|]; auto. }
+  assert (Bi : forall q, del i1 p q = i q). { intro q. unfold del. rewrite B1. unfold add.
+    destruct (Nat.eqb_spec q p) as [->|]; auto. }
   destruct (D2 a t N None h1 (del i1 p)) as (l2 & w2 & h2 & i2 & P2 & C2 & K2 & A2 & B2 & G2); try lia.
   { intros x Hx. rewrite A1. apply Hh; lia. } { intros; rewrite Bi; apply Hi; lia. }
   { destruct keep; rewrite A1; auto. rewrite <- Hs. f_equal. unfold output. destruct a; auto. }
@@ -265,8 +264,8 @@ Proof.
     P & C & K & A & B & _); auto.
   - intros x Hx. cases.
   - rewrite start_alone. lia.
-  - exists l. repeat split; auto. unfold complete. change (init 0 t) with (mk (Some 0) None (fun x => x =? 0) (fun _ =>
-      false) (0 + t)).
+  - exists l. repeat split; auto. unfold complete. change (init 0 t) with (mk (Some 0) None (fun x =>
+      x =? 0) (fun _ => false) (0 + t)).
     rewrite P. simpl. rewrite nothing_stored; auto. intro x. rewrite A. simpl. cases.
 Qed.
 (* R *)

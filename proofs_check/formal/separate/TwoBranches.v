@@ -1,6 +1,5 @@
 (* P by two branches only: the least over the hidden cuts and the release; R: over the hidden cuts and P with one slot
-   less. They are
-   the product's four branches of P and the three of R. *)
+   less. They are the product's four branches of P and the three of R. *)
 From Membptt Require Export Laws Policies Bellman.
 From Membptt Require Follow Reached.
 Notation W := (two alpha).
@@ -108,8 +107,8 @@ Proof. intros [|] t m H. apply W_held; auto. apply W_mono; auto. Qed.
 Lemma V_le_W : forall n t m b, 1 <= m -> t + m <= n -> V b t m <= W b t m.
 Proof.
   pose proof alpha2. induction n; intros t m b Hm Hn; [lia|].
-  destruct (le_lt_dec t 1) as [T|T]. { destruct t as [|[|t]]; [rewrite V_none, W_none; auto | rewrite V_1, W_1;
-    auto | lia]. }
+  destruct (le_lt_dec t 1) as [T|T]. { destruct t as [|[|t]];
+    [rewrite V_none, W_none; auto | rewrite V_1, W_1; auto | lia]. }
   destruct (Nat.eq_dec m 1) as [->|N]. { rewrite W_tri. auto. }
   destruct (W_in b t m) as [(y & Y & ->)|[(-> & ->)|(-> & A & ->)]]; try lia.
   - pose proof (V_hidden b t y m). pose proof (IHn y m b). pose proof (IHn (t - y) (m - 1) false). lia.

@@ -1,6 +1,5 @@
 (* (10) with beta = alpha - 1 at two forwards a step: the longest t is S(m) + 2, S(m) = ceil(1 / beta) + ... + ceil(m /
-   beta).
-   With shared_exact, no legal schedule that counts every tensor once does more. *)
+   beta). With shared_exact, no legal schedule that counts every tensor once does more. *)
 From Membptt Require Import Laws Values Shared Chen.
 Arguments Nat.div : simpl never.
 Arguments Nat.mul : simpl nomatch.
@@ -82,8 +81,8 @@ Qed.
 Lemma flat : forall m, 1 <= m -> forall t, t <= c m -> C t m <= t.
 Proof.
   induction m as [m IH] using lt_wf_ind. intros Hm t Ht. destruct (le_lt_dec t 1) as [T|T].
-  { destruct t. { rewrite shared_no_step. auto. } replace t with 0 by lia. rewrite shared_one_step. auto. }
-  assert (alpha <= m).
+  { destruct t. { rewrite shared_no_step. auto. } replace t with 0 by lia. rewrite shared_one_step. auto.
+      } assert (alpha <= m).
   { destruct (le_lt_dec alpha m); auto. exfalso. assert (c m <= c beta) by (apply c_mono; lia).
     assert (c beta = 1); [|lia]. rewrite c_more by lia. rewrite Nat.sub_diag. unfold c. rewrite Nat.div_small; lia. }
   pose proof (shared_known alpha alpha_2 t m ltac:(lia) ltac:(lia)).
@@ -94,8 +93,8 @@ Qed.
 Lemma enough : forall m, 1 <= m -> forall t, t <= S_ m + 2 -> C t m <= 2 * t.
 Proof.
   induction m as [|m IH]; intros Hm t Ht; [lia|]. destruct (Nat.eq_dec m 0) as [->|M].
-  { assert (S_ 1 = 1). { rewrite S_S. unfold c. replace (1 + beta - 1) with (1 * beta) by lia. rewrite Nat.div_mul by
-    lia. reflexivity. }
+  { assert (S_ 1 = 1). { rewrite S_S. unfold c. replace (1 + beta - 1) with (1 * beta) by lia.
+      rewrite Nat.div_mul by lia. reflexivity. }
     destruct t as [|[|[|[|t]]]]; [| | | |lia]; rewrite ?shared_one_slot_S, shared_one_slot; vm_compute; lia. }
   destruct (le_lt_dec t (S_ m + 2)) as [L|L].
   { pose proof (IH ltac:(lia) t L). pose proof (shared_slot alpha alpha_2 m t ltac:(lia)). lia. }
@@ -112,8 +111,8 @@ Qed.
 Theorem any_shared_cost_two : forall t m, 1 <= m ->
   ((exists l, legal (SHARED alpha) m t l = true /\ cost l <= 2 * t) <-> t <= S_ m + 2).
 Proof.
-  intros t m Hm. rewrite <- shared_cost_two by auto. destruct (shared_exact alpha alpha_2 t m Hm) as ((l & A & B) & D).
-  split.
+  intros t m Hm. rewrite <- shared_cost_two by auto.
+  destruct (shared_exact alpha alpha_2 t m Hm) as ((l & A & B) & D). split.
   - intros (s & P & Q). specialize (D s P). lia.
   - intros Q. exists l. split; auto. lia.
 Qed.

@@ -1,8 +1,6 @@
 (* (10) with beta = alpha - 1: hidden and internal states, every tensor counted once. A stored internal state of step p
-   is
-   its input h_p, its output h_(p+1) and a rest of alpha - 2 slots; each h_p takes one slot, whoever holds it.
-   Dropping an
-   internal state may leave its input, its output, or both: they can be kept (StoreHidden) at any time. *)
+   is its input h_p, its output h_(p+1) and a rest of alpha - 2 slots; each h_p takes one slot, whoever holds it.
+   Dropping an internal state may leave its input, its output, or both: they can be kept (StoreHidden) at any time. *)
 From Membptt Require Import Laws Projection Cut Reach Values SharedOnce.
 
 Section Shared.
@@ -57,7 +55,7 @@ Proof.
   destruct (where_to_cut POL m (m - 1) a hi l Fp SHARED_sharing) as (v & Hv & Right & Cut); auto; try (simpl; lia).
   assert (HR : v < hi -> C (hi - v) (m - 1) <= ev v hi l).
   { intros Hlt. destruct (Right Hlt) as (l' & R' & F' & E'). eapply Nat.le_trans; [|exact E']. apply IHright; auto;
-    lia. }
+      lia. }
   destruct Cut as [->|(k1 & k2 & Ek & Hav & HC & (q & HP & Hq) & Hl & Hleft & Hbad & Hsum)].
   { (* one slot was never needed *)
     specialize (HR ltac:(lia)). pose proof (shared_slot alpha alpha_2 (m - 1) k ltac:(lia)) as Q.
@@ -85,8 +83,8 @@ Proof.
   assert (v = S a) by lia. subst v. replace (S a - a) with 1 in * by lia. rewrite shared_one_step in Hidden.
   destruct (le_lt_dec 1 (ev a (S a) k2)) as [L1|L1]; [auto|].
   destruct (int s a) eqn:Ei.
-  2: { destruct (only_start s a (S a)) as (A & B); auto; [rewrite Ei; auto|]. apply Hidden. rewrite <- (shared_one_step
-    alpha m).
+  2: { destruct (only_start s a (S a)) as (A & B); auto;
+    [rewrite Ei; auto|]. apply Hidden. rewrite <- (shared_one_step alpha m).
        replace 1 with (S a - a) at 1 by lia. apply (IHleft _ _ _ Ek); auto; lia. }
   (* step a ran once or twice before its internal state was stored, and never again *)
   destruct (le_lt_dec 2 (ev a (S a) l)) as [L2|L2].
@@ -94,7 +92,7 @@ Proof.
     rewrite shared_one_step in Q. replace (k - 1) with (hi - S a) in Q by lia. lia. }
   assert (Rs : room POL hi s <= m).
   { pose proof R as R0. rewrite Ek, run_app in R0. destruct R0 as (R1 & _). apply (room_run k1 POL hi m (init a hi));
-    auto.
+      auto.
     rewrite room_sumr, (sumr_at _ 0 a (S hi)), !sumr_zero; try lia; [|intros y Hy..].
     - unfold weight, init. simpl. rewrite Nat.eqb_refl. destruct a; simpl; lia.
     - unfold weight, init. simpl. rewrite (proj2 (Nat.eqb_neq y a)) by lia. destruct y; auto.
@@ -186,8 +184,8 @@ Definition shared_3_4 := [Advance 0 1; StoreHidden 1; Record 1; StoreInternal 1;
 Example shared_witness_2 : complete (CHARGED 3) 4 3 shared_3_4 = true /\ cost shared_3_4 = 4 /\ shared 3 3 4 = 4 /\
   hsm 3 4 = 5 /\ legal (SHARED 3) 3 3 shared_3_4 = false.
 Proof. vm_compute. auto. Qed.
-(* alpha = 2, 3 steps in 3 slots: the output of internal state 0 is kept, beside a busy core; as machine.py charges, no
-   *)
+(* alpha = 2, 3 steps in 3 slots: the output of internal state 0 is kept, beside a busy core; as machine.py charges,
+   no *)
 Definition shared_keep := [Record 0; StoreInternal 0; Record 1; StoreHidden 1; DropInternal 0; StoreInternal 1;
   Record 2; Backpropagate 2;
                            LoadInternal 1; Backpropagate 1; Restore 0; Record 0; Backpropagate 0].

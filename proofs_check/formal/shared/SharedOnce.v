@@ -1,6 +1,5 @@
-(* The policy of (10) that counts every tensor once: what takes a slot, and what follows where the first step runs
-   once, so
-   that its internal state stays to the end. *)
+(* The policy of (10) that counts every tensor once: what takes a slot, and what follows where the first step runs once,
+   so that its internal state stays to the end. *)
 From Membptt Require Import Laws Projection Cut Reach Values.
 
 Section Shared.
@@ -84,8 +83,8 @@ Proof.
   pose proof (heavy_in s a H). pose proof (heavy_out s a H). lia.
 Qed.
 
-(* after step a was recorded, not to be run again: its internal state is stored or in the core, until it goes backward
-   *)
+(* after step a was recorded, not to be run again: its internal state is stored or in the core, until it goes
+   backward *)
 Definition Held a hi M s :=
   right_room POL (S a) hi s <= M /\
   ((int s a = true /\ core s <> Some a) \/ (int s a = false /\ core s = Some a)).
@@ -120,8 +119,8 @@ Proof.
     - destruct H2 as [(A & B)|(A & B)].
       + assert (Q : add i p a = true) by (unfold add; rewrite A; destruct (a =? p); auto). split; auto. left.
         split; auto. discriminate.
-      + inj. assert (Q : add i a a = true) by (unfold add; rewrite Nat.eqb_refl; auto). split; auto. left. split; auto.
-        discriminate.
+      + inj. assert (Q : add i a a = true) by (unfold add; rewrite Nat.eqb_refl; auto). split; auto. left.
+        split; auto. discriminate.
     - destruct H2 as [(A & B)|(A & B)]; [|discriminate]. split; auto.
     - destruct H2 as [(A & B)|(A & B)]; [|discriminate]. split.
       + eapply Nat.le_trans; [|exact H1]. apply right_room_le; auto. simpl. intros z. unfold right_int, del.
@@ -147,8 +146,8 @@ Lemma idle_lft : forall pol hi s x s1, step pol hi s x s1 -> core s = None -> lf
 Proof. intros pol hi s x s1 T H. inversion T; subst; simpl in *; auto; discriminate. Qed.
 
 (* if the first step runs once and its internal state is ever stored, the rest has alpha - 1 slots less *)
-Lemma run_once : forall m a hi l, S a < hi -> alpha <= m -> run POL hi m (init a hi) l -> lft (fin (init a hi) l) = a ->
-  ev a (S a) l <= 1 ->
+Lemma run_once : forall m a hi l, S a < hi -> alpha <= m -> run POL hi m (init a hi) l ->
+  lft (fin (init a hi) l) = a -> ev a (S a) l <= 1 ->
   1 <= ev a (S a) l /\ exists l', run POL hi (m - (alpha - 1)) (init (S a) hi) l' /\
     lft (fin (init (S a) hi) l') = S a /\ ev (S a) hi l' <= ev (S a) hi l.
 Proof.

@@ -89,8 +89,8 @@ Proof.
       pose proof (beta_m0 (S m)). pose proof (beta_1 m).
       pose proof (beta_up m (S r)). destruct r; lia. }
     destruct Y as (y & Y1 & Y2 & Y3).
-    rewrite hsm_cuts by lia. pose proof (least_le (t - 1) (fun y => y + hsm y (S (S m)) + hsm (t - y) (S (S m) - 1)) y
-      ltac:(lia)) as L.
+    rewrite hsm_cuts by lia. pose proof (least_le (t - 1) (fun y =>
+      y + hsm y (S (S m)) + hsm (t - y) (S (S m) - 1)) y ltac:(lia)) as L.
     cbv beta in L. replace (S (S m) - 1) with (S m) in * by lia.
     pose proof (IH y ltac:(lia) r ltac:(rewrite beta_SS; lia)) as A. pose proof (IHm (t - y) (S r) Y3) as B.
     rewrite beta_SS. assert (Q : S (S r) * t = y + S r * y + S (S r) * (t - y)) by nia. lia.

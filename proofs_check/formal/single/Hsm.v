@@ -55,8 +55,8 @@ Proof.
     replace (v + (hi - v) - v) with (hi - v) by lia. apply IHm; auto. lia. }
   destruct Cut as [->|(k1 & k2 & Ek & Hav & HC & (q & HP & Hq) & Hl & Hleft & Hbad & Hsum)].
   { (* one slot was never needed *)
-    specialize (HR ltac:(lia)). pose proof (hsm_slot m' k ltac:(lia)). replace (hi - a) with k in HR by lia.
-    unfold m. lia. }
+    specialize (HR ltac:(lia)). pose proof (hsm_slot m' k ltac:(lia)). replace (hi - a) with k in HR by lia. unfold m.
+    lia. }
   assert (Hvhi : v < hi).
   { destruct (Nat.eq_dec v hi); [|lia]. subst v. pose proof R as R0. rewrite Ek, run_app in R0.
     pose proof (no_internal k1 HSM m hi (init a hi) eq_refl (fun _ => eq_refl) (proj1 R0)) as NI.

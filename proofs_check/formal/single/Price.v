@@ -26,8 +26,8 @@ Proof.
       assert (f p <= 1) by (unfold f; destruct (i p || (p =? p)); lia). lia.
   - (* Backpropagate *) rewrite (sumr_at _ 0 p (S p)) by lia. rewrite (sumr_zero _ (S p) (S p)) by lia.
     simpl. rewrite Nat.eqb_refl, orb_true_r.
-    assert (sumr (fun q => if i q || false then 1 else 0) 0 p <= sumr (fun q => if i q || (p =? q) then 1 else 0) 0 p);
-      [|lia].
+    assert (sumr (fun q => if i q || false then 1 else 0) 0 p <= sumr (fun q =>
+      if i q || (p =? q) then 1 else 0) 0 p); [|lia].
     apply sumr_le. intros q _. destruct (i q), (p =? q); simpl; lia.
   - (* StoreInternal *) assert (sumr (fun q => if add i p q || false then 1 else 0) 0 n <= sumr (fun q => if i q || (p
       =? q) then 1 else 0) 0 n); [|lia].
@@ -54,8 +54,8 @@ Qed.
 Theorem each_step_backward : forall pol m t l, legal pol m t l = true -> backpropagated l = t.
 Proof.
   assert (B : forall r pol hi m s, run pol hi m s r -> lft s = lft (fin s r) + backpropagated (map fst r)).
-  { induction r as [|[x s1] r IH]; simpl; intros pol hi m s R; [lia|]. destruct R as (T & _ & R). specialize (IH _ _ _
-    _ R).
+  { induction r as [|[x s1] r IH]; simpl; intros pol hi m s R;
+      [lia|]. destruct R as (T & _ & R). specialize (IH _ _ _ _ R).
     inversion T; subst; simpl in *; lia. }
   intros pol m t l H. apply legal_run in H. destruct H as (r & <- & R & F). apply B in R. rewrite F in R.
   unfold init in R. simpl in R. lia.

@@ -1,6 +1,5 @@
 (* What the generated checks compare with machine.py: how many actions of a stream are accepted, and, where it is
-   complete,
-   its forwards, those of them that were recorded, and its peak. *)
+   complete, its forwards, those of them that were recorded, and its peak. *)
 From Membptt Require Import Laws Policies Recurrences.
 From Membptt Require Tiers.
 
@@ -69,8 +68,8 @@ Definition agrees (x : policy * nat * list act * (nat * option (nat * nat * nat)
 (* spoilt in either part, an answer is refused *)
 Definition notices (x : policy * nat * list act * (nat * option (nat * nat * nat))) :=
   let '(pol, t, l, (n, r)) := x in
-  negb (agrees (pol, t, l, (S n, r))) && negb (agrees (pol, t, l, (n, match r with Some _ => None | None => Some (0, 0,
-    0) end))).
+  negb (agrees (pol, t, l, (S n, r))) && negb (agrees (pol, t, l, (n, match r with Some _ => None
+    | None => Some (0, 0, 0) end))).
 (* the same for two tiers *)
 Definition tiers_agree (x : Tiers.tier * nat * list Tiers.act * (nat * option (list nat))) :=
   let '(y, t, l, r) := x in same_tiers (tiers_report y t l) r.

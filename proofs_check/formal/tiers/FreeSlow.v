@@ -13,7 +13,7 @@ Proof.
     apply p_last; auto.
   - assert (x' = Fast).
     { destruct x'; auto. exfalso. pose proof (plan_slot _ _ _ _ _ H1 ltac:(lia)) as K. unfold less in K. simpl in K.
-      lia. } subst x'.
+        lia. } subst x'.
     pose proof (plan_slot _ _ _ _ _ H1 ltac:(lia)) as Hs. unfold less in Hs. simpl in Hs.
     assert (exists x', 1 <= less M z x') as (x' & Hx).
     { unfold less. destruct z.

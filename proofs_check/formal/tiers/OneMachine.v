@@ -4,7 +4,7 @@ From Membptt Require Import Laws Policies.
 From Membptt Require Tiers.
 Import Tiers(Fast, Slow, fs).
 
-(* an action of the one, for the other; those of internal states, which HSM refuses, become one that is refused as well *)
+(* an action of the one, for the other; those of internal states, which HSM refuses, become one that is refused too *)
 Definition fast (a : act) : Tiers.act := match a with
   | Advance p q => Tiers.Advance p q | Record p => Tiers.Record p | Backpropagate p => Tiers.Backpropagate p
   | StoreHidden q => Tiers.Store Fast q | Restore q => Tiers.Restore Fast q | DropHidden q => Tiers.Drop Fast q
@@ -41,7 +41,8 @@ Proof.
   - rewrite H, orb_false_r. replace (output i q) with false by (destruct q; simpl; auto).
     rewrite orb_false_r. destruct c, (h q); simpl; repeat split; auto.
   - rewrite N, Z, andb_false_r. constructor.
-  - rewrite H. destruct (h q); simpl; repeat split; auto; intros x; unfold del, Tiers.upd; simpl; destruct (x =? q); auto.
+  - rewrite H. destruct (h q); simpl; repeat split; auto;
+    intros x; unfold del, Tiers.upd; simpl; destruct (x =? q); auto.
   - rewrite N, Z. constructor.
 Qed.
 

@@ -20,8 +20,8 @@ Ltac tbools := unfold Tiers.guard in *; repeat match goal with
   end.
 
 (* everything is at a position up to hi *)
-Definition within hi x s := (forall q, Tiers.pos s = Some q -> q <= hi) /\ (forall z, Tiers.held s x z = true ->
-  z <= hi).
+Definition within hi x s := (forall q, Tiers.pos s = Some q -> q <= hi) /\
+  (forall z, Tiers.held s x z = true -> z <= hi).
 
 (* a tier is x or the other *)
 Lemma teq_cases : forall x y, y = x \/ y = Tiers.other x.
@@ -38,7 +38,7 @@ Proof.
   destruct (Tiers.fits hi M s2) eqn:Ft; [|discriminate].
   assert (FT : forall z, Tiers.count hi (Tiers.held s2) z <= M z).
   { unfold Tiers.fits in Ft. apply andb_prop in Ft. destruct Ft as (F1 & F2). apply Nat.leb_le in F1, F2. intros [];
-    auto. }
+      auto. }
   assert (RM : room HSM hi (tr x s2) <= M x) by exact (FT x).
   assert (ST : (forall z, Tiers.held s2 (Tiers.other x) z = false) /\ within hi x s2 /\
     exists y', step HSM hi (tr x s) y' (tr x s2) /\ @pr (conv c x) y' = Tiers.price c y).
@@ -54,11 +54,11 @@ Proof.
     - destruct k; simpl in E; [unfold Tiers.guard in E; discriminate|]. tbools. subst.
       destruct (teq_cases x y) as [->| ->].
       + split. { intros z. simpl. unfold Tiers.upd. rewrite T1. simpl. auto. } split.
-        { split; simpl; intros; inj; auto. unfold Tiers.upd in *. rewrite T3 in *. simpl in *. destruct (Nat.eqb_spec z
-          q); subst; auto. }
+        { split; simpl; intros; inj; auto. unfold Tiers.upd in *. rewrite T3 in *. simpl in *.
+            destruct (Nat.eqb_spec z q); subst; auto. }
         exists (StoreHidden q). split; [|reflexivity].
-        replace (tr x (Tiers.mk (Some q) None (Tiers.upd h x q true) n)) with (mk (Some q) None (add (h x) q) (fun _ =>
-          false) n).
+        replace (tr x (Tiers.mk (Some q) None (Tiers.upd h x q true) n))
+          with (mk (Some q) None (add (h x) q) (fun _ => false) n).
         { constructor; auto. } unfold tr, Tiers.upd. simpl. rewrite T3. reflexivity.
       + exfalso. specialize (FT (Tiers.other x)). simpl in FT. rewrite M0, Tiers.count_add in FT by auto. lia.
     - destruct k; simpl in E; [unfold Tiers.guard in E; discriminate|]. tbools.

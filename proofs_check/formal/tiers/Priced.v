@@ -162,13 +162,13 @@ Proof.
     assert (Fs : fin (init a hi) (k1 ++ [(x, s1)]) = s1) by (rewrite fin_app; reflexivity).
     assert (Ev : v - a <= ev a v (k1 ++ [(x, s1)])).
     { rewrite ev_app. assert (IV : Inv a v (0 + ev a v k1) (fin (init a hi) k1)) by (eapply Inv_run; eauto;
-      apply Inv_init).
+        apply Inv_init).
       destruct IV as (_ & _ & C & D). destruct (D _ B2) as (D1 & D2). apply C in D1. unfold v in *. lia. }
     destruct (at_instant HSM m a hi l (k1 ++ [(x, s1)]) l2 R F El) as (_ & _ & _ & _ & St). rewrite Fs in St.
     assert (NS : NI s1). { rewrite <- Fs. exact (NI_run _ m hi _ (NI_init _ _) R1). }
     assert (Ha : hid s1 a = true).
     { destruct St as [A|A]; auto; try lia. { intros q Q. rewrite B3 in Q. discriminate. } rewrite NS in A.
-      discriminate. }
+        discriminate. }
     destruct (compose a v hi m 1 l (k1 ++ [(x, s1)]) l2 R F El) as (l3 & l4 & A1 & A2 & A3 & A4 & A5); try (unfold v;
       lia).
     { intros y s2 Q _. assert (N2 : NI s2) by exact (NI_in l m hi (init a hi) (NI_init _ _) R y s2 Q). unfold v.
@@ -209,8 +209,8 @@ Proof.
     intros x s1 Q. apply (Nt x). rewrite Ek. apply in_or_app. auto. }
   assert (Hvhi : v < hi).
   { destruct (Nat.eq_dec v hi); [|lia]. subst v. rewrite right_room_last in Hbad; auto; try lia. simpl in Hbad. lia. }
-  assert (Hbig : m' < 1 + ((if hid s v then 1 else 0) + sumr (fun x => if (x <? hi) && hid s x then 1 else 0) (S v) (S
-    hi))).
+  assert (Hbig : m' < 1 + ((if hid s v then 1 else 0) + sumr (fun x =>
+    if (x <? hi) && hid s x then 1 else 0) (S v) (S hi))).
   { rewrite right_room_is in Hbad by lia. replace (S (v - 1)) with v in Hbad by lia.
     rewrite (sumr_split _ v (S v) (S hi)), sumr_one in Hbad by lia. rewrite (proj2 (Nat.ltb_lt v hi)) in Hbad by lia.
     auto. }

@@ -1,6 +1,5 @@
-(* Hidden states in one tier whose writes and reads have prices: what each action costs below a position and from it
-   on, and
-   how restarts and passes are counted against one another. *)
+(* Hidden states in one tier whose writes and reads have prices: what each action costs below a position and from it on,
+   and how restarts and passes are counted against one another. *)
 From Membptt Require Import Laws Policies Projection Cut Hsm.
 
 (* the prices of a forward, a write, a read *)

@@ -61,8 +61,8 @@ Definition Cl (lost : bool) s s' := lft s' = lft s /\ (forall x, hid s' x = hid 
   (lost = true -> core s' = None /\ (forall q, pos s = Some q -> lft s <= q) /\ (forall p, core s = Some p ->
     lft s <= p)).
 (* a read is saved where the lost working state is never used *)
-Definition cr (lost : bool) hi s := if lost then match core s, pos s with None, Some q => if q <? hi then r else 0 | _,
-  _ => 0 end else 0.
+Definition cr (lost : bool) hi s := if lost then match core s, pos s with None, Some q => if q <? hi then r else 0
+  | _, _ => 0 end else 0.
 
 (* which takes no more slots *)
 Lemma Cl_room : forall lost hi s s', Cl lost s s' -> NI s -> room HSM hi s' <= room HSM hi s.
@@ -79,19 +79,19 @@ Proof.
   induction l as [|[x s1] l IH]; intros lost m hi s s' N R L Rm.
   { exists [], lost. split; [exact I|]. split; [exact L|]. split; [intros ? ? []|]. simpl. rewrite !Nat.mul_0_r. lia. }
   destruct R as (T & C & R). pose proof (NI_step _ _ _ _ N T) as N1.
-  assert (STEP : exists l0 s1' f1, run HSM hi m s' l0 /\ fin s' l0 = s1' /\ Cl f1 s1 s1' /\ (forall x s1, In (x,
-    s1) l0 -> neat s1) /\
+  assert (STEP : exists l0 s1' f1, run HSM hi m s' l0 /\ fin s' l0 = s1' /\ Cl f1 s1 s1' /\
+    (forall x s1, In (x, s1) l0 -> neat s1) /\
     tot pr l0 + r * ps hi x + cr f1 hi s1 <= pr x + r * tot (ps hi) l0 + cr lost hi s).
   { clear IH R.
     assert (SKIP : forall f1, Cl f1 s1 s' -> r * ps hi x + cr f1 hi s1 <= pr x + cr lost hi s ->
-      exists l0 s1' f1, run HSM hi m s' l0 /\ fin s' l0 = s1' /\ Cl f1 s1 s1' /\ (forall x s1, In (x, s1) l0 ->
-        neat s1) /\
+      exists l0 s1' f1, run HSM hi m s' l0 /\ fin s' l0 = s1' /\ Cl f1 s1 s1' /\
+        (forall x s1, In (x, s1) l0 -> neat s1) /\
         tot pr l0 + r * ps hi x + cr f1 hi s1 <= pr x + r * tot (ps hi) l0 + cr lost hi s).
     { intros f1 F1 F2. exists [], s', f1. split; [exact I|]. split; [reflexivity|]. split; [exact F1|].
       split; [intros ? ? []|]. change (tot pr []) with 0. change (tot (ps hi) []) with 0. rewrite Nat.mul_0_r. lia. }
     assert (ONE : forall s1', step HSM hi s' x s1' -> Cl false s1 s1' ->
-      exists l0 s1' f1, run HSM hi m s' l0 /\ fin s' l0 = s1' /\ Cl f1 s1 s1' /\ (forall x s1, In (x, s1) l0 ->
-        neat s1) /\
+      exists l0 s1' f1, run HSM hi m s' l0 /\ fin s' l0 = s1' /\ Cl f1 s1 s1' /\
+        (forall x s1, In (x, s1) l0 -> neat s1) /\
         tot pr l0 + r * ps hi x + cr f1 hi s1 <= pr x + r * tot (ps hi) l0 + cr lost hi s).
     { intros s1' F0 F1. exists [(x, s1')], s1', false. split.
       { split; [exact F0|]. split; [|exact I]. pose proof (Cl_room _ hi _ _ F1 N1). lia. }
@@ -170,8 +170,8 @@ Proof.
         destruct lost.
         * exists [(DropHidden q, mk w' c' (del h' q) i' n')], (mk w' c' (del h' q) i' n'), true.
           match type of T with step _ _ _ _ ?S => assert (F1 : Cl true S (mk w' c' (del h' q) i' n')) end.
-          { split; [exact L1|]; split; [|split; [exact L3|]; split; [exact L4 | exact L5]]. simpl. intros. unfold del.
-            rewrite L2.
+          { split; [exact L1|]; split; [|split; [exact L3|]; split; [exact L4
+              | exact L5]]. simpl. intros. unfold del. rewrite L2.
             destruct (x =? q); auto. }
           split. { split; [constructor; auto|]. split; [|exact I]. pose proof (Cl_room _ hi _ _ F1 N1). lia. }
           split; [reflexivity|]. split; [exact F1|]. split; [|simpl; lia].

@@ -26,8 +26,8 @@ Proof.
         + left. rewrite (L4 _ eq_refl) by lia. eexists (Record p), _. simpl. split; [constructor; lia|].
           split; [tidy|]. split; [cases | auto].
       - destruct (Nat.ltb_spec p v).
-        + left. replace (Nat.min (S p) v) with (S p) by lia. eexists (Backpropagate p), _. simpl. split; [constructor|].
-          split; [tidy|]. auto.
+        + left. replace (Nat.min (S p) v) with (S p) by lia. eexists (Backpropagate p), _. simpl.
+          split; [constructor|]. split; [tidy|]. auto.
         + right. split; [tidy | auto].
       - destruct (le_lt_dec v q).
         + right. split; [tidy | auto].
@@ -54,8 +54,8 @@ Qed.
 (* with nothing stored below v but the start, and the machine at work above, the rest of a run does the steps below v
    from scratch, and reads the start first *)
 Lemma left_virgin : forall l v a m hi s, NI s -> run HSM hi m s l -> a < v <= hi -> v <= lft s -> lft (fin s l) = a ->
-  (forall x, x < v -> hid s x = (x =? a)) -> (forall q, pos s = Some q -> v <= q) -> (forall p, core s = Some p ->
-    v <= p) ->
+  (forall x, x < v -> hid s x = (x =? a)) -> (forall q, pos s = Some q -> v <= q) ->
+    (forall p, core s = Some p -> v <= p) ->
   exists l', run HSM v m (init a v) l' /\ lft (fin (init a v) l') = a /\ tot pr l' + r <= tot (lc v) l /\
              tot (ps v) l <= tot (ps v) l'.
 Proof.
@@ -76,7 +76,7 @@ Proof.
     { apply GO; auto; intros; inj; try discriminate; lia. }
     assert (q = a).
     { unfold available in H. simpl in H. rewrite HH in H by auto. apply orb_prop in H. destruct H as [H|H];
-      [|discriminate].
+        [|discriminate].
       apply orb_prop in H. destruct H as [H|H]. { now apply Nat.eqb_eq in H. }
       destruct q; simpl in H; [discriminate|]. unfold NI in N. simpl in N. rewrite N in H. discriminate. }
     subst q. destruct (left_run l v a m hi (mk (Some a) None h i n) (init a v) N1 R) as (l' & A & B & D & E); try lia.

@@ -41,8 +41,8 @@ Proof.
     destruct L as (L1 & L2 & L3 & L4 & L5 & L6). destruct s' as [w' c' h' i' n'].
     pose proof (segments_right l m hi s1 v N1 R ltac:(lia)) as SR. pose proof (right_pays l v) as RP.
     inv T N; subst; try lia. assert (p = v) by lia. subst p.
-    assert (fresh = false). { destruct fresh; auto. destruct (L6 eq_refl) as (_ & _ & _ & K). specialize (K _ eq_refl).
-      lia. }
+    assert (fresh = false). { destruct fresh;
+      auto. destruct (L6 eq_refl) as (_ & _ & _ & K). specialize (K _ eq_refl). lia. }
     subst fresh. exists [(Backpropagate v, mk None None h' i' v)]. simpl.
     rewrite (proj2 (Nat.leb_le v v)) in * by lia. repeat split; auto.
     - constructor.
@@ -85,8 +85,8 @@ Proof.
       try (match goal with H : ?f ?p = true |- _ => rewrite N in H; discriminate end).
     - (* advance *) destruct (le_lt_dec v p) as [Hp|Hp].
       { assert (fresh = false).
-        { destruct fresh; auto. destruct (L6 eq_refl) as (_ & _ & K & _). specialize (K _ eq_refl eq_refl). lia. }
-          subst fresh.
+        { destruct fresh; auto. destruct (L6 eq_refl) as (_ & _ & K & _). specialize (K _ eq_refl eq_refl). lia.
+            } subst fresh.
         rewrite (L4 p) in * by (auto; lia). eapply (ONE (Advance p q)); auto.
         - subst. constructor; auto.
         - unfold rel. simpl. repeat split; auto; intros; discriminate.
@@ -123,7 +123,7 @@ Proof.
             (mk (Some q) None h' i' n'), false.
           split; [|split; [reflexivity|]; split; [auto|]].
           { split; [subst; constructor; auto|]. split; [apply RM|]. split; [constructor; lia|]. split;
-            [apply RM | exact I]. }
+              [apply RM | exact I]. }
           change (tot pr [(Restore v, mk (Some v) None h' i' n'); (Advance v q,
             mk (Some q) None h' i' n')]) with (r + (fw * (q - v) + 0)).
           change (tot (ps hi) [(Restore v, mk (Some v) None h' i' n'); (Advance v q,
@@ -131,8 +131,8 @@ Proof.
           rewrite E1, E2, E3. simpl. rewrite (proj2 (Nat.ltb_lt v hi)) by lia. simpl. lia.
     - (* record *) destruct (Nat.leb_spec v p).
       + assert (fresh = false).
-        { destruct fresh; auto. destruct (L6 eq_refl) as (_ & _ & K & _). specialize (K _ eq_refl eq_refl). lia. }
-          subst fresh.
+        { destruct fresh; auto. destruct (L6 eq_refl) as (_ & _ & K & _). specialize (K _ eq_refl eq_refl). lia.
+            } subst fresh.
         rewrite (L4 p) in * by auto. eapply (ONE (Record p)); auto.
         * subst. constructor. lia.
         * unfold rel. simpl. rewrite (proj2 (Nat.leb_le v p)) by lia. repeat split; auto; intros; discriminate.
@@ -156,16 +156,16 @@ Proof.
           { specialize (K3 _ eq_refl eq_refl). unfold add. rewrite (proj2 (Nat.eqb_neq q0 q)) by lia. auto. }
         * simpl. rewrite !Nat.mul_0_r. destruct (Nat.eqb_spec q v), (Nat.ltb_spec q v); lia.
       + assert (fresh = false).
-        { destruct fresh; auto. destruct (L6 eq_refl) as (_ & _ & K & _). specialize (K _ eq_refl eq_refl). lia. }
-          subst fresh.
+        { destruct fresh; auto. destruct (L6 eq_refl) as (_ & _ & K & _). specialize (K _ eq_refl eq_refl). lia.
+            } subst fresh.
         apply (SKIP false).
         * unfold rel. simpl. repeat split; auto; intros; inj; try discriminate.
           rewrite L2. unfold right_hid, add. destruct (Nat.eqb_spec x q); auto. subst.
           rewrite (proj2 (Nat.ltb_ge q hi)) by lia. now rewrite !andb_false_r.
         * simpl. rewrite !Nat.mul_0_r. destruct (Nat.eqb_spec q v), (Nat.ltb_spec q v); lia.
       + assert (fresh = false).
-        { destruct fresh; auto. destruct (L6 eq_refl) as (_ & _ & K & _). specialize (K _ eq_refl eq_refl). lia. }
-          subst fresh.
+        { destruct fresh; auto. destruct (L6 eq_refl) as (_ & _ & K & _). specialize (K _ eq_refl eq_refl). lia.
+            } subst fresh.
         rewrite (L4 q) in * by (auto; lia). eapply (ONE (StoreHidden q)); auto.
         * subst. constructor; auto. rewrite L2. unfold right_hid. rewrite (proj2 (Nat.eqb_neq q v)), H0 by lia.
           now rewrite andb_false_r.

@@ -1,5 +1,5 @@
-(* Two tiers of hidden states, as theory/membptt_theory/machine.py: TieredMachine; and the
-   recurrence of tiers.py as plans. *)
+(* Two tiers of hidden states, as theory/membptt_theory/machine.py: TieredMachine; and the recurrence of tiers.py as
+   plans. *)
 From Membptt Require Import Counting.
 
 (* ---------------------------------------------------------------- definitions *)
@@ -130,8 +130,8 @@ Proof. intros. apply count_ext. intros. unfold upd. now rewrite H. Qed.
 Lemma count_add : forall hi h x q, q <= hi -> h x q = false -> count hi (upd h x q true) x = S (count hi h x).
 Proof.
   intros. rewrite !count_sumr.
-  pose proof (sumr_change (fun z => if upd h x q true x z then 1 else 0) (fun z => if h x z then 1 else 0) q 0 (S hi)
-    ltac:(lia)) as E.
+  pose proof (sumr_change (fun z => if upd h x q true x z then 1 else 0) (fun z =>
+    if h x z then 1 else 0) q 0 (S hi) ltac:(lia)) as E.
   simpl in E. rewrite H0 in E. unfold upd in E at 3. rewrite teq_refl, Nat.eqb_refl in E. simpl in E.
   assert (forall y, y <> q -> (if upd h x q true x y then 1 else 0) = (if h x y then 1 else 0)).
   { intros. unfold upd. rewrite (proj2 (Nat.eqb_neq y q)) by lia. now rewrite andb_false_r. }
@@ -141,8 +141,8 @@ Qed.
 Lemma count_del : forall hi h x q, q <= hi -> h x q = true -> S (count hi (upd h x q false) x) = count hi h x.
 Proof.
   intros. rewrite !count_sumr.
-  pose proof (sumr_change (fun z => if upd h x q false x z then 1 else 0) (fun z => if h x z then 1 else 0) q 0 (S hi)
-    ltac:(lia)) as E.
+  pose proof (sumr_change (fun z => if upd h x q false x z then 1 else 0) (fun z =>
+    if h x z then 1 else 0) q 0 (S hi) ltac:(lia)) as E.
   simpl in E. rewrite H0 in E. unfold upd in E at 3. rewrite teq_refl, Nat.eqb_refl in E. simpl in E.
   assert (forall y, y <> q -> (if upd h x q false x y then 1 else 0) = (if h x y then 1 else 0)).
   { intros. unfold upd. rewrite (proj2 (Nat.eqb_neq y q)) by lia. now rewrite andb_false_r. }

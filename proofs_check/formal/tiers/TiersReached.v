@@ -117,8 +117,8 @@ Proof.
     - destruct x'; simpl; unfold h1, upd; simpl; auto.
     - intros z p Hp. unfold h1, upd. rewrite (proj2 (Nat.eqb_neq p b)), andb_false_r by lia. apply G. unfold b in *.
       lia.
-    - intros z. rewrite C1. specialize (H z). unfold less. destruct (teq z x) eqn:T; [apply teq_true in T; subst z|];
-        lia. }
+    - intros z. rewrite C1. specialize (H z). unfold less.
+      destruct (teq z x) eqn:T; [apply teq_true in T; subst z|]; lia. }
   simpl in L5. destruct s1 as [w1 q1 h2 n1]. simpl in *. subst q1 n1.
   assert (S2 : forall z p, h2 z p = h z p).
   { intros z p. destruct (Nat.eq_dec p b) as [->|N]. { now rewrite L6, Gb. }

@@ -44,8 +44,8 @@ Proof.
   - destruct (IH _ _ H) as (y & A & B). exists y. split; auto. lia.
 Qed.
 (* and no larger than any *)
-Lemma oleast_le : forall n q y k, 1 <= y <= n -> (exists i, q y = Some i /\ i <= k) -> exists i, oleast n q = Some i /\
-  i <= k.
+Lemma oleast_le : forall n q y k, 1 <= y <= n -> (exists i, q y = Some i /\ i <= k) ->
+  exists i, oleast n q = Some i /\ i <= k.
 Proof.
   induction n as [|n IH]; simpl; intros; [lia|]. apply omin_le. destruct (Nat.eq_dec y (S n)) as [->|]; auto.
   right. apply (IH q y); auto. lia.
