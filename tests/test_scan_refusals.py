@@ -160,13 +160,21 @@ class Leaky(torch.nn.Module):
         return carry + self.potential, x
 
 
-KEEPING = [(Normed, r"norm\.running_mean"), (Functional, "mean"), (Remembering, r"state\[0\]"), (Leaky, "potential")]
+UPDATING = [(Normed, r"norm\.running_mean"), (Functional, "mean")]
+REPLACING = [(Remembering, r"state\[0\]"), (Leaky, "potential")]
 
 
-@pytest.mark.parametrize(("make", "name"), KEEPING)
-def test_a_step_that_keeps_state_inside_its_module_is_refused(make, name):
-    with pytest.raises(RuntimeError, match=name):
+@pytest.mark.parametrize(("make", "name"), UPDATING)
+def test_a_step_that_updates_a_buffer_in_place_is_refused_at_once(make, name):
+    with pytest.raises(RuntimeError, match=f"updates .*{name}.* in place"):
         scan(make(), torch.ones(2, 3, requires_grad=True), torch.randn(5, 2, 3), slots=2)
+
+
+@pytest.mark.parametrize(("make", "name"), REPLACING)
+def test_a_step_that_keeps_state_inside_its_module_is_refused(make, name):
+    final, _ = scan(make(), torch.ones(2, 3, requires_grad=True), torch.randn(5, 2, 3), slots=2)
+    with pytest.raises(RuntimeError, match=f"another carry.*Changed since the call: .*{name}"):
+        final.sum().backward()
 
 
 def test_a_module_that_keeps_its_state_still_is_accepted():

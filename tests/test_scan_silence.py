@@ -173,7 +173,7 @@ def test_a_write_that_nobody_watches_is_caught(monkeypatch):
     """Without the check the gradient would be that of other inputs."""
 
     def gradient(step):
-        return torch.autograd.grad(scan(step, ONE, XS.clone(), slots=2)[0], ONE)[0]
+        return torch.autograd.grad(scan(step, ONE, XS.clone(), slots=2, check=False)[0], ONE)[0]
 
     monkeypatch.setattr(Unchanged, "check", lambda self: None)
     assert not torch.allclose(gradient(writing), gradient(lambda carry, x: (torch.sin(carry * 2 * x), None)))
@@ -310,13 +310,20 @@ HIDING = {
 }
 
 
+REPLACED = {"rebinding", "nothing at first", "a number at first"}  # noticed where a recomputation starts elsewhere
+
+
 @pytest.mark.parametrize("where", HIDING)
 def test_state_outside_the_carry_is_refused_wherever_the_step_hides_it(where):
     make, says = HIDING[where]
     step = make()
     params = [weight for _, one in reached_by(step) if isinstance(one, nn.Module) for weight in one.parameters()]
+    call = partial(scan, step, torch.ones(2, 3, requires_grad=True), torch.randn(5, 2, 3), slots=2, params=params)
+    if where in REPLACED:
+        final, _ = call()
+        call = final.sum().backward
     with pytest.raises(RuntimeError, match=says):
-        scan(step, torch.ones(2, 3, requires_grad=True), torch.randn(5, 2, 3), slots=2, params=params)
+        call()
 
 
 def test_a_step_that_only_reads_what_it_names_is_accepted():
@@ -371,11 +378,34 @@ def test_states_and_outputs_that_differ_are_noticed_when_asked_for(what, chunk):
 
 def test_a_witness_tells_shapes_and_equal_numbers_of_other_bits_apart():
     witness = Witness()
-    witness.see(0, torch.zeros(2, 3), None)
-    witness.see(1, torch.tensor(float("nan")), None)
-    witness.see(1, torch.tensor(float("nan")), None)
+    witness.see(0, None, torch.zeros(2, 3), None)
+    witness.see(1, None, torch.tensor(float("nan")), None)
+    witness.see(1, None, torch.tensor(float("nan")), None)
     with pytest.raises(RuntimeError, match="another state"):
-        witness.see(0, torch.zeros(3, 2), None)
-    witness.see(2, torch.zeros(()), None)
+        witness.see(0, None, torch.zeros(3, 2), None)
+    witness.see(2, None, torch.zeros(()), None)
     with pytest.raises(RuntimeError, match="another state"):
-        witness.see(2, -torch.zeros(()), None)
+        witness.see(2, None, -torch.zeros(()), None)
+
+
+def test_a_witness_asks_whether_other_bits_with_graph_are_rounding_and_compares_each_way_with_itself():
+    witness, asked = Witness(), []
+
+    def see(value, *, graph, rounds=False, given=0.0):
+        answer = lambda: asked.append(value) or rounds  # noqa: E731
+        witness.see(0, torch.tensor(given), torch.tensor(value), None, graph=graph, rounds=answer)
+
+    see(1.0, graph=False)
+    see(1.0, graph=True)
+    assert asked == []
+    see(2.0, graph=False, given=3.0)  # another state to begin with
+    see(2.5, graph=True, given=3.0, rounds=True)
+    see(2.5, graph=True, given=3.0)
+    assert asked == [2.5]
+    for value, graph in ((2.5, False), (2.0, True)):
+        with pytest.raises(RuntimeError, match="another state"):
+            see(value, graph=graph, given=3.0, rounds=True)
+    witness = Witness()
+    see(1.0, graph=False)
+    with pytest.raises(RuntimeError, match="another state"):
+        see(2.0, graph=True)

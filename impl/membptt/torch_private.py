@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from torch.nn.utils import parametrizations
 
 # How many nodes of autograd's graph this thread has made; without it, a leaf that a step makes itself is refused.
 nodes_made: Callable[[], float] = getattr(torch._C._autograd, "_get_sequence_nr", lambda: float("inf"))
@@ -14,6 +15,10 @@ nodes_made: Callable[[], float] = getattr(torch._C._autograd, "_get_sequence_nr"
 _remove: Callable[[str], None] = getattr(
     torch._C, "_remove_obj_from_tls", lambda flag: torch._C._stash_obj_in_tls(flag, None)
 )
+
+
+# The parametrization of a spectral norm, which keeps its two vectors in buffers.
+SpectralParametrization: type = getattr(parametrizations, "_SpectralNorm", type(None))
 
 
 @contextmanager

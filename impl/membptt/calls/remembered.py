@@ -9,7 +9,6 @@ from types import CellType, FunctionType, MethodType
 from typing import Any
 
 import optree
-import torch
 from torch import Tensor, nn
 
 from membptt.calls.plan import plan
@@ -17,6 +16,7 @@ from membptt.planning.plan_file import Plan
 from membptt.run.core import Step
 from membptt.run.inputs import Indexed, Inputs
 from membptt.state.leaves import signature
+from membptt.step.autocast import Autocast
 from membptt_theory.options import parse_bytes
 
 _REMEMBERED = 64
@@ -30,7 +30,9 @@ def remembered_plan(
     trees: tuple[Any, ...] = (init, tuple(params), xs.read(0, 1) if isinstance(xs, Indexed) else xs)
     shapes = [signature(tuple(leaf for leaf in optree.tree_leaves(tree) if isinstance(leaf, Tensor))) for tree in trees]
     steps = Inputs(xs, 1).steps
-    modes = torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")
+    modes = Autocast.current(
+        {leaf.device for tree in trees for leaf in optree.tree_leaves(tree) if isinstance(leaf, Tensor)}
+    )
     key = (
         _identity(step),
         steps,

@@ -14,7 +14,8 @@ from membptt.calls.remembered import remembered_plan
 from membptt.kernels.compiled import compile_chunk
 from membptt.planning.choice import Policy, from_plan, from_slots
 from membptt.planning.plan_file import Plan
-from membptt.run.core import Core, Step
+from membptt.run.continuity import Continuity
+from membptt.run.core import Core, Step, is_known_to_round
 from membptt.run.meter import active
 from membptt.run.node import Call
 from membptt.run.outputs import Outputs, Reduce
@@ -23,11 +24,11 @@ from membptt.slow.tier import SlowTier, slow_tier
 from membptt.state.leaves import check_tensors
 from membptt.state.states import Hidden
 from membptt.step.autocast import Autocast
-from membptt.step.changes import StateGuard
+from membptt.step.changes import InPlace
 from membptt.step.declared import declared_by, needs_grad
 from membptt.step.generators import Generators
-from membptt.step.modes import Modes
 from membptt.step.refusals import refuse_cache, refuse_kernel_dropout, refuse_transforms, refuse_wrapped
+from membptt.step.surroundings import Surroundings
 from membptt_theory.schedule import Schedule
 
 
@@ -51,7 +52,7 @@ def scan(
     reduce: Reduce | None = None,
     preserve_rng_state: bool = True,
     compile: bool = False,
-    check: bool = False,
+    check: bool | None = None,
 ) -> tuple[Any, Any]:
     """Apply `step` along a sequence and make the result differentiable within a budget of slots or bytes.
 
@@ -100,8 +101,11 @@ def scan(
             step object to every call. Products that a core's steps have in common are merged, and a compiled core may
             round differently with and without graph. On CUDA, cores without graph are also captured, where a trial
             shows the same bits in less time.
-        check: compare every recomputed state and output with the first pass's, bit by bit. For debugging; not with
-            `compile`.
+        check: ``None``, the default, sees that the carry which a recorded core gives is, within rounding, the one that
+            the core after it was recorded from, and that the outputs of the last three cores are those of the first
+            pass; a few numbers are kept for it, and read from a device once, before gradients are returned. ``True``,
+            for debugging, compares every recomputed state and output with the first pass's besides, bit by bit.
+            ``False`` compares nothing.
 
     Returns:
         The final carry, and `y` of every step stacked along a new first dimension, or reduced.
@@ -114,14 +118,13 @@ def scan(
             cuDNN draws.
         TableError: the table is not what its digest says.
         RuntimeError: a carry, an input, a parameter or a state that the step reaches was changed; on a double or a
-            batched backward; under a transform of `torch.func`, or forward-mode differentiation.
+            batched backward; under a transform of `torch.func`, or forward-mode differentiation. In the backward: a
+            recomputed step is not what it was in the first pass, or a tensor that left the step beside its outputs.
 
     Ref: gruslys2016, Algorithm 2; two tiers: herrmann2020.
-    Claim: scan-forwards-equal-table, scan-gradients-equal-autograd, starts-equal-loop.
+    Claim: scan-forwards-equal-table, scan-gradients-equal-autograd, starts-equal-loop, scan-continuity.
     Claim: scan-tiers-equal-table, scan-tiers-gradients-equal-one-tier.
     """
-    if check and compile:
-        raise ValueError("check=True compares bits, and compiled cores may round differently with and without graph")
     if sum(given is not None for given in (slots, budget, plan)) > 1:
         raise TypeError(_ONE_BUDGET)
     settled = policy if plan is not None else None, chunk if plan is not None else None, internal_known
@@ -161,6 +164,8 @@ def scan(
     devices = {tensor.device for tensor in (*carry, *inputs.leaves, *declared)}
     generators = Generators(devices, enabled=preserve_rng_state)
     report = active()
+    numbers = compile or is_known_to_round(step)
+    continuity = Continuity(inputs.cores, inputs.chunk, numbers=numbers) if check is not False else None
     core = Core(
         step,
         spec,
@@ -171,17 +176,20 @@ def scan(
         generators=generators,
         compiled=compile_chunk(step, devices) if compile else None,
         witness=Witness() if check else None,
+        continuity=continuity,
         metered=report is not None,
     )
     outputs = Outputs(inputs.steps, reduce)
     if needs_grad(carry, inputs.leaves, declared):
         refuse_kernel_dropout(step, devices)
         autocast = Autocast.current(devices)
-        inner = StateGuard(step)
-        sizes = len(carry), len(inputs.leaves)
-        call = Call(core, choice, outputs, generators, autocast, Modes.of(step), *sizes, report)
+        surroundings = Surroundings.of(step)
+        generators.follow(surroundings.vectors)
+        inner = InPlace(surroundings, rewound=surroundings.vectors if preserve_rng_state else ())
+        sizes, own = (len(carry), len(inputs.leaves)), tuple(leaf if leaf.is_leaf else None for leaf in carry)
+        call = Call(core, choice, outputs, generators, autocast, surroundings, *sizes, report, continuity, own)
         flat = call.apply(carry, inputs.leaves, declared)
-        inner.check()  # and is let go of: it has a copy of every state it watches
+        inner.check()  # and is let go of, with its samples
     else:
         final = core.advance(Hidden.of(carry, ()), inputs.leaves, 0, inputs.cores, outputs)
         flat = tuple(leaf.detach() for leaf in (*final.leaves, *outputs.take()))

@@ -22,8 +22,9 @@ from membptt.run.outputs import Outputs
 from membptt.slow.tier import IN_FLIGHT, SlowStates, SlowTier
 from membptt.state.leaves import Layout, as_leaf, check_tensors, is_differentiable, storages
 from membptt.state.states import Hidden
-from membptt.step.changes import StateGuard
+from membptt.step.changes import InPlace
 from membptt.step.generators import Generators
+from membptt.step.surroundings import Surroundings
 from membptt_theory.footprint import Measured
 
 _SECONDS = 0.02  # time spent on one figure, at least
@@ -65,6 +66,8 @@ class Trial:
         self._devices = {tensor.device for tensor in (*self._carry, *params)}
         self._compiled = compile_chunk(step, self._devices) if compile else None
         self._generators = Generators(self._devices)
+        self._surroundings = Surroundings.of(step)
+        self._generators.follow(self._surroundings.vectors)
         self._outside = storages((*params, *Inputs(xs, 1).leaves))
         self._shared: dict[int, int] | None = None
         self._slow = slow
@@ -75,7 +78,7 @@ class Trial:
         Raises:
             RuntimeError: the step keeps state inside its module.
         """
-        guard = StateGuard(self._step)
+        guard = InPlace(self._surroundings, rewound=self._surroundings.vectors)
         with self._generators.exclusive(), self._generators.handed_on(), self._generators.preserved():
             shared = self._find_shared(guard)
             hidden, internal = self._weigh(chunk, shared)
@@ -134,7 +137,7 @@ class Trial:
         ends = storages((*start.leaves, *internal.carry_out))
         return self._own(parts_of(internal), shared) - self._own(ends, shared)
 
-    def _find_shared(self, guard: StateGuard) -> dict[int, int]:
+    def _find_shared(self, guard: InPlace) -> dict[int, int]:
         """Find what two consecutive cores both refer to, beside the state that one hands to the other."""
         if self._shared is None:
             core, _, xs = self._core(1, metered=True)
@@ -222,5 +225,5 @@ def _write(states: SlowStates, state: Hidden) -> None:
 
 def _finish(devices: Iterable[torch.device]) -> None:
     for device in devices:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if device.type not in ("cpu", "meta"):
+            torch.accelerator.synchronize(device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import update_wrapper
 from typing import Any, Final
 
@@ -12,10 +12,11 @@ from torch import Tensor
 
 from membptt.run.outputs import Outputs
 from membptt.state.leaves import Leaves
-from membptt.state.states import Internal
+from membptt.state.states import Enclosure, Internal
 from membptt.torch_private import flagged, is_set
 
 Gradients = list[Tensor | None]
+Hook = Callable[[Tensor], Tensor | None]
 
 _DEFERRING: Final = "membptt: a core is backpropagated"
 
@@ -41,9 +42,13 @@ class Adjoint:
         # One that was frozen since the first pass gets none, as in plain autograd.
         self._wanted = [index for index, param in enumerate(params) if param.requires_grad]
         self._owned = [False] * len(params)
+        # Hooks that the step put on the carry it was given, by leaf: they are of the core before, which gave it.
+        self.hooks: list[list[Hook]] = [[] for _ in carry]
 
     def step(self, internal: Internal) -> None:
         """Backpropagate one recorded core: its output gradients in, its input gradients out, the rest accumulated."""
+        if any(self.hooks) or any(leaf._backward_hooks for leaf in internal.carry_in):
+            self._hand_on_hooks(internal)
         heads: list[Any] = []
         grads: list[Tensor] = []
         for leaf, grad in zip(internal.carry_out, self.carry, strict=True):
@@ -55,14 +60,16 @@ class Adjoint:
             if total is not None and one.head is not None:
                 heads.append(one.head)
                 grads.append(self._outputs.gradient(total, one.at, one.shape))
-        inputs = [leaf for leaf in (*internal.carry_in, *internal.x_in) if leaf.requires_grad]
+        mine = internal.x_in if self.xs else ()  # what was read has a graph of its own, and no gradient here
+        inputs = [leaf for leaf in (*internal.carry_in, *mine) if leaf.requires_grad]
         inputs += [self._params[index] for index in self._wanted]
         found: Sequence[Tensor | None] = [None] * len(inputs)
         if heads and inputs:
-            found = torch.autograd.grad(heads, inputs, grads, allow_unused=True)
+            with internal.enclosure.opened() if internal.enclosure is not None else nullcontext():
+                found = torch.autograd.grad(heads, inputs, grads, allow_unused=True)
         by_leaf = iter(found)
         self.carry = [next(by_leaf) if leaf.requires_grad else None for leaf in internal.carry_in]
-        for total, leaf in zip(self.xs, internal.x_in, strict=False):
+        for total, leaf in zip(self.xs, mine, strict=True):
             grad = next(by_leaf) if leaf.requires_grad else None
             if total is not None and grad is not None:
                 total[internal.at] = grad
@@ -82,6 +89,35 @@ class Adjoint:
                 self.params[index] = grad
         if totals:
             torch._foreach_add_(totals, shares)  # one call for all of them: the same additions
+
+    def _hand_on_hooks(self, internal: Internal) -> None:
+        """Let hooks on the carry that a core was given see the whole gradient, where that is known.
+
+        On this core's side it is a share: outputs of the core before may be the same tensors.
+        """
+        late, self.hooks = self.hooks, [_taken(leaf) for leaf in internal.carry_in]
+        for leaf, hooks in zip(internal.carry_out, late, strict=True):
+            given = [index for index, one in enumerate(internal.carry_in) if one is leaf]
+            if given:  # handed on as it is: the core that made it is further back
+                self.hooks[given[0]] += hooks
+            elif hooks and leaf.grad_fn is None and leaf.requires_grad:
+                raise RuntimeError(_HOOK_ON_LEAF)
+            elif leaf.requires_grad:
+                for hook in hooks:
+                    leaf.register_hook(hook)  # type: ignore[no-untyped-call]
+
+
+def _taken(leaf: Tensor) -> list[Hook]:
+    """Take the step's hooks off a leaf."""
+    hooks = leaf._backward_hooks or {}
+    keys = [key for key, hook in hooks.items() if not isinstance(hook, Enclosure)]
+    return [hooks.pop(key) for key in keys]
+
+
+_HOOK_ON_LEAF: Final = (
+    "the step put a hook on the carry it was given, which the step before took from outside (a parameter, for example) "
+    "and did not compute; put the hook on that tensor itself, outside the step"
+)
 
 
 @contextmanager

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 import optree
 import torch
 from torch import Tensor
 
 from membptt.kernels.graphs import Chunk
-from membptt.run.adjoint import Adjoint
+from membptt.run.continuity import Continuity, Sweep
 from membptt.run.inputs import Inputs
 from membptt.run.meter import record_saved
 from membptt.run.outputs import Outputs
+from membptt.run.verdict import only_rounds
 from membptt.run.witness import Witness
 from membptt.state.forms import Form
 from membptt.state.leaves import Leaves, as_leaf
-from membptt.state.states import At, Emitted, Hidden, Internal, head
+from membptt.state.states import At, Emitted, Enclosure, Hidden, Internal, head
 from membptt.step.changes import Unchanged
 from membptt.step.generators import Generators
 from membptt.step.undeclared import Undeclared
@@ -42,7 +43,8 @@ class Core:
         params: declared tensors that the step uses and whose gradients are wanted.
         generators: read after every recorded core and every run of cores.
         compiled: runs a whole chunk of steps in place of the loop over them.
-        witness: compares recomputed states with those of the first pass.
+        witness: compares recomputed states with those of the first pass, bit by bit.
+        continuity: compares the outputs of the last few cores with those of the first pass.
         metered: take note of what each graph saves.
 
     Attributes:
@@ -61,6 +63,7 @@ class Core:
         generators: Generators,
         compiled: Chunk | None = None,
         witness: Witness | None = None,
+        continuity: Continuity | None = None,
         metered: bool = False,
     ) -> None:
         self._step = step
@@ -68,10 +71,12 @@ class Core:
         self._init_wanted = any(leaf.requires_grad for leaf in carry)
         self._inputs = inputs
         self._segments = segments
-        self._params = params
+        self.params = params
         self._generators = generators
         self._compiled = compiled
         self._witness = witness
+        self._continuity = continuity
+        self._compared = continuity.first if continuity is not None else inputs.cores  # from there on, outputs are
         self._metered = metered
         self._unchanged = Unchanged(inputs.leaves, params)
         self._records = False  # whether the step switches grad mode on by itself
@@ -97,6 +102,8 @@ class Core:
             if torch.is_grad_enabled():
                 leaves = tuple(leaf.detach() for leaf in leaves)
         state.check(start)
+        if outputs is not None:
+            self._unchanged.check()
         return Hidden.of(leaves, self._generators.read())
 
     def _run_checked(self, carry: Any, xs: Leaves, start: int, stop: int, outputs: Outputs | None) -> Any:
@@ -104,10 +111,11 @@ class Core:
         for core in range(start, stop):
             at = self._inputs.at(core)
             x, spec = self._inputs.fetch(xs, at)
-            if torch.is_grad_enabled():
+            if torch.is_grad_enabled() and self._inputs.leaves:  # what is read, and wants gradients, is to be declared
                 x = [leaf.detach() for leaf in x]
-            given = {id(leaf) for leaf in (*optree.tree_leaves(carry), *x)} if outputs is not None else set()
-            ys = []
+            before = optree.tree_leaves(carry)
+            given = {id(leaf) for leaf in (*before, *x)} if outputs is not None else set()
+            ys: list[Any] = []
             for where, after, y in self._steps(carry, at, x, spec):
                 carry = after
                 if outputs is not None:
@@ -119,11 +127,15 @@ class Core:
                         self._records |= any(leaf.requires_grad and id(leaf) not in given for leaf in leaves)
                 if self._witness is not None:
                     ys.append(y)
+                elif core >= self._compared:
+                    ys = [y]
+            if outputs is not None and core >= self._compared:
+                self._compare_outputs(core, optree.tree_leaves(ys[-1]))
             if self._records:  # or the graphs of all cores would hang together, and stay
                 leaves = self._flatten_carry(carry, at, check_leaves=False)
                 carry = self.form.spec.unflatten([leaf.detach() for leaf in leaves])
             if self._witness is not None:
-                self._witness.see(core, carry, ys)
+                self._witness.see(core, before, carry, ys)
         return carry
 
     def record(self, state: Hidden, xs: Leaves, core: int, outputs: Outputs | None = None) -> Internal:
@@ -136,7 +148,8 @@ class Core:
             carry_in = tuple(map(as_leaf, state.leaves, wanted))
             at = self._inputs.at(core)
             x, spec = self._inputs.fetch(xs, at)
-            x_in = tuple(map(as_leaf, x, self._inputs.wanted or (False,) * len(x)))
+            # What is read may have a graph of its own, down to declared tensors: it is part of the core's.
+            x_in = tuple(map(as_leaf, x, self._inputs.wanted)) if self._inputs.wanted else tuple(x)
             carry = form.spec.unflatten(carry_in)
             since = nodes_made()
             for where, after, y in self._steps(carry, at, x_in, spec):
@@ -146,32 +159,68 @@ class Core:
                     self._flatten_carry(carry, where, check_leaves=True)
                     outputs.put(where, y)
             carry_out = self._flatten_carry(carry, at, check_leaves=False)
-        self._undeclared.refuse(
-            chain(carry_out, *[leaves for _, leaves in emitted]), (*carry_in, *x_in), self._own_leaves(core, since)
-        )
+        own = (*carry_in, *x_in) if self._inputs.wanted else carry_in
+        made = chain(carry_out, *[leaves for _, leaves in emitted])
+        self._undeclared.refuse(made, own, self._own_leaves(core, since))
         self._unchanged.check()
         state.check(core)
+        if core >= self._compared:
+            self._compare_outputs(core, emitted[-1][1])
         if self._witness is not None:
-            self._witness.see(core, carry, [leaves for _, leaves in emitted])
+            ys, rounds = [leaves for _, leaves in emitted], partial(only_rounds, self, state, xs, core)
+            self._witness.see(core, carry_in, carry, ys, graph=True, rounds=rounds)
         heads = [
             Emitted(index, where, head(leaf, carry_out), leaf.shape)
             for where, leaves in emitted
             for index, leaf in enumerate(leaves)
         ]
-        return Internal(at, carry_in, x_in, carry_out, heads, self._generators.read(), saved)
+        enclosure = _enclose(carry_in) if outputs is not None else None
+        random = self._generators.read()
+        return Internal(at, carry_in, x_in, carry_out, heads, state.random, random, saved, enclosure)
+
+    def evaluate(self, state: Hidden, xs: Leaves, core: int, *, graph: bool) -> tuple[Leaves, Leaves]:
+        """Return the carry after one core and its last output, beside the schedule; generators stay where they are."""
+        random = self._generators.read()
+        try:
+            self.rewind(state)
+            with torch.set_grad_enabled(graph):
+                form = self._form_at(core)
+                wanted = (
+                    form.differentiable if graph and (core > 0 or self._init_wanted) else [False] * len(state.leaves)
+                )
+                leaves = map(as_leaf, state.leaves, wanted)
+                at = self._inputs.at(core)
+                x, spec = self._inputs.fetch(xs, at)
+                x = [as_leaf(leaf, graph and leaf.requires_grad) for leaf in x]
+                *_, (_, carry, y) = self._steps(form.spec.unflatten(leaves), at, x, spec)
+            flat = self._flatten_carry(carry, at, check_leaves=False)
+            return tuple(leaf.detach() for leaf in flat), tuple(leaf.detach() for leaf in optree.tree_leaves(y))
+        finally:
+            self._generators.write(random)
+
+    def name(self, what: str, leaf: int, outputs: Outputs) -> str:
+        """Name a leaf of the carry or of the outputs as Python would."""
+        spec, root = (self.form.spec, "carry") if what == "carry" else (outputs.spec, "y")
+        return str(spec.accessors()[leaf].codify(root)) if spec is not None else f"leaf {leaf}"
+
+    def rounds(self) -> None:
+        """Take note that the step gives other bits with graph than without: later calls look at numbers at once."""
+        _rounding[_kind(self._step)] = None
+        if len(_rounding) > _REMEMBERED:
+            del _rounding[next(iter(_rounding))]
 
     def rewind(self, state: Hidden) -> None:
         """Prepare to recompute from `state`."""
         self._generators.write(state.random)
 
-    def backpropagate(self, internal: Internal, adjoint: Adjoint) -> None:
+    def backpropagate(self, internal: Internal, sweep: Sweep) -> None:
         """Backpropagate one recorded core.
 
         Raises:
             RuntimeError: what the step captured was computed outside it, and its graph is used up.
         """
         try:
-            adjoint.step(internal)
+            sweep.step(internal)
         except RuntimeError as error:
             if "backward through the graph a second time" not in str(error):
                 raise
@@ -193,9 +242,13 @@ class Core:
             carry, y = self._call(carry, part, where)
             yield where, carry, y
 
+    def _compare_outputs(self, core: int, leaves: list[Any]) -> None:
+        if self._continuity is not None:
+            self._continuity.emitted(core, tuple(leaves))
+
     @cached_property
     def _undeclared(self) -> Undeclared:
-        return Undeclared(self._step, self._params)
+        return Undeclared(self._step, self.params, self._inputs.read)
 
     def _call(self, carry: Any, x: Any, at: At) -> tuple[Any, Any]:
         result = self._step(carry, x)
@@ -219,6 +272,27 @@ class Core:
         if spec != self.form.spec:
             self.form.flatten(carry, _first(at))
         return tuple(leaves)
+
+
+_REMEMBERED: Final = 64
+_rounding: dict[Any, None] = {}
+
+
+def is_known_to_round(step: Step, /) -> bool:
+    """Whether a step of this code was seen to give other bits with graph than without."""
+    return _kind(step) in _rounding
+
+
+def _kind(step: Any) -> Any:
+    return getattr(getattr(step, "__func__", step), "__code__", type(step))
+
+
+def _enclose(leaves: Leaves) -> Enclosure:
+    enclosure = Enclosure()
+    for leaf in leaves:
+        if leaf.requires_grad:
+            leaf.register_hook(enclosure)  # type: ignore[no-untyped-call]
+    return enclosure
 
 
 def _first(at: At) -> int:

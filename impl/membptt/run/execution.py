@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from membptt.run.adjoint import Adjoint
+from membptt.run.continuity import Sweep
 from membptt.run.core import Core
 from membptt.run.meter import Probe
 from membptt.run.outputs import Outputs
@@ -68,20 +68,20 @@ class Execution:
                 self._execute(instruction, xs, outputs)
             return self._internal().carry_out
         except BaseException:
-            self._close()
+            self.close()
             raise
 
-    def backward(self, xs: Leaves, adjoint: Adjoint) -> None:
+    def backward(self, xs: Leaves, sweep: Sweep) -> None:
         """Run the rest of the stream; every stored state is let go of, whatever happens."""
         try:
-            self._backward_step((Backpropagate, (0,)), adjoint)
+            self._backward_step((Backpropagate, (0,)), sweep)
             for instruction in self._stream:
                 if instruction[0] is Backpropagate:
-                    self._backward_step(instruction, adjoint)
+                    self._backward_step(instruction, sweep)
                 else:
                     self._execute(instruction, xs, None)
         finally:
-            self._close()
+            self.close()
 
     def _execute(self, instruction: TieredInstruction, xs: Leaves, outputs: Outputs | None) -> None:
         kind, places = instruction
@@ -127,8 +127,8 @@ class Execution:
             self._working = self._core.advance(self._state(), xs, max(start, again), stop, outputs)
         self._reached = max(self._reached, stop)
 
-    def _backward_step(self, instruction: TieredInstruction, adjoint: Adjoint) -> None:
-        self._core.backpropagate(self._internal(), adjoint)
+    def _backward_step(self, instruction: TieredInstruction, sweep: Sweep) -> None:
+        self._core.backpropagate(self._internal(), sweep)
         self._working = self._recorded = None
         self._report(instruction)
 
@@ -151,7 +151,8 @@ class Execution:
             raise AssertionError("there is no slow tier: the stream is illegal")
         return self._slow_states
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Let go of every stored state."""
         self.finished = True
         self._store.clear()
         if self._slow_states is not None:

@@ -20,7 +20,8 @@ class Indexed:
     Args:
         steps: length of the sequence.
         read: ``read(start, stop)`` returns steps ``start .. stop-1`` as a pytree of tensors with time as first
-            dimension. It must return the same values every time; no gradient flows into it.
+            dimension. It must return the same values every time. A gradient flows through what it computes from
+            tensors that `scan` is given as ``params=``.
     """
 
     steps: int
@@ -41,7 +42,7 @@ class Inputs:
     """
 
     def __init__(self, xs: Any, chunk: int, *, segments: bool = False) -> None:
-        self._read = xs.read if isinstance(xs, Indexed) else None
+        self.read = xs.read if isinstance(xs, Indexed) else None
         self.chunk = _count("chunk", chunk)
         self._single = self.chunk == 1 and not segments
         self.leaves: Leaves = ()
@@ -67,14 +68,14 @@ class Inputs:
             TypeError: `Indexed` read something other than tensors.
             ValueError: it read another number of steps.
         """
-        if self._read is None:
+        if self.read is None:
             return [leaf[at] for leaf in leaves], self._spec
         start, stop = (at.start, at.stop) if isinstance(at, slice) else (at, at + 1)
-        flat, spec = optree.tree_flatten(self._read(start, stop))
+        flat, spec = optree.tree_flatten(self.read(start, stop))
         found = check_tensors("what xs reads", flat)
         if _length(found) != stop - start:
             raise ValueError(f"xs read {_length(found)} steps where steps {start}..{stop - 1} were asked for")
-        return [leaf.detach() if isinstance(at, slice) else leaf.detach()[0] for leaf in found], spec
+        return [leaf if isinstance(at, slice) else leaf[0] for leaf in found], spec
 
 
 def _length(leaves: Leaves) -> int:

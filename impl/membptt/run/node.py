@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -11,19 +13,22 @@ from weakref import finalize
 import torch
 from torch import Tensor
 
-from membptt.run.adjoint import Adjoint, Gradients, hooks_deferred
+from membptt.run.adjoint import Adjoint, Gradients, Hook, hooks_deferred
+from membptt.run.continuity import Continuity, Doubt
 from membptt.run.core import Core
 from membptt.run.execution import Execution
 from membptt.run.inputs import Inputs
 from membptt.run.meter import Probe, Report
 from membptt.run.outputs import Outputs
+from membptt.run.verdict import Reached, Replay, error, forgiven
+from membptt.run.witness import NotDeterministicError
 from membptt.slow.spill import ahead
 from membptt.slow.tier import SlowStates, SlowTier
 from membptt.state.leaves import Leaves, is_differentiable
-from membptt.state.states import Hidden, RandomState
+from membptt.state.states import Hidden, Internal, RandomState
 from membptt.step.autocast import Autocast
 from membptt.step.generators import Generators
-from membptt.step.modes import Modes
+from membptt.step.surroundings import Surroundings
 from membptt_theory.actions import TieredInstruction
 from membptt_theory.schedule import Schedule
 
@@ -48,10 +53,13 @@ class Call:
     outputs: Outputs
     generators: Generators
     autocast: Autocast
-    modes: Modes
+    surroundings: Surroundings
     carry_leaves: int
     input_leaves: int
     report: Report | None
+    continuity: Continuity | None
+    init: tuple[Tensor | None, ...]  # the starting carry's leaves of autograd: what is saved of them may be a copy
+    hooked: bool = field(init=False, default=False)
     random: RandomState = field(init=False, default=())
     final_leaves: int = field(init=False, default=0)  # the first step may make more of a carry than it was given
     # Autograd runs a backward on a CUDA device in a thread of its own, where no context variable is set.
@@ -62,17 +70,41 @@ class Call:
         results: Leaves = _Scan.apply(self, *carry, *xs, *params)  # type: ignore[no-untyped-call]
         return results
 
+    def hook_start(self, carry: Leaves, hooks: list[list[Hook]]) -> None:
+        """Put the hooks that the first step put on the carry it was given where they belong: on the caller's tensors.
+
+        As in the loop, they stay there; a further backward adds none.
+        """
+        if self.hooked or not any(hooks):
+            return
+        for saved, own, wanted in zip(carry, self.init, hooks, strict=True):
+            tensor = own if own is not None else saved
+            for hook in wanted if tensor.requires_grad else ():  # the loop's would not have been hooked either
+                self.hooked = True
+                tensor.register_hook(hook)  # type: ignore[no-untyped-call]
+
     def split(self, tensors: Leaves) -> tuple[Leaves, Leaves, Leaves]:
         """Tell carry, inputs and parameters apart."""
         rest = tensors[self.carry_leaves :]
         return tensors[: self.carry_leaves], rest[: self.input_leaves], rest[self.input_leaves :]
 
-    def begin(self, tensors: Leaves) -> Execution:
+    def first_pass(self, tensors: Leaves) -> tuple[Execution, Leaves]:
+        """Run up to the first backward instruction; return what goes on from there, and the final carry."""
+        self.outputs.restart()
+        if self.continuity is not None:
+            self.continuity.restart()
+        execution = self.begin(tensors)
+        final = execution.forward(self.split(tensors)[1], self.outputs)
+        if self.continuity is not None:
+            self.continuity.ended(final)
+        return execution, final
+
+    def begin(self, tensors: Leaves, *, metered: bool = True) -> Execution:
         """Start a stream from the starting carry, in the random state of the first pass."""
         carry, xs, params = self.split(tensors)
         start = Hidden.of(carry, self.random)
         stream, slow = self._stream(start)
-        if self.report is None:
+        if self.report is None or not metered:
             return Execution(self.core, stream, start, None, slow)
         probe = Probe(self.report, (*xs, *params))
         execution = Execution(self.core, stream, start, probe, slow)
@@ -94,9 +126,13 @@ class _Scan(torch.autograd.Function):
     def forward(ctx: Any, call: Call, *tensors: Tensor) -> Leaves:
         with call.generators.exclusive(), call.generators.handed_on(), call.autocast.replayed():
             call.random = call.generators.read()
-            execution = call.begin(tensors)
-            final = execution.forward(call.split(tensors)[1], call.outputs)
-            call.generators.settle()
+            execution, final = call.first_pass(tensors)
+            if not call.generators.settle():
+                # Some core drew from Python's generator, and not the first: once more, with every state of it noted.
+                execution.close()
+                call.generators.write(call.random)
+                execution, final = call.first_pass(tensors)
+        call.surroundings.settle()
         call.final_leaves = len(final)
         # Clones: the caller may write to what it gets, the stored states must not notice.
         results = (*(leaf.detach().clone() for leaf in final), *call.outputs.take())
@@ -121,21 +157,106 @@ class _Scan(torch.autograd.Function):
 
 
 def _backward(call: Call, ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
-    _, xs, params = call.split(ctx.saved_tensors)
+    init, xs, params = call.split(ctx.saved_tensors)
     carry, ys = list(grads[: call.final_leaves]), list(grads[call.final_leaves :])
-    adjoint = Adjoint(carry, ys, call.outputs, xs, params)
     with (
         call.generators.exclusive(),
         call.generators.handed_on(),
         call.generators.preserved(),
         call.autocast.replayed(),
-        call.modes.replayed(),
-        hooks_deferred(params),
+        call.surroundings.replayed(),
+        hooks_deferred(call.core.params),
     ):
+        if call.continuity is not None:
+            call.continuity.begin()
         if ctx.execution.finished:  # a further backward of a retained graph: all stored states are used up
             call.generators.write(call.random)
             ctx.execution = call.begin(ctx.saved_tensors)
             ctx.execution.forward(xs, None)
-        ctx.execution.backward(xs, adjoint)
+        adjoint = _sweep(call, ctx, xs, lambda: Adjoint(list(carry), ys, call.outputs, xs, params))
+        call.hook_start(init, adjoint.hooks)
     gradients: Gradients = [*adjoint.carry, *adjoint.xs, *adjoint.params]
     return (None, *gradients)
+
+
+def _sweep(call: Call, ctx: Any, xs: Leaves, begin: Callable[[], Adjoint]) -> Adjoint:
+    """Backpropagate all cores, and see that they belong together.
+
+    Raises:
+        RuntimeError: what a core gave is not what the core after it was recorded from.
+    """
+    continuity, adjoint = call.continuity, begin()
+    if continuity is None:
+        ctx.execution.backward(xs, adjoint)
+        return adjoint
+    _compared(call, continuity, ctx.execution, xs, adjoint)
+    if continuity.broken is not None:
+        # Other bits: rounding, or another function? Once more, with a look at the numbers.
+        first, bits, adjoint = continuity.broken, continuity.bits, begin()
+        continuity.begin(again=True)
+        call.generators.write(call.random)
+        execution = call.begin(ctx.saved_tensors, metered=False)
+        execution.forward(xs, None)
+        _compared(call, continuity, execution, xs, adjoint)
+        if continuity.bits != bits:
+            measured = continuity.doubt()
+            raise _error(
+                call, measured if measured is not None and measured.what == "carry" else _unmeasured(first), None
+            )
+        call.core.rounds()
+    doubt = continuity.doubt()
+    if doubt is not None:
+        replay = Replay(call.core, xs, continuity, doubt)
+        with suppress(Reached):
+            _replay(call, ctx.saved_tensors, xs, replay)
+        if not forgiven(replay):
+            raise _error(call, doubt, replay)
+    return adjoint
+
+
+def _compared(call: Call, continuity: Continuity, execution: Execution, xs: Leaves, adjoint: Adjoint) -> None:
+    """Backpropagate all cores, each compared with the one after it."""
+    try:
+        execution.backward(xs, _Compared(continuity, adjoint))
+    except (RuntimeError, ValueError) as failed:
+        # A step that has become another may well fail; that it has is the cause.
+        if isinstance(failed, torch.OutOfMemoryError | NotDeterministicError):
+            raise
+        doubt = continuity.doubt()
+        if doubt is None and continuity.broken is not None:
+            doubt = _unmeasured(continuity.broken)
+        if doubt is None:
+            raise
+        raise _error(call, doubt, None) from failed
+
+
+def _unmeasured(broken: tuple[int, int]) -> Doubt:
+    return Doubt("carry", *broken, math.nan, torch.empty(0), torch.empty(0))
+
+
+def _replay(call: Call, tensors: Leaves, xs: Leaves, replay: Replay) -> None:
+    """Execute the scan once more, for a closer look; a step that fails now is not what it was."""
+    call.generators.write(call.random)
+    execution = call.begin(tensors, metered=False)
+    with suppress(RuntimeError, ValueError):
+        execution.forward(xs, None)
+        execution.backward(xs, replay)
+
+
+def _error(call: Call, doubt: Doubt, replay: Replay | None) -> RuntimeError:
+    at = call.choice.inputs.at(doubt.core)
+    steps = f"steps {at.start} to {at.stop - 1}" if isinstance(at, slice) else f"step {at}"
+    changed = [*call.surroundings.changed(), *call.surroundings.replaced()]
+    return error(doubt, replay, call.core.name(doubt.what, doubt.leaf, call.outputs), steps, changed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """Has every core compared with the one after it before it is backpropagated."""
+
+    continuity: Continuity
+    adjoint: Adjoint
+
+    def step(self, internal: Internal) -> None:
+        self.continuity.backpropagated(internal)
+        self.adjoint.step(internal)

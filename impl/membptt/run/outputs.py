@@ -34,6 +34,10 @@ class Outputs:
         self._shapes: list[tuple[torch.Size, torch.dtype]] = []
         self.spec: optree.PyTreeSpec | None = None
 
+    def restart(self) -> None:
+        """Forget what was entered."""
+        self._leaves, self.spec = [], None
+
     def put(self, at: At, y: Any) -> None:
         """Enter the output of one step, or, at a slice, of several with time first.
 

@@ -66,7 +66,16 @@ def is_differentiable(tensor: Tensor) -> bool:
 
 def as_leaf(tensor: Tensor, wanted: bool, /) -> Tensor:
     """Return a tensor of its own on the same storage: an autograd leaf where its gradient is wanted."""
-    return tensor.detach().requires_grad_() if wanted else tensor.detach()
+    leaf = tensor.detach()
+    if wanted:
+        leaf.requires_grad_()
+        leaf._membptt_core = True  # type: ignore[attr-defined]  # a later core that meets it has kept it
+    return leaf
+
+
+def is_core_leaf(tensor: Tensor, /) -> bool:
+    """Whether `as_leaf` made it: it is where the graph of some core begins."""
+    return getattr(tensor, "_membptt_core", False)
 
 
 def signature(leaves: Leaves) -> tuple[tuple[torch.Size, torch.dtype, torch.device], ...]:
@@ -87,7 +96,10 @@ def check_tensors(what: str, leaves: Sequence[Any]) -> Leaves:
 
 def bits(tensor: Tensor) -> Tensor:
     """Return the bytes of `tensor`, so that they can be compared where a number does not equal itself."""
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    tensor = tensor.detach().resolve_conj().resolve_neg()
+    if tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
 
 
 def storages(tensors: Iterable[Tensor], *, owned: bool = False) -> dict[int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -63,6 +65,39 @@ class Emitted:
     shape: torch.Size
 
 
+class Enclosure:
+    """A hook on the leaves that a core of the first pass starts from: nobody but the scan backpropagates that core.
+
+    The step may have handed a tensor to others beside its outputs. Its graph begins at that core, so that whoever
+    backpropagates it would lose the steps before.
+    """
+
+    def __init__(self) -> None:
+        self._open = False
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Let a backward through."""
+        try:
+            self._open = True
+            yield
+        finally:
+            self._open = False
+
+    def __call__(self, grad: Tensor) -> None:
+        """Refuse a backward that comes from outside.
+
+        Raises:
+            RuntimeError: the core is not being backpropagated by its scan.
+        """
+        if not self._open:
+            raise RuntimeError(
+                "a tensor that the step made reaches the loss beside what the scan returns (through a list, an "
+                "attribute or the like): its graph holds the last steps only, and the gradient of the others would be "
+                "lost. Let the step return it in y, or hand it on in the carry; detach what is only looked at"
+            )
+
+
 @dataclass(slots=True)
 class Internal:
     """An internal state: one core's graph, between leaf inputs of its own and its outputs.
@@ -73,8 +108,10 @@ class Internal:
         x_in: the inputs' leaves; those whose gradient is wanted are autograd leaves.
         carry_out: the output carry's leaves, with graph: the output hidden state.
         emitted: where the outputs' graphs begin. An output itself is not kept, unless it is a leaf of the carry.
+        before: the random state before the core.
         random: the random state after the core.
         saved: bytes by storage of what the graph saved; filled only while a meter runs.
+        enclosure: of a core recorded in the first pass.
     """
 
     at: At
@@ -82,8 +119,10 @@ class Internal:
     x_in: Leaves
     carry_out: Leaves
     emitted: list[Emitted]
+    before: RandomState
     random: RandomState
     saved: dict[int, int]
+    enclosure: Enclosure | None = None
 
     def output(self) -> Hidden:
         """Return the output hidden state, which this internal state contains."""

@@ -1,16 +1,18 @@
-"""Notices a step that changes what a recomputation reads again."""
+"""Notices a step that changes in place what a recomputation reads again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from membptt.state.leaves import bits
-from membptt.step.places import find_places
-from membptt.step.reach import reached_by
+from membptt.step.surroundings import Surroundings
+
+_SAMPLE: Final = 1024  # elements of a buffer that are looked at
+_SAMPLED: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Unchanged:
@@ -38,21 +40,27 @@ class Unchanged:
             )
 
 
-class StateGuard:
-    """Notices a step that keeps state outside the carry: every recomputation would update that state again.
+class InPlace:
+    """Notices a step that updates in place what it keeps outside the carry: a recomputation would update it again.
 
-    Watched are buffers and attributes that are or contain tensors, of every module that the step is or names and of
-    the modules below it: by identity, by in-place counter, and by value, since some kernels write without counting.
-    Tensors that the step names outside modules are watched by identity and counter.
+    Running statistics are such: the carry may not show that they are spoiled. All tensors that the step finds around it
+    are watched by their in-place counter, nothing is copied for it; of floating buffers and attributes, which some
+    kernels write to without counting, up to 1,024 elements besides. What the step replaces is none of its business:
+    a recomputation finds it as it was, and the carry shows where it matters.
+
+    Args:
+        surroundings: what is watched.
+        rewound: what may be updated, since a recomputation rewinds it.
     """
 
-    def __init__(self, step: Callable[..., Any]) -> None:
-        self._step = step
-        # One list: a step and its helper may each name another tensor alike.
-        self._before = [
-            (name, tensor, _version(tensor), tensor.detach().clone() if inside else None)
-            for name, tensor, inside in states_of(self._step)
-        ]
+    def __init__(self, surroundings: Surroundings, *, rewound: Iterable[Tensor] = ()) -> None:
+        self._surroundings = surroundings
+        self._rewound = {id(tensor) for tensor in rewound}
+        self._samples: dict[tuple[torch.dtype, torch.device], list[tuple[str, Tensor]]] = {}
+        for name, tensor, inside in surroundings.tensors():
+            if inside and _can_be_sampled(tensor) and id(tensor) not in self._rewound:
+                self._samples.setdefault((tensor.dtype, tensor.device), []).append((name, tensor))
+        self._before = {kind: _sampled(watched) for kind, watched in self._samples.items()}
 
     def check(self) -> None:
         """Refuse a change since construction.
@@ -60,41 +68,39 @@ class StateGuard:
         Raises:
             RuntimeError: names the buffer, attribute or variable.
         """
-        after = {(name, id(tensor)): inside for name, tensor, inside in states_of(self._step)}
-        for name, tensor, version, value in self._before:
-            if (
-                (name, id(tensor)) not in after
-                or _version(tensor) != version
-                or not (value is None or _same(tensor, value))
-            ):
-                raise RuntimeError(_updates(name))
-        known = {(name, id(tensor)) for name, tensor, *_ in self._before}
-        for one, inside in after.items():
-            if inside and one not in known:  # a state that was a number, or nothing, before the first step
-                raise RuntimeError(_updates(one[0]))
+        names = self.changed()
+        if names:
+            raise RuntimeError(
+                f"the step updates {' and '.join(map(repr, names[:4]))} in place, a state inside its module or beside "
+                "it; a recomputed step would update it again. Hand that state on in the carry (membptt.Stateful does "
+                "it for modules), or put the module into eval mode"
+            )
+
+    def changed(self) -> list[str]:
+        """Return the names of what was changed since construction."""
+        mine = {name for name, tensor, _ in self._surroundings.tensors() if id(tensor) in self._rewound}
+        names = [name for name in self._surroundings.changed() if name not in mine]
+        for kind, watched in self._samples.items():
+            now, before = _sampled(watched), self._before[kind]
+            if not torch.equal(bits(now), bits(before)):
+                sizes = [_stride(tensor)[0] for _, tensor in watched]
+                parts = zip(watched, torch.split(now, sizes), torch.split(before, sizes), strict=True)
+                names += [name for (name, _), one, other in parts if not torch.equal(bits(one), bits(other))]
+        order = {name: place for place, (name, _, _) in enumerate(self._surroundings.tensors())}
+        return sorted(set(names), key=order.__getitem__)
 
 
-def states_of(step: Callable[..., Any]) -> Iterator[tuple[str, Tensor, bool]]:
-    """Yield every tensor that is reached and no module's parameter: its name, and whether it lies inside a module."""
-    for prefix, value in reached_by(step):
-        if isinstance(value, nn.Module):
-            for place in find_places(value):
-                yield from ((f"{prefix}.{name}".lstrip("."), tensor, True) for name, tensor in place.tensors())
-        else:
-            yield prefix, value, False
+def _can_be_sampled(tensor: Tensor) -> bool:
+    plain = type(tensor) is Tensor and tensor.layout is torch.strided and not tensor.is_meta
+    return plain and tensor.dtype in _SAMPLED and tensor.numel() > 0 and tensor.is_contiguous()
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are equal, where a NaN is equal to itself."""
-    return torch.equal(one, other) or bool(one.layout is torch.strided and torch.equal(bits(one), bits(other)))
+def _stride(tensor: Tensor) -> tuple[int, int]:
+    """Return how many elements are looked at, and how far apart they lie."""
+    stride = -(-tensor.numel() // _SAMPLE)
+    return -(-tensor.numel() // stride), stride
 
 
-def _updates(name: str) -> str:
-    return (
-        f"the step updates {name!r}, a state inside its module or beside it; a recomputed step would update it again. "
-        "Hand that state on in the carry (membptt.Stateful does it for modules), or put the module into eval mode"
-    )
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
+def _sampled(watched: list[tuple[str, Tensor]]) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([tensor.detach().view(-1)[:: _stride(tensor)[1]] for _, tensor in watched])

@@ -2,33 +2,134 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dis import get_instructions
 from functools import lru_cache, partial
 from inspect import getattr_static
-from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any
+from itertools import islice
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, Final, NamedTuple
 
 from torch import Tensor, nn
 
 _MANY = 64  # longer containers hold data
+_MOST = 4096  # things that are looked at
 
 
-def reached_by(step: Callable[..., Any], /) -> Iterator[tuple[str, nn.Module | Tensor]]:
-    """Yield modules and tensors that `step` names, with the names it gives them; the empty name for `step` itself.
+class Reach(NamedTuple):
+    """What a step names.
+
+    Args:
+        named: modules and tensors, with the names that the step gives them; the empty name for the step itself.
+        functions: the functions among which its code is spread.
+    """
+
+    named: tuple[tuple[str, nn.Module | Tensor], ...]
+    functions: tuple[FunctionType, ...]
+
+
+def reach(step: Callable[..., Any], /) -> Reach:
+    """Return what `step` names.
 
     Followed are closures, globals, defaults, helper functions of the same file, what a partial binds, containers, and
-    the attributes of an object whose method it is or that it names. What a module contains is not listed.
+    the attributes of an object whose method it is or that it names. What a module contains is not listed. Only so much
+    is looked at: what a step holds as data costs nothing.
     """
     pending: list[tuple[str, Any]] = [("", step)]
     seen: set[int] = set()
+    named: list[tuple[str, nn.Module | Tensor]] = []
+    functions: list[FunctionType] = []
     for name, value in pending:
-        if id(value) not in seen:
-            seen.add(id(value))
-            if isinstance(value, nn.Module | Tensor):
-                yield name, value
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, nn.Module | Tensor):
+            named.append((name, value))
+            continue
+        if isinstance(value, FunctionType):
+            functions.append(value)
+        if len(pending) < _MOST:
+            pending += islice(_inside(name, value), _MOST)
+    return Reach(tuple(named), tuple(functions))
+
+
+def reached_by(step: Callable[..., Any], /) -> Iterator[tuple[str, nn.Module | Tensor]]:
+    """Yield modules and tensors that `step` names, with the names it gives them; see `reach`."""
+    yield from reach(step).named
+
+
+class Variable(NamedTuple):
+    """A variable of a function's closure or globals.
+
+    Args:
+        name: in the source.
+        place: the cell, or the dict of globals.
+        written: whether some function of the step assigns to it.
+    """
+
+    name: str
+    place: CellType | dict[str, Any]
+    written: bool
+
+    def read(self) -> Any:
+        """Return its value, or `UNSET`."""
+        if isinstance(self.place, dict):
+            return self.place.get(self.name, UNSET)
+        try:
+            return self.place.cell_contents
+        except ValueError:
+            return UNSET
+
+    def write(self, value: Any) -> None:
+        """Assign to it, or unset it."""
+        if isinstance(self.place, dict):
+            if value is UNSET:
+                self.place.pop(self.name, None)
             else:
-                pending += _inside(name, value)
+                self.place[self.name] = value
+        elif value is UNSET:
+            del self.place.cell_contents
+        else:
+            self.place.cell_contents = value
+
+
+UNSET: Final = object()
+
+
+def variables_of(functions: Iterable[FunctionType], /) -> list[Variable]:
+    """Return the variables that functions find in their closures and globals, each once."""
+    found: dict[tuple[int, str], Variable] = {}
+    for function in functions:
+        stored = _stored(function.__code__)
+        places: list[tuple[str, CellType | dict[str, Any], bool]] = [
+            (name, cell, (name, True) in stored)
+            for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        ]
+        names = _names(function.__code__)
+        places += [
+            (name, function.__globals__, (name, False) in stored) for name in names if name in function.__globals__
+        ]
+        for name, place, written in places:
+            key = id(place), name if isinstance(place, dict) else ""
+            known = found.get(key)
+            found[key] = Variable(name, place, written or (known is not None and known.written))
+    return list(found.values())
+
+
+@lru_cache(maxsize=256)
+def _stored(code: CodeType) -> frozenset[tuple[str, bool]]:
+    """Return the variables outside it that `code` assigns to: names, and whether they lie in its closure."""
+    free = set(code.co_freevars)
+    found: set[tuple[str, bool]] = set()
+    for one in get_instructions(code):
+        if one.opname in ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_NAME"):
+            found.add((one.argval, False))
+        elif one.opname in ("STORE_DEREF", "DELETE_DEREF") and one.argval in free:
+            found.add((one.argval, True))
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            found |= {(name, closed) for name, closed in _stored(constant) if not closed or name in free}
+    return frozenset(found)
 
 
 def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:

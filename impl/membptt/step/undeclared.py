@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from membptt.step.changes import states_of
+from membptt.state.leaves import is_core_leaf
 from membptt.step.reach import reached_by
+from membptt.step.surroundings import Surroundings
 
 _Accumulate = torch._C._functions.AccumulateGrad  # type: ignore[attr-defined]
 
@@ -23,13 +24,16 @@ class Undeclared:
     Every recorded core is searched, since a step may capture another tensor at every call.
 
     Args:
-        step: named in the error.
+        step: looked through for the names of tensors.
+        read: what reads the inputs, if anything does; likewise.
         declared: the tensors whose gradients are not lost. Their accumulators are known by identity as long as this
             object keeps them, which makes the search cheap: it visits the nodes that one core adds.
     """
 
-    def __init__(self, step: Callable[..., Any], declared: Sequence[Tensor]) -> None:
-        self._step = step
+    def __init__(
+        self, step: Callable[..., Any], declared: Sequence[Tensor], read: Callable[..., Any] | None = None
+    ) -> None:
+        self._steps = (step,) if read is None else (step, read)
         self._ids = {id(tensor) for tensor in declared}
         edges = [get_gradient_edge(tensor) for tensor in declared]
         self._accumulators: set[Any] = {None, *(edge.node for edge in edges if edge.node.__class__ is _Accumulate)}
@@ -67,7 +71,7 @@ class Undeclared:
 
     def used_up(self) -> RuntimeError:
         """Return the error for a core that captured a graph which an earlier core's backward used up."""
-        found = states_of(self._step)
+        found = [one for step in self._steps for one in Surroundings.of(step).tensors()]
         names = [name for name, tensor, _ in found if tensor.grad_fn is not None and id(tensor) not in self._ids]
         return RuntimeError(
             f"the step uses {' and '.join(map(repr, names)) or 'a tensor'}, which was computed outside the step from "
@@ -76,7 +80,13 @@ class Undeclared:
         )
 
     def _error(self, tensor: Tensor) -> ValueError:
-        name = _name(self._step, tensor)
+        if is_core_leaf(tensor):
+            return ValueError(
+                "the step uses a tensor that it made at another call and kept outside the carry (in an attribute, a "
+                "list, a variable): its gradient would be lost. Hand it on in the carry (membptt.Stateful does it for "
+                "modules), or detach it where the loop does not backpropagate through it"
+            )
+        name = _name(self._steps, tensor)
         made = (
             "" if "'" in name else "; if the step made it itself, use torch.func.grad there, or detach what it returns"
         )
@@ -107,9 +117,9 @@ def _count_alone() -> int:
 _ALONE = _count_alone()
 
 
-def _name(step: Callable[..., Any], tensor: Tensor) -> str:
+def _name(steps: Sequence[Callable[..., Any]], tensor: Tensor) -> str:
     """Name a tensor the way the user's source does, where closures or globals tell."""
-    for name, value in reached_by(step):
+    for name, value in (found for step in steps for found in reached_by(step)):
         if value is tensor:
             return f"the tensor {name!r}"
         if isinstance(value, nn.Module):

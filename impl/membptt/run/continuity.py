@@ -1,0 +1,217 @@
+"""Continuity: the carry that a recorded core gives is the one that the core after it was recorded from.
+
+Both are at hand when a core is backpropagated, for nothing. Comparing their fingerprints notices every step that is not
+at its recomputation what it was before, whatever made it another: a counter, a cache, a weight that moved, a kernel
+that computes something else with graph. Nothing is read from a device before the gradients are complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from membptt.state.fingerprints import fingerprint, hashed, is_small, tolerance
+from membptt.state.leaves import Leaves
+from membptt.state.states import At, Internal
+
+What = Literal["carry", "output"]
+
+OUTPUTS: Final = 3  # cores, the last ones, whose outputs are compared with those of the first pass
+_WINDOW: Final = 64  # pairs of fingerprints that are compared at once
+
+
+class Sweep(Protocol):
+    """What takes recorded cores, the last one first."""
+
+    def step(self, internal: Internal) -> None:
+        """Take one core."""
+
+
+class Doubt(NamedTuple):
+    """The worst discontinuity of a backward pass.
+
+    Args:
+        what: whether it is of the carry after a core, or of a core's last output.
+        core: the core.
+        leaf: the leaf.
+        gap: by how much the fingerprints differ, relative to their size; not a number where only bits were compared.
+        then: the fingerprint of what the next core was recorded from, or of the first pass's output.
+        now: that of what the core gave when it was recorded.
+    """
+
+    what: What
+    core: int
+    leaf: int
+    gap: float
+    then: Tensor
+    now: Tensor
+
+
+class Continuity:
+    """The fingerprints of one call of scan, and the worst discontinuity of the backward pass under way.
+
+    Args:
+        cores: of the scan.
+        chunk: steps per core.
+        numbers: look at the numbers of small leaves at once, since the step is known to round differently with graph.
+            Otherwise their bits are compared, which is faster, and only where they differ everything is looked at.
+
+    Attributes:
+        first: the first core whose outputs are compared.
+        bits: a hash of all bits that were looked at in this backward pass.
+        broken: the first core, and the leaf, whose bits are others than those the core after it was recorded from.
+    """
+
+    def __init__(self, cores: int, chunk: int, *, numbers: bool = False) -> None:
+        self._cores = cores
+        self._chunk = chunk
+        self._numbers = numbers
+        self._small: list[int] = []
+        self._large: list[int] = []
+        self._final: tuple[list[Tensor], list[int]] = [], []
+        self._outputs: dict[int, list[Tensor]] = {}
+        self._dtypes: dict[What, list[torch.dtype]] = {}
+        self.first = max(cores - OUTPUTS, 0)
+        self.broken: tuple[int, int] | None = None
+        self.begin()
+
+    def restart(self) -> None:
+        """Forget the first pass."""
+        self._outputs.clear()
+        self.begin()
+
+    def begin(self, *, again: bool = False) -> None:
+        """Begin a backward pass: nothing is in doubt.
+
+        Args:
+            again: whether it is the same one once more, now with a look at the numbers as well as at the bits.
+        """
+        numbers, bits = self._final
+        self._hashes = again or not self._numbers
+        self._looked_at = list(range(len(numbers))) if again or self._numbers else self._large
+        self._at = self._cores  # the core that was backpropagated last
+        self._next, self._next_bits = [numbers[leaf] for leaf in self._looked_at], bits
+        self._then: list[list[Tensor]] = []
+        self._now: list[list[Tensor]] = []
+        self._worst: dict[tuple[What, int], _Worst] = {}
+        self.bits = 0
+        self.broken = None
+
+    def ended(self, carry: Leaves) -> None:
+        """Take note of the first pass's final carry."""
+        self._dtypes["carry"] = [leaf.dtype for leaf in carry]
+        self._small = [leaf for leaf, one in enumerate(carry) if is_small(one)]
+        self._large = [leaf for leaf, one in enumerate(carry) if not is_small(one)]
+        self._final = [fingerprint(leaf) for leaf in carry], [hashed(carry[leaf]) for leaf in self._small]
+        self.begin()
+
+    def emitted(self, core: int, outputs: Leaves) -> None:
+        """Take note of the last output of one of the last cores, or compare it with the first pass's."""
+        now = [fingerprint(leaf) for leaf in outputs]
+        then = self._outputs.get(core)
+        if then is None:
+            self._outputs[core] = now
+            self._dtypes["output"] = [leaf.dtype for leaf in outputs]
+        elif any(one.device.type != "cpu" or not torch.equal(one, other) for one, other in zip(then, now, strict=True)):
+            self._compare("output", range(len(now)), core, [then], [now])
+
+    def backpropagated(self, internal: Internal) -> None:
+        """Compare what `internal` gave with what the core after it, which was backpropagated before, was given."""
+        self._at -= 1
+        after, before = internal.carry_out, internal.carry_in
+        if self._hashes and self._small:
+            bits = [hashed(after[leaf]) for leaf in self._small]
+            if bits != self._next_bits and self.broken is None:
+                differs = [one != other for one, other in zip(bits, self._next_bits, strict=True)]
+                self.broken = self._at, self._small[differs.index(True)]
+            if self._at > 0:  # the carry that the caller gave may be of another form
+                self._next_bits = [hashed(before[leaf]) for leaf in self._small]
+            self.bits = hash((self.bits, *bits, *self._next_bits))
+        if self._looked_at:
+            self._then.append(self._next)
+            self._now.append([fingerprint(after[leaf]) for leaf in self._looked_at])
+            if self._at > 0:
+                self._next = [fingerprint(before[leaf]) for leaf in self._looked_at]
+            if len(self._then) == _WINDOW:
+                self._settle()
+
+    def doubt(self) -> Doubt | None:
+        """Return the worst discontinuity, if there is one beyond rounding. This waits for the device, once."""
+        self._settle()
+        ratios = _on_host([one.ratio for one in self._worst.values()])
+        doubtful = [
+            (what == "carry", ratio, what, leaf, one)
+            for ((what, leaf), one), ratio in zip(self._worst.items(), ratios, strict=True)
+            if ratio > 1
+        ]
+        if not doubtful:
+            return None
+        _, ratio, what, leaf, found = max(doubtful, key=lambda doubt: doubt[:2])  # of the carry first
+        gap = ratio * (tolerance(self._dtypes[what][leaf]) or 1)
+        return Doubt(what, int(found.core), leaf, gap, found.then.cpu(), found.now.cpu())
+
+    def core(self, at: At) -> int:
+        """Return the core that covers a step, or these steps."""
+        return at.start // self._chunk if isinstance(at, slice) else at
+
+    def _settle(self) -> None:
+        then, now = self._then, self._now
+        if then:
+            self._then, self._now = [], []
+            self._compare("carry", self._looked_at, self._at + len(then) - 1, then, now)
+
+    def _compare(
+        self, what: What, leaves: Sequence[int], core: int, then: list[list[Tensor]], now: list[list[Tensor]]
+    ) -> None:
+        """Compare fingerprints of `core` and of the cores before it, leaf by leaf."""
+        for leaf, some, others in zip(leaves, zip(*then, strict=True), zip(*now, strict=True), strict=True):
+            a, b = (torch.stack(list(each)) for each in _alike(some, others))
+            if not a.numel() or (a.device.type == "cpu" and torch.equal(a, b)):
+                continue
+            ratio, index = _ratios(a, b, tolerance(self._dtypes[what][leaf])).max(0)
+            index = index.view(1)
+            found = _Worst(ratio.view(1), core - index, a.index_select(0, index)[0], b.index_select(0, index)[0])
+            known = self._worst.get((what, leaf))
+            if known is not None:
+                worse = found.ratio > known.ratio
+                found = _Worst(*(torch.where(worse, *pair) for pair in zip(found, known, strict=True)))
+            self._worst[what, leaf] = found
+
+
+class _Worst(NamedTuple):
+    """The worst pair of one leaf so far: tensors on its device."""
+
+    ratio: Tensor
+    core: Tensor
+    then: Tensor
+    now: Tensor
+
+
+def _alike(then: Sequence[Tensor], now: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Return both; of another shape, as where a leaf's shape has changed, they are as unlike as can be."""
+    if len({one.shape for one in (*then, *now)}) == 1:
+        return then, now
+    unlike = [one.shape != other.shape for one, other in zip(then, now, strict=True)]
+    return [torch.zeros(1) for _ in then], [torch.full((1,), torch.inf if differs else 0.0) for differs in unlike]
+
+
+def _ratios(then: Tensor, now: Tensor, allowed: float) -> Tensor:
+    """Return, for every row, by how many times what is allowed its fingerprints differ; a NaN is equal to itself."""
+    if not then.is_floating_point():
+        return torch.zeros(len(then), device=then.device).masked_fill((then != now).any(1), torch.inf)
+    same = (then == now) | (then.isnan() & now.isnan())
+    gap = (then - now).abs().nan_to_num(nan=torch.inf, posinf=torch.inf).masked_fill(same, 0)
+    size = torch.stack([then, now]).abs().nan_to_num(nan=0, posinf=0).amax()
+    return (gap / (allowed * size)).nan_to_num(nan=0, posinf=torch.inf).amax(1).float()
+
+
+def _on_host(values: Sequence[Tensor]) -> list[float]:
+    """Bring single numbers to the host: those of one device in one transfer, in the order given."""
+    found: dict[int, float] = {}
+    for device in {value.device for value in values}:
+        there = [index for index, value in enumerate(values) if value.device == device]
+        found.update(zip(there, torch.cat([values[index] for index in there]).tolist(), strict=True))
+    return [found[index] for index in range(len(values))]

@@ -1,0 +1,194 @@
+"""What stands behind a discontinuity: rounding, a kernel chosen by grad mode, or a step that has become another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from membptt.run.continuity import Continuity, Doubt
+from membptt.state.fingerprints import fingerprint, tolerance
+from membptt.state.leaves import Leaves
+from membptt.state.states import Hidden, Internal
+
+_ROUNDINGS: Final = 100  # a step's own rounding, as a multiple of what one rounding of its carry does to its result
+
+
+class Evaluates(Protocol):
+    """A core that can be evaluated beside the schedule."""
+
+    def evaluate(self, state: Hidden, xs: Leaves, core: int, *, graph: bool) -> tuple[Leaves, Leaves]:
+        """Return the carry after one core and its last output, without their graph."""
+
+
+class Modes(NamedTuple):
+    """One core evaluated from one state without graph and with it: carries, and last outputs.
+
+    Args:
+        plain: without graph.
+        graphed: with graph.
+        gap: the largest difference of a leaf, relative to its size.
+        rounds: whether rounding explains it: differences as small as that in the carry do as much to the result.
+        steady: whether either way gives the same bits when it is taken again.
+    """
+
+    plain: tuple[Leaves, Leaves]
+    graphed: tuple[Leaves, Leaves]
+    gap: float
+    rounds: bool
+    steady: bool
+
+
+def compare_modes(core: Evaluates, state: Hidden, xs: Leaves, index: int) -> Modes:
+    """Evaluate core `index` from `state` without graph and with it, and see how well-conditioned it is.
+
+    Each way twice, one right after the other: a step that is another at every call, in whatever rhythm, has no excuse.
+    """
+    plain, once_more = (core.evaluate(state, xs, index, graph=False) for _ in range(2))
+    graphed, with_graph_once_more = (core.evaluate(state, xs, index, graph=True) for _ in range(2))
+    steady = _all_equal(plain, once_more) and _all_equal(graphed, with_graph_once_more)
+    nudged = core.evaluate(Hidden.of(tuple(map(_nudged, state.leaves)), state.random), xs, index, graph=False)
+    gaps = [distance(one, other) for one, other in zip(sum(plain, ()), sum(graphed, ()), strict=True)]
+    growths = [distance(one, other) for one, other in zip(sum(plain, ()), sum(nudged, ()), strict=True)]
+    allowed = [
+        tolerance(leaf.dtype) + _ROUNDINGS * growth for leaf, growth in zip(sum(plain, ()), growths, strict=True)
+    ]
+    rounds = steady and all(gap <= most for gap, most in zip(gaps, allowed, strict=True))
+    return Modes(plain, graphed, max(gaps, default=0.0), rounds, steady)
+
+
+def only_rounds(core: Evaluates, state: Hidden, xs: Leaves, index: int) -> bool:
+    """Whether core `index` gives other bits with graph than without, and rounding explains them."""
+    modes = compare_modes(core, state, xs, index)
+    return modes.gap > 0 and modes.rounds
+
+
+class Reached(Exception):
+    """The doubtful core was reached and examined."""
+
+
+class Replay:
+    """Takes the cores of the same scan, executed once more, up to the doubtful one, and examines that.
+
+    Args:
+        core: evaluates it.
+        xs: the input leaves.
+        continuity: whose doubt it is.
+        doubt: the discontinuity.
+
+    Attributes:
+        modes: the core without graph and with it, once it was reached.
+        again: whether what is in doubt came out as it was, bit by bit.
+        by_mode: whether without graph the core gives what was there before, and only with graph something else.
+    """
+
+    def __init__(self, core: Evaluates, xs: Leaves, continuity: Continuity, doubt: Doubt) -> None:
+        self._core = core
+        self._xs = xs
+        self._continuity = continuity
+        self._doubt = doubt
+        self._next: Leaves | None = None
+        self.modes: Modes | None = None
+        self.again = self.by_mode = False
+
+    def step(self, internal: Internal) -> None:
+        """Take one core.
+
+        Raises:
+            Reached: it was the doubtful one.
+        """
+        doubt, core = self._doubt, self._continuity.core(internal.at)
+        if core == doubt.core:
+            start = tuple(leaf.detach() for leaf in internal.carry_in)
+            self.modes = modes = compare_modes(self._core, Hidden.of(start, internal.before), self._xs, core)
+            side = doubt.what == "output"
+            plain, graphed = modes.plain[side][doubt.leaf], modes.graphed[side][doubt.leaf]
+            now = graphed if side else internal.carry_out[doubt.leaf]
+            then = plain if side or self._next is None else self._next[doubt.leaf]
+            self.again = _equal(fingerprint(then).cpu(), doubt.then) and _equal(fingerprint(now).cpu(), doubt.now)
+            allowed = tolerance(plain.dtype)
+            kept = distance(plain, then) <= allowed < distance(graphed, plain)
+            self.by_mode = kept and self.again and modes.steady
+            raise Reached
+        if core == doubt.core + 1:
+            self._next = tuple(leaf.detach() for leaf in internal.carry_in)
+
+
+def forgiven(replay: Replay) -> bool:
+    """Whether a discontinuity is rounding: the same comes out again, and with graph other bits, but no other values."""
+    return replay.modes is not None and replay.again and replay.modes.rounds and replay.modes.gap > 0
+
+
+def error(doubt: Doubt, replay: Replay | None, name: str, steps: str, changed: Sequence[str]) -> RuntimeError:
+    """Return what is said of a discontinuity.
+
+    Args:
+        doubt: the discontinuity.
+        replay: what a second execution showed, if there was one.
+        name: of the leaf.
+        steps: that the core covers.
+        changed: what the step reads and was changed since the call.
+    """
+    by = "" if math.isnan(doubt.gap) else f" by {doubt.gap:.1%} of its size" if doubt.gap < 10 else " entirely"
+    where = f"core {doubt.core} ({steps})"
+    if doubt.what == "carry":
+        what = f"recomputing {where} gave another carry than the one the scan went on from: {name} differs{by}"
+    else:
+        what = f"recomputing {where} gave another output than the first pass: {name} differs{by}"
+    lead = f"{what}, so the gradient would belong to another function. "
+    if replay is not None and replay.by_mode:
+        return RuntimeError(
+            f"{lead}The step itself gives something else with graph than without: a kernel is chosen by grad mode. "
+            "torch.nn.TransformerEncoder, its layers and MultiheadAttention do so in eval mode; switch their fast path "
+            "off (torch.backends.mha.set_fastpath_enabled(False)), and let no code of the step ask whether gradients "
+            "are recorded"
+        )
+    moved = f"Changed since the call: {', '.join(map(repr, changed[:4]))}. " if changed else ""
+    return RuntimeError(
+        f"{lead}{moved}At its recomputation the step is not what it was. Likeliest first: it keeps state outside the "
+        "carry, such as a counter, a cache or an attribute (hand that on in the carry; membptt.Stateful does it for "
+        "the tensors of a module); what it reads was changed between forward and backward (hand it on as an input or "
+        "in the carry, or change it after the backward); it draws from a generator of its own, or it computes in "
+        "another order each time (draw from torch's, Python's or numpy's global generator, and see "
+        "torch.use_deterministic_algorithms). check=True finds the first such core; check=False compares nothing"
+    )
+
+
+def distance(one: Tensor, other: Tensor, /) -> float:
+    """Return how far two tensors are apart, relative to the larger; infinity where integers or NaNs differ."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return math.inf
+    if one.layout is not torch.strided:
+        one, other = one.to_dense(), other.to_dense()
+    if not (one.is_floating_point() or one.is_complex()):
+        return 0.0 if torch.equal(one, other) else math.inf
+    wide = torch.complex128 if one.is_complex() else torch.float64
+    one, other = one.cpu().to(wide), other.cpu().to(wide)
+    same = (one == other) | (one.isnan() & other.isnan())
+    if bool(same.all()):
+        return 0.0
+    gap = torch.where(same, 0, one - other).norm().item()
+    size = max(torch.where(each.isfinite(), each, 0).norm().item() for each in (one, other))
+    return gap / size if size and math.isfinite(gap) else math.inf
+
+
+def _all_equal(some: tuple[Leaves, Leaves], others: tuple[Leaves, Leaves]) -> bool:
+    return all(distance(one, other) == 0 for one, other in zip(sum(some, ()), sum(others, ()), strict=True))
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool(((one == other) | (one.isnan() & other.isnan())).all())
+
+
+def _nudged(leaf: Tensor) -> Tensor:
+    """Return a leaf with one rounding more: random signs, as large as its elements and their mean size."""
+    if not (leaf.is_floating_point() or leaf.is_complex()) or leaf.layout is not torch.strided:
+        return leaf
+    generator = torch.Generator().manual_seed(0)
+    signs = (torch.randint(0, 2, leaf.shape, generator=generator) * 2 - 1).to(leaf.device)
+    sizes = leaf.abs()
+    mean = sizes.float().nan_to_num(0, 0, 0).mean() if leaf.numel() else 0
+    return leaf + (signs * torch.finfo(leaf.dtype).eps * (sizes + mean)).to(leaf.dtype)

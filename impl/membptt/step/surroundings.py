@@ -1,0 +1,242 @@
+"""What a step finds around it: its modules' tensors and training modes, and the variables of its closure."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.spectral_norm import SpectralNorm
+
+from membptt.step.reach import Variable, reach, variables_of
+from membptt.torch_private import SpectralParametrization
+
+_OF_EVERY_MODULE: Final = frozenset(vars(nn.Module()))
+_MANY: Final = 64  # longer containers hold data
+_NUMBERS: Final = (bool, int, float, complex, str, type(None))
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the step found around it when `scan` was called, and what a recomputation finds there again.
+
+    Put back are, of every module that the step is or names and of those below it, parameters, buffers and attributes
+    that are tensors, as objects, and the training mode; and the variables of the step's closure and globals. What the
+    step itself assigns to is its own and is left to it. What was changed in place stays changed, but for the vectors of
+    spectral norms, which `Generators` rewinds. Containers and other
+    objects are not looked into, so that nothing here grows with what they hold.
+    """
+
+    modules: tuple[tuple[nn.Module, bool], ...]
+    tables: tuple[_Table, ...]
+    variables: tuple[tuple[Variable, Any], ...]
+    named: tuple[tuple[str, Any], ...]
+    vectors: tuple[Tensor, ...]
+    versions: dict[str, int]
+
+    @classmethod
+    def of(cls, step: Callable[..., Any]) -> Surroundings:
+        """Take note of them."""
+        reached = reach(step)
+        modules: dict[nn.Module, str] = {}
+        for prefix, value in reached.named:
+            if isinstance(value, nn.Module):
+                for inner, module in value.named_modules():
+                    modules.setdefault(module, f"{prefix}.{inner}".strip("."))
+        surroundings = cls(
+            tuple((module, module.training) for module in modules),
+            tuple(table for module, name in modules.items() for table in _tables(module, name)),
+            tuple((variable, _held(variable.read())) for variable in variables_of(reached.functions)),
+            tuple((name, _held(value)) for name, value in reached.named if isinstance(value, Tensor)),
+            tuple(vector for module in modules for vector in _vectors(module)),
+            {},
+        )
+        surroundings.versions.update({name: version(tensor) for name, tensor, _ in surroundings.tensors()})
+        return surroundings
+
+    def settle(self) -> None:
+        """Take note, after the first pass, of what the step itself replaced: that is its own, and is not put back.
+
+        Were it, a state with a gradient might pass for a constant.
+        """
+        for table in self.tables:
+            now = table.now()
+            table.own.update(key for key, held in table.before.items() if now.get(key) is not _given(held))
+
+    @contextmanager
+    def replayed(self) -> Iterator[None]:
+        """Put everything back; on the way out, what was there on the way in."""
+        tables = [(table, table.now()) for table in self.tables]
+        modes = [(module, module.training) for module, _ in self.modules]
+        variables = [(variable, variable.read()) for variable, _ in self.variables if not variable.written]
+        try:
+            for table in self.tables:
+                table.put({key: _given(held) for key, held in table.before.items() if key not in table.own})
+            for module, mode in self.modules:
+                if module.training != mode:
+                    module.training = mode
+            for variable, held in self.variables:
+                if not variable.written:
+                    _assign(variable, _given(held))
+            yield
+        finally:
+            for variable, value in variables:
+                _assign(variable, value)
+            for module, mode in modes:
+                if module.training != mode:
+                    module.training = mode
+            for table, now in tables:
+                table.put(now, only=True)
+
+    def tensors(self) -> Iterator[tuple[str, Tensor, bool]]:
+        """Yield every tensor that was found: its name, itself, and whether it was a module's buffer or attribute."""
+        for table in self.tables:
+            for key, held in (*table.before.items(), *table.inner.items()):
+                tensor = _given(held)
+                if isinstance(tensor, Tensor):
+                    yield table.full(key), tensor, table.kind != "parameter"
+        for name, held in self.named:
+            tensor = _given(held)
+            if isinstance(tensor, Tensor):
+                yield name, tensor, False
+
+    def changed(self) -> list[str]:
+        """Return the names of the tensors that were changed in place since the call."""
+        return [name for name, tensor, _ in self.tensors() if self.versions.get(name) != version(tensor)]
+
+    def replaced(self) -> Iterator[str]:
+        """Yield the names of what is another object, or another number, than at the call."""
+        for table in self.tables:
+            for key, number in table.numbers.items():
+                if _another(table.entries.get(key), number):
+                    yield table.full(key)
+            now, inner = table.now(), _inner(table.entries) if table.inner and table.entries else {}
+            for some, others in ((table.before, now), (table.inner if inner else {}, inner)):
+                yield from (table.full(key) for key, held in some.items() if others.get(key) is not _given(held))
+        for variable, held in self.variables:
+            value, before = variable.read(), _given(held)
+            if variable.written and (_another(value, before) if type(before) in _NUMBERS else value is not before):
+                yield variable.name
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A dict in which a module keeps tensors.
+
+    Args:
+        name: of the module.
+        kind: ``parameter``, ``buffer`` or ``attribute``.
+        entries: the dict.
+        before: the tensors in it at the call, by key.
+        inner: tensors in short containers, by key and index.
+        numbers: what else is in it and easily compared.
+        own: keys of what the step itself replaces.
+    """
+
+    name: str
+    kind: str
+    entries: dict[str, Any]
+    before: dict[str, Any]
+    inner: dict[str, Any]
+    numbers: dict[str, Any]
+    own: set[str] = field(default_factory=set)
+
+    def now(self) -> dict[str, Any]:
+        """Return the tensors in it."""
+        if self.kind == "attribute":
+            return {key: value for key, value in self.entries.items() if isinstance(value, Tensor)}
+        return dict(self.entries)
+
+    def put(self, tensors: dict[str, Any], *, only: bool = False) -> None:
+        """Put tensors in their places; with `only`, take out those that `before` has and they have not."""
+        for key, tensor in tensors.items():
+            if tensor is not _GONE and self.entries.get(key, _GONE) is not tensor:
+                self.entries[key] = tensor
+        for key in self.before.keys() - tensors.keys() if only else ():
+            self.entries.pop(key, None)
+
+    def full(self, key: str) -> str:
+        """Return the qualified name of an entry."""
+        return f"{self.name}.{key}".lstrip(".")
+
+
+def _vectors(module: nn.Module) -> Iterator[Tensor]:
+    """Yield the vectors that a spectral norm improves at every call, in place: they are rewound as generators are."""
+    if isinstance(module, SpectralParametrization):
+        yield from (vector for vector in module._buffers.values() if vector is not None)
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, SpectralNorm):
+            yield from (getattr(module, f"{hook.name}_{side}") for side in "uv")
+
+
+def version(tensor: Tensor, /) -> int:
+    """Return a tensor's in-place counter; what was made in inference mode has none."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _tables(module: nn.Module, name: str) -> Iterator[_Table]:
+    if isinstance(module, torch.jit.ScriptModule):  # its tensors lie in C++: they are watched, and stay where they are
+        inner = {key: _held(tensor) for key, tensor in module.named_parameters(recurse=False)}
+        yield _Table(name, "parameter", {}, {}, inner, {})
+        inner = {key: _held(tensor) for key, tensor in module.named_buffers(recurse=False)}
+        yield _Table(name, "buffer", {}, {}, inner, {})
+        return
+    if module._parameters:
+        yield _Table(name, "parameter", module._parameters, _all_held(module._parameters), {}, {})
+    if module._buffers:
+        yield _Table(name, "buffer", module._buffers, _all_held(module._buffers), {}, {})
+    before, numbers = {}, {}
+    for key, value in vars(module).items():
+        if key in _OF_EVERY_MODULE:
+            continue
+        if isinstance(value, Tensor):
+            before[key] = _held(value)
+        elif type(value) in _NUMBERS:
+            numbers[key] = value
+    inner = _all_held(_inner(vars(module)))
+    if before or inner or numbers:
+        yield _Table(name, "attribute", vars(module), before, inner, numbers)
+
+
+def _inner(entries: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors in short containers among the attributes of a module."""
+    return {
+        f"{key}[{index!r}]": one
+        for key, value in entries.items()
+        if type(value) in (list, tuple, dict) and key not in _OF_EVERY_MODULE and len(value) <= _MANY
+        for index, one in (value.items() if type(value) is dict else enumerate(value))
+        if isinstance(one, Tensor)
+    }
+
+
+_GONE: Final = object()
+
+
+def _held(value: Any) -> Any:
+    """Return what keeps `value`: for a tensor with a graph, weakly, or the graphs of all calls would hang together."""
+    return weakref.ref(value) if isinstance(value, Tensor) and value.grad_fn is not None else value
+
+
+def _given(held: Any) -> Any:
+    """Return what is kept; `_GONE` where it is no more."""
+    if not isinstance(held, weakref.ref):
+        return held
+    value = held()
+    return _GONE if value is None else value
+
+
+def _all_held(tensors: dict[str, Any]) -> dict[str, Any]:
+    return {key: _held(value) for key, value in tensors.items()}
+
+
+def _assign(variable: Variable, value: Any) -> None:
+    if value is not _GONE and variable.read() is not value:
+        variable.write(value)
+
+
+def _another(value: Any, before: Any) -> bool:
+    return type(value) is not type(before) or value != before

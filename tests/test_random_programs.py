@@ -1,0 +1,231 @@
+"""Random programs as users write them: closures, swapped weights, generators, hooks, states in objects.
+
+Each is run by the loop and by the scan: the gradients are equal, or the scan refuses, and it refuses none of the
+programs that do nothing wrong.
+"""
+
+import random
+import warnings
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.utils.prune
+from torch import nn
+
+from membptt import Indexed, SlowTier, scan
+from membptt_theory.actions import Prices
+
+D = torch.float64
+
+HARMLESS = (
+    "closure's number",
+    "closure's module",
+    "weights swapped",
+    "torch's generator",
+    "python's generator",
+    "numpy's generator",
+    "dropout, then eval mode",
+    "hook on the carry given",
+    "hook on the carry made",
+    "hook on a parameter",
+    "weight made by a hook",
+    "attribute for the log",
+    "calls counted",
+    "encoder that reads",
+    "part of the carry detached",
+    "integers in the carry",
+)
+HARMFUL = (
+    "generator of its own",
+    "state in an object",
+    "state in an attribute",
+    "counter in a module",
+    "variable reassigned",
+    "buffer updated in place",
+    "addend moved",
+    "other with graph",
+    "list that grows",
+    "loss beside the outputs",
+)
+
+
+class Kept:
+    """Holds anything."""
+
+
+class Program:
+    """The program that a seed describes."""
+
+    def __init__(self, seed: int, harmful: bool = True) -> None:
+        choose = random.Random(seed)
+        self.seed = seed
+        self.features = set(choose.sample(HARMLESS, choose.choice([0, 1, 1, 2, 3])))
+        if harmful and choose.random() < 0.6:
+            self.features |= set(choose.sample(HARMFUL, choose.choice([1, 1, 2])))
+        self.steps = choose.randint(1, 9)
+        policy = choose.choice(["hsm", "ism", "msm", "msm_plus", "tiers"])
+        self.options: dict[str, Any] = {"slots": choose.randint(1, 6), "chunk": choose.choice([1, 1, 1, 2, 3])}
+        if policy == "tiers":
+            self.options["spill"] = SlowTier(choose.choice([None, 1, 3]), Prices(8, 2, 1))
+        else:
+            self.options["policy"] = policy
+            self.options |= {"internal": choose.randint(2, 3)} if policy in ("msm", "msm_plus") else {}
+        self.options["check"] = choose.choice([None, None, True])
+
+    @property
+    def harmless(self) -> bool:
+        return self.features <= set(HARMLESS)
+
+    def gradient(self, by_scan: bool, **more: Any) -> torch.Tensor:
+        """Run it from a fresh start; return the gradients of everything that learns."""
+        torch.manual_seed(self.seed)
+        np.random.seed(self.seed % 2**32)  # noqa: NPY002
+        random.seed(self.seed)
+        has = self.features.__contains__
+        module = nn.Module()
+        module.cell, module.drop = nn.RNNCell(3, 3).double(), nn.Dropout(0.4)
+        cell, encoder = module.cell, nn.Linear(3, 3).double()
+        module.register_buffer("seen", torch.zeros(3, dtype=D))
+        module.trace, module.at, module.logged = torch.zeros(2, 3, dtype=D), 0, None
+        own, kept, grown, beside = torch.Generator().manual_seed(1), Kept(), [], []
+        kept.memory = torch.zeros(2, 3, dtype=D)
+        offset, state, gain, calls = torch.zeros(3, dtype=D), torch.zeros(2, 3, dtype=D), 0.7, 0
+        if has("weight made by a hook"):
+            torch.nn.utils.prune.random_unstructured(cell, "weight_hh", 0.4)
+        leaves = list(cell.parameters())
+        if has("hook on a parameter"):
+            leaves[0].register_hook(lambda g: g * 0.5)
+
+        def step(carry, x):
+            nonlocal state, calls
+            h, count = carry
+            if has("calls counted"):
+                calls += 1
+            if has("hook on the carry given") and h.requires_grad:
+                h.register_hook(lambda g: g.clamp(-0.1, 0.1))
+            if has("torch's generator"):
+                x = x * torch.rand(3, dtype=D)
+            if has("python's generator"):
+                x = x * random.random()
+            if has("numpy's generator"):
+                x = x + float(np.random.randn())  # noqa: NPY002
+            if has("generator of its own"):
+                x = x + torch.rand(3, generator=own, dtype=D)
+            if has("state in an object"):
+                kept.memory = 0.5 * kept.memory + x
+                x = x + kept.memory
+            if has("state in an attribute"):
+                module.trace = 0.5 * module.trace + h
+                x = x + module.trace
+            if has("counter in a module"):
+                module.at += 1
+                x = x * (1 + module.at % 3)
+            if has("variable reassigned"):
+                state = state + x
+                x = x + state
+            if has("buffer updated in place"):
+                with torch.no_grad():
+                    module.seen.mul_(0.5).add_(x.mean(0))
+            if has("list that grows"):
+                grown.append(x.detach())
+                x = x * len(grown)
+            h = cell(x * gain, h) + offset
+            if has("dropout, then eval mode"):
+                h = module.drop(h)
+            if has("other with graph") and torch.is_grad_enabled():
+                h = h * 1.5
+            if has("part of the carry detached"):
+                h = torch.cat([h[:, :1].detach(), h[:, 1:]], 1)
+            if has("hook on the carry made") and h.requires_grad:
+                h.register_hook(lambda g: g * 0.9)
+            if has("attribute for the log"):
+                module.logged = h
+            if has("loss beside the outputs"):
+                beside.append(h.square().mean())
+            return (h, count + 1 if has("integers in the carry") else count), h.sin()
+
+        raw = torch.randn(self.steps, 2, 3, dtype=D)
+        xs: Any = raw
+        if has("encoder that reads"):
+            leaves += encoder.parameters()
+            xs = Indexed(self.steps, lambda start, stop: encoder(raw[start:stop])) if by_scan else encoder(raw)
+        init = torch.zeros(2, 3, dtype=D), torch.tensor(0)
+        if by_scan:
+            (h, _), ys = scan(step, init, xs, params=leaves, **{**self.options, **more})
+        else:
+            carry, outputs = init, []
+            for x in xs:
+                carry, y = step(carry, x)
+                outputs.append(y)
+            (h, _), ys = carry, torch.stack(outputs)
+        if has("closure's number"):
+            gain = 3.0
+        if has("closure's module"):
+            cell = nn.RNNCell(3, 3).double()
+        if has("weights swapped"):
+            module.cell.bias_hh = nn.Parameter(torch.ones(3, dtype=D))
+        if has("addend moved"):
+            offset.add_(1)
+        module.eval()
+        loss = h.sum() + (ys * torch.linspace(-1, 1, ys.numel(), dtype=D).view(ys.shape)).sum()
+        if beside:
+            loss = loss + torch.stack(beside[: self.steps]).sum()
+        found = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+        return torch.cat([one.flatten() for one in found])
+
+
+def outcome(program: Program, **more: Any) -> str:
+    """Return ``equal``, ``refused`` or ``WRONG``."""
+    expected = program.gradient(by_scan=False)
+    try:
+        found = program.gradient(by_scan=True, **more)
+    except (RuntimeError, ValueError) as error:
+        return "refused" if not program.harmless else f"REFUSED without reason: {error}"
+    return "equal" if (found - expected).norm() <= 1e-9 * expected.norm() else "WRONG"
+
+
+def outcomes(seeds: range, **more: Any) -> tuple[Counter[str], list[str]]:
+    """Return how often each outcome was met, and the programs that are wrong or refused without reason."""
+    count: Counter[str] = Counter()
+    bad = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for seed in seeds:
+            program = Program(seed)
+            said = outcome(program, **more)
+            count[said.split(" ", 1)[0]] += 1
+            if said not in ("equal", "refused"):
+                bad.append(
+                    f"{seed}: {sorted(program.features)}, {program.steps} steps, {program.options}: {said[:300]}"
+                )
+    return count, bad
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_a_random_program_has_the_loops_gradient_or_is_refused(block):
+    count, bad = outcomes(range(100 * block, 100 * (block + 1)))
+    assert bad == []
+    assert count["equal"] >= 30
+    assert count["refused"] >= 20
+
+
+@pytest.mark.slow
+def test_ten_thousand_random_programs_have_the_loops_gradient_or_are_refused():
+    count, bad = outcomes(range(1000, 11_000))
+    assert bad == []
+    assert sum(count.values()) == 10_000
+
+
+def test_each_feature_alone_is_equal_or_refused_as_it_should_be():
+    for feature in HARMLESS + HARMFUL:
+        program = Program(0)
+        program.features, program.steps, program.options = {feature}, 8, {"slots": 3}
+        assert outcome(program) == ("equal" if feature in HARMLESS else "refused"), feature
+
+
+def test_without_the_comparison_such_programs_are_wrong():
+    count, _ = outcomes(range(150), check=False)
+    assert count["WRONG"] >= 10

@@ -1,0 +1,706 @@
+"""What users' steps do to a scan: the gradient is the loop's, or one true error says what to do, and that works."""
+
+import random
+import types
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.utils.prune
+from torch import nn
+
+import membptt
+from membptt import Indexed, SlowTier, scan
+
+D = torch.float64
+WAYS = [
+    {"slots": 3},
+    {"slots": 2, "chunk": 5},
+    {"slots": 6, "policy": "msm", "internal": 2},
+    {"slots": 4, "policy": "ism"},
+    {"slots": 2, "spill": SlowTier(2)},
+]
+every_way = pytest.mark.parametrize("options", WAYS, ids=["hsm", "chunks", "msm", "ism", "tiers"])
+
+
+def loop(step, init, xs, **_):
+    carry, ys = init, []
+    for x in xs:
+        carry, y = step(carry, x)
+        ys.append(y)
+    return carry, torch.stack(ys)
+
+
+def data():
+    return torch.zeros(2, 4, dtype=D), torch.randn(12, 2, 4, dtype=D, generator=torch.Generator().manual_seed(0))
+
+
+def gru(seed=0):
+    torch.manual_seed(seed)
+    return nn.GRUCell(4, 4).double()
+
+
+def recurrence(cell):
+    def step(h, x):
+        h = cell(x, h)
+        return h, h
+
+    return step
+
+
+def gradient(run, leaves, fn):
+    for leaf in leaves:
+        leaf.grad = None
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002  (the global generator is what is tested)
+    torch.manual_seed(1)
+    run(fn)
+    return torch.cat(
+        [torch.zeros_like(leaf).flatten() if leaf.grad is None else leaf.grad.flatten() for leaf in leaves]
+    )
+
+
+def same(run, leaves, options):
+    """Whether `run` leaves the same gradients with the scan as with the loop."""
+    expected = gradient(run, leaves, loop)
+    found = gradient(run, leaves, lambda step, init, xs, **more: scan(step, init, xs, **options, **more))
+    return ((found - expected).norm() / expected.norm()).item() <= 1e-10
+
+
+# What is put back
+
+
+@every_way
+def test_a_closure_finds_the_variable_of_its_loop_where_it_was(options):
+    cells = nn.ModuleList(gru(seed) for seed in range(3))
+    init, xs = data()
+
+    def run(fn):
+        ys = xs
+        for cell in cells:
+
+            def step(h, x):
+                h = cell(x, h)  # noqa: B023  (that it is bound late is what is tested)
+                return h, h
+
+            _, ys = fn(step, init, ys, params=list(cells.parameters()))
+        ys.square().mean().backward()
+
+    assert same(run, list(cells.parameters()), options)
+
+
+GAIN = 1.0
+
+
+def test_a_global_is_found_as_it_was_and_left_as_it_is():
+    cell, (init, xs) = gru(), data()
+
+    def step(h, x):
+        h = cell(x, h) * GAIN
+        return h, h
+
+    def run(fn):
+        globals()["GAIN"] = 0.5
+        _, ys = fn(step, init, xs, params=list(cell.parameters()))
+        globals()["GAIN"] = 2.0
+        ys.sum().backward()
+        assert GAIN == 2.0
+
+    assert same(run, list(cell.parameters()), {"slots": 3})
+
+
+def test_a_variable_that_the_step_counts_with_goes_on_counting():
+    cell, (init, xs), calls = gru(), data(), 0
+
+    def step(h, x):
+        nonlocal calls
+        calls += 1
+        h = cell(x, h)
+        return h, h
+
+    with membptt.meter() as report:
+        scan(step, init, xs, slots=3, params=cell.parameters())[1].sum().backward()
+    assert calls == report.forwards
+
+
+@every_way
+@pytest.mark.parametrize("frozen", [True, False])
+def test_weights_that_another_call_put_in_place_are_found_there_again(options, frozen):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell = gru().requires_grad_(not frozen)
+
+        def forward(self, fn):
+            init, xs = data()
+            return fn(recurrence(self.cell), init, xs, params=list(self.cell.parameters()))[1]
+
+    net = Net()
+    weights = {name: (w + 0.3 * torch.randn_like(w)).detach().requires_grad_() for name, w in net.named_parameters()}
+    before = list(net.parameters())
+
+    def run(fn):
+        torch.func.functional_call(net, weights, (fn,)).square().mean().backward()
+
+    assert same(run, list(weights.values()), options)
+    assert all(one is other for one, other in zip(net.parameters(), before, strict=True))
+
+
+@every_way
+def test_a_hypernetworks_weights_are_found_again_after_the_next_ones_were_put_in_their_place(options):
+    torch.manual_seed(0)
+    maker, cell, (init, xs) = nn.Linear(2, 48).double(), gru(), data()
+    del cell.weight_hh
+
+    def run(fn):
+        total = 0.0
+        for task in torch.eye(2, dtype=D):
+            cell.weight_hh = maker(task).view(12, 4)
+            total = (
+                total + fn(recurrence(cell), init, xs, params=[*cell.parameters(), cell.weight_hh])[1].square().mean()
+            )
+        total.backward()
+
+    assert same(run, [*maker.parameters(), *cell.parameters()], options)
+
+
+def test_averaged_weights_swapped_in_as_objects_are_found_again_and_copied_in_are_refused():
+    cell, (init, xs) = gru(), data()
+    own, average = cell.weight_hh, nn.Parameter(cell.weight_hh.detach() * 0.5)
+
+    def swapped(fn):
+        cell.weight_hh = average
+        _, ys = fn(recurrence(cell), init, xs, params=[average])
+        cell.weight_hh = own
+        ys.sum().backward()
+
+    for one in cell.parameters():
+        one.requires_grad_(False)
+    assert same(swapped, [average], {"slots": 3})
+    h0 = init.clone().requires_grad_()
+    _, ys = scan(recurrence(cell), h0, xs, slots=3)
+    own.data.mul_(0.5)  # as averages are copied in: torch does not count it
+    with pytest.raises(RuntimeError, match="what it reads was changed between forward and backward"):
+        ys.sum().backward()
+
+
+@every_way
+@pytest.mark.parametrize("late", [0, 9])
+def test_pythons_generator_is_rewound_and_left_where_it_was(options, late):
+    """Also where only the last steps draw: the first pass is then run once more, following it."""
+    cell, (init, xs) = gru(), data()
+
+    def step(carry, x):
+        h, count = carry
+        drawn = int(count) < late or random.random() < 0.5 or random.gauss(0, 1) > 0
+        h = cell(x if drawn else x * 0, h)
+        return (h, count + 1), h
+
+    def run(fn):
+        _, ys = fn(step, (init, torch.tensor(0)), xs, params=list(cell.parameters()))
+        random.random()
+        before = random.getstate()
+        ys.square().mean().backward()
+        assert random.getstate() == before
+
+    assert same(run, list(cell.parameters()), options)
+
+
+@every_way
+@pytest.mark.parametrize("pending", [False, True])
+def test_numpys_generator_is_rewound_and_left_where_it_was(options, pending):
+    """Also where half of a pair of normal numbers was pending at the call."""
+    cell, (init, xs) = gru(), data()
+
+    def step(h, x):
+        noise = np.random.randn(1, 3)  # noqa: NPY002
+        h = cell(x + torch.from_numpy(noise).sum(), h)
+        return h, h
+
+    def run(fn):
+        if pending:
+            np.random.randn()  # noqa: NPY002
+        _, ys = fn(step, init, xs, params=list(cell.parameters()))
+        np.random.randn()  # noqa: NPY002
+        before = np.random.get_state()  # noqa: NPY002
+        ys.square().mean().backward()
+        assert str(np.random.get_state()) == str(before)  # noqa: NPY002
+
+    assert same(run, list(cell.parameters()), options)
+
+
+def test_a_generator_of_the_steps_own_is_refused_and_the_global_one_works():
+    cell, (init, xs), own = gru(), data(), random.Random(0)
+
+    def step_of(generator):
+        def step(h, x):
+            h = cell(x * generator.random(), h)
+            return h, h
+
+        return step
+
+    leaves = list(cell.parameters())
+    with pytest.raises(
+        RuntimeError, match=r"draws from a generator of its own.*draw from torch's, Python's or numpy's"
+    ):
+        scan(step_of(own), init, xs, slots=3, params=leaves)[1].sum().backward()
+    assert same(lambda fn: fn(step_of(random), init, xs, params=leaves)[1].sum().backward(), leaves, {"slots": 3})
+
+
+@every_way
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
+@pytest.mark.parametrize("hook", ["prune", "weight_norm", "spectral_norm"])
+def test_weights_that_a_hook_makes_anew_are_no_state(options, hook):
+    cell, (init, xs) = gru(), data()
+    if hook == "prune":
+        torch.nn.utils.prune.l1_unstructured(cell, "weight_hh", 0.5)
+    elif hook == "weight_norm":
+        nn.utils.weight_norm(cell, "weight_hh")
+    else:
+        nn.utils.spectral_norm(cell, "weight_hh").eval()
+    leaves = list(cell.parameters())
+    assert same(lambda fn: fn(recurrence(cell), init, xs, params=leaves)[1].square().mean().backward(), leaves, options)
+
+
+@every_way
+@pytest.mark.parametrize("norm", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm])
+def test_the_vectors_of_a_spectral_norm_in_training_are_rewound_and_left_where_they_were(options, norm):
+    cell, (init, xs) = norm(gru(), "weight_hh"), data()
+    leaves, vectors = list(cell.parameters()), list(cell.buffers())
+    start = [vector.clone() for vector in vectors]
+
+    def run(fn):
+        for vector, value in zip(vectors, start, strict=True):
+            vector.data.copy_(value)
+        _, ys = fn(recurrence(cell), init, xs, params=leaves)
+        after = [vector.clone() for vector in vectors]
+        ys.square().mean().backward()
+        assert all(map(torch.equal, vectors, after))
+        assert not torch.equal(start[0], after[0])
+
+    assert same(run, leaves, options)
+    kept = [vector.clone() for vector in vectors]
+    membptt.plan(recurrence(cell), init, xs, budget="1MiB", params=leaves, chunk=1)
+    assert all(map(torch.equal, vectors, kept))
+    with pytest.raises(RuntimeError, match=r"updates '.*_u' and '.*_v' in place"):
+        scan(recurrence(cell), init, xs, slots=3, params=leaves, preserve_rng_state=False)
+
+
+# What is refused, and what to do instead
+
+
+def padded(fast):
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1).double().eval()
+    pad, mix = torch.zeros(3, 5, dtype=torch.bool), nn.Linear(8, 8).double()
+    pad[1, 3:] = pad[2, 2:] = True
+
+    def step(h, x):
+        h = torch.tanh(mix(encoder(h + x, src_key_padding_mask=pad)))
+        return h, h.mean(1)
+
+    leaves = [*encoder.parameters(), *mix.parameters()]
+    h0, xs = torch.randn(3, 5, 8, dtype=D), torch.randn(8, 3, 5, 8, dtype=D)
+    before = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        return same(lambda fn: fn(step, h0, xs, params=leaves)[1].square().mean().backward(), leaves, {"slots": 2})
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_a_kernel_chosen_by_grad_mode_is_refused_and_without_its_fast_path_it_works():
+    with pytest.raises(RuntimeError, match=r"something else with graph than without.*set_fastpath_enabled\(False\)"):
+        padded(fast=True)
+    assert padded(fast=False)
+
+
+def test_a_frozen_addend_that_moves_is_named_and_as_an_input_it_may_move():
+    cell, (init, xs) = gru(), data()
+    offset = nn.Parameter(torch.zeros(4, dtype=D), requires_grad=False)
+
+    def step(h, x):
+        h = cell(x, h) + offset
+        return h, h
+
+    leaves = list(cell.parameters())
+    _, ys = scan(step, init, xs, slots=3, params=leaves)
+    offset.add_(1)
+    with pytest.raises(RuntimeError, match=r"Changed since the call: 'offset'.*hand it on as an input or in the carry"):
+        ys.sum().backward()
+
+    def advised(carry, x):
+        h, offset = carry
+        h = cell(x, h) + offset
+        return (h, offset), h
+
+    def run(fn):
+        moving = torch.ones(4, dtype=D)
+        _, ys = fn(advised, (init, moving.clone()), xs, params=leaves)
+        moving.mul_(-3)
+        ys.sum().backward()
+
+    assert same(run, leaves, {"slots": 3})
+
+
+class Kept:
+    pass
+
+
+class Remembering(nn.Module):
+    """Keeps a trace in an object that it holds, which no guard can know."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.kept = gru(), Kept()
+
+    def forward(self, h, x):
+        h = self.cell(x + self.kept.memory, h)
+        self.kept.memory = 0.9 * self.kept.memory + x
+        return h, h
+
+
+@every_way
+def test_a_state_in_an_object_is_refused_and_in_the_carry_it_works(options):
+    net, (init, xs) = Remembering(), data()
+    net.kept.memory = torch.zeros(2, 4, dtype=D)
+    said = "state outside the carry|kept outside the carry"
+    with pytest.raises((RuntimeError, ValueError), match=said):
+        scan(net, init, xs, **options)[1].sum().backward()
+
+    def advised(carry, x):
+        h, memory = carry
+        h = net.cell(x + memory, h)
+        return (h, 0.9 * memory + x), h
+
+    leaves, start = list(net.parameters()), (init, torch.zeros(2, 4, dtype=D))
+    assert same(lambda fn: fn(advised, start, xs, params=leaves)[1].sum().backward(), leaves, options)
+
+
+def test_a_counter_that_picks_the_weights_is_named_and_in_the_carry_it_works():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.gains, self.at = gru(), nn.Parameter(1 + torch.rand(12, 4, dtype=D)), 0
+
+        def forward(self, h, x):
+            h = self.cell(x * self.gains[self.at % 12], h)
+            self.at += 1
+            return h, h
+
+    net, (init, xs) = Net(), data()
+    with pytest.raises(RuntimeError, match=r"Changed since the call: 'at'.*such as a counter.*in the carry"):
+        scan(net, init, xs, slots=3)[1].sum().backward()
+
+    def advised(carry, x):
+        h, at = carry
+        h = net.cell(x * net.gains[at % 12], h)
+        return (h, at + 1), h
+
+    leaves, start = list(net.parameters()), (init, torch.tensor(0))
+    assert same(lambda fn: fn(advised, start, xs, params=leaves)[1].sum().backward(), leaves, {"slots": 3})
+
+
+def test_running_statistics_are_refused_and_in_eval_mode_or_through_stateful_they_work():
+    torch.manual_seed(0)
+    norm, mix, (init, xs) = nn.BatchNorm1d(4).double(), nn.Linear(4, 4).double(), data()
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.mix = norm, mix
+
+        def forward(self, h, x):
+            h = torch.tanh(self.mix(self.norm(h + x)))
+            return h, h
+
+    net = Net()
+    with pytest.raises(RuntimeError, match=r"updates 'norm.running_mean' and .* in place.*Stateful.*eval mode"):
+        scan(net, init, xs, slots=3)
+    stateful = membptt.Stateful(net)
+    found = torch.autograd.grad(scan(stateful, stateful.init(init), xs, slots=3)[1].sum(), list(net.parameters()))
+    wanted = torch.autograd.grad(loop(net, init, xs)[1].sum(), list(net.parameters()))
+    assert all(map(torch.allclose, found, wanted))
+    net.eval()
+    leaves = list(net.parameters())
+    assert same(lambda fn: fn(net, init, xs)[1].sum().backward(), leaves, {"slots": 3})
+
+
+# What continuity cannot see
+
+
+@every_way
+def test_what_is_read_by_an_encoder_that_learns_has_its_gradient(options):
+    torch.manual_seed(0)
+    encoder, cell, (init, xs) = nn.Linear(4, 4).double(), gru(), data()
+    leaves = [*encoder.parameters(), *cell.parameters()]
+
+    def run(fn):
+        read = Indexed(12, lambda start, stop: encoder(xs[start:stop]))
+        fn(recurrence(cell), init, encoder(xs) if fn is loop else read, params=leaves)[1].square().mean().backward()
+
+    assert same(run, leaves, options)
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_an_encoder_that_is_not_declared_is_named(mine):
+    encoder, cell, (init, xs) = nn.Linear(4, 4).double(), gru(), data()
+    read = Indexed(12, lambda start, stop: encoder(xs[start:stop]))
+    params = list(cell.requires_grad_(mine).parameters())
+
+    def run():
+        scan(recurrence(cell), init, read, slots=3, params=params)[1].sum().backward()
+
+    with pytest.raises(ValueError, match=r"the parameter 'encoder\.\w+'.*pass it in params="):
+        run()
+    scan(recurrence(cell), init, read, slots=3, params=[*cell.parameters(), *encoder.parameters()])[1].sum().backward()
+    assert encoder.weight.grad is not None
+
+
+def test_what_was_encoded_outside_is_refused_and_declared_itself_it_works():
+    encoder, cell, (init, xs) = nn.Linear(4, 4).double(), gru(), data()
+    encoded, leaves = encoder(xs), list(cell.parameters())
+    read = Indexed(12, lambda start, stop: encoded[start:stop])
+    with pytest.raises(RuntimeError, match=r"'encoded', which was computed outside.*Pass it in params= itself"):
+        scan(recurrence(cell), init, read, slots=3, params=[*leaves, *encoder.parameters()])[1].sum().backward()
+    encoded = encoder(xs)
+    scan(recurrence(cell), init, read, slots=3, params=[*leaves, encoded])[1].sum().backward()
+    found, encoder.weight.grad = encoder.weight.grad, None
+    loop(recurrence(cell), init, encoder(xs))[1].sum().backward()
+    assert torch.allclose(found, encoder.weight.grad)
+
+
+def clipped(cell, size=1e-3):
+    def step(h, x):
+        if h.requires_grad:
+            h.register_hook(lambda g: g.clamp(-size, size))
+        h = cell(x, h)
+        return h, h
+
+    return step
+
+
+@every_way
+@pytest.mark.parametrize("start", ["constant", "leaf", "computed"])
+def test_a_hook_on_the_incoming_carry_sees_its_whole_gradient(options, start):
+    cell, (init, xs) = gru(), data()
+    leaf = init.clone().requires_grad_()
+
+    def run(fn):
+        given = {"constant": init, "leaf": leaf.detach().requires_grad_(), "computed": leaf * 1}[start]
+        fn(clipped(cell), given, xs, params=list(cell.parameters()))[1].square().mean().backward()
+        if start == "leaf":
+            leaf.grad = given.grad
+
+    assert same(run, [*cell.parameters(), leaf] if start != "constant" else list(cell.parameters()), options)
+
+
+@every_way
+def test_hooks_on_a_leaf_that_many_steps_hand_on_see_its_whole_gradient(options):
+    cell, (init, xs) = gru(), data()
+
+    def step(carry, x):
+        h, kept = carry
+        if kept.requires_grad:
+            kept.register_hook(lambda g: g * 0.5)
+        h = cell(x + kept, h)
+        return (h, h.square() if x.sum() > 0 else kept), h
+
+    leaves = list(cell.parameters())
+    assert same(lambda fn: fn(step, (init, init), xs, params=leaves)[1].sum().backward(), leaves, options)
+
+
+def test_a_hook_on_a_carry_that_no_step_made_is_refused_and_on_the_tensor_itself_it_works():
+    weight, xs = torch.full((3,), 0.5, dtype=D, requires_grad=True), torch.linspace(0, 1, 6, dtype=D)
+
+    def step_of(hooked):
+        def step(carry, x):
+            h, kept = carry
+            if hooked and kept.requires_grad:
+                kept.register_hook(lambda g: g * 0.5)
+            return (torch.tanh(h * kept + x), weight), h
+
+        return step
+
+    start = torch.zeros(3, dtype=D), torch.zeros(3, dtype=D)
+    with pytest.raises(RuntimeError, match="put the hook on that tensor itself, outside the step"):
+        scan(step_of(True), start, xs, slots=2, params=[weight])[1].sum().backward()
+    weight.register_hook(lambda g: g * 0.5)
+    assert same(lambda fn: fn(step_of(False), start, xs, params=[weight])[1].sum().backward(), [weight], {"slots": 2})
+
+
+@every_way
+def test_hooks_of_parameters_fire_once_where_saved_tensors_are_packed(options):
+    weight, fired = torch.ones((), dtype=D, requires_grad=True), []
+    weight.register_hook(lambda g: fired.append(g) or g * 0.1)
+    _, xs = data()
+
+    def step(h, x):
+        h = h * 0.5 + weight * x.sum()
+        return h, h
+
+    def run(fn):
+        fired.clear()
+        with torch.autograd.graph.save_on_cpu():
+            _, ys = fn(step, torch.zeros((), dtype=D), xs, params=[weight])
+        ys.sum().backward()
+        assert len(fired) == 1
+
+    assert same(run, [weight], options)
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad])
+def test_an_input_changed_in_place_is_refused_where_nothing_requires_grad_too(mode):
+    def writing(h, x):
+        x.mul_(2)
+        return h + x, h
+
+    with mode(), pytest.raises(RuntimeError, match=r"leaf 0 of xs.* was changed in place.*work on a copy"):
+        scan(writing, torch.zeros(2), torch.ones(5, 2), slots=2)
+    with mode():
+        assert scan(lambda h, x: (h + x.clone().mul_(2), h), torch.zeros(2), torch.ones(5, 2), slots=2)[0][0] == 10
+
+
+@every_way
+def test_a_tensor_that_leaves_the_step_beside_its_outputs_is_refused_and_as_an_output_it_works(options):
+    cell, (init, xs), kept = gru(), data(), []
+
+    def step(h, x):
+        h = cell(x, h)
+        kept.append(h.square().mean())
+        return h, h
+
+    scan(step, init, xs, params=cell.parameters(), **options)
+    with pytest.raises(RuntimeError, match=r"beside what the scan returns.*return it in y"):
+        torch.stack(kept).sum().backward()
+
+    def advised(h, x):
+        h = cell(x, h)
+        return h, h.square().mean()
+
+    leaves = list(cell.parameters())
+    assert same(lambda fn: fn(advised, init, xs, params=leaves)[1].sum().backward(), leaves, options)
+
+
+# What used to crash
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("kind", ["scripted", "traced"])
+def test_scripted_and_traced_modules_work(kind):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(4, 4).double()
+            self.register_buffer("gain", torch.ones(4, dtype=D))
+
+        def forward(self, h, x):
+            return torch.tanh(self.inner(h + x) * self.gain)
+
+    torch.manual_seed(0)
+    init, xs = data()
+    net = torch.jit.script(Net()) if kind == "scripted" else torch.jit.trace(Net(), (init, xs[0]))
+
+    def step(h, x):
+        h = net(h, x)
+        return h, h
+
+    leaves = list(net.parameters())
+    assert same(lambda fn: fn(step, init, xs, params=leaves)[1].square().mean().backward(), leaves, {"slots": 3})
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta:UserWarning")
+@pytest.mark.parametrize("layout", ["to_sparse", "to_sparse_csr"])
+def test_sparse_buffers_are_no_obstacle(layout):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(4, 4).double()
+            self.register_buffer("adjacency", getattr(torch.eye(4, dtype=D), layout)())
+
+        def forward(self, h, x):
+            h = torch.tanh((self.adjacency @ self.inner(h + x).T).T)
+            return h, h
+
+    torch.manual_seed(0)
+    net, (init, xs) = Net(), data()
+    leaves = list(net.parameters())
+    assert same(lambda fn: fn(net, init, xs)[1].square().mean().backward(), leaves, {"slots": 3})
+
+
+# What it costs
+
+
+def test_what_a_step_holds_as_data_is_not_looked_at(monkeypatch):
+    """A dict of words beside the cell, a list of lists in its closure, a large constant buffer: nothing is copied."""
+
+    class Words(dict):
+        def items(self):
+            raise AssertionError("the words were looked through")
+
+        __iter__ = values = keys = items
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.words = gru(), Words((str(index), index) for index in range(100))
+            self.register_buffer("constant", torch.zeros(10**6))
+
+        def forward(self, h, x):
+            h = self.cell(x, h)
+            return h, h
+
+    net, (init, xs) = Net(), data()
+    sizes, cloned = [], torch.Tensor.clone
+    monkeypatch.setattr(torch.Tensor, "clone", lambda self, **more: sizes.append(self.numel()) or cloned(self, **more))
+    scan(net, init, xs, slots=3)[1].sum().backward()
+    assert max(sizes, default=0) < 10**4
+    nested = [[[0] * 60 for _ in range(60)] for _ in range(60)]
+
+    def step(h, x):
+        assert nested
+        h = net.cell(x, h)
+        return h, h
+
+    visited = []
+    inside = membptt.step.reach._inside
+    monkeypatch.setattr("membptt.step.reach._inside", lambda *pair: visited.append(pair) or inside(*pair))
+    scan(step, init, xs, slots=3, params=net.cell.parameters())
+    assert len(visited) < 10 * 8192
+
+
+# Other accelerators
+
+
+@pytest.mark.parametrize(("kind", "takes"), [("xpu", 1), ("mps", 0)])
+def test_the_generators_of_other_accelerators_are_followed_through_their_own_module(monkeypatch, kind, takes):
+    from membptt.step.generators import Generators
+
+    state = torch.zeros(4, dtype=torch.uint8)
+
+    def get(*at):
+        assert len(at) == takes
+        return state.clone()
+
+    def put(new, *at):
+        assert len(at) == takes
+        state.copy_(new)
+
+    monkeypatch.setattr(torch, kind, types.SimpleNamespace(get_rng_state=get, set_rng_state=put))
+    generators = Generators({torch.device(kind, 0)})
+    before = generators.read()
+    assert generators.read() is before
+    state += 1
+    assert generators.read() is not before
+    generators.write(before)
+    assert int(state.sum()) == 0
+
+
+def test_a_device_whose_random_numbers_cannot_be_restored_is_refused(monkeypatch):
+    from membptt.step.generators import Generators
+
+    monkeypatch.setattr(torch, "hpu", types.SimpleNamespace(), raising=False)
+    with pytest.raises(ValueError, match="give preserve_rng_state=False"):
+        Generators({torch.device("hpu", 0)})
+    assert Generators({torch.device("hpu", 0)}, enabled=False).read() == ()
