@@ -60,8 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def rechecked() -> str:
         summary = coq.coqchk(dict.fromkeys(theorem.module for theorem in chosen))
-        _need([summary] if "Axioms: <none>" not in " ".join(summary.split()) else [])
-        return "coqchk, Coq's independent checker, agrees: no axioms"
+        # It lists what any loaded library declares, the standard library's module types too; none may be ours.
+        axioms = summary.partition("* Axioms:")[2].partition("\n*")[0].split()
+        _need([f"coqchk finds no summary: {summary}"] if not axioms else [])
+        _need([f"{axiom} is an axiom" for axiom in axioms if axiom.startswith(coq.LIBRARY)])
+        return "coqchk, Coq's independent checker, accepts every file; no axiom of ours"
 
     def tied() -> str:
         sizes = (

@@ -204,17 +204,19 @@ def coqchk(names: Iterable[str], out: Path = OUT, /) -> str:
     Raises:
         CoqError: Coq is absent, or the checker refused a file.
     """
-    return _run(["coqchk", "-silent", "-o", "-Q", str(out), LIBRARY, *(f"{LIBRARY}.{name}" for name in names)], out)
+    # Its summary goes to the standard error.
+    modules = (f"{LIBRARY}.{name}" for name in names)
+    return _run(["coqchk", "-o", "-Q", str(out), LIBRARY, *modules], out, errors=True)
 
 
-def _run(command: list[str], folder: Path) -> str:
+def _run(command: list[str], folder: Path, *, errors: bool = False) -> str:
     try:
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise CoqError(ABSENT) from error
     if result.returncode:
         raise CoqError(f"{command[0]} refused {Path(command[-1]).name}:\n{(result.stderr or result.stdout).strip()}")
-    return result.stdout
+    return result.stdout + result.stderr if errors else result.stdout
 
 
 @contextmanager
