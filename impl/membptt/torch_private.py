@@ -1,20 +1,59 @@
-"""Every name of torch that is not public."""
+"""Every name of torch that is not public, looked up once, when the runtime is imported.
+
+Torch may rename any of them. Where one is missing, what it serves is left out, with a single warning that says what is
+lost; nothing is looked up on the path of a call. What lies in the compiler (`torch._inductor` takes a second to import)
+is looked up when something is compiled.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from typing import Any, Final, NamedTuple
 
 import torch
-from torch.nn.utils import parametrizations
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.utils import parametrizations, parametrize
 
-# How many nodes of autograd's graph this thread has made; without it, a leaf that a step makes itself is refused.
-nodes_made: Callable[[], float] = getattr(torch._C._autograd, "_get_sequence_nr", lambda: float("inf"))
 
+class MissingPrivateNameWarning(UserWarning):
+    """This torch has lost a name that is not public, and the runtime what it served."""
+
+
+def find(name: str, lost: str, instead: Any) -> Any:
+    """Return a name below ``torch``, or `instead`, with a warning that names what is `lost`."""
+    value: Any = torch
+    for part in name.split("."):
+        value = getattr(value, part, _ABSENT)
+        if value is _ABSENT:
+            warnings.warn(
+                f"torch {torch.__version__} has no torch.{name}: {lost}; use a version that this release was tested "
+                "with",
+                MissingPrivateNameWarning,
+                stacklevel=2,
+            )
+            return instead
+    return value
+
+
+_ABSENT: Final = object()
+
+# ---- the compiler's tracer ----
+
+# torch.compile around a call goes on after it. The public torch.compiler.disable imports the whole compiler.
+untraced: Final = find("_compile._disable_dynamo", "torch.compile traces into scan", torch.compiler.disable)
+
+# ---- a thread's storage, which autograd's engine hands to the threads that work for it ----
+
+_stash = find("_C._stash_obj_in_tls", "nested scans on a device may wait for ever", None)
+_is_key = find("_C._is_key_in_tls", "nested scans on a device may wait for ever", None)
+_get = find("_C._get_obj_in_tls", "nested scans on a device may wait for ever", None)
 # Older torches cannot take one out.
-_remove: Callable[[str], None] = getattr(
-    torch._C, "_remove_obj_from_tls", lambda flag: torch._C._stash_obj_in_tls(flag, None)
-)
+_remove: Callable[[str], None] = getattr(torch._C, "_remove_obj_from_tls", lambda flag: _stash(flag, None))
+_THREADS: Final = None not in (_stash, _is_key, _get)
 
 
 # The parametrization of a spectral norm, which keeps its two vectors in buffers.
@@ -24,12 +63,12 @@ SpectralParametrization: type = getattr(parametrizations, "_SpectralNorm", type(
 @contextmanager
 def flagged(flag: str) -> Iterator[None]:
     """Set `flag` in this thread's storage, which autograd's engine hands to threads that work for it."""
-    if is_set(flag):
+    if is_set(flag) or not _THREADS:
         yield
         return
     try:
         try:
-            torch._C._stash_obj_in_tls(flag, True)
+            _stash(flag, True)
             yield
         finally:
             _unset(flag)
@@ -39,10 +78,120 @@ def flagged(flag: str) -> Iterator[None]:
 
 def is_set(flag: str) -> bool:
     """Whether `flag` is set in this thread's storage."""
-    return torch._C._is_key_in_tls(flag) and bool(torch._C._get_obj_in_tls(flag))
+    return _THREADS and _is_key(flag) and bool(_get(flag))
 
 
 def _unset(flag: str) -> None:
     # Taken out, not overwritten: a thread that ends with an object there may wait for ever, as torch says of its own.
-    if torch._C._is_key_in_tls(flag):
+    if _is_key(flag):
         _remove(flag)
+
+
+# ---- autograd's graph ----
+
+# How many nodes of the graph this thread has created.
+nodes_made: Callable[[], float] = find(
+    "_C._autograd._get_sequence_nr", "a leaf that a step creates by itself is refused", lambda: float("inf")
+)
+
+# ---- transforms that a scan has no rule for ----
+
+_batched = find("_C._functorch.is_legacy_batchedtensor", "batched gradients of a scan are not refused", None)
+_transforms = find("_C._are_functorch_transforms_active", "torch.func around a scan is not refused", None)
+_HAS_LEVEL: Final = hasattr(forward_ad, "_current_level")
+_HAS_CACHE: Final = hasattr(parametrize, "_cache_enabled")
+
+
+def is_batched(gradient: Tensor) -> bool:
+    """Whether a gradient stands for several at once (``is_grads_batched=True``)."""
+    return _batched is not None and bool(_batched(gradient))
+
+
+def transforms_active() -> bool:
+    """Whether a transform of `torch.func` is under way."""
+    return _transforms is not None and bool(_transforms())
+
+
+def forward_mode_active() -> bool:
+    """Whether dual numbers are in use."""
+    return _HAS_LEVEL and forward_ad._current_level >= 0
+
+
+def caches_parametrizations() -> bool:
+    """Whether this is inside `torch.nn.utils.parametrize.cached`."""
+    return _HAS_CACHE and bool(parametrize._cache_enabled)
+
+
+# ---- tensors and modules ----
+
+_foreach_add = find("_foreach_add_", "gradients are added up one by one", None)
+
+
+def add_each(totals: list[Tensor], shares: list[Tensor]) -> None:
+    """Add to each total its share, in place: one call for all of them, the same additions."""
+    if _foreach_add is not None:
+        _foreach_add(totals, shares)
+        return
+    for total, share in zip(totals, shares, strict=True):
+        total.add_(share)
+
+
+def version(tensor: Tensor) -> int:
+    """Return how often a tensor was changed in place; 0 of one that was made in inference mode and does not count."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def versions(tensors: Sequence[Tensor]) -> tuple[int, ...]:
+    """Return the in-place counter of every tensor."""
+    return tuple([0 if tensor.is_inference() else tensor._version for tensor in tensors])
+
+
+def hooks_of(tensor: Tensor) -> dict[int, Callable[[Tensor], Tensor | None]]:
+    """Return the backward hooks of a tensor, by their handles; the dict that torch holds, if it holds one."""
+    return tensor._backward_hooks or {}
+
+
+def buffers_of(module: nn.Module) -> dict[str, Tensor | None]:
+    """Return the dict in which a module itself holds its buffers."""
+    return module._buffers
+
+
+# ---- the compiler, looked up when something is compiled ----
+
+
+class Inductor(NamedTuple):
+    """What is used of ``torch._inductor``: its options, its entry, and the classes that passes and captures extend."""
+
+    config: Any
+    compile_fx: Any
+    graph_pass: Any
+    hash_of_files: Any
+    capture_policy: Any
+
+
+OPERATION: Final[Any] = type(torch.ops.aten.mm.default)
+
+
+def schema_of(operation: Any) -> Any:
+    """Return the schema of an operation: which of its arguments it writes to."""
+    return operation._schema
+
+
+@cache
+def inductor() -> Inductor:
+    """Look up the compiler's names.
+
+    Raises:
+        ImportError, AttributeError: this torch has lost one, and nothing can be compiled.
+    """
+    from torch._inductor import config  # noqa: PLC0415
+    from torch._inductor.compile_fx import compile_fx  # noqa: PLC0415
+    from torch._inductor.cudagraph_utils import CUDAGraphPolicy  # noqa: PLC0415
+    from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files  # noqa: PLC0415
+
+    return Inductor(config, compile_fx, CustomGraphPass, get_hash_for_files, CUDAGraphPolicy)
+
+
+def clear_workspaces() -> None:
+    """Free cuBLAS's workspaces, so that the next capture makes its own."""
+    torch._C._cuda_clearCublasWorkspaces()

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
-from torch._ops import OpOverload
 from torch.fx import Graph, Node
+
+from membptt.torch_private import OPERATION, inductor, schema_of
 
 ROOM: Final = 2**19  # bytes that the factors of one merged product may take, or as many as the weight if it has more
 _MM: Final = torch.ops.aten.mm.default
@@ -28,7 +28,7 @@ _PERMUTE: Final = torch.ops.aten.permute.default
 _RESHAPE: Final = torch.ops.aten.reshape.default
 
 
-class MergeProducts(CustomGraphPass):
+class MergeProducts(inductor().graph_pass):  # type: ignore[misc]
     """The pass, as `torch.compile` takes it; it runs on a core's forward and on its backward.
 
     A merged product sums in another order than single ones do, so results differ by rounding.
@@ -43,7 +43,7 @@ class MergeProducts(CustomGraphPass):
 
     def uuid(self) -> Any:
         """Return what compiled code is cached by."""
-        return get_hash_for_files((__file__,))
+        return inductor().hash_of_files((__file__,))
 
 
 def merge_rows(graph: Graph) -> None:
@@ -204,16 +204,16 @@ def _is_returned(node: Node) -> bool:
 
 
 def _is_view(node: Node) -> bool:
-    return node.target in (operator.getitem, _RESHAPE) or (isinstance(node.target, OpOverload) and node.target.is_view)
+    return node.target in (operator.getitem, _RESHAPE) or (isinstance(node.target, OPERATION) and node.target.is_view)
 
 
 def _is_fixed(node: Node) -> bool:
     """Tell whether `node` must stay where it is: random numbers are drawn in the order of the steps."""
     if node.op != "call_function" or node.target is operator.getitem:
         return False
-    if not isinstance(node.target, OpOverload):
+    if not isinstance(node.target, OPERATION):
         return True
-    return node.target._schema.is_mutable or torch.Tag.nondeterministic_seeded in node.target.tags
+    return schema_of(node.target).is_mutable or torch.Tag.nondeterministic_seeded in node.target.tags
 
 
 def _transposed(node: Any) -> tuple[Any, bool]:

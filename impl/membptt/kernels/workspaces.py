@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-from torch._inductor.cudagraph_utils import CUDAGraphPolicy
+from membptt.torch_private import clear_workspaces, inductor
 
 
-class OwnWorkspaces(CUDAGraphPolicy):
+class OwnWorkspaces(inductor().capture_policy):  # type: ignore[misc]
     """How Inductor captures a core: without cuBLAS workspaces that live outside the graph.
 
     A workspace that is there before a capture is one that any other capture may free, while this graph still writes to
@@ -26,11 +25,11 @@ class OwnWorkspaces(CUDAGraphPolicy):
         """Wrap `model`, which is called once to warm up and once to be captured."""
 
         def cleared(inputs: list[Any]) -> Any:
-            torch._C._cuda_clearCublasWorkspaces()
+            clear_workspaces()
             try:
                 return model(inputs)
             finally:
-                torch._C._cuda_clearCublasWorkspaces()
+                clear_workspaces()
 
         wrapped: Callable[..., Any] = super().cudagraphify(cleared, example_inputs, static_input_idxs, **kwargs)
         return wrapped

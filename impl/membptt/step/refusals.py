@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.autograd import forward_ad
-from torch.nn.utils import parametrize
 
 from membptt.step.declared import owning_module
 from membptt.step.reach import reached_by
+from membptt.torch_private import caches_parametrizations, forward_mode_active, transforms_active
 
 _WRAPPERS = frozenset({"DistributedDataParallel", "FullyShardedDataParallel"})
 
@@ -23,7 +22,7 @@ def refuse_cache() -> None:
     Raises:
         RuntimeError: a weight made without graph, by an advance, would be used by a core with graph.
     """
-    if parametrize._cache_enabled:
+    if caches_parametrizations():
         raise RuntimeError(
             "scan runs inside torch.nn.utils.parametrize.cached(): a weight cached without graph would serve a core "
             "with graph, and its gradient lost; leave the cache off around scan"
@@ -36,11 +35,11 @@ def refuse_transforms() -> None:
     Raises:
         RuntimeError: a tangent, or a gradient that mapped tensors hide, would be lost.
     """
-    if forward_ad._current_level >= 0:
+    if forward_mode_active():
         raise RuntimeError(
             "scan has no forward-mode derivative (torch.func.jvp, dual numbers): run the loop under it, or use backward"
         )
-    if torch.is_grad_enabled() and torch._C._are_functorch_transforms_active():
+    if torch.is_grad_enabled() and transforms_active():
         raise RuntimeError(
             "torch.func (grad, vjp, vmap) cannot transform a scan that may record gradients: use torch.autograd, or "
             "torch.func inside the step, or torch.no_grad()"

@@ -1,0 +1,81 @@
+"""What torch does not promise to keep lies in one file, is looked up once, and is missed with a warning."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "impl" / "membptt"
+FILES = [path for path in sorted(ROOT.rglob("*.py")) if path.name != "torch_private.py"]
+ATTRIBUTES = "version|backward_hooks|buffers|cache_enabled|current_level|schema"
+PRIVATE = re.compile(rf"\btorch\._(?!_version__)|\bfrom torch\._|\._C\b|\._(?:{ATTRIBUTES})\b")
+
+
+def private_names(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if PRIVATE.search(line)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_other_file_of_the_runtime_names_what_is_private_to_torch(path: Path) -> None:
+    assert private_names(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "torch._C._x()",
+        "from torch._inductor import config",
+        "leaf._version",
+        "tensor._backward_hooks",
+        "self.owner._buffers",
+    ],
+)
+def test_a_private_name_is_noticed(line: str) -> None:
+    assert private_names(f"a = 1\n{line}\n") == [line]
+
+
+# Each name that is looked up when the runtime is imported, and how to take it out of torch.
+LOOKED_UP = [
+    "torch._C._stash_obj_in_tls",
+    "torch._C._is_key_in_tls",
+    "torch._C._get_obj_in_tls",
+    "torch._C._functorch.is_legacy_batchedtensor",
+    "torch._C._are_functorch_transforms_active",
+    "torch._foreach_add_",
+]
+SCAN = """
+import warnings
+import torch
+owner, _, name = {name!r}.rpartition(".")
+delattr(eval(owner), name)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import membptt
+said = [str(each.message) for each in caught if each.category.__name__ == "MissingPrivateNameWarning"]
+weight = torch.full((3,), 0.5, requires_grad=True)
+step = lambda h, x: (torch.tanh(h * weight + x), h)
+h, ys = membptt.scan(step, torch.zeros(3), torch.ones(9, 3), slots=3, params=[weight])
+ys.sum().backward()
+loop, total = torch.zeros(3), 0
+twin = weight.detach().clone().requires_grad_()
+for x in torch.ones(9, 3):
+    loop, total = torch.tanh(loop * twin + x), total + loop
+total.sum().backward()
+assert torch.allclose(weight.grad, twin.grad)
+print(len(said), *said, sep="\\n")
+"""
+
+
+@pytest.mark.parametrize("name", LOOKED_UP)
+def test_a_missing_name_costs_one_warning_and_what_it_served(name: str) -> None:
+    pytest.importorskip("torch")
+    done = subprocess.run([sys.executable, "-c", SCAN.format(name=name)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    count, *said = done.stdout.strip().splitlines()
+    assert (count, len(said)) == ("1", 1)
+    assert name.removeprefix("torch.") in said[0]
+    assert "use a version that this release was tested with" in said[0]
