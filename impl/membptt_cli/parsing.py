@@ -51,14 +51,18 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, required=True, metavar="T", help="length of the sequence")
     parser.add_argument("--slots", type=int, required=True, metavar="M", help="room for stored states")
     parser.add_argument(
-        "--internal", type=int, metavar="ALPHA", help="slots of an internal state (msm, msm_plus; default: 2)"
+        "--internal", type=int, metavar="ALPHA", help=f"slots of an internal state ({_taking('internal')}; default: 2)"
     )
     parser.add_argument(
         "--internal-known",
         type=int,
         metavar="BETA",
-        help="its slots where its input state is stored too (msm; default: storage is not shared)",
+        help=f"its slots where its input state is stored too ({_taking('internal_known')}; default: not shared)",
     )
+
+
+def _taking(parameter: str) -> str:
+    return ", ".join(name for name, policy in POLICIES.items() if parameter in policy.parameters)
 
 
 def named_table(options: argparse.Namespace) -> PolicyTable:

@@ -30,7 +30,7 @@ def build(
         policy: a name of `membptt_theory.policies.POLICIES`.
         steps: longest sequence, at least 1.
         slots: largest number of slots, at least 1.
-        internal: alpha, slots of an internal state (MSM and MSM+, at least 2).
+        internal: alpha, slots of an internal state, at least 2, where the policy stores both kinds of state.
         internal_known: beta, its slots where its input hidden state is stored too; ``None``: eq. (7), else (10).
 
     Raises:

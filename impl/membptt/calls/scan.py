@@ -77,8 +77,8 @@ def scan(
         budget: bytes for stored states and one working core, or text such as ``"64MiB"``: policy, slots and, unless
             given, chunk are what `membptt.plan` chooses. Planned once for each step function and shapes.
         plan: what `membptt.plan` returned for this step.
-        policy: ``"hsm"`` (the default with `slots`), ``"ism"``, ``"msm"``, ``"msm_plus"``; with `budget` also
-            ``"auto"``, its default. Or what makes a schedule: a `PolicyTable` or a `TierTable` that covers
+        policy: a name of `membptt_theory.policies.POLICIES`, by default ``"hsm"``; with `budget` also ``"auto"``, its
+            default. Or what makes a schedule: a `PolicyTable` or a `TierTable` that covers
             ``(t, slots)``; or a `Schedule` of as many cores, which settles the slots: of Chen's strategies, of a chain,
             or of a stream of one's own.
         spill: give hidden states a second, slower tier beside the `slots` of the first: pinned host memory for those on
@@ -86,8 +86,8 @@ def scan(
             ``True``, or a `SlowTier` with a bound, prices or a directory. HSM only; with `budget`, the plan weighs it
             against the policies of one tier and measures the prices. The table for `slots` takes work that grows as
             ``cores ** 2 * slots``, and is built once.
-        internal: alpha, slots of an internal state; MSM and MSM+ only.
-        internal_known: beta, its slots where its input hidden state is stored too; MSM only.
+        internal: alpha, slots of an internal state, where the policy stores both kinds of state.
+        internal_known: beta, its slots where its input hidden state is stored too, where the policy takes it.
         params: tensors used by `step` whose gradients are wanted, beside the parameters of the module that `step` is
             or belongs to.
         chunk: steps per core; 1 unless planned. Larger cores cost a larger working core and save the overhead of many
