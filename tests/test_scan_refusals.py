@@ -227,7 +227,7 @@ def test_a_derivative_that_a_scan_has_no_rule_for_is_refused(transformed, says):
         transformed(torch.ones(2))
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`")  # a FutureWarning from torch 2.14 on
 def test_the_tangent_of_a_captured_tensor_is_not_dropped():
     with torch.autograd.forward_ad.dual_level():
         weight = torch.autograd.forward_ad.make_dual(torch.ones(()), torch.ones(()))
