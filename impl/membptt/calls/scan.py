@@ -8,7 +8,6 @@ from typing import Any
 
 import optree
 from torch import Tensor
-from torch._compile import _disable_dynamo
 
 from membptt.calls.remembered import remembered_plan
 from membptt.kernels.compiled import compile_chunk
@@ -29,10 +28,11 @@ from membptt.step.declared import declared_by, needs_grad
 from membptt.step.generators import Generators
 from membptt.step.refusals import refuse_cache, refuse_kernel_dropout, refuse_transforms, refuse_wrapped
 from membptt.step.surroundings import Surroundings
+from membptt.torch_private import untraced
 from membptt_theory.schedule import Schedule
 
 
-@_disable_dynamo  # torch.compile around it goes on after it: what is inside is compiled by compile=True
+@untraced  # torch.compile around it goes on after it: what is inside is compiled by compile=True
 def scan(
     step: Step,
     init: Any,

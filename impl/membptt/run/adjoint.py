@@ -13,7 +13,7 @@ from torch import Tensor
 from membptt.run.outputs import Outputs
 from membptt.state.leaves import Leaves
 from membptt.state.states import Enclosure, Internal
-from membptt.torch_private import flagged, is_set
+from membptt.torch_private import add_each, flagged, hooks_of, is_set
 
 Gradients = list[Tensor | None]
 Hook = Callable[[Tensor], Tensor | None]
@@ -47,7 +47,7 @@ class Adjoint:
 
     def step(self, internal: Internal) -> None:
         """Backpropagate one recorded core: its output gradients in, its input gradients out, the rest accumulated."""
-        if any(self.hooks) or any(leaf._backward_hooks for leaf in internal.carry_in):
+        if any(self.hooks) or any(hooks_of(leaf) for leaf in internal.carry_in):
             self._hand_on_hooks(internal)
         heads: list[Any] = []
         grads: list[Tensor] = []
@@ -88,7 +88,7 @@ class Adjoint:
             else:
                 self.params[index] = grad
         if totals:
-            torch._foreach_add_(totals, shares)  # one call for all of them: the same additions
+            add_each(totals, shares)
 
     def _hand_on_hooks(self, internal: Internal) -> None:
         """Let hooks on the carry that a core was given see the whole gradient, where that is known.
@@ -109,7 +109,7 @@ class Adjoint:
 
 def _taken(leaf: Tensor) -> list[Hook]:
     """Take the step's hooks off a leaf."""
-    hooks = leaf._backward_hooks or {}
+    hooks = hooks_of(leaf)
     keys = [key for key, hook in hooks.items() if not isinstance(hook, Enclosure)]
     return [hooks.pop(key) for key in keys]
 
@@ -126,7 +126,7 @@ def hooks_deferred(tensors: Sequence[Tensor]) -> Iterator[None]:
 
     Not by taking them off meanwhile: other threads may be adding up gradients of the same tensors.
     """
-    for hooks in [tensor._backward_hooks for tensor in tensors if tensor._backward_hooks]:
+    for hooks in [hooks for tensor in tensors if (hooks := hooks_of(tensor))]:
         for key, hook in list(hooks.items()):
             if not isinstance(hook, _Deferred):
                 hooks[key] = _Deferred(hook)

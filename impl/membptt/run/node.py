@@ -29,6 +29,7 @@ from membptt.state.states import Hidden, Internal, RandomState
 from membptt.step.autocast import Autocast
 from membptt.step.generators import Generators
 from membptt.step.surroundings import Surroundings
+from membptt.torch_private import is_batched
 from membptt_theory.actions import TieredInstruction
 from membptt_theory.schedule import Schedule
 
@@ -150,7 +151,7 @@ class _Scan(torch.autograd.Function):
                 "scan cannot be differentiated twice: call backward without create_graph=True, "
                 "or run the loop under plain autograd where a second derivative is needed"
             )
-        if any(grad is not None and torch._C._functorch.is_legacy_batchedtensor(grad) for grad in grads):
+        if any(grad is not None and is_batched(grad) for grad in grads):
             raise RuntimeError("scan takes one gradient at a time: leave out is_grads_batched=True and vectorize=True")
         call: Call = ctx.call
         return call.context.copy().run(_backward, call, ctx, grads)

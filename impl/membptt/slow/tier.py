@@ -9,8 +9,9 @@ from typing import Final
 from torch import Tensor
 
 from membptt.slow.spill import Spill
-from membptt.state.leaves import Leaves, versions
+from membptt.state.leaves import Leaves
 from membptt.state.states import Hidden, RandomState
+from membptt.torch_private import versions
 from membptt_theory.actions import Prices
 
 IN_FLIGHT: Final = 1  # stores to pinned memory under way: more would take more of the device's memory

@@ -12,12 +12,6 @@ from torch import Tensor
 Leaves = tuple[Tensor, ...]
 
 
-def versions(leaves: Leaves) -> tuple[int, ...]:
-    """Return the in-place counter of every leaf."""
-    # Tensors made in inference mode have no counter, and are never stored for a backward.
-    return tuple([0 if leaf.is_inference() else leaf._version for leaf in leaves])
-
-
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How a leaf lies in memory. CUDA's dropout draws by strides and alignment, so that a copy has to lie alike.

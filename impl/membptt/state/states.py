@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from membptt.state.leaves import Leaves, versions
+from membptt.state.leaves import Leaves
+from membptt.torch_private import versions
 
 RandomState = tuple[Tensor, ...]
 At = int | slice

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from membptt.state.leaves import bits
 from membptt.step.surroundings import Surroundings
+from membptt.torch_private import versions
 
 _SAMPLE: Final = 1024  # elements of a buffer that are looked at
 _SAMPLED: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -22,7 +23,7 @@ class Unchanged:
         self._inputs = len(xs)
         # What was made in inference mode has no counter.
         self._tensors = [tensor for tensor in (*xs, *params) if not tensor.is_inference()]
-        self._before = [tensor._version for tensor in self._tensors]
+        self._before = versions(self._tensors)
 
     def check(self) -> None:
         """Refuse a change since construction.
@@ -30,7 +31,7 @@ class Unchanged:
         Raises:
             RuntimeError: a tensor was changed in place.
         """
-        now = [tensor._version for tensor in self._tensors]
+        now = versions(self._tensors)
         if now != self._before:
             index = next(index for index, pair in enumerate(zip(now, self._before, strict=True)) if pair[0] != pair[1])
             what = f"leaf {index} of xs" if index < self._inputs else f"parameter {index - self._inputs}"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from membptt.state.states import RandomState
-from membptt.torch_private import flagged, is_set
+from membptt.torch_private import flagged, is_set, version
 
 # The default generators belong to the process: of several threads, one at a time may follow or rewind them.
 _generators = RLock()  # an interrupt between body and exit would leave a plain lock held
@@ -176,14 +176,14 @@ class _Buffer(_Source):
         self._version = -1
 
     def read(self) -> Tensor:
-        if self._buffer._version != self._version:
-            self._version, self.last = self._buffer._version, self._buffer.detach().clone()
+        if version(self._buffer) != self._version:
+            self._version, self.last = version(self._buffer), self._buffer.detach().clone()
         return self.last
 
     def write(self, state: Tensor) -> None:
         with torch.no_grad():
             self._buffer.copy_(state)
-        self._version, self.last = self._buffer._version, state
+        self._version, self.last = version(self._buffer), state
 
 
 class _Python(_Source):

@@ -11,6 +11,8 @@ import optree
 import torch
 from torch import Tensor, nn
 
+from membptt.torch_private import buffers_of
+
 State = dict[str, Tensor]
 
 ABSENT: Final = object()  # what stands at a place that is not there
@@ -32,7 +34,7 @@ def all_places(module: nn.Module) -> Iterator[Place]:
     for prefix, owner in module.named_modules():
         attributes = [key for key in vars(owner) if key not in _OF_EVERY_MODULE]
         # keys(): what a scripted module has in place of a dict does not iterate.
-        for is_buffer, keys in ((True, list(owner._buffers.keys())), (False, attributes)):
+        for is_buffer, keys in ((True, list(buffers_of(owner).keys())), (False, attributes)):
             for key in keys:
                 yield Place(f"{prefix}.{key}".lstrip("."), owner, key, is_buffer)
 
@@ -58,7 +60,7 @@ class Place:
     @property
     def namespace(self) -> dict[str, Any]:
         """The dict that holds it."""
-        return self.owner._buffers if self.is_buffer else vars(self.owner)
+        return buffers_of(self.owner) if self.is_buffer else vars(self.owner)
 
     @property
     def value(self) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from membptt.step.reach import Variable, reach, variables_of
-from membptt.torch_private import SpectralParametrization
+from membptt.torch_private import SpectralParametrization, buffers_of, version
 
 _OF_EVERY_MODULE: Final = frozenset(vars(nn.Module()))
 _MANY: Final = 64  # longer containers hold data
@@ -167,15 +167,10 @@ class _Table:
 def _vectors(module: nn.Module) -> Iterator[Tensor]:
     """Yield the vectors that a spectral norm improves at every call, in place: they are rewound as generators are."""
     if isinstance(module, SpectralParametrization):
-        yield from (vector for vector in module._buffers.values() if vector is not None)
+        yield from (vector for vector in buffers_of(module).values() if vector is not None)
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, SpectralNorm):
             yield from (getattr(module, f"{hook.name}_{side}") for side in "uv")
-
-
-def version(tensor: Tensor, /) -> int:
-    """Return a tensor's in-place counter; what was made in inference mode has none."""
-    return 0 if tensor.is_inference() else tensor._version
 
 
 def _tables(module: nn.Module, name: str) -> Iterator[_Table]:
@@ -187,8 +182,8 @@ def _tables(module: nn.Module, name: str) -> Iterator[_Table]:
         return
     if module._parameters:
         yield _Table(name, "parameter", module._parameters, _all_held(module._parameters), {}, {})
-    if module._buffers:
-        yield _Table(name, "buffer", module._buffers, _all_held(module._buffers), {}, {})
+    if buffers := buffers_of(module):
+        yield _Table(name, "buffer", buffers, _all_held(buffers), {}, {})
     before, numbers = {}, {}
     for key, value in vars(module).items():
         if key in _OF_EVERY_MODULE:

@@ -14,8 +14,10 @@ from torch.autograd.graph import get_gradient_edge
 from membptt.state.leaves import is_core_leaf
 from membptt.step.reach import reached_by
 from membptt.step.surroundings import Surroundings
+from membptt.torch_private import hooks_of
 
-_Accumulate = torch._C._functions.AccumulateGrad  # type: ignore[attr-defined]
+# The node that adds a gradient to a leaf, by way of a leaf: torch has no public name for its class.
+_Accumulate: Any = get_gradient_edge(torch.zeros((), requires_grad=True)).node.__class__
 
 
 class Undeclared:
@@ -98,7 +100,7 @@ class Undeclared:
 
 def _is_nobodys(accumulator: Any) -> bool:
     """Whether nothing but its graph holds a leaf."""
-    return _references(accumulator) == _ALONE and not accumulator.variable._backward_hooks
+    return _references(accumulator) == _ALONE and not hooks_of(accumulator.variable)
 
 
 def _references(accumulator: Any) -> int:
