@@ -56,7 +56,7 @@ formal: .venv/.ready  ## let Coq check the theorems of proofs_check/formal (need
 	$(BIN)/python -m membptt_proofs.formal
 
 notebooks: .venv/.ready  ## execute every notebook afresh from its text
-	$(BIN)/python theory/notebooks/execute.py
+	$(BIN)/python notebooks/execute.py
 
 explorer: .venv/.ready  ## build the explorer, one page to open in a browser: theory/explorer/out/index.html
 	$(BIN)/python theory/explorer/build.py

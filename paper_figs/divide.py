@@ -18,11 +18,13 @@ from membptt_theory.actions import (
     StoreInternal,
     TieredAction,
 )
+from membptt_theory.palette import GREY
+from membptt_theory.picture import draw_timeline, legend
 from membptt_theory.tables import build
 from membptt_theory.timeline import Timeline
 from paper_figs.evidence import require
-from paper_figs.style import COLUMN, GREY, panels
-from paper_figs.timeline import ROWS, draw_timeline, legend, timeline
+from paper_figs.style import COLUMN, panels
+from paper_figs.timeline import timeline
 
 STEPS: Final = 10
 SLOTS: Final = 3
@@ -55,7 +57,7 @@ def division(policy: str, /, *, split: int, forwards: int) -> Division:
         FigureClaimError: the stream is not so divided, or has another split or cost.
     """
     table = build(policy, STEPS, SLOTS)
-    found = timeline(table, STEPS, SLOTS, forwards=forwards)
+    drawn = timeline(table, STEPS, SLOTS, forwards=forwards)
     y = table.decision(STEPS, SLOTS)[1]
     require(y == split, f"{policy}: the first split is {y}, not {split}")
     internal = policy == "ism"
@@ -78,23 +80,22 @@ def division(policy: str, /, *, split: int, forwards: int) -> Division:
         f"left part: {y - internal} steps\nin $m = {SLOTS}$ slots",
     )
     parts = zip((0, *ends), ends, (costs[0], costs[1], 0, costs[2]), words, strict=False)
-    return Division(found, y, tuple(part for part in parts if part[1] > part[0]))
+    return Division(drawn, y, tuple(part for part in parts if part[1] > part[0]))
 
 
-def draw_division(found: Division) -> Figure:
+def draw_division(parts: Division) -> Figure:
     """Draw the timeline, and beside it a bracket around the rows of each part."""
     figure, (ax, margin) = panels(2, width=COLUMN, height=4.3, width_ratios=(1.5, 1), sharey=True)
-    draw_timeline(ax, found.timeline)
-    ax.set_xticks(range(0, found.timeline.steps + 1, 2))
-    ax.set(ylabel=ROWS, ylim=(len(found.timeline.cells) + 0.4, -0.8))
-    ax.axvline(found.split, color=GREY, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
+    draw_timeline(ax, parts.timeline)
+    ax.set_xticks(range(0, parts.timeline.steps + 1, 2))
+    ax.axvline(parts.split, color=GREY, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
     margin.set_axis_off()
     margin.set_xlim(0, 1)
-    for begin, end, forwards, words in found.parts:
+    for begin, end, forwards, words in parts.parts:
         _bracket(margin, begin, end, f"{words}\n{forwards} forwards" if forwards else words)
         ax.axhline(end, color=GREY, linewidth=0.5, zorder=0)
-    kinds = {"hidden": bool(found.timeline.hidden), "internal": bool(found.timeline.internal)}
-    figure.legend(handles=legend(**kinds), loc="outside lower center", ncols=3, handlelength=1.5, columnspacing=1.2)
+    handles = legend(parts.timeline)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, handlelength=1.5, columnspacing=1.2)
     return figure
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Final
+from statistics import median
+from typing import Any
 
 import numpy as np
 
-from membptt_theory.files import UnreadableError, read_json, write_whole
+from bench import store
+from membptt_theory.limits import NAMED, TooLargeError
 from membptt_theory.policy import PolicyTable
 from membptt_theory.tables import build, check_count
-
-DATA: Final = Path(__file__).parent / "data"
-FORMAT: Final = "membptt-measured/1"
-LARGEST: Final = 30_000_000  # entries of a table that is built because a file names it
 
 
 class FigureClaimError(Exception):
@@ -64,56 +60,67 @@ def executed(where: str, digest: Any, policy: str, steps: int, slots: int, /, **
         sizes: ``internal`` and ``internal_known``.
 
     Raises:
-        FigureClaimError: it was another table, or the file names one of more than `LARGEST` entries.
+        FigureClaimError: it was another table, or the file names one that is too large.
     """
-    entries = check_count("steps", steps) * check_count("slots", slots)
-    require(entries <= LARGEST, f"{where}: the file names a table of {entries} entries, more than {LARGEST}")
+    try:
+        NAMED.check(policy, check_count("steps", steps), check_count("slots", slots))
+    except TooLargeError as error:
+        raise FigureClaimError(f"{where}: {error}") from error
     table = build(policy, steps, slots, **sizes)
     require(digest == table.digest, f"{where}: measured with table {digest}, not {table.digest}")
     return table
 
 
-def load_measured(name: str) -> dict[str, Any]:
-    """Read the finished data of figure `name`.
+def load_measured(name: str, /, *, figure: str | None = None) -> dict[str, Any]:
+    """Read finished data.
+
+    Args:
+        name: of the data.
+        figure: that is measured for them, where it has another name.
 
     Raises:
         DataMissingError: there is none.
         FigureClaimError: the file is damaged, unfinished, of another format, or holds another figure's data.
     """
-    path = measured_path(name)
+    path = store.path_of(name)
     if not path.exists():
-        raise DataMissingError(f"{path.name} is not measured yet: python -m paper_figs.make {name} --measure")
-    found = read_measured(name)
-    require(found.get("complete") is True, f"{path.name} is unfinished: run its command again, it resumes")
-    return found
+        raise DataMissingError(f"{path.name} is not measured yet: python -m paper_figs.make {figure or name} --measure")
+    try:
+        content = store.read_figure(name)
+    except store.StoreError as error:
+        raise FigureClaimError(str(error)) from error
+    require(content.get("complete") is True, f"{path.name} is unfinished: run its command again, it resumes")
+    return content
 
 
-def read_measured(name: str) -> dict[str, Any]:
-    """Read the data of figure `name` as `save_measured` was given it, finished or not.
+def load_benchmark(name: str, data_format: str, /) -> dict[str, Any]:
+    """Read one data file of the benchmarks of methods.
 
     Raises:
-        FigureClaimError: the file is missing, damaged, of another format, or holds another figure's data.
+        DataMissingError: there is none.
+        FigureClaimError: the file is damaged, or of another format.
     """
-    path = measured_path(name)
+    path = store.path_of(name)
+    if not path.exists():
+        raise DataMissingError(f"{path.name} is not measured yet: see bench/README.md")
     try:
-        found = read_json(path)
-    except UnreadableError as error:
-        raise FigureClaimError(f"{path.name} is damaged ({error})") from error
-    require(isinstance(found, dict), f"{path.name} is no measured data: it holds no JSON object")
-    other = found.pop("format", None)
-    require(other == FORMAT, f"{path.name} has format {other!r}; this version reads {FORMAT!r}")
-    require(found.get("figure") == name, f"{path.name} does not hold the data of {name}")
-    return dict(found)
+        return store.read(path, data_format)
+    except store.StoreError as error:
+        raise FigureClaimError(str(error)) from error
 
 
-def save_measured(name: str, content: dict[str, Any]) -> None:
-    """Write the measured data of figure `name` and the format's name, whole or not at all."""
-    path = measured_path(name)
-    path.parent.mkdir(exist_ok=True)
-    text = json.dumps({**content, "format": FORMAT}, indent=1, sort_keys=True) + "\n"
-    write_whole(path, lambda temporary: temporary.write_text(text))
+def one_device(files: Sequence[dict[str, Any]], /) -> str:
+    """Return the device that all files were measured on, in words.
+
+    Raises:
+        FigureClaimError: they differ in device, threads or versions.
+    """
+    first = files[0]
+    for key in ("device", "device_name", "threads", "versions", "dtype"):
+        require(all(file[key] == first[key] for file in files), f"the files were measured with different {key}")
+    return f"{first['device_name']}, {first['threads']} thread, {first['dtype']}"
 
 
-def measured_path(name: str) -> Path:
-    """Return where the measured data of figure `name` is kept."""
-    return DATA / f"{name}.json"
+def ratio(rounds: Sequence[tuple[float, float]], /) -> float:
+    """Return the median over the rounds of one time over another of the same round."""
+    return float(median(mine / other for mine, other in rounds))

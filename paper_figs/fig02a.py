@@ -10,7 +10,7 @@ from paper_figs.per_step import Curves, curves, draw_curves
 
 CLAIM: Final = (
     "HSM, forwards per step: 4.636, 2.948, 2.898, 2.498 and 1.999 at t = 1000 with m = 10, 50, 100, 500 and 1000 "
-    "hidden states; a step never gets cheaper as the sequence grows, nor dearer as slots are added."
+    "hidden states; a step never costs less as the sequence grows, nor more as slots are added."
 )
 SAYS: Final = (
     "With a fixed number of hidden states the price of one gradient grows slowly, and in straight pieces whose "
@@ -32,6 +32,6 @@ def data() -> Curves:
     return curves("hsm", TARGETS)
 
 
-def draw(found: Curves) -> Figure:
+def draw(costs: Curves) -> Figure:
     """Draw them."""
-    return draw_curves(found, "HSM, $m$ hidden states")
+    return draw_curves(costs, "HSM, $m$ hidden states")

@@ -6,10 +6,11 @@ from typing import Final
 
 from matplotlib.figure import Figure
 
+from membptt_theory.picture import draw_timeline, legend
 from membptt_theory.tables import build
 from membptt_theory.timeline import Timeline
 from paper_figs.style import COLUMN, label_panels, panels
-from paper_figs.timeline import ROWS, draw_timeline, legend, timeline
+from paper_figs.timeline import timeline
 
 CLAIM: Final = (
     "The optimal HSM policies with m = 4 slots for t = 4 and t = 10 steps take 7 and 24 forwards, hold no more "
@@ -37,17 +38,17 @@ def data() -> list[Timeline]:
     return [timeline(table, steps, SLOTS, forwards=target) for steps, target in TARGETS.items()]
 
 
-def draw(found: list[Timeline]) -> Figure:
+def draw(timelines: list[Timeline]) -> Figure:
     """Draw position to the right and execution downward."""
-    ratios = [each.steps + 1.5 for each in found]
-    figure, axes = panels(len(found), width=COLUMN, height=4.0, width_ratios=ratios, sharey=True)
-    for ax, each in zip(axes, found, strict=True):
+    ratios = [each.steps + 1.5 for each in timelines]
+    figure, axes = panels(len(timelines), width=COLUMN, height=4.0, width_ratios=ratios, sharey=True)
+    for ax, each in zip(axes, timelines, strict=True):
         draw_timeline(ax, each)
         ax.set_xticks(range(0, each.steps + 1, 2))
         ax.set_title(f"$t = {each.steps}$", loc="left")
     label_panels(axes)
-    longest = max(len(each.cells) for each in found)
-    axes[0].set(ylabel=ROWS, ylim=(longest + 0.4, -0.8))
-    handles = legend(hidden=True, internal=False)
-    axes[0].legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 0.03), handlelength=1.5)
+    longest = max(len(each.cells) for each in timelines)
+    axes[0].set(ylim=(longest + 0.4, -0.8))
+    axes[1].set(ylabel="")
+    axes[0].legend(handles=legend(timelines[0]), loc="lower left", bbox_to_anchor=(0, 0.03), handlelength=1.5)
     return figure

@@ -35,6 +35,6 @@ def data() -> Division:
     return division("ism", split=SPLIT, forwards=FORWARDS)
 
 
-def draw(found: Division) -> Figure:
+def draw(parts: Division) -> Figure:
     """Draw it."""
-    return draw_division(found)
+    return draw_division(parts)

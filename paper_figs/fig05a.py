@@ -31,12 +31,12 @@ def data() -> Curves:
     Raises:
         FigureClaimError: the claim is false.
     """
-    found = curves("ism", TARGETS)
-    time, plain = found.costs[50][-1] + 2 * STEPS, 3 * STEPS
+    costs = curves("ism", TARGETS)
+    time, plain = costs.costs[50][-1] + 2 * STEPS, 3 * STEPS
     require(3 * time <= 4 * plain, f"50 internal states take {time} forwards' time, more than 4/3 of {plain}")
-    return found
+    return costs
 
 
-def draw(found: Curves) -> Figure:
+def draw(costs: Curves) -> Figure:
     """Draw them."""
-    return draw_curves(found, "ISM, $m$ internal states")
+    return draw_curves(costs, "ISM, $m$ internal states")

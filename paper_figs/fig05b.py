@@ -29,13 +29,6 @@ def data() -> Overlay:
     return overlay("fig05b", "ism")
 
 
-def draw(found: Overlay) -> Figure:
+def draw(times: Overlay) -> Figure:
     """Draw them."""
-    return draw_overlay(found)
-
-
-def measure() -> None:
-    """Measure the rounds on this machine."""
-    from paper_figs.measure import measure as run  # noqa: PLC0415  (drawing needs no torch)
-
-    run("fig05b", "ism")
+    return draw_overlay(times)

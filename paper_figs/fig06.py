@@ -8,18 +8,19 @@ from typing import Final
 import numpy as np
 from matplotlib.figure import Figure
 
+from membptt_theory.palette import GREY
 from membptt_theory.tables import build
 from paper_figs.evidence import require
-from paper_figs.style import GREY, PAGE, POLICY, label_panels
+from paper_figs.style import PAGE, POLICY, label_panels
 
 CLAIM: Final = (
-    "An internal state takes 5 hidden states (alpha = 5). In the room of 10 internal = 50 hidden states HSM "
-    "overtakes ISM from t = 309, in the room of 20 = 100 from t = 1919; MSM (7) is never dearer than either. At t "
+    "An internal state takes 5 hidden states (alpha = 5). In the memory of 10 internal = 50 hidden states HSM "
+    "overtakes ISM from t = 309, in that of 20 = 100 from t = 1919; MSM (7) never costs more than either. At t "
     "= 1000 MSM takes 2.723 and 1.995 forwards per step by (7), 2.663 and 1.988 by (10) with beta = 4."
 )
 SAYS: Final = (
-    "In equal room short sequences are better served by internal states and long ones by hidden states; mixing "
-    "both is never dearer than the better of the two, and by up to 28 % cheaper around the crossing."
+    "In equal memory short sequences are better served by internal states and long ones by hidden states; mixing "
+    "both never costs more than the better of the two, and up to 28 % less around the crossing."
 )
 DOES_NOT_SAY: Final = (
     "that MSM (7) is the optimum: MSM+ is cheaper still (figure 13). Nor that alpha = 5 fits your cell: the "
@@ -75,7 +76,7 @@ def data() -> list[Room]:
 
 
 def draw(rooms: list[Room]) -> Figure:
-    """Draw costs per step above, and below how much dearer ISM and HSM are than MSM."""
+    """Draw costs per step above, and below how much more ISM and HSM cost than MSM."""
     figure = Figure(figsize=(PAGE, 3.7), layout="constrained")
     grid = figure.subplots(2, len(rooms), sharex=True, sharey="row", squeeze=False, height_ratios=(1.7, 1))
     t = np.array(_range())
@@ -101,7 +102,7 @@ def draw(rooms: list[Room]) -> Figure:
         )
         below.set(xlabel="sequence length $t$ [steps]", xlim=(0, STEPS))
     grid[0, 0].set_ylabel("forwards per step $C/t$")
-    grid[1, 0].set_ylabel("dearer than\nMSM [%]")
+    grid[1, 0].set_ylabel("cost above\nMSM's [%]")
     label_panels(list(grid[0]))
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
@@ -117,7 +118,7 @@ def _check(room: Room, plain: int, sharing: int) -> None:
     first = int(np.argmax(wins)) + 1 if wins.any() else None
     require(first == room.overtaken, f"{room.units} units: HSM overtakes ISM at t = {first}, not {room.overtaken}")
     require(bool(wins[room.overtaken - 1 :].all()), f"{room.units} units: ISM wins again after t = {room.overtaken}")
-    require(bool((msm <= np.minimum(hsm, ism)).all()), f"{room.units} units: MSM is dearer than HSM or ISM")
-    require(bool((room.shared <= msm).all()), f"{room.units} units: sharing storage makes MSM dearer")
+    require(bool((msm <= np.minimum(hsm, ism)).all()), f"{room.units} units: MSM costs more than HSM or ISM")
+    require(bool((room.shared <= msm).all()), f"{room.units} units: MSM costs more where storage is shared")
     for name, cost, target in (("(7)", msm, plain), ("(10)", room.shared, sharing)):
         require(int(cost[999]) == target, f"{room.units} units: MSM {name} costs {cost[999]} at t = 1000, not {target}")

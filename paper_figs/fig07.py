@@ -9,15 +9,16 @@ from typing import Final
 import numpy as np
 from matplotlib.figure import Figure
 
+from membptt_theory.palette import GREY
 from membptt_theory.tables import build
 from paper_figs.evidence import require
-from paper_figs.style import GREY, PAGE, SERIES, label_panels, panels
+from paper_figs.style import PAGE, SERIES, label_panels, panels
 
 CLAIM: Final = (
-    "Chen's sqrt(t) strategy takes two forwards per step in room for sqrt(t) (1 + beta) hidden states. At that "
+    "Chen's sqrt(t) strategy takes two forwards per step in sqrt(t) (1 + beta) hidden states. At that "
     "cost MSM (10) needs 0.664, 0.517 and 0.394 of that memory at t = 1000 (beta = 2, 5, 10; alpha = beta + 1), "
-    "and never more than 0.67, 0.52, 0.40 up to there. At that memory it is never dearer than two forwards per "
-    "step."
+    "and never more than 0.67, 0.52, 0.40 up to there. At that memory it never takes more than two forwards "
+    "per step."
 )
 SAYS: Final = (
     "At Chen's cost the mixed policy needs between 0.39 and 0.66 of Chen's memory at t = 1000, less the larger "
@@ -57,7 +58,7 @@ def data() -> list[Curve]:
     Raises:
         FigureClaimError: the claim is false.
     """
-    found = []
+    curves = []
     t = np.arange(1, STEPS + 1)
     for beta, target in TARGETS.items():
         chen = [isqrt(steps * (1 + beta) ** 2) for steps in range(1, STEPS + 1)]
@@ -73,16 +74,16 @@ def data() -> list[Curve]:
         require(
             bool((curve.ratio <= NEVER_ABOVE[beta]).all()), f"beta = {beta}: the ratio reaches {curve.ratio.max():.4f}"
         )
-        require(bool((costs <= CHEN_COST * t).all()), f"beta = {beta}: MSM is dearer than Chen at the same memory")
-        found.append(curve)
-    return found
+        require(bool((costs <= CHEN_COST * t).all()), f"beta = {beta}: MSM costs more than Chen at the same memory")
+        curves.append(curve)
+    return curves
 
 
-def draw(found: list[Curve]) -> Figure:
+def draw(curves: list[Curve]) -> Figure:
     """Draw both comparisons."""
     figure, (left, right) = panels(2, width=PAGE, height=2.6)
     t = np.arange(1, STEPS + 1)
-    for look, curve in zip(SERIES, found, strict=False):
+    for look, curve in zip(SERIES, curves, strict=False):
         left.plot(t, curve.ratio, label=f"$\\beta = {curve.beta}$", **look.curve())
         right.plot(t, curve.costs / t, label=f"$\\beta = {curve.beta}$", **look.curve())
     left.axhline(1, color=GREY)

@@ -10,11 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from membptt_theory.derive.regime import longest_average, longest_each
+from membptt_theory.palette import BLACK, GREY, SKY
+from membptt_theory.picture import draw_timeline, legend
 from membptt_theory.tables import build
 from membptt_theory.timeline import Timeline
 from paper_figs.evidence import require
-from paper_figs.style import BLACK, COLUMN, GREY, SKY, label_panels
-from paper_figs.timeline import ROWS, draw_timeline, evaluated, legend, timeline
+from paper_figs.style import COLUMN, label_panels
+from paper_figs.timeline import evaluated, timeline
 
 CLAIM: Final = (
     "(a) With T(a, m) the longest t of at most a forwards a step, one pass that stores hidden states at distances T(3, "
@@ -61,27 +63,27 @@ def data() -> Spacing:
     Raises:
         FigureClaimError: the claim is false.
     """
-    found = _executed()
-    return Spacing(_paper(), found, _distances(found))
+    drawn = _executed()
+    return Spacing(_paper(), drawn, _distances(drawn))
 
 
-def draw(found: Spacing) -> Figure:
+def draw(spacing: Spacing) -> Figure:
     """Draw the paper's argument above, the stream below."""
     figure = Figure(figsize=(COLUMN, 5.6), layout="constrained")
     above, below = figure.subplots(2, 1, height_ratios=(1, 2.9))
-    _draw_parts(above, found)
-    draw_timeline(below, found.timeline, line=0.3)
-    rows = len(found.timeline.cells)
-    below.set(ylabel=ROWS, ylim=(rows + 1, -13))
+    _draw_parts(above, spacing)
+    draw_timeline(below, spacing.timeline)
+    rows = len(spacing.timeline.cells)
+    below.set(ylim=(rows + 1, -13))
     arrow = {"arrowstyle": "<->", "lw": 0.6, "shrinkA": 0, "shrinkB": 0}
     at = 0
-    for distance in found.distances:
+    for distance in spacing.distances:
         below.annotate("", (at, -4), (at + distance, -4), arrowprops=arrow)
         below.text(at + distance / 2, -5.5, str(distance), ha="center", va="bottom", fontsize=7)
         at += distance
-    steps, slots = found.timeline.steps, EACH[1]
+    steps, slots = spacing.timeline.steps, EACH[1]
     below.set_title(f"executed: $t = L({EACH[0]}, {slots}) = {steps}$, $m = {slots}$", loc="left")
-    below.legend(handles=legend(hidden=True, internal=False), loc="lower right", handlelength=1.5)
+    below.legend(handles=legend(spacing.timeline), loc="lower right", handlelength=1.5)
     label_panels([above, below])
     return figure
 
@@ -98,8 +100,8 @@ def _paper() -> tuple[tuple[int, int, int], ...]:
         require(cost == average * n, f"{n} steps in {k} slots cost {cost}, not {average} a step")
     total = first_pass + sum(cost for _, _, cost in parts)
     require(total == (average + 1) * steps, f"the pass and its parts cost {total}, not {average + 1} a step")
-    found = total, table.cost(steps, slots), longest_average("hsm", average + 1, slots)
-    require(found == AVERAGE_COSTS, f"spacing, optimum and longest are {found}, not {AVERAGE_COSTS}")
+    costs = total, table.cost(steps, slots), longest_average("hsm", average + 1, slots)
+    require(costs == AVERAGE_COSTS, f"spacing, optimum and longest are {costs}, not {AVERAGE_COSTS}")
     return parts
 
 
@@ -107,28 +109,28 @@ def _executed() -> Timeline:
     most, slots = EACH
     steps = longest_each("hsm", most, slots)
     table = build("hsm", steps, slots)
-    found = timeline(table, steps, slots, forwards=FORWARDS)
-    busiest = max(Counter(evaluated(found)).values())
+    drawn = timeline(table, steps, slots, forwards=FORWARDS)
+    busiest = max(Counter(evaluated(drawn)).values())
     require(busiest == most, f"the busiest step runs {busiest} times, not {most}")
     lengths = [longest_each("hsm", most - 1, k) for k in range(slots, 1, -1)] + [longest_each("hsm", most, 1)]
-    distances = _distances(found)
+    distances = _distances(drawn)
     require(distances == tuple(lengths) == EXECUTED, f"the first pass stores at distances {distances}, not {EXECUTED}")
-    return found
+    return drawn
 
 
-def _distances(found: Timeline) -> tuple[int, ...]:
+def _distances(drawn: Timeline) -> tuple[int, ...]:
     """Return the distances between the states stored before anything goes backward, and the steps left."""
-    first_back = found.steps
-    positions = sorted(position for position, begin, _ in found.hidden if begin < first_back)
-    return tuple(b - a for a, b in zip(positions, [*positions[1:], found.steps], strict=True))
+    first_back = drawn.steps
+    positions = sorted(position for position, begin, _ in drawn.hidden if begin < first_back)
+    return tuple(b - a for a, b in zip(positions, [*positions[1:], drawn.steps], strict=True))
 
 
-def _draw_parts(ax: Axes, found: Spacing) -> None:
+def _draw_parts(ax: Axes, spacing: Spacing) -> None:
     average = AVERAGE[0]
-    first_pass = sum(steps for steps, _, _ in found.parts[:-1])
+    first_pass = sum(steps for steps, _, _ in spacing.parts[:-1])
     ax.bar(0, 1, first_pass, average, align="edge", facecolor="white", edgecolor=BLACK, linewidth=0.6)
     at = 0
-    for steps, slots, cost in found.parts:
+    for steps, slots, cost in spacing.parts:
         ax.bar(at, cost / steps, steps, align="edge", facecolor=SKY, edgecolor=BLACK, linewidth=0.6)
         ax.text(at + steps / 2, average / 2, f"{steps}\n({slots})", ha="center", va="center", fontsize=7)
         at += steps

@@ -11,10 +11,10 @@ from typing import Any, Final
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from membptt_theory.palette import GREY
 from membptt_theory.tables import optimal_cost
-from paper_figs.benchmarks import load_benchmark, one_device, run_benchmark
-from paper_figs.evidence import DataMissingError, executed, reading, require
-from paper_figs.style import GREY, PAGE, SERIES, label_panels, panels
+from paper_figs.evidence import DataMissingError, executed, load_benchmark, one_device, reading, require
+from paper_figs.style import PAGE, SERIES, label_panels, panels
 
 CLAIM: Final = (
     "Measured: a GRU over a million steps, its gradient really computed, takes less than 1/1,000 of plain "
@@ -97,31 +97,31 @@ def check(files: Sequence[dict[str, Any]]) -> Orders:
     where = one_device(files)
     longest = files[-1]
     a_step = longest["plain"]["peak_bytes"] / longest["plain"]["steps"]
-    runs = tuple(_run(one, run) for one in files for run in one["runs"].values())
+    runs = tuple(_run(file, run) for file in files for run in file["runs"].values())
     if not any(run.steps == WHOLE for run in runs):
         raise DataMissingError("long_sequence_1000000.json is unfinished: run its command again, it resumes")
     for fraction, limit in TARGETS.items():
-        found = [run for run in runs if (run.steps, run.fraction) == (WHOLE, fraction)]
-        require(bool(found), f"nothing was measured at 1/{fraction} of plain's memory")
-        best = min(found, key=lambda run: run.slowdown)
+        fitting = [run for run in runs if (run.steps, run.fraction) == (WHOLE, fraction)]
+        require(bool(fitting), f"nothing was measured at 1/{fraction} of plain's memory")
+        best = min(fitting, key=lambda run: run.slowdown)
         saved = a_step * WHOLE / best.bytes
         require(saved >= fraction, f"1/{fraction}: the run saved only {saved:.0f} times the memory")
         require(best.slowdown <= limit, f"1/{fraction}: {best.slowdown:.2f} times plain's time, more than {limit}")
     plain = {}
-    for one in files:
-        for entry in (one["plain"], one["plain_here"]):
-            if entry and entry["steps"] == one["steps"]:
-                plain[one["steps"]] = entry["peak_bytes"]
+    for file in files:
+        for entry in (file["plain"], file["plain_here"]):
+            if entry and entry["steps"] == file["steps"]:
+                plain[file["steps"]] = entry["peak_bytes"]
     sizes = f"GRU {longest['sizes']['hidden']}, batch 16"
     return Orders(f"{sizes}; {where}", plain, a_step * WHOLE, runs)
 
 
-def draw(found: Orders) -> Figure:
+def draw(orders: Orders) -> Figure:
     """Draw memory on the left, time on the right."""
     figure, (left, right) = panels(2, width=PAGE, height=3.0)
-    steps = sorted(found.plain)
-    left.plot(steps, [found.plain[t] / 1e6 for t in steps], **_both(SERIES[0]))
-    a_step = found.extrapolated / WHOLE / 1e6
+    steps = sorted(orders.plain)
+    left.plot(steps, [orders.plain[t] / 1e6 for t in steps], **_both(SERIES[0]))
+    a_step = orders.extrapolated / WHOLE / 1e6
     left.plot([steps[-1], WHOLE], [steps[-1] * a_step, WHOLE * a_step], color=GREY, linestyle=":")
     left.plot(WHOLE, WHOLE * a_step, color="white", markeredgecolor=SERIES[0].color, marker="o", markersize=4)
     right.axhline(1, color=GREY, linewidth=0.8, zorder=0)
@@ -134,7 +134,7 @@ def draw(found: Orders) -> Figure:
     for look, fraction in zip(SERIES[1:], FRACTIONS, strict=False):
         for compiled in (True, False):
             runs = sorted(
-                (run for run in found.runs if (run.fraction, run.compiled) == (fraction, compiled)),
+                (run for run in orders.runs if (run.fraction, run.compiled) == (fraction, compiled)),
                 key=lambda run: run.steps,
             )
             if not runs:
@@ -145,18 +145,13 @@ def draw(found: Orders) -> Figure:
                 left.plot(at, [run.bytes / 1e6 for run in runs], **marks)
             right.plot(at, [run.slowdown for run in runs], **marks)
             kind = "compiled cores" if compiled else "eager cores"
-            size = found.extrapolated / fraction / 1e6
+            size = orders.extrapolated / fraction / 1e6
             handles.append(Line2D([], [], label=f"scan in {size:.1f} MB, {kind}", **marks))
     left.set(xscale="log", yscale="log", xlabel="sequence length [steps]", ylabel="peak activation memory [MB]")
     right.set(xscale="log", xlabel="sequence length [steps]", ylabel="time per step / plain's", ylim=(0, None))
     label_panels([left, right])
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=found.where, title_fontsize=6.5)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=orders.where, title_fontsize=6.5)
     return figure
-
-
-def measure() -> None:
-    """Measure every length on this machine; resumes."""
-    run_benchmark("long_sequence.py", "--steps", *map(str, LENGTHS))
 
 
 def _both(look: Any) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from paper_figs.benchmarks import load_benchmark, one_device, ratio, run_benchmark
-from paper_figs.evidence import executed, reading, require
-from paper_figs.style import BLACK, BLUE, GREEN, GREY, ORANGE, PAGE, SKY, VERMILLION
+from membptt_theory.palette import BLACK, BLUE, GREEN, GREY, ORANGE, SKY, VERMILLION
+from paper_figs.evidence import executed, load_benchmark, one_device, ratio, reading, require
+from paper_figs.style import PAGE
 
 CLAIM: Final = (
     "Measured from 1,000 steps on, for every cell: in the memory of any use of torch.utils.checkpoint (reentrant or "
@@ -122,18 +122,18 @@ def check(files: Sequence[dict[str, Any]]) -> Fronts:
     Raises:
         FigureClaimError: the claim is false.
     """
-    found = []
+    panels = []
     for file in files:
         name = f"{file['cell']}, T = {file['steps']}"
         require(file["complete"], f"{name} is unfinished: run its command again, it resumes")
         require(not file["quick"], f"{name} was measured at the tiny size of tests")
-        found.append(Panel(file["cell"], file["steps"], tuple(_dot(file, method) for method in file["methods"])))
-    _claim(found)
-    return Fronts(f"batch 16; {one_device(files)}", tuple(found))
+        panels.append(Panel(file["cell"], file["steps"], tuple(_dot(file, method) for method in file["methods"])))
+    _claim(panels)
+    return Fronts(f"batch 16; {one_device(files)}", tuple(panels))
 
 
-def _claim(found: Sequence[Panel]) -> None:
-    for panel in found:
+def _claim(panels: Sequence[Panel]) -> None:
+    for panel in panels:
         name = f"{panel.cell}, T = {panel.steps}"
         recomputing = [dot for dot in panel.dots if dot.family not in ("plain", "plain fast")]
         for dot in recomputing:
@@ -157,7 +157,7 @@ def _claim(found: Sequence[Panel]) -> None:
             )
 
 
-def draw(found: Fronts) -> Figure:
+def draw(fronts: Fronts) -> Figure:
     """Draw a panel for every cell and length: memory to the right, time upward, the front of ours as a line."""
     figure = Figure(figsize=(PAGE, 1.2 + 1.5 * len(LENGTHS)), layout="constrained")
     grid = figure.subplots(len(LENGTHS), len(CELLS), squeeze=False)
@@ -166,20 +166,15 @@ def draw(found: Fronts) -> Figure:
             ax = grid[row][column]
             if row == 0:
                 ax.set_title(title, fontsize=7)
-            _draw_panel(ax, next(one for one in found.panels if (one.cell, one.steps) == (cell, steps)))
+            _draw_panel(ax, next(panel for panel in fronts.panels if (panel.cell, panel.steps) == (cell, steps)))
             if column == 0:
                 ax.set_ylabel(f"$T$ = {steps:,}\ntime / plain")
             if row == len(LENGTHS) - 1:
                 ax.set_xlabel("peak memory [MB]")
     handles = [Line2D([], [], label=label, **_marks(family)) for family, (label, *_) in LOOKS.items()]
     handles.append(Line2D([], [], label="front of scan", color=GREY, linewidth=0.8, drawstyle="steps-post"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=found.where, title_fontsize=6.5)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=fronts.where, title_fontsize=6.5)
     return figure
-
-
-def measure() -> None:
-    """Run the benchmark on this machine; resumes."""
-    run_benchmark("side_by_side.py")
 
 
 def _draw_panel(ax: Axes, panel: Panel) -> None:
@@ -229,7 +224,7 @@ def _dot(file: dict[str, Any], method: dict[str, Any]) -> Dot:
         family += " fast"
     if method["family"] == "membptt":
         _check_table(file, method)
-    pairs = [(one["seconds"][label], one["seconds"]["plain"]) for one in file["rounds"]]
+    pairs = [(times["seconds"][label], times["seconds"]["plain"]) for times in file["rounds"]]
     return Dot(label, family, method["peak_bytes"], ratio(pairs))
 
 

@@ -9,8 +9,7 @@ from typing import Any, Final
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper_figs.benchmarks import load_benchmark, one_device, run_benchmark
-from paper_figs.evidence import executed, reading, require
+from paper_figs.evidence import executed, load_benchmark, one_device, reading, require
 from paper_figs.style import PAGE, SERIES, label_panels, panels
 
 CLAIM: Final = (
@@ -80,16 +79,18 @@ def check(raw: dict[str, Any]) -> Throughput:
     lengths = sorted(map(int, raw["lengths"]))
     curves: dict[str, dict[str, list[Point]]] = {kernel: {method: [] for method in METHODS} for kernel in KERNELS}
     for steps in lengths:
-        for one in raw["lengths"][str(steps)].values():
-            require(one["peak_bytes"] <= raw["budget_bytes"], f"T = {steps}: {one['method']} exceeds the memory")
-            _check_table(steps, one)
-            point = Point(steps, float(median(one["tokens_a_second"])), one["batch"])
-            curves[one["kernel"]][one["method"]].append(point)
+        for method in raw["lengths"][str(steps)].values():
+            require(method["peak_bytes"] <= raw["budget_bytes"], f"T = {steps}: {method['method']} exceeds the memory")
+            _check_table(steps, method)
+            point = Point(steps, float(median(method["tokens_a_second"])), method["batch"])
+            curves[method["kernel"]][method["method"]].append(point)
     for kernel in KERNELS:
         at = {method: {point.steps: point.tokens for point in points} for method, points in curves[kernel].items()}
         ours, chen, plain = at["membptt"], at["checkpoint"], at["plain"]
         first, last = lengths[0], lengths[-1]
-        require(plain[first] == max(one[first] for one in at.values()), f"{kernel}: plain is not ahead at T = {first}")
+        require(
+            plain[first] == max(each[first] for each in at.values()), f"{kernel}: plain is not ahead at T = {first}"
+        )
         require(last not in plain, f"{kernel}: plain autograd runs T = {last}")
         for steps in lengths:
             share = ours[steps] / chen[steps]
@@ -97,12 +98,12 @@ def check(raw: dict[str, Any]) -> Throughput:
     return Throughput(f"LSTM 256, {BUDGET} MiB of activations; {one_device([raw])}", curves)
 
 
-def draw(found: Throughput) -> Figure:
+def draw(throughput: Throughput) -> Figure:
     """Draw eager kernels on the left, fused ones on the right."""
     figure, axes = panels(2, width=PAGE, height=3.0, sharey=True)
     for ax, kernel in zip(axes, KERNELS, strict=True):
         for name, look in METHODS.items():
-            points = found.curves[kernel][name]
+            points = throughput.curves[kernel][name]
             ax.plot(
                 [point.steps for point in points],
                 [point.tokens / 1e3 for point in points],
@@ -125,21 +126,16 @@ def draw(found: Throughput) -> Figure:
     handles = [
         Line2D([], [], label=LABELS[name], **{**look.points(), **look.curve()}) for name, look in METHODS.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=found.where, title_fontsize=6.5)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=throughput.where, title_fontsize=6.5)
     return figure
 
 
-def measure() -> None:
-    """Measure every length on this machine; resumes."""
-    run_benchmark("throughput.py", "--budget", str(BUDGET))
-
-
-def _check_table(steps: int, one: dict[str, Any]) -> None:
+def _check_table(steps: int, method: dict[str, Any]) -> None:
     """Check that the settings still name the table that was executed."""
-    setting = one["setting"]
+    setting = method["setting"]
     if setting is None:
         return
-    calls = steps // (KERNEL_STEPS if one["kernel"] == "fused" else 1)
+    calls = steps // (KERNEL_STEPS if method["kernel"] == "fused" else 1)
     sizes = {"internal": setting["internal"], "internal_known": setting["internal_known"]}
     cores = -(-calls // setting["chunk"])
-    executed(f"T = {steps}", one["table_digest"], setting["policy"], cores, setting["slots"], **sizes)
+    executed(f"T = {steps}", method["table_digest"], setting["policy"], cores, setting["slots"], **sizes)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from math import log
 from pathlib import Path
@@ -20,14 +20,31 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bench.convergence import MEASURED, METHODS, Setup, train
+from bench.equal_memory import (
+    ADDING,
+    COPYING,
+    CURVES,
+    DIGITS,
+    EDGE,
+    NAME,
+    SHORT_ADDING,
+    SHORT_COPYING,
+    TEN,
+    TEXT,
+    NotAloneError,
+    conditions,
+    points,
+    require_alone,
+    sweeps,
+)
+from bench.loaders import DataSetError
+from bench.sweep import SweepError, sweep
 from membptt_theory.files import write_whole
-from paper_figs.convergence import CLIP, MEASURED, METHODS, Setup, train
-from paper_figs.evidence import DataMissingError, FigureClaimError, load_measured, measured_path, reading, require
-from paper_figs.loaders import DataSetError
-from paper_figs.style import GREY, PAGE, SERIES, Line, label_panels, style
-from paper_figs.sweep import SweepError, here, sweep
+from membptt_theory.palette import GREY
+from paper_figs.evidence import FigureClaimError, load_measured, reading, require
+from paper_figs.style import PAGE, SERIES, Line, label_panels, style
 
-NAME: Final = "fig12"
 OUT: Final = Path(__file__).parent / "out"
 CLAIM: Final = (
     "In the same measured bytes (truncated backpropagation has the longest window that takes no more than scan) and "
@@ -59,7 +76,6 @@ DOES_NOT_SAY: Final = (
 SOLVED: Final = 0.9  # share of right answers, in the median of the seeds
 LEARNED: Final = 0.75  # and in every seed
 CHANCE: Final = {"adding": 0.4, "copying": 0.3}  # no more right answers than this are called chance
-ALONE: Final = 0.9  # a run that had its processor for less of the time shared it, and does not count
 LOOK: Final = {"full": SERIES[0], "truncated": SERIES[2]}
 LABEL: Final = {"full": "full, by scan", "truncated": "truncated, in the same bytes"}
 UNIT: Final = {
@@ -71,24 +87,6 @@ UNIT: Final = {
 TITLE: Final = {"adding": "adding", "copying": "copy memory", "looking": "digits", "reading": "text"}
 
 
-def _longer(setup: Setup, steps: int, seconds: float) -> Setup:
-    lag = setup.lag and steps - 1
-    return replace(setup, steps=steps, chunk=steps // 10, seconds=seconds, lag=lag, judged=10)
-
-
-_ADDING: Final = Setup("adding", "full", 500, 0, chunk=50, slots=10, seconds=16, rate=3e-2)
-_COPYING: Final = Setup("copying", "full", 500, 0, chunk=50, slots=10, seconds=20, rate=1e-2, lag=499, batch=32)
-_LOOKING: Final = Setup("looking", "full", 256, 0, chunk=32, slots=8, seconds=10, rate=2e-2, held_out=400)
-_READING: Final = Setup("reading", "full", 500, 0, chunk=50, slots=10, seconds=6, rate=1e-2, hidden=64)
-CURVES: Final = (_ADDING, _COPYING, _LOOKING, _READING)
-LAGS: Final = (4, 12, 20, 48, 127)  # the window is between 12 and 20
-EDGE: Final = tuple(replace(_COPYING, steps=128, chunk=16, slots=8, seconds=3, lag=lag) for lag in LAGS)
-ADDING: Final = {steps: _longer(_ADDING, steps, seconds) for steps, seconds in ((1000, 20), (2000, 40), (5000, 90))}
-COPYING: Final = {steps: _longer(_COPYING, steps, seconds) for steps, seconds in ((1000, 30), (2000, 90), (5000, 210))}
-TEN: Final = replace(_COPYING, steps=200, chunk=20, seconds=66, lag=190, items=10, hidden=64)
-SEEDS: Final = (0, 1, 2)
-# Fewer seeds, where one takes minutes, by task, steps and symbols.
-FEWER: Final = {("copying", 5000, 1): SEEDS[:1]}
 # Not solved in the time that was measured, by task, steps and symbols: shown and named, not claimed.
 UNSOLVED: Final = frozenset({("copying", 5000, 1)})
 
@@ -153,65 +151,25 @@ def data(*, quick: bool = False) -> Convergence:
     """
     if quick:
         wanted = points([_QUICK, replace(_QUICK, lag=3)], seeds=(0,))
-        found: dict[str, Any] = {key: {"argument": each, "found": train(each)} for key, each in wanted.items()}
-        runs = check(found, alone=False)
+        trained: dict[str, Any] = {key: {"argument": each, "found": train(each)} for key, each in wanted.items()}
+        runs = check(trained, alone=False)
         return Convergence("trained on the spot", [runs[:2]], runs, runs[:2], runs[:2])
     with reading(NAME):
         return _read()
 
 
-def measure() -> None:
-    """Train every point on this machine, one at a time; a sweep that was cut off goes on."""
-    conditions = _conditions(f"paper_figs.make {NAME} --measure")
-    for name, wanted in sweeps().items():
-        sweep(name, wanted, train_alone, conditions=conditions)
-
-
-def train_alone(argument: dict[str, Any], /) -> dict[str, Any]:
-    """Train as `train` does, and refuse a run that shared its processor: it is measured again.
-
-    Raises:
-        FigureClaimError: it did.
-    """
-    found = train(argument)
-    _require_alone("it", found["curve"])
-    return found
-
-
-def sweeps() -> dict[str, dict[str, Any]]:
-    """Return the points of each data file: the curves, the boundary, longer sequences, and ten symbols."""
-    return {
-        NAME: points(CURVES),
-        f"{NAME}_edge": points(EDGE),
-        f"{NAME}_adding": points(ADDING.values()),
-        f"{NAME}_copying": points(COPYING.values()),
-        f"{NAME}_ten": points([TEN]),
-    }
-
-
-def points(setups: Iterable[Setup], seeds: Sequence[int] | None = None) -> dict[str, Any]:
-    """Return, by name, what `train` takes: every setup with either method and every seed."""
-    runs = [
-        replace(each, seed=seed, method=method)
-        for each in setups
-        for seed in (FEWER.get((each.task, each.steps, each.items), SEEDS) if seeds is None else seeds)
-        for method in METHODS
-    ]
-    return {f"{r.task}-{r.steps}-{r.lag}-{r.items}-{r.method}-{r.seed}": asdict(r) for r in runs}
-
-
-def check(found: dict[str, Any], *, alone: bool = True) -> list[Run]:
+def check(measured: dict[str, Any], *, alone: bool = True) -> list[Run]:
     """Compare all runs with the claim.
 
     Args:
-        found: what a sweep holds.
+        measured: what a sweep holds.
         alone: every run must have had a processor to itself: on a shared one, equal wall time is not equal work.
 
     Raises:
         FigureClaimError: the claim is false.
     """
     runs = []
-    for key, each in found.items():
+    for key, each in measured.items():
         setup, result = Setup(**each["argument"]), each["found"]
         full = setup.method == "full"
         require(
@@ -229,7 +187,10 @@ def check(found: dict[str, Any], *, alone: bool = True) -> list[Run]:
             f"{key}: trained for {spent:.1f} seconds, not {setup.seconds}: not the same time",
         )
         if alone:
-            _require_alone(key, curve)
+            try:
+                require_alone(key, curve)
+            except NotAloneError as error:
+                raise FigureClaimError(str(error)) from error
     alike: dict[Setup, list[Run]] = {}
     for run in runs:
         if run.setup.task in CHANCE:
@@ -248,26 +209,26 @@ def check(found: dict[str, Any], *, alone: bool = True) -> list[Run]:
     return runs
 
 
-def draw(found: Convergence) -> Figure:
+def draw(convergence: Convergence) -> Figure:
     """Draw the curves against time and against updates, and below them the boundary and other lengths."""
-    count = len(found.curves)
-    heights = [2, 1.1] if found.edge else [2]
+    count = len(convergence.curves)
+    heights = [2, 1.1] if convergence.edge else [2]
     figure = Figure(figsize=(PAGE, 2.1 * sum(heights)), layout="constrained")
     parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     axes = parts[0].subplots(2, count, squeeze=False)
-    for above, below, runs in zip(*axes, found.curves, strict=True):
+    for above, below, runs in zip(*axes, convergence.curves, strict=True):
         _draw_curves(above, below, runs)
     lower = []
-    if found.edge:
+    if convergence.edge:
         lower = list(parts[1].subplots(1, 3))
-        _draw_edge(lower[0], found.edge)
-        _draw_lengths(lower[1], found.lengths)
-        _draw_ten(lower[2], found.ten)
+        _draw_edge(lower[0], convergence.edge)
+        _draw_lengths(lower[1], convergence.lengths)
+        _draw_ten(lower[2], convergence.ten)
     label_panels([*axes[0], *axes[1], *lower])
     handles = [
         Line2D([], [], label=LABEL[method], **{**look.points(), **look.curve()}) for method, look in LOOK.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, title=found.where, title_fontsize=6.5)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, title=convergence.where, title_fontsize=6.5)
     return figure
 
 
@@ -279,17 +240,17 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--seeds is at least 1, and --seconds more than 0")
     setups = []
     if options.mnist is not None:
-        setups.append(replace(_LOOKING, steps=784, chunk=56, slots=14, path=str(options.mnist)))
+        setups.append(replace(DIGITS, steps=784, chunk=56, slots=14, path=str(options.mnist)))
     if options.text is not None:
-        setups.append(replace(_READING, path=str(options.text)))
+        setups.append(replace(TEXT, path=str(options.text)))
     if not setups:
         print("nothing to train on: give --mnist FOLDER or --text FILE, or both", file=sys.stderr)
         return 2
     setups = [replace(each, seconds=options.seconds) for each in setups]
     wanted = points(setups, range(options.seeds))
-    conditions = _conditions("paper_figs.fig12")
+    where = conditions("paper_figs.fig12")
     try:
-        raw = sweep(options.name, wanted, train, conditions=conditions, processes=options.processes)
+        raw = sweep(options.name, wanted, train, conditions=where, processes=options.processes)
         runs = check(raw["points"], alone=False)
     except (DataSetError, SweepError, FigureClaimError) as error:
         print(error, file=sys.stderr)
@@ -316,7 +277,7 @@ def _read() -> Convergence:
     text = {method: [run.curve["loss"][-1] for run in curves[-1] if run.setup.method == method] for method in METHODS}
     require(max(text["truncated"]) < min(text["full"]), f"text: the losses are {text}: truncated is not ahead")
     where = _where(held[NAME]["conditions"], named.values())
-    lengths = take(_ADDING, *ADDING.values(), _COPYING, *COPYING.values())
+    lengths = take(SHORT_ADDING, *ADDING.values(), SHORT_COPYING, *COPYING.values())
     return Convergence(where, curves, take(*EDGE), lengths, take(TEN))
 
 
@@ -397,18 +358,10 @@ def _draw_chance(ax: Axes) -> None:
 
 
 def _curve(key: str, setup: Setup, curve: dict[str, Any]) -> dict[str, list[float]]:
-    found = {name: [float(value) for value in curve[name]] for name in MEASURED}
-    whole = all(len(values) == setup.judged + 1 and np.isfinite(values).all() for values in found.values())
+    numbers = {name: [float(value) for value in curve[name]] for name in MEASURED}
+    whole = all(len(values) == setup.judged + 1 and np.isfinite(values).all() for values in numbers.values())
     require(whole, f"{key}: its curve is not {setup.judged + 1} finite numbers each of {', '.join(MEASURED)}")
-    return found
-
-
-def _require_alone(what: str, curve: dict[str, list[float]]) -> None:
-    share = curve["processor"][-1] / curve["seconds"][-1]
-    require(
-        ALONE <= share <= 2 - ALONE,
-        f"{what} had a processor for {100 * share:.0f} % of its time: it was not alone there, measure it again",
-    )
+    return numbers
 
 
 def _with_range(ax: Axes, at: list[float], groups: list[list[Run]], look: Line, face: str | None = None) -> None:
@@ -436,26 +389,10 @@ def _where(conditions: dict[str, Any], runs: Iterable[Run]) -> str:
 
 
 def _load(name: str, wanted: dict[str, Any]) -> dict[str, Any]:
-    if not measured_path(name).exists():
-        raise DataMissingError(f"{name}.json is not measured yet: python -m paper_figs.make {NAME} --measure")
-    raw = load_measured(name)
+    raw = load_measured(name, figure=NAME)
     held = {key: each["argument"] for key, each in raw["points"].items()}
     require(held == wanted, f"{name} holds other points than this source asks for: measure it again")
     return raw
-
-
-def _conditions(command: str) -> dict[str, Any]:
-    import sklearn  # noqa: PLC0415  (drawing needs no data set)
-
-    found = here()
-    return {
-        **found,
-        "versions": {**found["versions"], "scikit-learn": sklearn.__version__},
-        "command": f"python -m {command}",
-        "dtype": "float32",
-        "clock": "wall seconds of the training; its processor seconds are kept beside them",
-        "optimizer": f"Adam, gradients clipped at norm {CLIP}",
-    }
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,18 +15,19 @@ from membptt_proofs.oracle_shared import detached_costs
 from membptt_theory.actions import Sizes
 from membptt_theory.chen import best_segment, recursive_cost, sqrt_cost
 from membptt_theory.derive.ranges import check_range
+from membptt_theory.palette import BLACK, GREY, VERMILLION
 from membptt_theory.tables import build, optimal_cost
 from paper_figs.evidence import require
-from paper_figs.style import BLACK, GREY, PAGE, SERIES, VERMILLION, label_panels
+from paper_figs.style import PAGE, SERIES, label_panels
 
 CLAIM: Final = (
     "An internal state takes 3 hidden states (alpha = 3; 2 where its input is stored, beta = 2). Searched over every "
-    "legal schedule, t <= 9, every m: MSM+ is optimal; MSM (9) is up to 1 forward dearer; MSM (10) is optimal where a "
-    "stored internal state keeps its input, and up to 1 forward dearer where it need not; revolve (= HSM) is optimal "
-    "among hidden states. At t = 60, m <= 80, nothing is below the reference, and MSM (9) is up to 4 % above it, MSM "
-    "(10) 2 %, revolve 48 %, Chen's sqrt(t) 12 %, Chen's recursion 48 %. Refuted: msm-optimal by alpha = t = m = 2 (3 "
-    "forwards, the search takes 2), the smallest, and by alpha = 3, t = 7, m = 4 (14 and 13); B3 first at t = 80309, m "
-    "= 28, and its ratio reaches 3.0498 at t = 99999, m = 29."
+    "legal schedule, t <= 9, every m: MSM+ is optimal; MSM (9) takes up to 1 forward more; MSM (10) is optimal where a "
+    "stored internal state keeps its input, and takes up to 1 forward more where it need not; revolve (= HSM) is "
+    "optimal among hidden states. At t = 60, m <= 80, nothing is below the reference, and MSM (9) is up to 4 % above "
+    "it, MSM (10) 2 %, revolve 48 %, Chen's sqrt(t) 12 %, Chen's recursion 48 %. Refuted: msm-optimal by alpha = t = m "
+    "= 2 (3 forwards, the search takes 2), the smallest, and by alpha = 3, t = 7, m = 4 (14 and 13); B3 first at t = "
+    "80309, m = 28, and its ratio reaches 3.0498 at t = 99999, m = 29."
 )
 SAYS: Final = (
     "The paper's mixed policy is not optimal, but within a few per cent of it. What costs most is to store hidden "
@@ -64,7 +65,7 @@ class Comparison:
     costs: dict[str, list[int | None]]
 
     def excess(self, name: str) -> list[float]:
-        """Return how much dearer a strategy is, in per cent; NaN where it does not fit."""
+        """Return how much more a strategy costs than the optimum, in per cent; NaN where it does not fit."""
         pairs = zip(self.costs[name], self.optimum, strict=True)
         return [nan if cost is None else 100 * (cost / best - 1) for cost, best in pairs]
 
@@ -75,7 +76,7 @@ class Findings:
 
     Args:
         comparisons: for each length, separate and shared storage.
-        gaps: for each alpha, the ``(t, m)`` at which MSM (9) is dearer than the search.
+        gaps: for each alpha, the ``(t, m)`` at which MSM (9) costs more than the search.
         ratio: for each ``m`` of `RATIO_SLOTS`, ``(C - t) / t^(1+1/m)`` at `RATIO_STEPS`.
     """
 
@@ -84,7 +85,7 @@ class Findings:
     ratio: dict[int, list[float]]
 
 
-# length, storage: how much dearer than the optimum each strategy is at worst, per cent rounded down, and at which m
+# length, storage: how much more than the optimum each strategy costs at worst, per cent rounded down, and at which m
 WORST: Final[dict[tuple[int, str], dict[str, tuple[int, int]]]] = {
     (NEAR, "separate"): {
         "msm": (11, 24),
@@ -118,9 +119,9 @@ def data() -> Findings:
         FigureClaimError: the claim is false.
     """
     for (alpha, t, m), stated in COUNTEREXAMPLES.items():
-        found = build("msm", t, m, internal=alpha).cost(t, m), least_forwards(t, m, Sizes(1, alpha))
+        costs = build("msm", t, m, internal=alpha).cost(t, m), least_forwards(t, m, Sizes(1, alpha))
         require(
-            found == stated, f"alpha = {alpha}, t = {t}, m = {m}: MSM (9) and the search take {found}, not {stated}"
+            costs == stated, f"alpha = {alpha}, t = {t}, m = {m}: MSM (9) and the search take {costs}, not {stated}"
         )
     comparisons = [_far("separate"), _far("shared"), _near("separate"), _near("shared")]
     for each in comparisons:
@@ -135,14 +136,14 @@ def data() -> Findings:
     return Findings(sorted(comparisons, key=lambda each: each.steps), gaps, ratio)
 
 
-def draw(found: Findings) -> Figure:
+def draw(findings: Findings) -> Figure:
     """Draw the comparisons, the map of MSM's counterexamples, and B3's ratio."""
     figure = Figure(figsize=(PAGE, 7.2), layout="constrained")
     grid = figure.subplots(3, 2, height_ratios=(1, 1, 0.85))
-    for ax, each in zip(grid[:2].flat, found.comparisons, strict=True):
+    for ax, each in zip(grid[:2].flat, findings.comparisons, strict=True):
         _draw_comparison(ax, each)
-    _draw_gaps(grid[2, 0], found.gaps)
-    _draw_ratio(grid[2, 1], found.ratio)
+    _draw_gaps(grid[2, 0], findings.gaps)
+    _draw_ratio(grid[2, 1], findings.ratio)
     label_panels(list(grid.flat))
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=5)
@@ -177,8 +178,8 @@ def _near(storage: str) -> Comparison:
                 require(told == costs, f"{optimal}, m = {m}: the table has {told}, the {search} search {costs}")
     printed = build("msm", NEAR, ROOM[NEAR], internal=ALPHA, internal_known=known)
     for m, costs in zip(slots, best, strict=True):
-        dearer = max(printed.cost(t, m) - costs[t] for t in range(NEAR + 1))
-        require(dearer in (0, 1), f"MSM, {storage}, m = {m}: {dearer} forwards dearer than the search")
+        excess = max(printed.cost(t, m) - costs[t] for t in range(NEAR + 1))
+        require(excess in (0, 1), f"MSM, {storage}, m = {m}: {excess} forwards more than the search")
         if storage == "separate":
             hidden = least_forwards(NEAR, m, Sizes(1, None))
             require(optimal_cost("hsm", NEAR, m) == hidden, f"revolve, m = {m}: the search takes {hidden}")
@@ -210,14 +211,18 @@ def _chen_recursive(steps: int, slots: int) -> int | None:
     return min((cost.forwards for cost in costs if cost.slots <= slots), default=None)
 
 
-def _check_worst(found: Comparison) -> None:
-    where = f"t = {found.steps}, {found.storage} storage"
-    for name, costs in found.costs.items():
-        below = [m for m, (cost, best) in enumerate(zip(costs, found.optimum, strict=True), 1) if cost and cost < best]
+def _check_worst(comparison: Comparison) -> None:
+    where = f"t = {comparison.steps}, {comparison.storage} storage"
+    for name, costs in comparison.costs.items():
+        below = [
+            m for m, (cost, best) in enumerate(zip(costs, comparison.optimum, strict=True), 1) if cost and cost < best
+        ]
         require(not below, f"{where}: {name} is below the optimum at m = {below}")
-        worst, m = max((excess, -m) for m, excess in enumerate(found.excess(name), 1) if not isnan(excess))
-        stated = WORST[found.steps, found.storage][name]
-        require((int(worst), -m) == stated, f"{where}: {name} is {worst:.2f} % dearer at m = {-m}, not {stated}")
+        worst, m = max((excess, -m) for m, excess in enumerate(comparison.excess(name), 1) if not isnan(excess))
+        stated = WORST[comparison.steps, comparison.storage][name]
+        require(
+            (int(worst), -m) == stated, f"{where}: {name} is {worst:.2f} % above the optimum at m = {-m}, not {stated}"
+        )
 
 
 def _gaps(alpha: int) -> list[tuple[int, int]]:
@@ -256,7 +261,7 @@ def _draw_comparison(ax: Axes, each: Comparison) -> None:
     ax.axhline(0, color=GREY, linewidth=1.6, linestyle="-" if each.searched else (0, (3, 2)), zorder=0)
     storage = "own room for each state, (9)" if each.storage == "separate" else "tensors counted once, (10)"
     ax.set_title(f"$t = {each.steps}$, {storage}", loc="left")
-    ax.set(xlabel="slots $m$ [hidden states]", ylabel="dearer than the optimum [%]", xlim=(0, len(m) + 1))
+    ax.set(xlabel="slots $m$ [hidden states]", ylabel="cost above the optimum [%]", xlim=(0, len(m) + 1))
     ax.set_ylim(-4, 100 if each.searched else 68)
     words = "0: every schedule searched" if each.searched else "0: recurrence, not searched"
     ax.text(0.03, 0.97, words, transform=ax.transAxes, va="top", fontsize=7)
@@ -277,14 +282,14 @@ def _draw_gaps(ax: Axes, gaps: dict[int, list[tuple[int, int]]]) -> None:
         ax.plot(m, t, "o", color=BLACK, markerfacecolor="none", markersize=9, markeredgewidth=0.9)
         words.append(f"$\\alpha = {alpha}$, $t = {t}$, $m = {m}$: {printed}, search {search}")
     ax.text(0.97, 0.04, "\n".join(words), transform=ax.transAxes, ha="right", fontsize=7)
-    ax.set_title("where MSM (9) is 1 forward dearer than the search", loc="left")
+    ax.set_title("where MSM (9) takes 1 forward more than the search", loc="left")
     ax.set(xlabel="slots $m$ [hidden states]", ylabel="sequence length $t$", xlim=(0, 28), ylim=(0.3, NEAR + 0.7))
     ax.legend(loc="lower right", bbox_to_anchor=(1, 0.32), handlelength=1)
 
 
 def _draw_ratio(ax: Axes, ratio: dict[int, list[float]]) -> None:
-    for (m, found), look in zip(ratio.items(), (SERIES[1], SERIES[0]), strict=True):
-        ax.plot(RATIO_STEPS, found, label=f"$m = {m}$", **look.curve())
+    for (m, values), look in zip(ratio.items(), (SERIES[1], SERIES[0]), strict=True):
+        ax.plot(RATIO_STEPS, values, label=f"$m = {m}$", **look.curve())
     ax.axhline(3, color=GREY, zorder=0)
     ax.text(RATIO_STEPS.start + 800, 3.005, "B3 says: below 3", va="bottom", fontsize=7)
     (t, m), (steps, slots, value) = B3_FIRST, B3_LARGEST

@@ -14,9 +14,10 @@ from matplotlib.lines import Line2D
 from membptt_theory.derive import msm_plus
 from membptt_theory.derive.chen_memory import last_at_most_half, memory_at_chens_cost
 from membptt_theory.derive.reach import least_slots
+from membptt_theory.palette import BLACK, GREY
 from membptt_theory.tables import build
 from paper_figs.evidence import require
-from paper_figs.style import BLACK, GREY, PAGE, SERIES, label_panels, panels
+from paper_figs.style import PAGE, SERIES, label_panels, panels
 
 CLAIM: Final = (
     "At Chen's cost, two forwards a step, MSM (10) with alpha = beta + 1 needs 63, 98, 107 and 137 slots at t = 1000 "

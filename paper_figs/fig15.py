@@ -13,9 +13,10 @@ from matplotlib.ticker import FuncFormatter
 
 from membptt_theory.machine import meter
 from membptt_theory.online import POLICIES, SIZES, promise, schedule
+from membptt_theory.palette import GREY
 from membptt_theory.tables import optimal_cost
 from paper_figs.evidence import require
-from paper_figs.style import GREY, PAGE, SERIES, label_panels, panels
+from paper_figs.style import PAGE, SERIES, label_panels, panels
 
 CLAIM: Final = (
     "Of all lengths up to 10,000 the default takes at worst 2.9, 2.1 and 0.03 % more forwards than HSM, which knows "

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import asdict, dataclass
 from math import log
 from typing import Final
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
+from bench.charlm import NAME, Curve, Setup, read_text, source, train_both
 from membptt_theory.tables import optimal_cost
-from paper_figs.charlm import Curve, Setup, fingerprint, read_text, train_both
-from paper_figs.evidence import load_measured, reading, require, save_measured
-from paper_figs.measure import cpu_name
+from paper_figs.evidence import load_measured, reading, require
 from paper_figs.style import SERIES, panels
 
 CLAIM: Final = (
@@ -31,7 +28,6 @@ DOES_NOT_SAY: Final = (
     "anything about speed, about better models, or about bitwise equality, which depends on the order of "
     "summation; it is a small model on a CPU in float64."
 )
-NAME: Final = "fig_charlm"
 QUICK: Final = Setup(hidden=32, batch=8, steps=64, updates=20, characters=20_000)
 RELATIVE: Final = 1e-10
 
@@ -69,34 +65,11 @@ def data(*, quick: bool = False) -> Trained:
     """
     if quick:
         text = read_text(QUICK.characters)
-        return check(QUICK, _source(text), *train_both(text, QUICK))
+        return check(QUICK, source(text), *train_both(text, QUICK))
     raw = load_measured(NAME)
     with reading(NAME):
         require(raw["setup"] == asdict(Setup()), f"{NAME} was trained with {raw['setup']}, not {asdict(Setup())}")
         return check(Setup(), raw["source"], Curve(**raw["plain"]), Curve(**raw["scanned"]))
-
-
-def measure() -> None:
-    """Train both models on this machine: losses depend on its rounding, and on its Python's library as the text."""
-    setup = Setup()
-    text = read_text(setup.characters)
-    plain, scanned = train_both(text, setup)
-    content = {
-        "figure": NAME,
-        "complete": True,
-        "command": f"python -m paper_figs.make {NAME} --measure",
-        "device": "cpu",
-        "cpu": cpu_name(),
-        "threads": 1,
-        "dtype": "float64",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "source": _source(text),
-        "sha256": fingerprint(text),
-        "setup": asdict(setup),
-        "plain": asdict(plain),
-        "scanned": asdict(scanned),
-    }
-    save_measured(NAME, content)
 
 
 def check(setup: Setup, source: str, plain: Curve, scanned: Curve) -> Trained:
@@ -118,12 +91,12 @@ def check(setup: Setup, source: str, plain: Curve, scanned: Curve) -> Trained:
     return Trained(setup, source, plain, scanned, difference, sum(ours == theirs for theirs, ours in pairs))
 
 
-def draw(found: Trained) -> Figure:
+def draw(trained: Trained) -> Figure:
     """Draw autograd's curve as a line and scan's as markers on it."""
     figure, (ax,) = panels(height=2.9)
-    setup = found.setup
+    setup = trained.setup
     update = np.arange(1, setup.updates + 1)
-    plain, scanned = (np.array(curve.losses) / log(2) for curve in (found.plain, found.scanned))
+    plain, scanned = (np.array(curve.losses) / log(2) for curve in (trained.plain, trained.scanned))
     ax.plot(
         update,
         plain,
@@ -133,7 +106,7 @@ def draw(found: Trained) -> Figure:
     ax.plot(
         update,
         scanned,
-        label=f"scan, HSM: {setup.slots} hidden states, {found.scanned.forwards[-1]} forwards",
+        label=f"scan, HSM: {setup.slots} hidden states, {trained.scanned.forwards[-1]} forwards",
         markerfacecolor="white",
         markevery=max(1, setup.updates // 20),
         **SERIES[2].points(),
@@ -142,8 +115,8 @@ def draw(found: Trained) -> Figure:
     ax.text(
         0.98,
         0.96,
-        f"{found.identical} of {setup.updates} losses bitwise equal\n"
-        f"largest relative difference {found.difference:.1g}\n"
+        f"{trained.identical} of {setup.updates} losses bitwise equal\n"
+        f"largest relative difference {trained.difference:.1g}\n"
         f"LSTM {setup.hidden}, batch {setup.batch}, $t = {setup.steps}$, float64",
         transform=ax.transAxes,
         ha="right",
@@ -151,10 +124,6 @@ def draw(found: Trained) -> Figure:
         fontsize=7,
     )
     figure.legend(
-        *ax.get_legend_handles_labels(), loc="outside lower center", title=found.source, title_fontsize=6, ncols=1
+        *ax.get_legend_handles_labels(), loc="outside lower center", title=trained.source, title_fontsize=6, ncols=1
     )
     return figure
-
-
-def _source(text: str) -> str:
-    return f"{len(text):,} characters of Python {platform.python_version()}'s library, sha256 {fingerprint(text)[:12]}"

@@ -15,6 +15,7 @@ from typing import Any, Final
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from bench.measurements import MEASURED, measure
 from membptt_theory.files import write_whole
 from paper_figs.evidence import DataMissingError, FigureClaimError
 from paper_figs.style import style
@@ -96,16 +97,16 @@ def make(name: str, out: Path, /, *, quick: bool = False, formats: tuple[str, ..
     """
     module = load(name)
     sized = "quick" in inspect.signature(module.data).parameters
-    found = module.data(quick=quick) if sized else module.data()
+    data = module.data(quick=quick) if sized else module.data()
     with style():
-        figure: Figure = module.draw(found)
+        figure: Figure = module.draw(data)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # settled once: a file does not depend on which were written before it
         paths = []
         for kind in formats:
             about = {"Title": name} if kind == "png" else {"Title": f"{name}: {module.CLAIM}"}
-            save = functools.partial(figure.savefig, format=kind, metadata={**about, **_UNDATED[kind]})
-            write_whole(out / f"{name}.{kind}", save)
+            write = functools.partial(figure.savefig, format=kind, metadata={**about, **_UNDATED[kind]})
+            write_whole(out / f"{name}.{kind}", write)
             paths.append(out / f"{name}.{kind}")
     return paths
 
@@ -113,8 +114,8 @@ def make(name: str, out: Path, /, *, quick: bool = False, formats: tuple[str, ..
 def load(name: str) -> ModuleType:
     """Import the module of a figure.
 
-    It has ``CLAIM``, which ``data()`` checks, ``SAYS`` and ``DOES_NOT_SAY`` for the results page, ``draw(data)`` and,
-    where it is measured, ``measure()``.
+    It has ``CLAIM``, which ``data()`` checks, ``SAYS`` and ``DOES_NOT_SAY`` for the results page, and
+    ``draw(data)``. What is measured for it, it only reads: `bench.measurements` measures it.
     """
     if name not in FIGURES:
         raise ValueError(f"unknown figure {name!r}; known figures are {', '.join(FIGURES)}")
@@ -126,20 +127,20 @@ def _check(name: str, out: Path, *, quick: bool) -> None:
         for fresh in make(name, Path(folder), quick=quick):
             if fresh.suffix[1:] not in COMPARED:
                 continue
-            made = out / fresh.name
-            if not made.exists():
+            drawn = out / fresh.name
+            if not drawn.exists():
                 raise FigureClaimError(f"{fresh.name} is absent from {out.name}/: run without --check first")
-            if made.read_bytes() != fresh.read_bytes():
+            if drawn.read_bytes() != fresh.read_bytes():
                 raise FigureClaimError(f"{fresh.name} in {out.name}/ is not what this source draws")
 
 
 def _measure(names: list[str]) -> int:
-    measured = [name for name in names if hasattr(load(name), "measure")]
+    measured = [name for name in names if name in MEASURED]
     if not measured:
         print(f"nothing to measure: {', '.join(names)} are computed", file=sys.stderr)
         return 1
     for name in measured:
-        load(name).measure()
+        measure(name)
     return 0
 
 

@@ -10,14 +10,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from membptt_theory.palette import GREY, SKY
 from membptt_theory.policy import PolicyTable
 from paper_figs.evidence import executed, load_measured, reading, require
-from paper_figs.style import COLUMN, GREY, SERIES, SKY, Line
+from paper_figs.style import COLUMN, SERIES, Line
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 LOOKS: Final = (*SERIES, Line(SKY, (0, (3, 3)), "P"))
 WITHIN: Final = (0.75, 1.4)  # measured time over predicted time
-SLACK: Final = 1.03  # a larger budget may take so much of the next smaller one's time: some are almost equally dear
+SLACK: Final = 1.03  # a larger budget may take so much of the next smaller one's time: some cost almost the same
 PLAIN: Final = 0  # the budget under which standard BPTT is filed
 
 
@@ -70,27 +71,27 @@ def overlay(name: str, policy: str, /) -> Overlay:
         return _checked(name, policy, load_measured(name))
 
 
-def draw_overlay(found: Overlay) -> Figure:
+def draw_overlay(times: Overlay) -> Figure:
     """Draw times on their predictions above, and the ratio of both below."""
     figure = Figure(figsize=(COLUMN, 4.1), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 1))
     handles = []
-    for look, (m, seconds) in zip(LOOKS[: len(found.seconds)], found.seconds.items(), strict=True):
+    for look, (m, seconds) in zip(LOOKS[: len(times.seconds)], times.seconds.items(), strict=True):
         hollow = {"markerfacecolor": "white", **look.points()}
-        t = np.arange(1, len(found.predicted[m]) + 1)
-        above.plot(t, 1e3 * found.predicted[m], **look.curve())
-        above.plot(found.lengths, 1e3 * seconds, **hollow)
-        below.plot(found.lengths, found.ratio[m], **{**hollow, **look.curve(), "linewidth": 0.7})
+        t = np.arange(1, len(times.predicted[m]) + 1)
+        above.plot(t, 1e3 * times.predicted[m], **look.curve())
+        above.plot(times.lengths, 1e3 * seconds, **hollow)
+        below.plot(times.lengths, times.ratio[m], **{**hollow, **look.curve(), "linewidth": 0.7})
         label = "standard BPTT" if m == PLAIN else f"$m = {m}$"
         handles.append(Line2D([], [], label=label, **{**hollow, **look.curve()}))
     below.axhline(1, color=GREY, zorder=0)
     below.margins(y=0.12)
     above.set_ylabel("time of one gradient [ms]")
     above.set_ylim(0, None)
-    below.set(xlabel="sequence length $t$ [steps]", ylabel="measured /\npredicted", xlim=(0, 1.03 * found.lengths[-1]))
-    note = f"{found.policy.upper()}\nlines: predicted\nmarkers: measured"
+    below.set(xlabel="sequence length $t$ [steps]", ylabel="measured /\npredicted", xlim=(0, 1.03 * times.lengths[-1]))
+    note = f"{times.policy.upper()}\nlines: predicted\nmarkers: measured"
     above.text(0.03, 0.95, note, transform=above.transAxes, va="top", fontsize=7)
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=found.where, title_fontsize=6.5)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=times.where, title_fontsize=6.5)
     return figure
 
 
@@ -103,19 +104,19 @@ def _checked(name: str, policy: str, raw: dict[str, Any]) -> Overlay:
         costs = [table.cost(t, m) for t in raw["lengths"]]
         counted = raw["forwards"][str(m)]
         require(counted == costs, f"{name}: m = {m} took {counted} forwards, the table says {costs}")
-    found = _reduce(raw, table)
-    for m, ratio in found.ratio.items():
+    times = _reduce(raw, table)
+    for m, ratio in times.ratio.items():
         low, high = float(ratio.min()), float(ratio.max())
         inside = WITHIN[0] <= low and high <= WITHIN[1]
         require(inside, f"{name}: m = {m} takes {low:.2f} to {high:.2f} of the predicted time, outside {WITHIN}")
-    longest = [float(slowdown[-1]) for slowdown in found.slowdown.values()]
+    longest = [float(slowdown[-1]) for slowdown in times.slowdown.values()]
     budgets = longest[1:]
     ordered = all(larger <= SLACK * smaller for smaller, larger in pairwise(budgets)) and budgets[-1] < budgets[0]
     require(
         ordered and longest[0] < min(budgets),
         f"{name}: at the longest sequence the budgets take {longest} of standard BPTT's time, out of order",
     )
-    return found
+    return times
 
 
 def _reduce(raw: dict[str, Any], table: PolicyTable) -> Overlay:

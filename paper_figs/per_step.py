@@ -58,11 +58,11 @@ def curves(policy: str, targets: dict[int, int]) -> Curves:
     return Curves(policy, table.digest, costs)
 
 
-def draw_curves(found: Curves, unit: str) -> Figure:
+def draw_curves(costs: Curves, unit: str) -> Figure:
     """Draw one curve a budget."""
     figure, (ax,) = panels(height=2.6)
     t = np.arange(1, STEPS + 1)
-    for look, (m, cost) in zip(SERIES, found.costs.items(), strict=True):
+    for look, (m, cost) in zip(SERIES, costs.costs.items(), strict=True):
         ax.plot(t, (cost / t).astype(float), label=f"$m={m}$", **look.curve())
     ax.set(xlabel="sequence length $t$ [steps]", ylabel="forwards per step $C(t, m)/t$", xlim=(0, STEPS))
     ax.set_ylim(0.9, None)

@@ -1,4 +1,4 @@
-"""One look for every figure: sizes of a two-column page, colours that survive colour blindness and a grey printer."""
+"""One look for every figure: sizes of a two-column page, lines told apart by colour, dash and marker."""
 
 from __future__ import annotations
 
@@ -11,19 +11,10 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from membptt_theory import palette
+
 COLUMN: Final = 3.4  # inches
 PAGE: Final = 7.0
-
-# Okabe and Ito's palette, ordered from dark to light, so that greyscale keeps the order.
-BLACK, BLUE, VERMILLION, GREEN, ORANGE, SKY, GREY = (
-    "#000000",
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#E69F00",
-    "#56B4E9",
-    "#8C8C8C",
-)
 
 _RC: Final[dict[str, Any]] = {
     "font.family": "DejaVu Sans",  # shipped with matplotlib: no machine's fonts change the file
@@ -71,13 +62,8 @@ class Line:
         return {"color": self.color, "linestyle": "none", "marker": self.marker, "markersize": 3.6}
 
 
-SERIES: Final = (
-    Line(BLACK, "-", "o"),
-    Line(BLUE, (0, (5, 1.5)), "s"),
-    Line(VERMILLION, (0, (1, 1.2)), "^"),
-    Line(GREEN, (0, (5, 1.2, 1, 1.2)), "D"),
-    Line(ORANGE, (0, (8, 1.5, 1, 1.5, 1, 1.5)), "v"),
-)
+_DASHES: Final = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)), (0, (8, 1.5, 1, 1.5, 1, 1.5)))
+SERIES: Final = tuple(map(Line, palette.SERIES, _DASHES, "os^Dv"))
 POLICY: Final = {"hsm": SERIES[1], "ism": SERIES[2], "msm": SERIES[0]}
 
 

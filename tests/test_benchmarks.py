@@ -8,18 +8,27 @@ import re
 from pathlib import Path
 from statistics import median
 
-import drop_in
-import long_sequence
 import pytest
-import schedule_speed
-import side_by_side
-import throughput
 import torch
-from membptt_bench import cells, driven, fit, meter, methods, record, report
 
+from bench import (
+    cells,
+    driven,
+    drop_in,
+    fit,
+    long_sequence,
+    meter,
+    methods,
+    record,
+    report,
+    schedule_speed,
+    side_by_side,
+    store,
+    throughput,
+)
 from membptt_theory.tables import optimal_cost
 
-DATA = Path(__file__).parents[1] / "impl" / "benchmarks" / "data"
+DATA = store.DATA
 STEPS = 20
 METHODS = {
     "checkpoint": lambda p: methods.checkpointed(p, methods.square_root(p), reentrant=False),
@@ -242,21 +251,21 @@ def test_a_finished_point_is_not_measured_again_and_an_unfinished_one_goes_on(me
 def test_a_point_measured_under_other_conditions_is_not_continued(measured):
     point = json.loads(measured.read_text()) | {"threads": 7}
     other = measured.parent / "other"
-    record.save(record.path_of(other, "cpu", "lstm", 20), point)
-    with pytest.raises(record.RecordError, match="another threads"):
+    store.save(record.path_of(other, "cpu", "lstm", 20), point)
+    with pytest.raises(store.StoreError, match="another threads"):
         quick(other)
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "point.json"
-    record.save(path, {"old": True})
+    store.save(path, {"old": True})
 
     def fail(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(KeyboardInterrupt):
-        record.save(path, {"old": False})
+        store.save(path, {"old": False})
     assert json.loads(path.read_text()) == {"old": True}
     assert list(tmp_path.iterdir()) == [path]
 
@@ -360,8 +369,8 @@ def test_throughput_gives_every_method_the_largest_batch_that_fits(throughputs):
 
 
 def test_throughput_of_other_conditions_is_not_continued(throughputs, tmp_path):
-    record.save(tmp_path / throughputs.name, json.loads(throughputs.read_text()) | {"threads": 7})
-    with pytest.raises(record.RecordError, match="another threads"):
+    store.save(tmp_path / throughputs.name, json.loads(throughputs.read_text()) | {"threads": 7})
+    with pytest.raises(store.StoreError, match="another threads"):
         throughput.main(["--quick", "--budget", "1", "--steps", "100", "--rounds", "2", "--data", str(tmp_path)])
 
 

@@ -9,9 +9,9 @@ import shutil
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from membptt_bench import record
 
-from paper_figs import benchmarks, evidence, fig10, make
+from bench import record, store
+from paper_figs import evidence, fig10, make
 
 from .strategies import JSON, outcome
 
@@ -29,9 +29,9 @@ POINT = legal(record._POINT) | {"format": record.FORMAT, "methods": [METHOD], "b
 
 @pytest.fixture
 def measured(monkeypatch, tmp_path_factory):
-    """The file of a figure's data, in its own folder."""
-    monkeypatch.setattr(evidence, "DATA", tmp_path_factory.mktemp("data"))
-    return evidence.measured_path("fig02b")
+    """The file of one figure's data, in a folder of its own."""
+    monkeypatch.setattr(store, "DATA", tmp_path_factory.mktemp("data"))
+    return store.path_of("fig02b")
 
 
 def read_figure(path, content):
@@ -46,7 +46,7 @@ def test_figure_data_that_is_not_json_is_refused(measured, content):
 
 def test_figure_data_cut_off_anywhere_is_refused_exhaustive(measured):
     content = {"figure": "fig02b", "complete": True, "rounds": [[1.5, 2]]}
-    evidence.save_measured("fig02b", content)
+    store.save_figure("fig02b", content)
     whole = measured.read_bytes().rstrip()
     assert read_figure(measured, whole) == content
     assert {read_figure(measured, whole[:end]) for end in range(len(whole))} == {evidence.FigureClaimError}
@@ -61,13 +61,13 @@ def test_figure_data_of_another_format_is_refused_by_its_name(measured, other):
 
 
 @given(JSON)
-@example({"format": evidence.FORMAT})
-@example({"format": evidence.FORMAT, "figure": "fig02b"})
-@example({"format": evidence.FORMAT, "figure": "fig02b", "complete": 1})
-def test_figure_data_of_arbitrary_content_is_refused_hypothesis(tmp_path_factory, content):
+@example({"format": store.FIGURE})
+@example({"format": store.FIGURE, "figure": "fig02b"})
+@example({"format": store.FIGURE, "figure": "fig02b", "complete": 1})
+def test_a_figures_data_that_says_anything_is_refused_hypothesis(tmp_path_factory, content):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evidence, "DATA", tmp_path_factory.getbasetemp())
-        path = evidence.measured_path("fig02b")
+        patch.setattr(store, "DATA", tmp_path_factory.getbasetemp())
+        path = store.path_of("fig02b")
         assert read_figure(path, json.dumps(content).encode()) is evidence.FigureClaimError
 
 
@@ -106,13 +106,13 @@ def test_a_method_of_arbitrary_content_is_refused_or_legal_hypothesis(tmp_path_f
 
 # Every figure drawn from measured files, and which of its files is changed below.
 CHANGED = {
-    "fig02b": evidence.DATA / "fig02b.json",
-    "fig05b": evidence.DATA / "fig05b.json",
-    "fig_charlm": evidence.DATA / "fig_charlm.json",
-    "fig09": benchmarks.DATA / "long_sequence_1000000.json",
-    "fig10": benchmarks.DATA / "side_by_side_cpu_lstm_1000.json",
-    "fig11": benchmarks.DATA / "throughput_lstm_64.json",
-    "fig12": evidence.DATA / "fig12_ten.json",
+    "fig02b": store.DATA / "fig02b.json",
+    "fig05b": store.DATA / "fig05b.json",
+    "fig_charlm": store.DATA / "fig_charlm.json",
+    "fig09": store.DATA / "long_sequence_1000000.json",
+    "fig10": store.DATA / "side_by_side_cpu_lstm_1000.json",
+    "fig11": store.DATA / "throughput_lstm_64.json",
+    "fig12": store.DATA / "fig12_ten.json",
 }
 CONTENT = {name: json.loads(path.read_text()) for name, path in CHANGED.items()}
 
@@ -129,11 +129,9 @@ def places(value, place=()):
 def copies(tmp_path_factory):
     """A folder with copies of all committed data, which the figures read; of figure 10 one cell at one length."""
     folder = tmp_path_factory.mktemp("copies")
-    for data in (evidence.DATA, benchmarks.DATA):
-        shutil.copytree(data, folder, dirs_exist_ok=True)
+    shutil.copytree(store.DATA, folder, dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (evidence, benchmarks):
-            patch.setattr(module, "DATA", folder)
+        patch.setattr(store, "DATA", folder)
         patch.setattr(fig10, "CELLS", {"lstm": fig10.CELLS["lstm"]})
         patch.setattr(fig10, "LENGTHS", (1000,))
         yield folder

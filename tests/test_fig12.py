@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from paper_figs import convergence, evidence, fig12, make, tasks
-from paper_figs.convergence import Setup, gradient, make_task, weigh
+from bench import convergence, equal_memory, store, tasks
+from bench.convergence import Setup, gradient, make_task, weigh
+from bench.loaders import DataSetError
+from paper_figs import evidence, fig12, make
 from paper_figs.evidence import DataMissingError, FigureClaimError
-from paper_figs.loaders import DataSetError
 from tests.test_loaders import mnist
 
 COPYING = Setup("copying", "full", 12, 0, chunk=3, slots=3, seconds=0.1, rate=1e-2, lag=5, hidden=7, batch=11, judged=2)
@@ -211,7 +212,9 @@ def said_not_to_be_solved(monkeypatch):
 def sound():
     """A sweep whose numbers satisfy the claim; no model was trained for it."""
     setups = [replace(COPYING, lag=11), replace(COPYING, lag=3), ADDING, UNSOLVED]
-    return {key: made_up(argument, 4, {("copying", 13, 1)}) for key, argument in fig12.points(setups, (0, 1)).items()}
+    return {
+        key: made_up(argument, 4, {("copying", 13, 1)}) for key, argument in equal_memory.points(setups, (0, 1)).items()
+    }
 
 
 def made_up(argument, window, unsolved):
@@ -228,19 +231,19 @@ def made_up(argument, window, unsolved):
 
 @pytest.fixture
 def whole(monkeypatch, tmp_path):
-    """All files of the figure, invented, in their own folder."""
-    monkeypatch.setattr(evidence, "DATA", tmp_path)
-    for name, wanted in fig12.sweeps().items():
+    """All files of the figure, made up, in a folder of their own."""
+    monkeypatch.setattr(store, "DATA", tmp_path)
+    for name, wanted in equal_memory.sweeps().items():
         held = {key: made_up(argument, 16, fig12.UNSOLVED) for key, argument in wanted.items()}
         conditions = {"cpu": "any"}
-        evidence.save_measured(name, {"figure": name, "complete": True, "conditions": conditions, "points": held})
+        store.save_figure(name, {"figure": name, "complete": True, "conditions": conditions, "points": held})
 
 
 def edit(name, key, change):
     """Save a file of the figure again, with ``change(curve)`` of one point."""
     content = evidence.load_measured(name)
     change(content["points"][key]["found"]["curve"])
-    evidence.save_measured(name, content)
+    store.save_figure(name, content)
 
 
 def test_all_files_together_are_read_and_drawn(whole):
@@ -256,7 +259,7 @@ def test_text_on_which_truncated_is_not_ahead_is_refused(whole):
 
 
 def test_a_file_of_the_figure_with_other_content_is_refused_with_one_error(whole):
-    edit("fig12_ten", next(iter(fig12.points([fig12.TEN]))), lambda curve: curve.pop("processor"))
+    edit("fig12_ten", next(iter(equal_memory.points([fig12.TEN]))), lambda curve: curve.pop("processor"))
     with pytest.raises(FigureClaimError, match="not what this version reads"):
         fig12.data()
 
@@ -314,18 +317,18 @@ def test_on_a_shared_processor_nothing_is_measured_but_the_same_is_drawn(sound, 
     edited = copy.deepcopy(sound)
     shared = edited["adding-20-0-1-full-1"]
     shared["found"]["curve"]["processor"][-1] = 0.05
-    monkeypatch.setattr(fig12, "train", lambda argument: shared["found"])
-    with pytest.raises(FigureClaimError, match="it had a processor for 50 % of its time"):
-        fig12.train_alone(shared["argument"])
+    monkeypatch.setattr(equal_memory, "train", lambda argument: shared["found"])
+    with pytest.raises(equal_memory.NotAloneError, match="it had a processor for 50 % of its time"):
+        equal_memory.train_alone(shared["argument"])
     runs = fig12.check(edited, alone=False)
     assert min(run.alone for run in runs) == pytest.approx(0.5)
     assert "at least 50 % of each run" in fig12._where({"cpu": "any"}, runs)
 
 
 def test_a_sweep_of_other_points_is_refused(sound, monkeypatch, tmp_path):
-    monkeypatch.setattr(evidence, "DATA", tmp_path)
-    for name in fig12.sweeps():
-        evidence.save_measured(name, {"figure": name, "complete": True, "conditions": {}, "points": sound})
+    monkeypatch.setattr(store, "DATA", tmp_path)
+    for name in equal_memory.sweeps():
+        store.save_figure(name, {"figure": name, "complete": True, "conditions": {}, "points": sound})
     with pytest.raises(FigureClaimError, match="other points than this source asks for"):
         fig12.data()
 
@@ -335,12 +338,12 @@ def test_the_committed_sweep_satisfies_the_claim():
         data = fig12.data()
     except DataMissingError:
         pytest.skip("fig12 is not measured yet")
-    assert [len(runs) for runs in data.curves] == [2 * len(fig12.SEEDS)] * 4
-    assert {run.setup.lag for run in data.edge} == set(fig12.LAGS)
+    assert [len(runs) for runs in data.curves] == [2 * len(equal_memory.SEEDS)] * 4
+    assert {run.setup.lag for run in data.edge} == set(equal_memory.LAGS)
     steps = {task: {run.setup.steps for run in data.lengths if run.setup.task == task} for task in fig12.CHANCE}
     assert steps == {task: {500, 1000, 2000, 5000} for task in fig12.CHANCE}
     assert {run.setup.items for run in data.ten} == {10}
-    assert min(run.alone for run in data.lengths) >= fig12.ALONE
+    assert min(run.alone for run in data.lengths) >= equal_memory.ALONE
 
 
 def test_the_quick_size_is_trained_checked_and_drawn(tmp_path):
@@ -350,8 +353,8 @@ def test_the_quick_size_is_trained_checked_and_drawn(tmp_path):
 # the user's data sets
 
 
-def test_the_command_trains_on_the_users_text(monkeypatch, tmp_path):
-    monkeypatch.setattr(evidence, "DATA", tmp_path / "data")
+def test_the_command_trains_on_a_text_of_the_users_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(store, "DATA", tmp_path / "data")
     text = tmp_path / "text"
     text.write_bytes(np.random.default_rng(0).integers(97, 123, 200_000, dtype=np.uint8).tobytes())
     options = ["--text", str(text), "--seconds", "1", "--seeds", "1", "--out", str(tmp_path / "out")]
@@ -360,7 +363,7 @@ def test_the_command_trains_on_the_users_text(monkeypatch, tmp_path):
 
 
 def test_the_command_without_a_set_or_with_an_absent_one_says_so(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(evidence, "DATA", tmp_path)
+    monkeypatch.setattr(store, "DATA", tmp_path)
     assert fig12.main([]) == 2
     assert "--mnist FOLDER or --text FILE" in capsys.readouterr().err
     assert fig12.main(["--mnist", str(tmp_path)]) == 1

@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 from checkpoint_schedules import EndReverse, Forward, MultistageCheckpointSchedule
 
+from bench import charlm, gradient_time, store
 from membptt_theory.actions import Advance
 from membptt_theory.derive.chen_memory import memory_at_chens_cost
 from membptt_theory.derive.reach import least_slots
 from membptt_theory.policy import PolicyTable
 from membptt_theory.tables import optimal_cost
 from paper_figs import (
-    charlm,
     divide,
-    evidence,
     fig01,
     fig02a,
     fig02b,
@@ -32,18 +31,17 @@ from paper_figs import (
     fig15,
     fig_charlm,
     make,
-    measure,
     overlay,
     per_step,
     timeline,
 )
-from paper_figs.evidence import DataMissingError, FigureClaimError, load_measured, require, save_measured
+from paper_figs.evidence import DataMissingError, FigureClaimError, load_measured, require
 
 ROOT = Path(__file__).parents[1]
 COMPUTED = ("fig01", "fig02a", "fig03", "fig04", "fig05a", "fig06", "fig07", "fig08", "fig13", "fig14", "fig15")
 
 
-class OneDearer:
+class OneForwardMore:
     """A table whose cost at one entry is one forward too many."""
 
     def __init__(self, table, steps, slots):
@@ -56,12 +54,12 @@ class OneDearer:
         return self._table.cost(steps, slots) + ((steps, slots) == self._at)
 
 
-def with_one_dearer(module, monkeypatch, policy, steps, slots):
+def with_one_forward_more(module, monkeypatch, policy, steps, slots):
     build = module.build
 
     def tampered(name, *sizes, **options):
         table = build(name, *sizes, **options)
-        return OneDearer(table, steps, slots) if name == policy else table
+        return OneForwardMore(table, steps, slots) if name == policy else table
 
     monkeypatch.setattr(module, "build", tampered)
 
@@ -86,7 +84,7 @@ def test_the_claim_of_a_computed_figure_holds_and_it_is_drawn(name, tmp_path):
     ids=str,
 )
 def test_a_table_with_one_forward_too_many_is_refused(figure, module, policy, steps, slots, monkeypatch):
-    with_one_dearer(module, monkeypatch, policy, steps, slots)
+    with_one_forward_more(module, monkeypatch, policy, steps, slots)
     with pytest.raises(FigureClaimError):
         figure.data()
 
@@ -210,7 +208,11 @@ def test_another_spacing_is_refused(name, value, message, monkeypatch):
     [
         ("COUNTEREXAMPLES", {(3, 7, 4): (14, 14)}, r"take \(14, 13\), not \(14, 14\)"),
         ("COUNTEREXAMPLES", {(3, 7, 5): (14, 13)}, "m = 5: MSM"),
-        ("WORST", {key: dict.fromkeys(value, (2, 16)) for key, value in fig13.WORST.items()}, "% dearer at m = "),
+        (
+            "WORST",
+            {key: dict.fromkeys(value, (2, 16)) for key, value in fig13.WORST.items()},
+            "% above the optimum at m = ",
+        ),
     ],
     ids=str,
 )
@@ -236,11 +238,11 @@ def test_another_counterexample_of_b3_is_refused(name, value, message, monkeypat
     [
         ("msm_plus", 60, 19, "below the optimum at m = .19."),
         ("msm_plus", 8, 12, "msm_plus, m = 12: the table has"),
-        ("msm", 9, 12, "MSM, separate, m = 12: 2 forwards dearer"),
+        ("msm", 9, 12, "MSM, separate, m = 12: 2 forwards more than"),
     ],
 )
 def test_a_reference_or_policy_with_one_forward_too_many_is_refused(policy, steps, slots, message, monkeypatch):
-    with_one_dearer(fig13, monkeypatch, policy, steps, slots)
+    with_one_forward_more(fig13, monkeypatch, policy, steps, slots)
     with pytest.raises(FigureClaimError, match=message):
         fig13._check_worst(fig13._far("separate") if steps == 60 else fig13._near("separate"))
 
@@ -293,9 +295,9 @@ SMALL = {"HIDDEN": 3, "BATCH": 2, "LENGTHS": (4, 6), "SLOTS": (2, 3, 4, 5), "ROU
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    monkeypatch.setattr(evidence, "DATA", tmp_path / "data")
+    monkeypatch.setattr(store, "DATA", tmp_path / "data")
     for name, value in SMALL.items():
-        monkeypatch.setattr(measure, name, value)
+        monkeypatch.setattr(gradient_time, name, value)
 
 
 def settled(raw):
@@ -310,9 +312,9 @@ def settled(raw):
 
 @pytest.fixture
 def measured(small):
-    measure.measure("fig02b", "hsm")
+    gradient_time.measure("fig02b", "hsm")
     raw = settled(load_measured("fig02b"))
-    save_measured("fig02b", raw)
+    store.save_figure("fig02b", raw)
     return raw
 
 
@@ -375,21 +377,21 @@ def edit_completeness(raw):
 )
 def test_an_edited_measured_file_is_refused(measured, edit, message):
     edit(measured)
-    save_measured("fig02b", measured)
+    store.save_figure("fig02b", measured)
     with pytest.raises(FigureClaimError, match=message):
         fig02b.data()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"figure": "fig05b", "complete": true}'])
 def test_a_damaged_measured_file_is_one_clear_error(text, small):
-    evidence.DATA.mkdir()
-    evidence.measured_path("fig02b").write_text(text)
+    store.DATA.mkdir()
+    store.path_of("fig02b").write_text(text)
     with pytest.raises(FigureClaimError, match=r"fig02b\.json"):
         fig02b.data()
 
 
 def test_a_measurement_that_was_cut_off_is_resumed(small, monkeypatch):
-    once = measure.Workload.round
+    once = gradient_time.Workload.round
     calls = []
 
     def cut_off(self, lengths):
@@ -398,30 +400,30 @@ def test_a_measurement_that_was_cut_off_is_resumed(small, monkeypatch):
             raise KeyboardInterrupt
         return once(self, lengths)
 
-    monkeypatch.setattr(measure.Workload, "round", cut_off)
+    monkeypatch.setattr(gradient_time.Workload, "round", cut_off)
     with pytest.raises(KeyboardInterrupt):
-        measure.measure("fig02b", "hsm")
+        gradient_time.measure("fig02b", "hsm")
     with pytest.raises(FigureClaimError, match="unfinished"):
         load_measured("fig02b")
-    monkeypatch.setattr(measure.Workload, "round", once)
-    measure.measure("fig02b", "hsm")
+    monkeypatch.setattr(gradient_time.Workload, "round", once)
+    gradient_time.measure("fig02b", "hsm")
     found = load_measured("fig02b")
     assert (len(found["rounds"]), found["processes"]) == (2, 2)
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"figure": "fig02b", "format": "membptt-measured/1"}'])
 def test_a_measurement_is_not_added_to_a_file_that_is_none(content, small):
-    evidence.DATA.mkdir()
-    evidence.measured_path("fig02b").write_text(content)
-    with pytest.raises(FigureClaimError, match=r"fig02b\.json"):
-        measure.measure("fig02b", "hsm")
-    assert evidence.measured_path("fig02b").read_text() == content
+    store.DATA.mkdir()
+    store.path_of("fig02b").write_text(content)
+    with pytest.raises(store.StoreError, match=r"fig02b\.json"):
+        gradient_time.measure("fig02b", "hsm")
+    assert store.path_of("fig02b").read_text() == content
 
 
 def test_a_measurement_under_other_conditions_is_not_mixed_in(measured, monkeypatch):
-    save_measured("fig02b", {**measured, "complete": False, "cpu": "another"})
-    with pytest.raises(RuntimeError, match="cpu"):
-        measure.measure("fig02b", "hsm")
+    store.save_figure("fig02b", {**measured, "complete": False, "cpu": "another"})
+    with pytest.raises(store.StoreError, match="another cpu"):
+        gradient_time.measure("fig02b", "hsm")
 
 
 @pytest.mark.parametrize("name", ["fig02b", "fig05b"])
@@ -569,15 +571,16 @@ def test_the_committed_training_run_satisfies_its_claim():
 
 
 def test_a_training_run_is_saved_and_read_back(monkeypatch, tmp_path):
-    monkeypatch.setattr(evidence, "DATA", tmp_path)
-    monkeypatch.setattr(fig_charlm, "Setup", lambda: fig_charlm.QUICK)
-    fig_charlm.measure()
+    monkeypatch.setattr(store, "DATA", tmp_path)
+    for module in (charlm, fig_charlm):
+        monkeypatch.setattr(module, "Setup", lambda: fig_charlm.QUICK)
+    charlm.measure()
     found = fig_charlm.data()
     assert found.setup == fig_charlm.QUICK
     raw = load_measured("fig_charlm")
     assert {"cpu", "versions", "sha256", "command"} <= raw.keys()
     raw["setup"]["slots"] += 1
-    save_measured("fig_charlm", raw)
+    store.save_figure("fig_charlm", raw)
     with pytest.raises(FigureClaimError, match="was trained with"):
         fig_charlm.data()
 

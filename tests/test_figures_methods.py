@@ -4,26 +4,26 @@ import copy
 import re
 
 import pytest
-from membptt_bench import record, report
 
-from paper_figs import benchmarks, fig09, fig10, fig11, make
+from bench import record, report, store
+from paper_figs import evidence, fig09, fig10, fig11, make
 from paper_figs.evidence import DataMissingError, FigureClaimError
 
 
 @pytest.fixture(scope="module")
 def lengths():
-    return [benchmarks.load_benchmark(f"long_sequence_{steps}", fig09.FORMAT) for steps in fig09.LENGTHS]
+    return [evidence.load_benchmark(f"long_sequence_{steps}", fig09.FORMAT) for steps in fig09.LENGTHS]
 
 
 @pytest.fixture(scope="module")
 def points():
     names = [f"side_by_side_cpu_{cell}_{steps}" for steps in (100, 1000) for cell in fig10.CELLS]
-    return [benchmarks.load_benchmark(name, fig10.FORMAT) for name in names]
+    return [evidence.load_benchmark(name, fig10.FORMAT) for name in names]
 
 
 @pytest.fixture(scope="module")
 def throughput():
-    return benchmarks.load_benchmark(f"throughput_lstm_{fig11.BUDGET}", fig11.FORMAT)
+    return evidence.load_benchmark(f"throughput_lstm_{fig11.BUDGET}", fig11.FORMAT)
 
 
 @pytest.mark.parametrize("name", ["fig09", "fig10", "fig11"])
@@ -136,7 +136,7 @@ def test_what_the_figure_says_of_the_reentrant_mode_is_what_was_measured():
     """The numbers are those of the benchmark's own report."""
     says = re.compile(r"time at the memory of checkpoint reentrant, eager: ([\d.]+)")
     for steps, told in fig10.REENTRANT.items():
-        points = [record.load(record.path_of(benchmarks.DATA, "cpu", cell, steps)) for cell in fig10.CELLS]
+        points = [record.load(record.path_of(store.DATA, "cpu", cell, steps)) for cell in fig10.CELLS]
         found = [float(match[1]) for point in points for line in report.targets(point) if (match := says.match(line))]
         assert len(found) == len(fig10.CELLS)
         assert (round(min(found), 2), round(max(found), 2)) == told
@@ -196,7 +196,7 @@ def test_a_throughput_that_contradicts_the_claim_is_refused(throughput, change):
 
 
 def test_a_benchmark_that_was_not_run_is_missing_data(monkeypatch, tmp_path):
-    monkeypatch.setattr(benchmarks, "DATA", tmp_path)
+    monkeypatch.setattr(store, "DATA", tmp_path)
     for figure in (fig09, fig10, fig11):
         with pytest.raises(DataMissingError):
             figure.data()
@@ -204,5 +204,5 @@ def test_a_benchmark_that_was_not_run_is_missing_data(monkeypatch, tmp_path):
     with pytest.raises(FigureClaimError, match="damaged"):
         fig11.data()
     (tmp_path / "throughput_lstm_64.json").write_text('{"format": "other/1"}')
-    with pytest.raises(FigureClaimError, match="is not membptt-throughput/1"):
+    with pytest.raises(FigureClaimError, match="reads 'membptt-throughput/1'"):
         fig11.data()

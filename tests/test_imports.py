@@ -1,11 +1,15 @@
 """Who may import whom, seen from a fresh interpreter: a package's __init__ can leak past a linter."""
 
+import ast
 import importlib
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[1]
 
 THEORY = [
     "actions",
@@ -19,14 +23,17 @@ THEORY = [
     "footprint",
     "front",
     "front_parts",
+    "limits",
     "lock",
     "machine",
     "options",
+    "palette",
     "picture",
     "policy",
     "recurrences",
     "schedule",
     "tables",
+    "terminal",
     "tiers",
     "timeline",
 ]
@@ -42,6 +49,24 @@ def loaded_after(statement):
 def test_theory_imports_neither_torch_nor_sympy(module):
     loaded = loaded_after(f"import membptt_theory.{module}")
     assert not loaded & {"torch", "sympy", "scipy", "membptt", "membptt_proofs"}
+
+
+def test_nothing_in_the_folder_of_the_theory_imports_what_stands_on_it():
+    """Neither the package nor the explorer's page: seen in the text, so that a local import counts too."""
+    sources = sorted((ROOT / "theory").rglob("*.py"))
+    assert len(sources) > 30
+    asked = [(path.name, node) for path in sources for node in ast.walk(ast.parse(path.read_text()))]
+    names = {(file, name) for file, node in asked for name in imported(node)}
+    assert ("picture.py", "matplotlib") in names
+    upper = {"membptt", "membptt_cli", "membptt_proofs", "paper_figs", "bench", "torch"}
+    assert not [(file, name) for file, name in names if name in upper]
+
+
+def imported(node):
+    """The packages that a statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name.partition(".")[0] for alias in node.names]
+    return [node.module.partition(".")[0]] if isinstance(node, ast.ImportFrom) and node.module else []
 
 
 def test_the_command_line_starts_without_torch_sympy_or_matplotlib():
@@ -87,12 +112,14 @@ TORCH_FREE = [
     "files",
     "front",
     "imports",
+    "limits",
     "machine",
     "options",
     "oracle",
     "policy",
     "schedule",
     "tables",
+    "terminal",
     "tiers",
     "timeline",
 ]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paper_figs import loaders
-from paper_figs.loaders import DataSetError, load_idx, load_mnist, load_text
+from bench import loaders
+from bench.loaders import DataSetError, load_idx, load_mnist, load_text
 
 
 def idx(array, kind=0x08):

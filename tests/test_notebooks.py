@@ -6,31 +6,32 @@ import ast
 import copy
 import os
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sympy as sp
 from tqdm import tqdm
 
 from membptt_theory.claims import CLAIMS
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = (ROOT / "theory" / "notebooks", ROOT / "impl" / "notebooks")
-NOTEBOOKS = [path for folder in FOLDERS for path in sorted(folder.glob("*.ipynb"))]
-PAIRED = [path for folder in FOLDERS for path in sorted(folder.glob("[0-9]*.py"))]
-PLAIN = FOLDERS[0] / "01_hsm.ipynb"
+FOLDER = ROOT / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+RUNTIME = ("01_ten_lines", "02_budget", "03_profile")  # these measure, and need torch
+PLAIN = FOLDER / "04_hsm.ipynb"
 TIMEOUT = 120  # seconds a cell
 
-each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def test_every_text_has_its_notebook_and_every_notebook_its_text() -> None:
-    theory = [path.stem for path in NOTEBOOKS if path.parent == FOLDERS[0]]
-    assert theory == ["00_explorer", "01_hsm", "02_ism", "03_msm", "04_bounds", "05_chen"]
-    runtime = [path.stem for path in NOTEBOOKS if path.parent == FOLDERS[1]]
-    assert runtime == ["01_ten_lines", "02_budget", "03_profile"]
-    assert [path.with_suffix(".py") for path in NOTEBOOKS] == PAIRED
+    theory = ["04_hsm", "05_ism", "06_msm", "07_bounds", "08_chen"]
+    assert [path.stem for path in NOTEBOOKS] == ["00_explorer", *RUNTIME, *theory]
+    assert [path.with_suffix(".py") for path in NOTEBOOKS] == sorted(FOLDER.glob("[0-9]*.py"))
+    assert [path for path in ROOT.rglob("*.ipynb") if path.parent != FOLDER and ".venv" not in str(path)] == []
 
 
 @each_notebook
@@ -50,6 +51,18 @@ def test_a_notebook_ends_by_asserting_known_claims(path: Path) -> None:
 
 
 @each_notebook
+def test_a_notebook_is_set_up_in_three_lines_at_most(path: Path) -> None:
+    assert len(lines_of(sources_of(path)[0])) <= 3
+
+
+def test_ten_lines_of_product_stand_at_the_top_of_the_first_notebook() -> None:
+    lines = lines_of(sources_of(FOLDER / "01_ten_lines.ipynb")[1])
+    (end,) = (number for number, line in enumerate(lines, start=1) if ".backward()" in line)
+    assert end <= 10
+    assert "scan(step, init, xs" in lines[end - 2]
+
+
+@each_notebook
 def test_a_notebook_runs_top_to_bottom_from_another_directory(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,13 +76,13 @@ def test_a_notebook_runs_top_to_bottom_from_another_directory(
     execute(notebook, work, path.stem)
     assert flaws(notebook) == []
     assert list(work.iterdir()) == []
-    if path.parent == FOLDERS[0]:  # exact integers, the same everywhere; a runtime notebook may print times
+    if path.stem not in RUNTIME:  # exact integers, the same everywhere; a runtime notebook may print times
         assert printed(notebook) == committed
 
 
 def test_the_sliders_of_the_explorer_redraw_it(tmp_path: Path) -> None:
     nbformat = pytest.importorskip("nbformat")
-    notebook = load(FOLDERS[0] / "00_explorer.ipynb")
+    notebook = load(FOLDER / "00_explorer.ipynb")
     last = next(index for index, cell in enumerate(notebook.cells) if "interactive_output" in cell.source)
     states = {"t": 40, "m": 10, "alpha": 5, "policy": "ism"}
     moved = [nbformat.v4.new_code_cell(f"controls[{name!r}].value = {value!r}") for name, value in states.items()]
@@ -137,9 +150,73 @@ def test_a_failing_check_fails_the_last_cell(tmp_path: Path) -> None:
         execute(notebook, tmp_path, "sabotaged")
 
 
+def sources_of(path: Path) -> list[str]:
+    """Return the sources of the code cells."""
+    return [cell.source for cell in load(path).cells if cell.cell_type == "code"]
+
+
+def lines_of(source: str) -> list[str]:
+    """Return the lines that are not empty."""
+    return [line for line in source.splitlines() if line.strip()]
+
+
+def test_the_claims_at_the_end_are_printed_with_their_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
+    from membptt_proofs.notebook import check_claims
+
+    assert check_claims(("hsm-splits", "scan-forwards-equal-table"), {"scan-forwards-equal-table": True})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["OK", "OK"]
+    assert ["hsm-splits" in lines[0], "scan-forwards-equal-table" in lines[1]] == [True, True]
+    assert "here, and in tests/" in lines[1]
+
+
+@pytest.mark.parametrize("ran_here", [{"hsm-splits": False}, {}])
+def test_a_claim_that_does_not_hold_is_printed_and_returned_as_failed(
+    ran_here: dict[str, bool], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from membptt_proofs.checks import CHECKS
+    from membptt_proofs.notebook import check_claims
+
+    monkeypatch.setitem(CHECKS, "hsm-splits", lambda _: 1 / 0)
+    assert not check_claims(("hsm-recurrence", "hsm-splits"), ran_here)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["OK", "FAILED"]
+
+
+def test_a_claim_that_the_ledger_does_not_have_is_refused() -> None:
+    from membptt_proofs.notebook import check_claims
+
+    with pytest.raises(KeyError, match="hsm-is-fastest"):
+        check_claims(("hsm-is-fastest",))
+
+
+def test_a_derivation_is_shown_only_where_it_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("IPython")
+    from membptt_proofs.notebook import show_derivation
+    from membptt_theory.derive import hsm
+    from membptt_theory.derive.steps import Identity
+
+    derivation = hsm.closed_form()
+    show_derivation(derivation)
+    assert "Markdown" in capsys.readouterr().out
+    refuted = replace(derivation, steps=(*derivation.steps, Identity("one is two", sp.Integer(1), sp.Integer(2))))
+    with pytest.raises(ValueError, match=r"does not hold: .*one is two"):
+        show_derivation(refuted)
+
+
+def test_the_look_of_the_notebooks_is_set_for_the_plots_that_follow() -> None:
+    mpl = pytest.importorskip("matplotlib")
+    from membptt_proofs.notebook import set_style
+
+    with mpl.rc_context():
+        set_style()
+        assert (mpl.rcParams["figure.figsize"], mpl.rcParams["axes.spines.top"]) == ([7.0, 2.9], False)
+
+
 def differing_cells(notebook: Any, text: Any) -> list[int]:
     """Return the numbers of the cells whose kind or source is not the text's."""
-    ours, theirs = ([(cell["cell_type"], cell["source"].strip()) for cell in one["cells"]] for one in (notebook, text))
+    ours, theirs = (
+        [(cell["cell_type"], cell["source"].strip()) for cell in book["cells"]] for book in (notebook, text)
+    )
     longest = max(len(ours), len(theirs))
     return [index for index in range(longest) if ours[index : index + 1] != theirs[index : index + 1]]
 
@@ -148,18 +225,18 @@ def flaws(notebook: Any) -> list[str]:
     """Return what a notebook committed as executed must not have."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     outputs = [output for cell in code for output in cell.outputs]
-    found = []
+    seen = []
     if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
-        found.append("not executed once, top to bottom")
+        seen.append("not executed once, top to bottom")
     if any(output.output_type == "error" or output.get("name") == "stderr" for output in outputs):
-        found.append("an error or a warning")
+        seen.append("an error or a warning")
     if not any("image/png" in output.get("data", {}) for output in outputs):
-        found.append("no figure")
+        seen.append("no figure")
     if any(cell.metadata for cell in notebook.cells) or str(ROOT) in str(outputs):
-        found.append("times or places of a machine")
+        seen.append("times or places of a machine")
     if notebook.metadata.kernelspec.name != "python3":
-        found.append("not the python3 kernel")
-    return found
+        seen.append("not the python3 kernel")
+    return seen
 
 
 def torn_streams(notebook: Any) -> list[Any]:
@@ -167,8 +244,8 @@ def torn_streams(notebook: Any) -> list[Any]:
     return [
         other
         for cell in notebook.cells
-        for one, other in pairwise(cell.get("outputs", []))
-        if one.output_type == other.output_type == "stream" and one.name == other.name
+        for piece, other in pairwise(cell.get("outputs", []))
+        if piece.output_type == other.output_type == "stream" and piece.name == other.name
     ]
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from membptt_theory.actions import DropHidden, Sizes
 from membptt_theory.footprint import Measured, most_copies, peak_bytes
+from membptt_theory.limits import Limit
 from membptt_theory.machine import meter, meter_tiers
 from membptt_theory.options import _in_tiers, options, parse_bytes
 from membptt_theory.policies import POLICIES
@@ -48,7 +49,7 @@ def test_every_option_of_two_tiers_fits_its_budget_hypothesis(steps, budget, hid
 def test_tables_of_two_tiers_stay_small_however_long_the_sequence(monkeypatch):
     built = []
     monkeypatch.setattr("membptt_theory.options._two_tiers", lambda sizes, t, f, s: built.append((t, f, s)))
-    monkeypatch.setattr("membptt_theory.options._ADDITIONS", 10**6)
+    monkeypatch.setattr("membptt_theory.options.PLANNED", Limit(2**22, 10**6, "for a test"))
     for steps, bound in itertools.product((1, 10, 10**3, 10**5, 10**7), (None, 1, 50, 10**6)):
         with contextlib.suppress(AttributeError):
             _in_tiers(Measured(1, 8, 8, 40, 40, 0, 1.0, 3.0, 8, 0, 0.1, 0.1), steps, 10**9, bound)

@@ -344,8 +344,10 @@ def test_a_plan_explains_and_draws_itself(capsys):
     printed = capsys.readouterr().out
     assert plan.chosen.policy in printed
     assert "4 KiB" in printed
-    (axes,) = plan.draw().axes
-    assert len(axes.collections) == 4
+    (axes,) = made.draw().axes
+    cells = made.chosen.forwards + made.chosen.cores
+    assert len(axes.patches) == cells
+    assert (axes.get_xlabel(), axes.get_ylim()[0] > axes.get_ylim()[1]) == ("position [cores]", True)
 
 
 @pytest.mark.usefixtures("_transfers_for_nothing")
@@ -359,7 +361,9 @@ def test_a_plan_in_two_tiers_explains_and_draws_itself(capsys):
     assert f"{plan.chosen.slots} + {tiers.peak}" in printed
     assert "slow" in printed
     assert "…" not in printed
-    (axes,) = plan.draw().axes
-    names = {lines.get_label(): len(lines.get_segments()) for lines in axes.collections}
-    assert names["stored in the slow tier"] == tiers.writes
-    assert f"{plan.chosen.slots} and {tiers.peak} slow slots" in axes.get_title(loc="left")
+    figure = made.draw()
+    (axes,) = figure.axes
+    assert "stored in the slow tier" in [text.get_text() for text in figure.legends[0].get_texts()]
+    dotted = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linestyle() != "-"]
+    assert len(dotted) == tiers.writes
+    assert f"{made.chosen.slots} and {tiers.peak} slow slots" in axes.get_title(loc="left")

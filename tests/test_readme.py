@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoint_schedules import Forward, MultistageCheckpointSchedule
-from membptt_bench.driven import actions
 from torch.utils.checkpoint import checkpoint
 
+from bench.driven import actions
 from membptt_theory.tables import optimal_cost
 from paper_figs.make import make
 

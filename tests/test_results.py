@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from paper_figs import evidence, fig03, make, results
+from bench import store
+from paper_figs import fig03, make, results
 from paper_figs.evidence import FigureClaimError
 
 ROOT = Path(__file__).parents[1]
@@ -64,7 +65,7 @@ def test_a_picture_does_not_depend_on_the_formats_written_before_it(tmp_path):
 
 
 def test_a_figure_without_data_is_listed_as_missing_and_its_old_picture_goes(few, tmp_path, monkeypatch):
-    monkeypatch.setattr(evidence, "DATA", tmp_path / "data")
+    monkeypatch.setattr(store, "DATA", tmp_path / "data")
     (tmp_path / "gallery").mkdir()
     (tmp_path / "gallery/fig02b.svg").write_text("old")
     results.publish(tmp_path)

@@ -5,8 +5,10 @@ import os
 
 import pytest
 
-from paper_figs import evidence, sweep
-from paper_figs.sweep import SweepError, here
+from bench import store, sweep
+from bench.machine import here
+from bench.sweep import SweepError
+from paper_figs import evidence
 
 POINTS = {f"n={n}": {"n": n} for n in range(5)}
 WHERE = {"device": "cpu", "versions": {"torch": "1"}, "hidden": 3}
@@ -14,7 +16,7 @@ WHERE = {"device": "cpu", "versions": {"torch": "1"}, "hidden": 3}
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch, tmp_path):
-    monkeypatch.setattr(evidence, "DATA", tmp_path / "data")
+    monkeypatch.setattr(store, "DATA", tmp_path / "data")
     return tmp_path / "data"
 
 
@@ -74,7 +76,7 @@ def test_a_sweep_that_was_cut_off_goes_on_where_it_was(cut):
 def test_a_point_that_fails_is_named_and_the_others_are_kept(processes):
     with pytest.raises(SweepError, match="the point n=3 failed: ArithmeticError: three is refused"):
         sweep.sweep("fig99", POINTS, refuse_three, conditions=WHERE, processes=processes)
-    kept = json.loads(evidence.measured_path("fig99").read_text())
+    kept = json.loads(store.path_of("fig99").read_text())
     assert not kept["complete"]
     assert {"n=0", "n=1"} <= kept["points"].keys()
     assert "n=3" not in kept["points"]
@@ -133,21 +135,21 @@ def test_points_are_never_changed_or_left_out(points):
 )
 def test_a_damaged_file_is_one_clear_error(text, folder):
     folder.mkdir()
-    evidence.measured_path("fig99").write_text(text)
+    store.path_of("fig99").write_text(text)
     with pytest.raises(SweepError, match=r"fig99\.json .*: move fig99\.json away"):
         sweep.sweep("fig99", POINTS, square, conditions=WHERE)
 
 
 @pytest.mark.parametrize("content", [{}, {"conditions": 1, "points": {}}, {"conditions": {}, "points": {"a": 1}}])
-def test_a_file_that_is_not_a_sweep_is_one_clear_error(content):
-    evidence.save_measured("fig99", {"figure": "fig99", **content})
+def test_a_file_that_is_no_sweep_is_one_clear_error(content):
+    store.save_figure("fig99", {"figure": "fig99", **content})
     with pytest.raises(SweepError, match=r"fig99\.json is damaged"):
         sweep.sweep("fig99", POINTS, square, conditions=WHERE)
 
 
 def test_the_file_of_another_figure_is_refused(folder):
     sweep.sweep("fig98", POINTS, square, conditions=WHERE)
-    evidence.measured_path("fig98").rename(evidence.measured_path("fig99"))
+    store.path_of("fig98").rename(store.path_of("fig99"))
     with pytest.raises(SweepError, match="does not hold the data of fig99"):
         sweep.sweep("fig99", POINTS, square, conditions=WHERE)
 

@@ -10,15 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from membptt_theory.limits import ASKED
 from membptt_theory.policies import POLICIES
 from membptt_theory.policy import PolicyTable
 from membptt_theory.tables import build, check_count
 
 if TYPE_CHECKING:
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
-
-_ENTRIES = 2**28  # of 13 bytes
-_ADDITIONS = 10**11  # some minutes
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -29,15 +27,15 @@ class Refusal(Exception):
 
 def command(commands: Commands, name: str, run: Run, about: str, more: str, *shown: str) -> argparse.ArgumentParser:
     """Add a command with examples in its help; `main` calls `run`."""
-    made = commands.add_parser(
+    parser = commands.add_parser(
         name,
         help=about,
         description=textwrap.fill(f"{about[0].upper()}{about[1:]}. {more}", 90),
         epilog=examples(*shown),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.set_defaults(run=run, prog=made.prog)
-    return made
+    parser.set_defaults(run=run, prog=parser.prog)
+    return parser
 
 
 def examples(*shown: str) -> str:
@@ -69,21 +67,16 @@ def named_table(options: argparse.Namespace) -> PolicyTable:
     """Build the table that `add_table_options` asked for.
 
     Raises:
-        Refusal: it would be too large, or take hours.
+        TooLargeError: it would take gigabytes, or hours.
         ValueError: a number or a size is outside the policy's domain.
     """
-    entries = check_count("steps", options.steps) * check_count("slots", options.slots)
-    if entries > _ENTRIES:
-        raise Refusal(f"a table of {options.steps} steps and {options.slots} slots has more than {_ENTRIES} entries")
+    steps, slots = check_count("steps", options.steps), check_count("slots", options.slots)
     record = POLICIES[options.policy]
-    closed = " or ".join(name for name, policy in POLICIES.items() if policy.closed_form)
-    if not record.closed_form and entries * options.steps > _ADDITIONS:
-        raise Refusal(
-            f"{options.policy} takes steps squared times slots additions, here {entries * options.steps:.1e}: hours; "
-            f"ask for less than {_ADDITIONS:.0e}, or for {closed}, which have a closed form"
-        )
+    closed = " and ".join(name for name, policy in POLICIES.items() if policy.closed_form)
+    advice = "" if record.closed_form else f"{closed} have a closed form and may be larger"
+    ASKED.check(options.policy, steps, slots, unit="steps", advice=advice)
     internal = options.internal if options.internal is not None else (2 if record.mixed else 1)
-    return build(options.policy, options.steps, options.slots, internal=internal, internal_known=options.internal_known)
+    return build(options.policy, steps, slots, internal=internal, internal_known=options.internal_known)
 
 
 def check_out(path: Path, what: str, endings: Sequence[str]) -> None:
@@ -112,7 +105,7 @@ def described(table: PolicyTable) -> dict[str, Any]:
     }
 
 
-def print_json(found: Any) -> None:
+def print_json(value: Any) -> None:
     """Print one JSON value."""
-    json.dump(found, sys.stdout, indent=1)
+    json.dump(value, sys.stdout, indent=1)
     print()

@@ -6,13 +6,13 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 
 from membptt_cli.parsing import Refusal, command, print_json
 from membptt_theory.footprint import Measured
 from membptt_theory.options import Option, parse_bytes, readable, too_small
 from membptt_theory.options import options as fitting
 from membptt_theory.policies import POLICIES, planned
+from membptt_theory.terminal import print_options, ratio
 
 if TYPE_CHECKING:
     from membptt_cli.parsing import Commands
@@ -56,14 +56,14 @@ def run(options: argparse.Namespace) -> int:
     budget = parse_bytes(options.budget)
     _check(options)
     sizes = [_core(options, chunk) for chunk in _chunks(options)]
-    found = fitting(sizes, options.steps, budget, planned() if options.policy == "auto" else (options.policy,))
-    if not found:
+    fitted = fitting(sizes, options.steps, budget, planned() if options.policy == "auto" else (options.policy,))
+    if not fitted:
         raise Refusal(too_small(sizes, budget))
     if options.json:
-        rows = [_row(option) for option in found]
-        print_json({"steps": options.steps, "budget": budget, "digest": found[0].schedule().digest, "options": rows})
+        rows = [_row(option) for option in fitted]
+        print_json({"steps": options.steps, "budget": budget, "digest": fitted[0].schedule().digest, "options": rows})
     else:
-        _show(options, budget, found)
+        _show(options, budget, fitted)
     return 0
 
 
@@ -125,27 +125,12 @@ def _row(option: Option) -> dict[str, Any]:
     }
 
 
-def _show(options: argparse.Namespace, budget: int, found: list[Option]) -> None:
+def _show(options: argparse.Namespace, budget: int, fitted: list[Option]) -> None:
     plain = options.steps * (1 + options.backward)
-    table = Table(
+    print_options(
+        fitted,
+        Console(),
         title=f"{options.steps} steps within {readable(budget)}, the fastest first",
         caption="forwards / core: by the policy's table; time: plain backpropagation = 1",
+        time=lambda option: ratio(option.seconds / plain),
     )
-    for name in ("policy", "steps / core", "slots", "bytes / slot", "forwards / core", "peak", "time"):
-        table.add_column(name, justify="left" if name == "policy" else "right")
-    for option in found:
-        table.add_row(
-            option.policy,
-            str(option.measured.chunk),
-            str(option.slots),
-            readable(option.unit),
-            _ratio(option.forwards / option.cores),
-            readable(option.bytes),
-            _ratio(option.seconds / plain),
-            style="bold" if option is found[0] else None,
-        )
-    Console().print(table)
-
-
-def _ratio(value: float) -> str:
-    return f"{value:.3f}" if value < 10**5 else f"{value:.2e}"

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import astuple
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.text import Text
 
 from membptt_cli.parsing import Refusal, add_table_options, check_out, command, described, named_table, print_json
 from membptt_theory.actions import Action
 from membptt_theory.files import write_whole
 from membptt_theory.machine import meter
 from membptt_theory.policy import PolicyTable
-from membptt_theory.timeline import Kind, Timeline, timeline
+from membptt_theory.terminal import print_schedule
+from membptt_theory.timeline import Timeline, timeline
 
 if TYPE_CHECKING:
     from membptt_cli.parsing import Commands
 
 _FORMATS = ("svg", "pdf", "png")
-_TALLEST = 500  # lines of a drawing in the terminal
-_GLYPHS = {Kind.ADVANCED: ("→", "blue"), Kind.RECORDED: ("●", "cyan"), Kind.BACK: ("◀", "bold")}
-_HIDDEN, _INTERNAL = ("│", "yellow"), ("▒", "red")
 
 
 def add(commands: Commands) -> None:
@@ -69,56 +65,12 @@ def run(options: argparse.Namespace) -> int:
     print(f"table {table.digest}")
     if options.draw:
         print()
-        draw(_timeline(table), Console(highlight=False))
+        _draw(table)
     if options.actions:
         print()
         for action in _stream(table):
             print(*_named(action))
     return 0
-
-
-def draw(found: Timeline, console: Console) -> None:
-    """Draw in the terminal: position to the right, execution downward, the slots in use at the right.
-
-    Raises:
-        Refusal: it has more lines or columns than a terminal shows.
-    """
-    rows = len(found.cells)
-    slots = min(found.peak, 32)
-    across = len(str(rows)) + 2 + 2 * found.steps + 1 + 2 + slots + 1 + len(str(found.peak))
-    if rows > _TALLEST or across > max(console.width, 80):
-        raise Refusal(
-            f"a drawing of {rows} lines, {across} columns is more than a terminal shows "
-            f"({_TALLEST} lines, {max(console.width, 80)} columns): write it to a file with --out FILE.svg"
-        )
-    canvas = [[" "] * (2 * found.steps + 1) for _ in range(rows)]
-    looks: dict[tuple[int, int], str] = {}
-    held = chain(
-        ((2 * place, since, until, _HIDDEN) for place, since, until in found.hidden),
-        ((2 * place + 1, since, until, _INTERNAL) for place, since, until in found.internal),
-        ((2 * cell.step + 1, time, time + 1, _GLYPHS[cell.kind]) for time, cell in enumerate(found.cells)),
-    )
-    for column, since, until, (glyph, look) in held:
-        for row in range(since, until):
-            canvas[row][column], looks[row, column] = glyph, look
-    margin = len(str(rows))
-    for row, line in enumerate(canvas):
-        text = Text(f"{row:>{margin}}  ", style="dim")
-        for column, glyph in enumerate(line):
-            text.append(glyph, style=looks.get((row, column), ""))
-        used = found.memory[row]
-        full = slots * used // max(found.peak, 1)
-        text.append(f"  {'■' * full}{'·' * (slots - full)} {used}")
-        console.print(text, no_wrap=True, crop=False, overflow="ignore")
-    legend = Text("\n" + " " * (margin + 2))
-    for (glyph, look), name in (
-        *((look, kind.value) for kind, look in _GLYPHS.items()),
-        (_HIDDEN, "hidden state stored"),
-        (_INTERNAL, "internal state stored"),
-        (("■", ""), "slots in use"),
-    ):
-        legend.append(glyph, style=look).append(f" {name}  ")
-    console.print(legend)
 
 
 def _stream(table: PolicyTable) -> Any:
@@ -131,6 +83,13 @@ def _timeline(table: PolicyTable) -> Timeline:
 
 def _named(action: Action) -> list[str | int]:
     return [type(action).__name__, *astuple(action)]
+
+
+def _draw(table: PolicyTable) -> None:
+    try:
+        print_schedule(_timeline(table), Console(highlight=False))
+    except ValueError as error:
+        raise Refusal(f"{error}, with --out FILE.svg") from error
 
 
 def _write(path: Path, table: PolicyTable) -> None:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from membptt_theory.actions import Sizes
 from membptt_theory.chen import best_segment, recursive_cost, sqrt_cost
 from membptt_theory.files import write_whole
+from membptt_theory.palette import ON_PAGES
 from membptt_theory.policies import POLICIES, sized
 from membptt_theory.policy import PolicyTable
 from membptt_theory.tables import build
@@ -44,11 +45,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def page() -> str:
-    """Return the page: the template with style, tables and script put in."""
+    """Return the page: the template with style, colours, tables and script put in."""
     parts = {"STYLE": "style.css", "SCRIPT": "explorer.js"}
     text = (HERE / "template.html").read_text(encoding="utf-8")
     for mark, name in parts.items():
         text = text.replace(f"@@{mark}@@", (HERE / name).read_text(encoding="utf-8"))
+    for mark, ground in (("LIGHT", 0), ("DARK", 1)):
+        colours = "; ".join(f"--{name}: {shades[ground]}" for name, shades in ON_PAGES.items())
+        text = text.replace(f"@@{mark}@@", f"{colours};")
     return text.replace("@@TABLES@@", json.dumps(embedded(), separators=(",", ":")))
 
 

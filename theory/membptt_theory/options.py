@@ -11,6 +11,7 @@ from typing import Final
 
 from membptt_theory.actions import Prices
 from membptt_theory.footprint import Measured, most_copies, peak_bytes
+from membptt_theory.limits import PLANNED
 from membptt_theory.machine import meter_tiers
 from membptt_theory.policies import find, planned
 from membptt_theory.schedule import Schedule
@@ -19,10 +20,6 @@ from membptt_theory.tiers import build_tiers, useful_slow
 
 _FORWARD = 16  # the price of a core's forward: transfers are priced to a sixteenth of it
 
-# What the planner may spend on a table: entries of any, additions (steps squared times slots, with two tiers times slow
-# slots) of those without a closed form.
-_ENTRIES = 2**22
-_ADDITIONS = 3 * 10**7
 _SIMULATED = 20_000  # cores of the longest stream that is executed on paper
 _UNITS: Final = {"": 1, "b": 1} | {
     f"{letter}{end}": base**power
@@ -143,7 +140,7 @@ def check_size(option: Option, /) -> None:
     slow = 1 if option.tiers is None else max(1, option.tiers.slots or 0)
     if option.cores < 1 or option.measured.chunk < 1 or option.slots < (option.tiers is None):
         raise ValueError(f"there is no table of {option.cores} cores and {option.slots} slots")
-    if max(1, option.slots) * slow > _most(option.policy, option.cores, tiers=option.tiers is not None):
+    if max(1, option.slots) * slow > PLANNED.most_slots(option.policy, option.cores, tiers=option.tiers is not None):
         raise ValueError(f"a table of {option.cores} cores and {option.slots} slots is larger than any that is planned")
 
 
@@ -200,7 +197,7 @@ def _fitting(policy: str, sizes: Measured, cores: int, budget: int) -> list[Opti
     record = find(policy)
     hidden = record.mixed or record.state().sizes.hidden is not None
     unit = max(1, sizes.hidden if hidden else sizes.internal + 2 * sizes.hidden)
-    most = _most(policy, cores)
+    most = PLANNED.most_slots(policy, cores)
     if record.mixed:
         # A coarser unit for long sequences: hidden states then take more room than they need.
         unit = max(unit, -(-room // max(most - 1, 1)))
@@ -231,7 +228,7 @@ def _weighed(option: Option, budget: int) -> Option:
     if option.cores > _SIMULATED:
         return option
     option = _on_paper(option)
-    most = _most(option.policy, option.cores)
+    most = PLANNED.most_slots(option.policy, option.cores)
     for _ in range(3):
         slots = min(option.slots + (budget - option.bytes) // option.unit, most)
         larger = _on_paper(_option(option.policy, option.measured, option.cores, slots, option.unit))
@@ -248,7 +245,7 @@ def _on_paper(option: Option) -> Option:
 def _in_tiers(sizes: Measured, cores: int, budget: int, most_slow: int | None) -> list[Option]:
     """Return HSM in two tiers with the most fast slots that fit, and as many slow ones as its table may have."""
     room = budget - _floor(sizes) - sizes.transit
-    most = _most("hsm", cores, tiers=True)
+    most = PLANNED.most_slots("hsm", cores, tiers=True)
     slow = useful_slow(cores, most_slow)
     fast = min(cores, 1 + room // max(sizes.hidden, 1), most if slow is None else max(1, isqrt(most)))
     if room < 0 or most < 1 or slow == 0:
@@ -270,12 +267,6 @@ def _two_tiers(sizes: Measured, cores: int, fast: int, slow: int | None) -> Opti
     peak = peak_bytes(stream, cores, sizes) + sizes.transit
     tiers = Tiers(slow, prices, report.slow_peak, most_copies(stream) * sizes.slow, report.writes, report.reads)
     return Option("hsm", fast, 1, None, cores, report.forwards, seconds, peak, max(sizes.hidden, 1), sizes, tiers)
-
-
-def _most(policy: str, cores: int, *, tiers: bool = False) -> int:
-    """Return the most slots, of both tiers multiplied, that a table may have."""
-    entries, additions = _ENTRIES // (cores + 1), _ADDITIONS // cores**2
-    return additions if tiers else entries if find(policy).closed_form else min(entries, additions)
 
 
 def _floor(sizes: Measured) -> int:

@@ -5,25 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from membptt_theory.actions import (
     Advance,
     Backpropagate,
     DropHidden,
     DropInternal,
+    DropSlow,
     LoadInternal,
     Record,
     Restore,
+    RestoreSlow,
     Sizes,
     StoreHidden,
     StoreInternal,
+    StoreSlow,
     TieredAction,
 )
-from membptt_theory.machine import Machine
+from membptt_theory.machine import Machine, TieredMachine
+
+if TYPE_CHECKING:
+    from membptt_theory.actions import Action
 
 
-def timeline(actions: Iterable[TieredAction], *, steps: int, sizes: Sizes) -> Timeline:
+def timeline(actions: Iterable[TieredAction], *, steps: int, sizes: Sizes, start_slow: bool = False) -> Timeline:
     """Execute a complete stream on paper and note when everything happens.
 
     Time counts forwards and backwards of single steps; storing, restoring and dropping take none.
@@ -31,22 +37,25 @@ def timeline(actions: Iterable[TieredAction], *, steps: int, sizes: Sizes) -> Ti
     Args:
         actions: the stream, for example a `Schedule`.
         steps: ``t``, the length of the sequence.
-        sizes: slots of each kind of stored state.
+        sizes: slots of each kind of stored state; in two tiers, of hidden states only, one each.
+        start_slow: the starting state is stored in the slow tier.
 
     Raises:
         IllegalActionError: names the action, its index and the machine's state.
 
     Claim: metered-cost-equals-table.
     """
-    machine = Machine(steps, sizes)
+    one_each = sizes == Sizes(hidden=1, internal=None)
+    machine = TieredMachine(steps, start_slow=start_slow) if one_each else Machine(steps, sizes)
     cells: list[Cell] = []
     memory: list[int] = []
     hidden: list[Stored] = []
     internal: list[Stored] = []
+    slow: list[Stored] = []
     restarts: list[Restart] = []
-    since = {("hidden", 0): 0}
+    since = {("slow" if start_slow else "hidden", 0): 0}
     for action in actions:
-        machine.execute(action)
+        machine.execute(cast("Action", action))  # a machine of one tier refuses the others itself
         now = len(cells)
         match action:
             case Advance(start, stop):
@@ -63,11 +72,15 @@ def timeline(actions: Iterable[TieredAction], *, steps: int, sizes: Sizes) -> Ti
                 since["internal", step] = now
             case LoadInternal(step) | DropInternal(step):
                 internal.append(Stored(step, since.pop(("internal", step)), now))
-            case Restore(position):
+            case StoreSlow(position):
+                since["slow", position] = now
+            case DropSlow(position):
+                slow.append(Stored(position, since.pop(("slow", position)), now))
+            case Restore(position) | RestoreSlow(position):
                 restarts.append(Restart(position, now))
         memory += [machine.used] * (len(cells) - now)
     machine.finish()
-    return Timeline(steps, tuple(cells), tuple(memory), tuple(hidden), tuple(internal), tuple(restarts))
+    return Timeline(steps, tuple(cells), tuple(memory), tuple(hidden), tuple(internal), tuple(restarts), tuple(slow))
 
 
 class Kind(StrEnum):
@@ -107,10 +120,11 @@ class Timeline:
     Args:
         steps: ``t``.
         cells: what runs at each time, in order.
-        memory: slots in use meanwhile; as long as `cells`.
+        memory: slots in use meanwhile, of the fast tier where there are two; as long as `cells`.
         hidden: stored hidden states, in the order in which they are dropped.
         internal: stored internal states, likewise.
         restarts: in order.
+        slow: hidden states stored in the slow tier, as `hidden`.
     """
 
     steps: int
@@ -119,6 +133,7 @@ class Timeline:
     hidden: tuple[Stored, ...]
     internal: tuple[Stored, ...]
     restarts: tuple[Restart, ...]
+    slow: tuple[Stored, ...] = ()
 
     @property
     def forwards(self) -> int:

@@ -1,0 +1,1 @@
+"""Measurements, and nothing else: each is resumed, named and stored in one way; figures only read them."""

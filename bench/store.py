@@ -1,0 +1,92 @@
+"""The data files of all measurements: one folder, one way to read, write and resume; needs no torch.
+
+A file is JSON, written whole or not at all. It names its format, the command that wrote it, and the conditions it was
+measured under (`bench.machine`); a measurement goes on where it was cut off, under the same conditions only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from membptt_theory.files import UnreadableError, read_json, write_whole
+
+DATA: Final = Path(__file__).parent / "data"
+FIGURE: Final = "membptt-measured/1"  # the format of what is measured for one figure
+
+
+class StoreError(ValueError):
+    """A data file is missing, damaged, of another format, or was measured under other conditions."""
+
+
+def path_of(name: str, /) -> Path:
+    """Return where a measurement is kept."""
+    return DATA / f"{name}.json"
+
+
+def read(path: Path, data_format: str, /) -> dict[str, Any]:
+    """Read a data file, finished or not.
+
+    Raises:
+        StoreError: it is missing, damaged, or of another format.
+    """
+    try:
+        content = read_json(path)
+    except UnreadableError as error:
+        raise StoreError(f"{path.name} is damaged ({error})") from error
+    if not isinstance(content, dict):
+        raise StoreError(f"{path.name} is no measured data: it holds no JSON object")
+    other = content.get("format")
+    if other != data_format:
+        raise StoreError(f"{path.name} has format {other!r}; this version reads {data_format!r}")
+    return dict(content)
+
+
+def save(path: Path, content: dict[str, Any], /) -> None:
+    """Write JSON, whole or not at all: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    write_whole(path, lambda temporary: temporary.write_text(text))
+
+
+def resume(path: Path, fresh: dict[str, Any], grows: Sequence[str], /) -> dict[str, Any]:
+    """Return what was measured so far, or `fresh` where nothing was.
+
+    Args:
+        path: the data file.
+        fresh: an empty record under today's conditions, its format included.
+        grows: its keys that a measurement fills. The command is no condition either.
+
+    Raises:
+        StoreError: damaged, or measured under other conditions; names them.
+    """
+    if not path.exists():
+        return fresh
+    content = read(path, fresh["format"])
+    if content.keys() != fresh.keys():
+        raise StoreError(f"{path.name}: it does not have the keys {sorted(fresh)}")
+    other = [key for key in fresh if key not in (*grows, "command") and content[key] != fresh[key]]
+    if other:
+        raise StoreError(f"{path.name} was measured with another {', '.join(other)}: move it away to measure afresh")
+    return content
+
+
+def read_figure(name: str, /) -> dict[str, Any]:
+    """Read what was measured for figure `name`, finished or not, as `save_figure` was given it.
+
+    Raises:
+        StoreError: the file is missing, damaged, of another format, or holds another figure's data.
+    """
+    path = path_of(name)
+    content = read(path, FIGURE)
+    del content["format"]
+    if content.get("figure") != name:
+        raise StoreError(f"{path.name} does not hold the data of {name}")
+    return content
+
+
+def save_figure(name: str, content: dict[str, Any], /) -> None:
+    """Write what was measured for figure `name`, and the format's name."""
+    save(path_of(name), {**content, "format": FIGURE})

@@ -1,0 +1,105 @@
+"""The store of measurements: one way to read, to write and to go on; figures only read."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("torch")
+
+from bench import measurements, store
+from paper_figs import make
+
+from .strategies import JSON, outcome
+
+ROOT = Path(__file__).parents[1]
+FRESH = {"format": "membptt-test/1", "command": "python -m a", "threads": 1, "sizes": {"a": 1}, "rounds": []}
+
+
+def test_a_measurement_begins_afresh_where_there_is_no_file(tmp_path):
+    assert store.resume(tmp_path / "a.json", FRESH, ("rounds",)) is FRESH
+
+
+def test_a_measurement_goes_on_with_what_is_there_under_the_same_conditions(tmp_path):
+    held = {**FRESH, "rounds": [1, 2], "command": "python older.py"}
+    store.save(tmp_path / "a.json", held)
+    assert store.resume(tmp_path / "a.json", FRESH, ("rounds",)) == held
+
+
+@pytest.mark.parametrize("key", ["threads", "sizes"])
+def test_a_measurement_under_any_other_condition_is_refused_exhaustive(key, tmp_path):
+    for value in (None, 0, 2, "1", [], {}, {"a": 2}):
+        store.save(tmp_path / "a.json", {**FRESH, key: value})
+        with pytest.raises(store.StoreError, match=f"a.json was measured with another {key}: move it away"):
+            store.resume(tmp_path / "a.json", FRESH, ("rounds",))
+    (tmp_path / "a.json").rename(tmp_path / "away.json")  # as the message says
+    assert store.resume(tmp_path / "a.json", FRESH, ("rounds",)) is FRESH
+
+
+@given(JSON | st.fixed_dictionaries({}, optional=dict.fromkeys(FRESH, JSON)))
+def test_a_file_that_says_anything_is_gone_on_with_or_refused_hypothesis(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_text(json.dumps(content))
+    resumed = outcome(lambda: store.resume(path, FRESH, ("rounds",)))
+    same = isinstance(content, dict) and content.keys() == FRESH.keys()
+    if same and all(content[key] == FRESH[key] for key in ("format", "threads", "sizes")):
+        assert resumed == content
+    else:
+        assert resumed is store.StoreError
+
+
+@pytest.mark.parametrize("keys", [("rounds",), ("threads", "format"), ()])
+def test_a_file_that_lacks_a_key_or_has_another_is_refused(keys, tmp_path):
+    fewer = {key: value for key, value in FRESH.items() if key not in keys}
+    store.save(tmp_path / "a.json", fewer if keys else {**FRESH, "more": 1})
+    with pytest.raises(store.StoreError, match=r"a\.json"):
+        store.resume(tmp_path / "a.json", FRESH, ("rounds",))
+
+
+def test_all_data_lie_in_one_folder_and_are_of_a_format_of_the_project():
+    committed = {path for path in ROOT.rglob("*.json") if "data" in path.parts and ".venv" not in str(path)}
+    assert {path.parent for path in committed} == {store.DATA}
+    assert len(committed) > 25
+    assert all(json.loads(path.read_text())["format"].startswith("membptt-") for path in committed)
+
+
+def test_measuring_a_figure_runs_its_measurement_and_nothing_else(monkeypatch, capsys):
+    measured = []
+    for name in measurements.MEASURED:
+        monkeypatch.setitem(measurements._MEASUREMENTS, name, lambda name=name: measured.append(name))
+    assert make.main(["fig09", "fig03", "fig02b", "--measure"]) == 0
+    assert measured == ["fig09", "fig02b"]
+    assert make.main(["fig03", "--measure"]) == 1
+    assert "nothing to measure: fig03" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("figure", "script", "arguments"),
+    [("fig09", "long_sequence", []), ("fig10", "side_by_side", []), ("fig11", "throughput", [])],
+)
+def test_a_figure_of_methods_is_measured_by_its_benchmark(figure, script, arguments, monkeypatch):
+    called = []
+    monkeypatch.setattr(f"bench.{script}.main", called.append)
+    measurements.measure(figure)
+    assert called == [arguments]
+
+
+WRITES = {"save", "save_figure", "sweep", "runpy", "write_measured"}
+
+
+def test_figures_only_read():
+    """None writes data or runs a script; but for the command of figure 12, which trains on a user's own sets."""
+    for path in sorted((ROOT / "paper_figs").glob("*.py")):
+        tree = ast.parse(path.read_text())
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        names |= {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "store"
+        }
+        assert names & WRITES == ({"sweep"} if path.name == "fig12.py" else set()), path.name
+        assert not [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "measure"]
