@@ -344,8 +344,8 @@ def test_a_plan_explains_and_draws_itself(capsys):
     printed = capsys.readouterr().out
     assert plan.chosen.policy in printed
     assert "4 KiB" in printed
-    (axes,) = made.draw().axes
-    cells = made.chosen.forwards + made.chosen.cores
+    (axes,) = plan.draw().axes
+    cells = plan.chosen.forwards + plan.chosen.cores
     assert len(axes.patches) == cells
     assert (axes.get_xlabel(), axes.get_ylim()[0] > axes.get_ylim()[1]) == ("position [cores]", True)
 
@@ -361,9 +361,9 @@ def test_a_plan_in_two_tiers_explains_and_draws_itself(capsys):
     assert f"{plan.chosen.slots} + {tiers.peak}" in printed
     assert "slow" in printed
     assert "…" not in printed
-    figure = made.draw()
+    figure = plan.draw()
     (axes,) = figure.axes
     assert "stored in the slow tier" in [text.get_text() for text in figure.legends[0].get_texts()]
     dotted = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linestyle() != "-"]
     assert len(dotted) == tiers.writes
-    assert f"{made.chosen.slots} and {tiers.peak} slow slots" in axes.get_title(loc="left")
+    assert f"{plan.chosen.slots} and {tiers.peak} slow slots" in axes.get_title(loc="left")

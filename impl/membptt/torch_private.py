@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,11 +40,18 @@ def find(name: str, lost: str, instead: Any) -> Any:
 
 
 _ABSENT: Final = object()
+Traced = TypeVar("Traced", bound=Callable[..., Any])
 
 # ---- the compiler's tracer ----
 
 # torch.compile around a call goes on after it. The public torch.compiler.disable imports the whole compiler.
-untraced: Final = find("_compile._disable_dynamo", "torch.compile traces into scan", torch.compiler.disable)
+_untraced = find("_compile._disable_dynamo", "torch.compile traces into scan", torch.compiler.disable)
+
+
+def untraced(function: Traced) -> Traced:
+    """Keep `torch.compile` around a call of `function` from tracing into it."""
+    return cast("Traced", _untraced(function))
+
 
 # ---- a thread's storage, which autograd's engine hands to the threads that work for it ----
 
