@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 REAL := h5py loguru mambapy ncps nir nirtorch norse snntorch spikingjelly
 
-.PHONY: help figures test coverage theory newest-torch prove formal notebooks explorer regen clean
+.PHONY: help figures test coverage theory prove formal notebooks explorer regen clean
 .DEFAULT_GOAL := help
 
 help:  ## list the verbs
@@ -42,13 +42,6 @@ coverage: .venv/.ready  ## make test, with the floors of branch coverage: theory
 theory: .venv-theory/.ready  ## the tests of theory and proofs, in an environment without torch
 	.venv-theory/bin/python -m pytest -n 2
 
-newest-torch: .venv/.ready  ## the tests of the runtime on the newest release of torch; make test runs them on the lowest
-	$(PYTHON) -m venv --clear .venv-newest
-	.venv-newest/bin/pip install --disable-pip-version-check -q -c constraints.txt hatchling editables
-	grep -vE '^(torch|triton|nvidia-|cuda-)' constraints.txt > .venv-newest/constraints.txt
-	.venv-newest/bin/pip install --disable-pip-version-check -q -c .venv-newest/constraints.txt --no-build-isolation -e '.[runtime,figs,notebooks,dev]'
-	.venv-newest/bin/python -m pytest -n 2 tests/test_scan*.py tests/test_nn.py tests/test_plan*.py tests/test_stateful.py tests/test_merging.py
-
 prove: .venv/.ready  ## one verdict a claim, on the ranges that CLAIMS.md states
 	$(BIN)/python -m membptt_proofs
 
@@ -67,4 +60,4 @@ regen: .venv/.ready  ## rewrite what is generated and committed, but for the not
 	$(BIN)/python -m paper_figs.results
 
 clean:  ## remove the environment and everything generated
-	rm -rf .venv .venv-theory .venv-newest paper_figs/out theory/explorer/out proofs_check/formal/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-theory paper_figs/out theory/explorer/out proofs_check/formal/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -482,7 +482,6 @@ def test_a_file_that_is_not_the_table_it_claims_to_be_is_refused(tmp_path):
         ((6, 2, 3), ValueError),
         ((6, 0, 2), ValueError),
         ((6, 2, 0, Tier.SLOW), ValueError),
-        ((6, 2, None), ValueError),
         ((6.0, 2, 2), TypeError),
         ((6, True, 2), TypeError),
     ],
@@ -493,6 +492,14 @@ def test_a_query_outside_the_table_is_refused_by_table_and_schedule(query, error
         with pytest.raises(error):
             call(*query)
     assert table.cost(6, 0, 2, Tier.SLOW) > table.cost(6, 2, 2) > table.cost(0, 2, 2) == 0
+
+
+def test_a_table_with_counted_slow_slots_is_asked_for_a_number_and_schedules_with_all_of_them():
+    table = build_tiers(6, 2, 2, SAMPLE)
+    for call in (table.cost, table.decision):
+        with pytest.raises(ValueError, match="slow must be a number"):
+            call(6, 2, None)
+    assert list(table.schedule(6, 2)) == list(table.schedule(6, 2, 2))
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -166,16 +165,6 @@ def buffers_of(module: nn.Module) -> dict[str, Tensor | None]:
 # ---- the compiler, looked up when something is compiled ----
 
 
-class Inductor(NamedTuple):
-    """What is used of ``torch._inductor``: its options, its entry, and the classes that passes and captures extend."""
-
-    config: Any
-    compile_fx: Any
-    graph_pass: Any
-    hash_of_files: Any
-    capture_policy: Any
-
-
 OPERATION: Final[Any] = type(torch.ops.aten.mm.default)
 
 
@@ -184,19 +173,32 @@ def schema_of(operation: Any) -> Any:
     return operation._schema
 
 
-@cache
-def inductor() -> Inductor:
-    """Look up the compiler's names.
-
-    Raises:
-        ImportError, AttributeError: this torch has lost one, and nothing can be compiled.
-    """
+def inductor_options() -> Any:
+    """Return ``torch._inductor.config``."""
     from torch._inductor import config  # noqa: PLC0415
+
+    return config
+
+
+def compile_graph() -> Any:
+    """Return Inductor's own entry, which takes a policy for captures, as `torch.compile` does not."""
     from torch._inductor.compile_fx import compile_fx  # noqa: PLC0415
-    from torch._inductor.cudagraph_utils import CUDAGraphPolicy  # noqa: PLC0415
+
+    return compile_fx
+
+
+def graph_pass() -> tuple[Any, Any]:
+    """Return the class that passes over a graph extend, and what hashes the files that one depends on."""
     from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files  # noqa: PLC0415
 
-    return Inductor(config, compile_fx, CustomGraphPass, get_hash_for_files, CUDAGraphPolicy)
+    return CustomGraphPass, get_hash_for_files
+
+
+def capture_policy() -> Any:
+    """Return the class that decides how a graph is captured."""
+    from torch._inductor.cudagraph_utils import CUDAGraphPolicy  # noqa: PLC0415
+
+    return CUDAGraphPolicy
 
 
 def clear_workspaces() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from membptt.kernels.graphs import Captured, Chunk
-from membptt.torch_private import inductor
+from membptt.torch_private import compile_graph, inductor_options
 
 
 def compile_chunk(step: Callable[..., Any], devices: set[torch.device]) -> Chunk | None:
@@ -48,7 +48,7 @@ def _compile(step: Callable[..., Any], *, capture: bool) -> Chunk:
         return plain
     # fullgraph: a call that fails has run nothing yet, so the plain core can take its place. As a backend, since
     # torch.compile's own options= takes no policy.
-    backend = partial(inductor().compile_fx, config_patches=options)
+    backend = partial(compile_graph(), config_patches=options)
     return Captured(plain, torch.compile(_loop(step), dynamic=False, fullgraph=True, backend=backend))
 
 
@@ -59,14 +59,14 @@ def compile_options() -> dict[str, Any]:
     # fallback_random: compiled kernels draw the random numbers that eager ones draw, with and without graph.
     # No graphs of Inductor's own, which a user may have switched on: they overwrite what is stored here.
     options: dict[str, Any] = {"fallback_random": True, "triton.cudagraphs": False}
-    if inductor().config.post_grad_custom_pre_pass is None:  # a pass that the user has set goes first
+    if inductor_options().post_grad_custom_pre_pass is None:  # a pass that the user has set goes first
         options["post_grad_custom_pre_pass"] = MergeProducts()
     return options
 
 
 def capture_options() -> dict[str, Any] | None:
     """Return the same for a core that is captured; ``None`` where this torch cannot capture one safely."""
-    config = inductor().config
+    config = inductor_options()
     # A captured core reads parameters where they were; that they still are is one of these assertions.
     if not (config.size_asserts and __debug__ and hasattr(config, "cudagraph_policy")):
         return None

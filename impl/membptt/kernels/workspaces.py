@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from membptt.torch_private import clear_workspaces, inductor
+from membptt.torch_private import capture_policy, clear_workspaces
 
 
-class OwnWorkspaces(inductor().capture_policy):  # type: ignore[misc]
+class OwnWorkspaces(capture_policy()):  # type: ignore[misc]
     """How Inductor captures a core: without cuBLAS workspaces that live outside the graph.
 
     A workspace that is there before a capture is one that any other capture may free, while this graph still writes to
