@@ -187,11 +187,18 @@ def compile_graph() -> Any:
     return compile_fx
 
 
-def graph_pass() -> tuple[Any, Any]:
-    """Return the class that passes over a graph extend, and what hashes the files that one depends on."""
-    from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files  # noqa: PLC0415
+def graph_pass() -> Any:
+    """Return the class that passes over a graph extend."""
+    from torch._inductor.custom_graph_pass import CustomGraphPass  # noqa: PLC0415
 
-    return CustomGraphPass, get_hash_for_files
+    return CustomGraphPass
+
+
+def hash_of_files(paths: tuple[str, ...]) -> Any:
+    """Return what tells one version of these files from another, for the compiler's cache."""
+    from torch._inductor.custom_graph_pass import get_hash_for_files  # noqa: PLC0415
+
+    return get_hash_for_files(paths)
 
 
 def capture_policy() -> Any:

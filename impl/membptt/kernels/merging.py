@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, Node
 
-from membptt.torch_private import OPERATION, graph_pass, schema_of
+from membptt.torch_private import OPERATION, graph_pass, hash_of_files, schema_of
 
-_GraphPass, _hash_of_files = graph_pass()
 ROOM: Final = 2**19  # bytes that the factors of one merged product may take, or as many as the weight if it has more
 _MM: Final = torch.ops.aten.mm.default
 _ADDMM: Final = torch.ops.aten.addmm.default
@@ -29,7 +28,7 @@ _PERMUTE: Final = torch.ops.aten.permute.default
 _RESHAPE: Final = torch.ops.aten.reshape.default
 
 
-class MergeProducts(_GraphPass):  # type: ignore[misc]
+class MergeProducts(graph_pass()):  # type: ignore[misc]
     """The pass, as `torch.compile` takes it; it runs on a core's forward and on its backward.
 
     A merged product sums in another order than single ones do, so results differ by rounding.
@@ -44,7 +43,7 @@ class MergeProducts(_GraphPass):  # type: ignore[misc]
 
     def uuid(self) -> Any:
         """Return what compiled code is cached by."""
-        return _hash_of_files((__file__,))
+        return hash_of_files((__file__,))
 
 
 def merge_rows(graph: Graph) -> None:
