@@ -51,10 +51,12 @@ SCAN = """
 import warnings
 import torch
 owner, _, name = {name!r}.rpartition(".")
+hidden = getattr(eval(owner), name)
 delattr(eval(owner), name)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     import membptt
+setattr(eval(owner), name, hidden)  # torch's own engine asks for some of them
 said = [str(each.message) for each in caught if each.category.__name__ == "MissingPrivateNameWarning"]
 weight = torch.full((3,), 0.5, requires_grad=True)
 step = lambda h, x: (torch.tanh(h * weight + x), h)

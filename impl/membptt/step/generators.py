@@ -173,17 +173,17 @@ class _Buffer(_Source):
     def __init__(self, buffer: Tensor) -> None:
         super().__init__()
         self._buffer = buffer
-        self._version = -1
+        self._counted = -1
 
     def read(self) -> Tensor:
-        if version(self._buffer) != self._version:
-            self._version, self.last = version(self._buffer), self._buffer.detach().clone()
+        if version(self._buffer) != self._counted:
+            self._counted, self.last = version(self._buffer), self._buffer.detach().clone()
         return self.last
 
     def write(self, state: Tensor) -> None:
         with torch.no_grad():
             self._buffer.copy_(state)
-        self._version, self.last = version(self._buffer), state
+        self._counted, self.last = version(self._buffer), state
 
 
 class _Python(_Source):
