@@ -18,7 +18,9 @@ from typing import Any, Final
 
 from membptt_proofs import formal_coq as coq
 
-LIST: Final = coq.ROOT / "theorems.toml"
+# A wheel carries a copy inside the package.
+_INSTALLED: Final = Path(__file__).with_name("theorems.toml")
+LIST: Final = _INSTALLED if _INSTALLED.exists() else coq.ROOT / "theorems.toml"
 STATEMENTS: Final = coq.ROOT / "statements.txt"
 NO_ASSUMPTIONS: Final = "Closed under the global context"
 NOT_CHECKED: Final = "not checked here: coq is not installed"
