@@ -225,7 +225,9 @@ class Bench:
         most = min(choice.slots, cores)
         peaks = []
         for slots in sorted({max(2, most // 2), most}):
-            run = partial(self._scan, block, min(self.plain_steps, 2 * slots * choice.chunk), slots, choice.chunk)
+            steps = min(self.plain_steps, 2 * slots * choice.chunk)
+            # What compares carries keeps a few numbers a core, which are no part of a slot.
+            run = partial(self._scan, block, steps, slots, choice.chunk, check=False)
             peaks.append((slots, self.peak(block, run).peak))
         (fewer, low), (more, high) = peaks[0], peaks[-1]
         if high - low != (more - fewer) * self.problem(0).hidden_bytes:
@@ -255,7 +257,7 @@ class Bench:
         grads = [param.grad for param in self.problem(block).params if param.grad is not None]
         return float(torch.stack([grad.square().sum() for grad in grads]).sum().sqrt())
 
-    def _scan(self, block: int, steps: int, slots: int, chunk: int) -> None:
+    def _scan(self, block: int, steps: int, slots: int, chunk: int, *, check: bool | None = None) -> None:
         on = self.problem(block)
         for param in on.params:
             if param.grad is not None:
@@ -273,6 +275,7 @@ class Bench:
             chunk=chunk // unit,
             params=on.params,
             reduce="sum",
+            check=check,
         )
         on.loss(carry, total).backward()  # type: ignore[no-untyped-call]
 
