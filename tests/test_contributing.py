@@ -41,6 +41,15 @@ class Tree:
         before, mark, behind = path.read_text().rpartition(after) if after else (path.read_text(), "", "")
         path.write_text(f"{before}{mark}{text}{behind}")
 
+    def add_example(self, equation: str) -> None:
+        """Put the listings where the page says."""
+        self.insert("theory/membptt_theory/recurrences.py", "", f"\n\n{equation}")
+        self.insert("theory/membptt_theory/policies.py", "import Recurrence, ", "hsm_apart, ")
+        self.insert("theory/membptt_theory/policies.py", "", f"\n\n{RECORD}")
+        self.insert("proofs_check/membptt_proofs/dp.py", "", f"\n\n{REFEREE}")
+        self.insert("proofs_check/membptt_proofs/checks/tables.py", "", f"\n\n{CHECK}")
+        self.insert("theory/membptt_theory/claims.toml", "", f"\n{CLAIM}")
+
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Python here."""
         paths = os.pathsep.join(str(self.root / part) for part in (".", "theory", "impl", "proofs_check"))
@@ -53,12 +62,7 @@ class Tree:
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     """The tree with the example added as the page says."""
     tree = Tree(tmp_path_factory.mktemp("tree"))
-    tree.insert("theory/membptt_theory/recurrences.py", "", f"\n\n{EQUATION}")
-    tree.insert("theory/membptt_theory/policies.py", "import Recurrence, ", "hsm_apart, ")
-    tree.insert("theory/membptt_theory/policies.py", "", f"\n\n{RECORD}")
-    tree.insert("proofs_check/membptt_proofs/dp.py", "", f"\n\n{REFEREE}")
-    tree.insert("proofs_check/membptt_proofs/checks/tables.py", "", f"\n\n{CHECK}")
-    tree.insert("theory/membptt_theory/claims.toml", "", f"\n{CLAIM}")
+    tree.add_example(EQUATION)
     regen = tree.run("-m", "membptt_theory.lock")
     assert regen.returncode == 0, regen.stderr
     return tree
@@ -83,12 +87,7 @@ def test_the_checks_of_the_example_hold(tree: Tree) -> None:
 def test_the_check_of_the_example_has_been_seen_to_fail(tmp_path: Path) -> None:
     """Three steps to the right of every state, where two are meant."""
     tree = Tree(tmp_path)
-    tree.insert("theory/membptt_theory/recurrences.py", "", f"\n\n{EQUATION.replace('last=2', 'last=3')}")
-    tree.insert("theory/membptt_theory/policies.py", "import Recurrence, ", "hsm_apart, ")
-    tree.insert("theory/membptt_theory/policies.py", "", f"\n\n{RECORD}")
-    tree.insert("proofs_check/membptt_proofs/dp.py", "", f"\n\n{REFEREE}")
-    tree.insert("proofs_check/membptt_proofs/checks/tables.py", "", f"\n\n{CHECK}")
-    tree.insert("theory/membptt_theory/claims.toml", "", f"\n{CLAIM}")
+    tree.add_example(EQUATION.replace("last=2", "last=3"))
     done = tree.run("-m", "membptt_proofs", "--quick", "hsm-apart")
     assert done.returncode == 1, done.stdout + done.stderr
 

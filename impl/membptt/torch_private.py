@@ -62,10 +62,6 @@ _remove: Callable[[str], None] = getattr(torch._C, "_remove_obj_from_tls", lambd
 _THREADS: Final = None not in (_stash, _is_key, _get)
 
 
-# The parametrization of a spectral norm, which keeps its two vectors in buffers.
-SpectralParametrization: type = getattr(parametrizations, "_SpectralNorm", type(None))
-
-
 @contextmanager
 def flagged(flag: str) -> Iterator[None]:
     """Set `flag` in this thread's storage, which autograd's engine hands to threads that work for it."""
@@ -129,6 +125,9 @@ def caches_parametrizations() -> bool:
 
 
 # ---- tensors and modules ----
+
+# The parametrization of a spectral norm, which keeps its two vectors in buffers.
+SpectralParametrization: type = getattr(parametrizations, "_SpectralNorm", type(None))
 
 _foreach_add = find("_foreach_add_", "gradients are added up one by one", None)
 

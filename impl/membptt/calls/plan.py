@@ -17,8 +17,6 @@ from membptt_theory.options import least_bytes, options, parse_bytes, too_small
 from membptt_theory.policies import POLICIES, find, planned
 
 _LARGEST_CHUNK: Final = 256
-
-
 _LARGEST_COMPILED: Final = 8  # each length is compiled twice, and that takes time
 
 
