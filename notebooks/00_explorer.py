@@ -74,7 +74,7 @@ def own_slots(policy, m, alpha):
 
 
 def cost(policy, t, m, alpha):
-    """Return the forwards of t steps in the room of m hidden states, or nan where nothing fits."""
+    """Return the forwards of t steps in room for m hidden states, or nan where nothing fits."""
     if policy == "recursive":
         costs = [recursive_cost(t, parts) for parts in range(2, max(t, 2) + 1)]
         return min((each.forwards for each in costs if each.slots <= m), default=np.nan)

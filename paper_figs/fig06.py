@@ -98,7 +98,7 @@ def draw(rooms: list[Room]) -> Figure:
             fontsize=7,
         )
         above.set_title(
-            f"room of {room.units} hidden = {room.units // ALPHA} internal states ($\\alpha = {ALPHA}$)", loc="left"
+            f"room for {room.units} hidden = {room.units // ALPHA} internal states ($\\alpha = {ALPHA}$)", loc="left"
         )
         below.set(xlabel="sequence length $t$ [steps]", xlim=(0, STEPS))
     grid[0, 0].set_ylabel("forwards per step $C/t$")

@@ -46,10 +46,10 @@ SCRIPTS = {"cells": ["lstm"], "steps": ["20"]}
 
 
 def tiny(cell, dtype=torch.float64):
-    made = cells.problem(cell, STEPS, quick=True, dtype=dtype)
-    for param in made.params:
+    problem = cells.problem(cell, STEPS, quick=True, dtype=dtype)
+    for param in problem.params:
         param.grad = torch.zeros_like(param)
-    return made
+    return problem
 
 
 def gradients(run, on):
@@ -64,8 +64,8 @@ def outside(on):
     return [*on.params, *(param.grad for param in on.params), *on.init, on.xs, on.output]
 
 
-def error(found, expected):
-    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(found, expected, strict=True))
+def error(actual, expected):
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(actual, expected, strict=True))
 
 
 @pytest.mark.parametrize("cell", list(cells.CELLS))
@@ -73,7 +73,7 @@ def error(found, expected):
 def test_every_method_computes_the_gradient_of_plain_autograd(cell, name):
     on = tiny(cell)
     expected = gradients(methods.plain, on)
-    assert all(float(one.abs().max()) > 0 for one in expected)
+    assert all(float(entry.abs().max()) > 0 for entry in expected)
     assert error(gradients(METHODS[name], on), expected) < 1e-10
 
 
@@ -125,7 +125,7 @@ def test_at_great_lengths_fewer_methods_are_measured(monkeypatch, tmp_path):
     point = record.load(tmp_path / "side_by_side_cpu_lstm_20.json")
     assert {policy for _, _, policy in point["fitted"]} == set(side_by_side.LONG_POLICIES)
     assert {name for name, _, _ in point["fitted"]} <= set(side_by_side.LONG_BUDGETS)
-    assert "mixed 10" in {one["label"] for one in point["methods"]}
+    assert "mixed 10" in {entry["label"] for entry in point["methods"]}
 
 
 def test_the_state_space_segment_equals_its_recurrence_step_by_step():
@@ -168,9 +168,9 @@ def test_the_meter_counts_a_known_peak_exactly():
         del b, c
         _ = weight * weight  # the size of a weight: kept apart
 
-    found = meter.live_bytes(work, [x, weight], [weight])
-    assert found == meter.Peak(800, 800)
-    assert meter.allocated_bytes(work, [weight]) == found
+    actual = meter.live_bytes(work, [x, weight], [weight])
+    assert actual == meter.Peak(800, 800)
+    assert meter.allocated_bytes(work, [weight]) == actual
     assert meter.live_bytes(lambda: (weight * weight, x * x), [x, weight], [weight]) == meter.Peak(400, 484)
 
 
@@ -202,8 +202,8 @@ def test_fitted_settings_stay_within_their_budget(policy):
     whole = meter.live_bytes(lambda: methods.plain(on), outside(on), on.params).peak
     budget = whole // 4
     setting, predicted = finder.best(policy, budget)
-    setting, found, forwards = finder.verified(setting, budget)
-    assert found.peak <= budget
+    setting, actual, forwards = finder.verified(setting, budget)
+    assert actual.peak <= budget
     assert forwards == setting.table(on.calls).cost(-(-on.calls // setting.chunk), setting.slots) * setting.chunk
     assert predicted > 0
     assert finder.best(policy, 100) is None
@@ -225,13 +225,13 @@ def test_the_quick_run_prints_the_table_and_writes_a_legal_file(measured, capsys
     point = record.load(measured)
     assert point["complete"]
     assert [path.name for path in measured.parent.iterdir()] == [measured.name]
-    labels = {one["label"] for one in point["methods"]}
+    labels = {entry["label"] for entry in point["methods"]}
     assert {"plain", "checkpoint", "checkpoint reentrant", "nested", "multistage 10", "mixed 10"} <= labels
     assert {"plain fused by 5", "checkpoint fused"} <= labels
-    families = {one["settings"].get("policy") for one in point["methods"]}
+    families = {entry["settings"].get("policy") for entry in point["methods"]}
     assert {"hsm", "ism", "msm", "msm_plus"} <= families
-    for one in point["methods"]:
-        assert all(one["peak_bytes"] <= point["budgets"][name] for name in one["budgets"])
+    for entry in point["methods"]:
+        assert all(entry["peak_bytes"] <= point["budgets"][name] for name in entry["budgets"])
     quick(measured.parent, "--show")
     printed = capsys.readouterr().out
     assert all(label.split(",")[0] in printed for label in labels)
@@ -298,15 +298,15 @@ def test_the_table_has_a_row_a_method_under_its_heads(measured):
     report.show(point, lines.append)
     assert all(name in lines[0].splitlines()[2] for name in report.HEAD)
     assert [row[0] for row in report.rows(point)] == sorted(
-        [one["label"] for one in point["methods"]], key=[row[0] for row in report.rows(point)].index
+        [entry["label"] for entry in point["methods"]], key=[row[0] for row in report.rows(point)].index
     )
 
 
 def test_a_target_that_is_missed_is_called_so(measured):
     point = record.load(measured)
-    for one in point["rounds"]:
-        for label in one["seconds"]:
-            one["seconds"][label] = 1000.0 if label.startswith("membptt") else 1.0
+    for entry in point["rounds"]:
+        for label in entry["seconds"]:
+            entry["seconds"][label] = 1000.0 if label.startswith("membptt") else 1.0
     lines = list(report.targets(point))
     assert lines
     assert all("NOT met" in line for line in lines)
@@ -329,12 +329,12 @@ def test_the_long_sequence_stays_within_its_memory_and_resumes(tmp_path, capsys,
     assert "of plain at T = 200" in capsys.readouterr().out
     path = tmp_path / "long_sequence_1000.json"
     before = path.read_bytes()
-    (one,) = json.loads(before)["runs"].values()
-    assert one["peak_bytes"] <= one["limit_bytes"]
-    assert one["gradient_norm"] > 0
+    (entry,) = json.loads(before)["runs"].values()
+    assert entry["peak_bytes"] <= entry["limit_bytes"]
+    assert entry["gradient_norm"] > 0
     whole = json.loads(before)["plain_here"]
     assert whole["steps"] == 1000
-    assert whole["peak_bytes"] > one["peak_bytes"]
+    assert whole["peak_bytes"] > entry["peak_bytes"]
     long_sequence.main([*arguments, "--data", str(tmp_path)])
     assert path.read_bytes() == before
 
@@ -357,15 +357,15 @@ def _with_budget(init, budget):
 
 def test_throughput_gives_every_method_the_largest_batch_that_fits(throughputs):
     content = json.loads(throughputs.read_text())
-    for steps, found in content["lengths"].items():
-        assert {"membptt eager", "membptt fused", "checkpoint eager"} <= set(found)
-        for label, one in found.items():
-            assert one["peak_bytes"] <= 60_000
-            assert len(one["tokens_a_second"]) == 2
-            if not label.startswith("membptt") and one["batch"] < 16:
+    for steps, actual in content["lengths"].items():
+        assert {"membptt eager", "membptt fused", "checkpoint eager"} <= set(actual)
+        for label, entry in actual.items():
+            assert entry["peak_bytes"] <= 60_000
+            assert len(entry["tokens_a_second"]) == 2
+            if not label.startswith("membptt") and entry["batch"] < 16:
                 bench = throughput.Bench(int(steps), 60_000, quick=True)
-                twice = bench.problem(one["kernel"], 2 * one["batch"])
-                assert bench._peak(twice, bench._call(one["method"], twice, None)).peak > 60_000
+                twice = bench.problem(entry["kernel"], 2 * entry["batch"])
+                assert bench._peak(twice, bench._call(entry["method"], twice, None)).peak > 60_000
 
 
 def test_throughput_of_other_conditions_is_not_continued(throughputs, tmp_path):
@@ -398,15 +398,15 @@ def test_a_drop_in_layer_with_another_gradient_is_refused(tmp_path, monkeypatch)
 def seen(cell):
     """The row of one cell in the table of the benchmarks' README, from the committed data."""
     point = record.load(record.path_of(DATA, "cpu", cell, 1000))
-    found = [re.match(r"(.*), (eager|compiled|merged|fused): (?:median )?([\d.]+)(?:, worst ([\d.]+))?", line).groups()
+    actual = [re.match(r"(.*), (eager|compiled|merged|fused): (?:median )?([\d.]+)(?:, worst ([\d.]+))?", line).groups()
              for line in report.targets(point)]  # fmt: skip
-    by_target = {name: {kind: value for n, kind, value, _ in found if n == name} for name, *_ in found}
+    by_target = {name: {kind: value for n, kind, value, _ in actual if n == name} for name, *_ in actual}
 
     def both(name):
         values = by_target[name]
         return f"{float(values['eager']):.2f}, {min(map(float, values.values())):.2f}"
 
-    (worst,) = (last for name, kind, _, last in found if (name, kind) == ("time / cost model", "eager"))
+    (worst,) = (last for name, kind, _, last in actual if (name, kind) == ("time / cost model", "eager"))
     memory = min(map(float, by_target["memory at the time of checkpoint"].values()))
     model = float(by_target["time / cost model"]["eager"])
     columns = [both("time at the memory of checkpoint"), both("time at the memory of checkpoint reentrant")]
@@ -431,14 +431,14 @@ def expected():
     lstm = record.load(record.path_of(DATA, "cpu", "lstm", 1000))
     by_kind = {}
     for line in report.targets(lstm):
-        if found := re.match(r"time at 5 % of plain's memory, (\w+): ([\d.]+)", line):
-            by_kind[found[1]] = float(found[2])
-    (whole,) = (one["label"] for one in lstm["methods"] if one["label"].startswith("plain merged"))
+        if actual := re.match(r"time at 5 % of plain's memory, (\w+): ([\d.]+)", line):
+            by_kind[actual[1]] = float(actual[2])
+    (whole,) = (entry["label"] for entry in lstm["methods"] if entry["label"].startswith("plain merged"))
     compiled = f"{by_kind['merged']:.2f} compiled (plain compiled alike: {report.ratio(lstm, whole, 'plain'):.2f})"
     cells = f"1/20 | {by_kind['eager']:.2f} eager, {compiled}"
     yield f"| `scan`, LSTMCell 256, 1,000 steps | {cells} |"
     drop = json.loads((DATA / "drop_in_cpu_10000.json").read_text())
-    time = median(one["membptt"] / one["torch"] for one in drop["rounds"])
+    time = median(entry["membptt"] / entry["torch"] for entry in drop["rounds"])
     saved = drop["torch_peak_bytes"] / drop["peak_bytes"]
     yield f"| `membptt.nn.LSTM` 256, 10,000 steps | 1/{saved:.0f} | {time:.2f} of `torch.nn.LSTM` |"
     long = json.loads((DATA / "long_sequence_1000000.json").read_text())

@@ -155,10 +155,10 @@ def test_integers_are_compared_exactly_and_a_not_a_number_equals_itself():
 # What tells leaves apart
 
 
-def different(leaf, other):
+def different(leaf, b):
     """Whether both kinds of fingerprint tell them apart."""
-    numbers = not torch.equal(fingerprint(leaf), fingerprint(other))
-    return numbers and (not is_small(leaf) or hashed(leaf) != hashed(other))
+    numbers = not torch.equal(fingerprint(leaf), fingerprint(b))
+    return numbers and (not is_small(leaf) or hashed(leaf) != hashed(b))
 
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64, torch.int64, torch.uint8]
@@ -222,19 +222,19 @@ def test_rounding_is_within_the_tolerance_and_a_hundredth_is_not(dtype):
     for size in (1, 50, 5000):
         leaf = torch.rand(size, dtype=D) + 0.5
         rounded = (leaf + leaf * torch.finfo(dtype).eps * 0.4 * torch.randn(size, dtype=D).sign()).to(dtype)
-        one, other = fingerprint(leaf.to(dtype)), fingerprint(rounded)
-        assert (one - other).abs().max() <= tolerance(dtype) * one.abs().max()
+        a, b = fingerprint(leaf.to(dtype)), fingerprint(rounded)
+        assert (a - b).abs().max() <= tolerance(dtype) * a.abs().max()
     if dtype in (torch.float32, D):
-        one, other = fingerprint(leaf.to(dtype)), fingerprint((leaf * 1.01).to(dtype))
-        assert (one - other).abs().max() > tolerance(dtype) * one.abs().max()
+        a, b = fingerprint(leaf.to(dtype)), fingerprint((leaf * 1.01).to(dtype))
+        assert (a - b).abs().max() > tolerance(dtype) * a.abs().max()
 
 
 def test_distance_is_relative_and_infinite_where_kinds_or_integers_differ():
-    one = torch.tensor([3.0, float("nan"), 4.0])
-    assert distance(one, one.clone()) == 0
-    assert distance(one, torch.tensor([3.0, float("nan"), 4.5])) == pytest.approx(0.5 / (9 + 4.5**2) ** 0.5)
-    for other in (torch.tensor([3.0, 1.0, 4.0]), one.double(), one[:2]):
-        assert distance(one, other) == float("inf")
+    a = torch.tensor([3.0, float("nan"), 4.0])
+    assert distance(a, a.clone()) == 0
+    assert distance(a, torch.tensor([3.0, float("nan"), 4.5])) == pytest.approx(0.5 / (9 + 4.5**2) ** 0.5)
+    for b in (torch.tensor([3.0, 1.0, 4.0]), a.double(), a[:2]):
+        assert distance(a, b) == float("inf")
     assert distance(torch.tensor(1), torch.tensor(2)) == float("inf")
 
 
@@ -376,7 +376,7 @@ def test_no_tensor_of_the_size_of_a_state_is_kept(small):
     compared.ended((state,))
     for _ in range(100):
         compared.backpropagated(Fake((state,), (state,)))
-    kept = sum(one.numel() for row in (*compared._then, *compared._now, compared._next) for one in row)
+    kept = sum(a.numel() for row in (*compared._then, *compared._now, compared._next) for a in row)
     assert kept <= 2 * 64 * -(-size // ROW)
 
 
@@ -385,9 +385,9 @@ def test_what_is_compared_costs_no_forward_more_where_nothing_is_wrong():
     counts = []
     for check in (None, False):
         with meter() as report:
-            found = gradients(scan(step, init, xs, slots=4, check=check), step, init, xs)
+            actual = gradients(scan(step, init, xs, slots=4, check=check), step, init, xs)
         counts.append((report.forwards, report.peak_bytes))
-        assert relative_error(found, gradients(plain(step, init, xs), step, init, xs)) <= 1e-10
+        assert relative_error(actual, gradients(plain(step, init, xs), step, init, xs)) <= 1e-10
     assert counts[0] == counts[1]
 
 

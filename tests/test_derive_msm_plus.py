@@ -97,7 +97,7 @@ def test_two_branches_cost_what_the_table_of_every_cut_costs_hypothesis(alpha: i
     assert dp.msm_plus(t, m, alpha)[m][t] == build("msm_plus", t, m, internal=alpha).cost(t, m)
 
 
-def test_a_release_that_saves_no_slot_is_dearer() -> None:
+def test_a_release_that_saves_no_slot_costs_more() -> None:
     costs = build("msm_plus", 30, 12, internal=3)
     assert any(dp.msm_plus(30, 12, 4)[m][t] > costs.cost(t, m) for m in range(1, 13) for t in range(1, 31))
 

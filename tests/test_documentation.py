@@ -140,3 +140,31 @@ def test_the_changelog_is_in_its_form_and_names_the_version():
     assert re.search(rf"^version: {re.escape(version)}$", (ROOT / "CITATION.cff").read_text(), flags=re.MULTILINE)
     kinds = set(re.findall(r"^### (.*)$", text, flags=re.MULTILINE))
     assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+VAGUE = {"found", "made", "one"}
+
+
+def vague_names(source):
+    """Variables, arguments and functions whose name says nothing of what they hold."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+    return names & VAGUE
+
+
+def test_no_name_is_found_made_or_one():
+    sources = [
+        path for path in ROOT.rglob("*.py") if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+    ]
+    assert {str(path): vague for path in sources if (vague := vague_names(path.read_text()))} == {}
+
+
+@pytest.mark.parametrize("source", ["found = 1", "def f(made): pass", "[one for one in x]", "def one(): pass"])
+def test_a_vague_name_is_seen(source):
+    assert vague_names(source)

@@ -174,12 +174,12 @@ def test_a_division_whose_parts_are_not_in_a_row_is_refused(module, monkeypatch)
 
 def test_the_rows_of_a_division_are_those_of_its_timeline():
     for module in (fig01, fig04):
-        found = module.data()
-        begins, ends = zip(*(part[:2] for part in found.parts), strict=True)
-        assert (begins[0], ends[-1]) == (0, len(found.timeline.cells))
+        actual = module.data()
+        begins, ends = zip(*(part[:2] for part in actual.parts), strict=True)
+        assert (begins[0], ends[-1]) == (0, len(actual.timeline.cells))
         assert begins[1:] == ends[:-1]
-        for begin, end, forwards, _ in found.parts:
-            rows = [kind for _, kind in found.timeline.cells[begin:end]]
+        for begin, end, forwards, _ in actual.parts:
+            rows = [kind for _, kind in actual.timeline.cells[begin:end]]
             assert sum(kind is not timeline.Kind.BACK for kind in rows) == forwards
 
 
@@ -321,9 +321,9 @@ def measured(small):
 def test_a_measured_file_names_its_origin_and_is_drawn(measured, tmp_path):
     for key in ("cpu", "threads", "versions", "command", "repeats", "table", "dtype", "hidden", "batch"):
         assert measured[key], key
-    found = fig02b.data()
-    assert found.ratio[2] == pytest.approx(1.1)
-    assert found.predicted[3][-1] == pytest.approx(measured["forwards"]["3"][-1] + 2 * 6)
+    actual = fig02b.data()
+    assert actual.ratio[2] == pytest.approx(1.1)
+    assert actual.predicted[3][-1] == pytest.approx(measured["forwards"]["3"][-1] + 2 * 6)
     assert len(make.make("fig02b", tmp_path)) == 3
 
 
@@ -407,8 +407,8 @@ def test_a_measurement_that_was_cut_off_is_resumed(small, monkeypatch):
         load_measured("fig02b")
     monkeypatch.setattr(gradient_time.Workload, "round", once)
     gradient_time.measure("fig02b", "hsm")
-    found = load_measured("fig02b")
-    assert (len(found["rounds"]), found["processes"]) == (2, 2)
+    actual = load_measured("fig02b")
+    assert (len(actual["rounds"]), actual["processes"]) == (2, 2)
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"figure": "fig02b", "format": "membptt-measured/1"}'])
@@ -429,10 +429,10 @@ def test_a_measurement_under_other_conditions_is_not_mixed_in(measured, monkeypa
 @pytest.mark.parametrize("name", ["fig02b", "fig05b"])
 def test_the_committed_measurement_satisfies_its_claim(name):
     try:
-        found = make.load(name).data()
+        actual = make.load(name).data()
     except DataMissingError:
         pytest.skip(f"{name} is not measured yet")
-    assert len(found.seconds) == 6  # standard BPTT and five budgets
+    assert len(actual.seconds) == 6  # standard BPTT and five budgets
 
 
 def test_a_figure_without_data_says_so_and_is_skipped(small, tmp_path, capsys):
@@ -564,10 +564,10 @@ def test_the_prediction_counts_each_step_recorded_once():
 
 def test_the_committed_training_run_satisfies_its_claim():
     try:
-        found = fig_charlm.data()
+        actual = fig_charlm.data()
     except DataMissingError:
         pytest.skip("fig_charlm is not measured yet")
-    assert len(found.plain.losses) == found.setup.updates
+    assert len(actual.plain.losses) == actual.setup.updates
 
 
 def test_a_training_run_is_saved_and_read_back(monkeypatch, tmp_path):
@@ -575,8 +575,8 @@ def test_a_training_run_is_saved_and_read_back(monkeypatch, tmp_path):
     for module in (charlm, fig_charlm):
         monkeypatch.setattr(module, "Setup", lambda: fig_charlm.QUICK)
     charlm.measure()
-    found = fig_charlm.data()
-    assert found.setup == fig_charlm.QUICK
+    actual = fig_charlm.data()
+    assert actual.setup == fig_charlm.QUICK
     raw = load_measured("fig_charlm")
     assert {"cpu", "versions", "sha256", "command"} <= raw.keys()
     raw["setup"]["slots"] += 1

@@ -96,33 +96,35 @@ def test_a_million_steps_that_were_not_run_are_missing_data(lengths):
 
 
 def test_plain_memory_beyond_what_was_measured_is_marked_as_carried_on(lengths):
-    found = fig09.check(lengths)
-    assert fig09.WHOLE not in found.plain
-    assert found.plain == {
-        one["steps"]: (one["plain_here"] or one["plain"])["peak_bytes"] for one in lengths if one["steps"] < fig09.WHOLE
+    actual = fig09.check(lengths)
+    assert fig09.WHOLE not in actual.plain
+    assert actual.plain == {
+        entry["steps"]: (entry["plain_here"] or entry["plain"])["peak_bytes"]
+        for entry in lengths
+        if entry["steps"] < fig09.WHOLE
     }
 
 
 def at(points, cell, steps):
-    return next(one for one in points if (one["cell"], one["steps"]) == (cell, steps))
+    return next(entry for entry in points if (entry["cell"], entry["steps"]) == (cell, steps))
 
 
 def retimed(point, factor, chosen):
-    labels = [one["label"] for one in point["methods"] if chosen(one)]
+    labels = [entry["label"] for entry in point["methods"] if chosen(entry)]
     assert labels
-    for one in point["rounds"]:
+    for entry in point["rounds"]:
         for label in labels:
-            one["seconds"][label] *= factor
+            entry["seconds"][label] *= factor
 
 
 @pytest.mark.parametrize("cell", list(fig10.CELLS))
 @pytest.mark.parametrize(
     ("factor", "chosen", "complaint"),
     [
-        (0.2, lambda one: one["family"] == "nested", "nested"),
-        (0.2, lambda one: one["label"] == "checkpoint reentrant", "checkpoint reentrant"),
-        (4.0, lambda one: one["family"] == "membptt", "in the memory of"),
-        (3.0, lambda one: one["family"] == "membptt" and one["kernel"] == "eager", "eager"),
+        (0.2, lambda entry: entry["family"] == "nested", "nested"),
+        (0.2, lambda entry: entry["label"] == "checkpoint reentrant", "checkpoint reentrant"),
+        (4.0, lambda entry: entry["family"] == "membptt", "in the memory of"),
+        (3.0, lambda entry: entry["family"] == "membptt" and entry["kernel"] == "eager", "eager"),
     ],
 )
 def test_a_method_that_is_ahead_of_scan_is_not_drawn_over(points, cell, factor, chosen, complaint):
@@ -137,9 +139,9 @@ def test_what_the_figure_says_of_the_reentrant_mode_is_what_was_measured():
     says = re.compile(r"time at the memory of checkpoint reentrant, eager: ([\d.]+)")
     for steps, told in fig10.REENTRANT.items():
         points = [record.load(record.path_of(store.DATA, "cpu", cell, steps)) for cell in fig10.CELLS]
-        found = [float(match[1]) for point in points for line in report.targets(point) if (match := says.match(line))]
-        assert len(found) == len(fig10.CELLS)
-        assert (round(min(found), 2), round(max(found), 2)) == told
+        actual = [float(match[1]) for point in points for line in report.targets(point) if (match := says.match(line))]
+        assert len(actual) == len(fig10.CELLS)
+        assert (round(min(actual), 2), round(max(actual), 2)) == told
 
 
 @pytest.mark.parametrize("change", [{"complete": False}, {"quick": True}, {"threads": 2}])
@@ -153,7 +155,7 @@ def test_an_unfinished_tiny_or_foreign_point_is_refused(points, change):
 @pytest.mark.parametrize("change", [{"table_digest": "0" * 64}, {"forwards": 1}])
 def test_a_point_of_another_table_or_with_other_forwards_is_refused(points, change):
     changed = copy.deepcopy(points)
-    method = next(one for one in at(changed, "gru", 1000)["methods"] if one["family"] == "membptt")
+    method = next(entry for entry in at(changed, "gru", 1000)["methods"] if entry["family"] == "membptt")
     method |= change
     with pytest.raises(FigureClaimError, match=r"measured with table|forwards"):
         fig10.check(changed)
@@ -178,13 +180,13 @@ def foreign_table(raw):
 
 
 def chen_ahead(raw):
-    found = entry(raw, 1000, "checkpoint eager")
-    found["tokens_a_second"] = [10 * one for one in found["tokens_a_second"]]
+    actual = entry(raw, 1000, "checkpoint eager")
+    actual["tokens_a_second"] = [10 * entry for entry in actual["tokens_a_second"]]
 
 
 def plain_behind(raw):
-    found = entry(raw, 100, "plain eager")
-    found["tokens_a_second"] = [one / 10 for one in found["tokens_a_second"]]
+    actual = entry(raw, 100, "plain eager")
+    actual["tokens_a_second"] = [entry / 10 for entry in actual["tokens_a_second"]]
 
 
 @pytest.mark.parametrize("change", [overfull, foreign_table, chen_ahead, plain_behind])

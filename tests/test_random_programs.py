@@ -173,18 +173,18 @@ class Program:
         loss = h.sum() + (ys * torch.linspace(-1, 1, ys.numel(), dtype=D).view(ys.shape)).sum()
         if beside:
             loss = loss + torch.stack(beside[: self.steps]).sum()
-        found = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
-        return torch.cat([one.flatten() for one in found])
+        actual = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+        return torch.cat([gradient.flatten() for gradient in actual])
 
 
 def outcome(program: Program, **more: Any) -> str:
     """Return ``equal``, ``refused`` or ``WRONG``."""
     expected = program.gradient(by_scan=False)
     try:
-        found = program.gradient(by_scan=True, **more)
+        actual = program.gradient(by_scan=True, **more)
     except (RuntimeError, ValueError) as error:
         return "refused" if not program.harmless else f"REFUSED without reason: {error}"
-    return "equal" if (found - expected).norm() <= 1e-9 * expected.norm() else "WRONG"
+    return "equal" if (actual - expected).norm() <= 1e-9 * expected.norm() else "WRONG"
 
 
 def outcomes(seeds: range, **more: Any) -> tuple[Counter[str], list[str]]:

@@ -205,8 +205,8 @@ def test_gradients_are_those_of_the_librarys_own_loop(library, steps):
         xs = (2 * torch.rand(steps, batch, 4, dtype=dtype)).requires_grad_()
         expected, wanted = gradients(plain, loop, xs)
         for policy, sizes in SOME:
-            ys, found = gradients(net, scanned, xs, slots=3, policy=policy, **sizes)
+            ys, actual = gradients(net, scanned, xs, slots=3, policy=policy, **sizes)
             assert torch.equal(ys, expected)
             used = [index for index, leaf in enumerate(wanted) if leaf is not None]
-            assert [index for index, leaf in enumerate(found) if leaf is not None] == used
-            assert relative_error([found[index] for index in used], [wanted[index] for index in used]) <= error
+            assert [index for index, leaf in enumerate(actual) if leaf is not None] == used
+            assert relative_error([actual[index] for index in used], [wanted[index] for index in used]) <= error

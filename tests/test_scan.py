@@ -72,16 +72,16 @@ def test_gradients_equal_plain_autograd_in_float64_exhaustive(make, policy, size
         step, init, xs = problem(make, steps, torch.float64)
         expected = gradients(plain(step, init, xs), step, init, xs)
         for slots in (1, 2, 3, 6, 70):
-            found = gradients(scan(step, init, xs, slots=slots, policy=policy, **sizes), step, init, xs)
-            assert relative_error(found, expected) <= 1e-10
+            actual = gradients(scan(step, init, xs, slots=slots, policy=policy, **sizes), step, init, xs)
+            assert relative_error(actual, expected) <= 1e-10
 
 
 @given(policies(), st.sampled_from(CELLS), st.integers(1, 40), st.integers(1, 30), st.integers(0, 99))
 def test_gradients_equal_plain_autograd_in_float64_hypothesis(which, make, steps, slots, seed):
     policy, sizes = which
     step, init, xs = problem(make, steps, torch.float64, seed)
-    found = gradients(scan(step, init, xs, slots=slots, policy=policy, **sizes), step, init, xs)
-    assert relative_error(found, gradients(plain(step, init, xs), step, init, xs)) <= 1e-10
+    actual = gradients(scan(step, init, xs, slots=slots, policy=policy, **sizes), step, init, xs)
+    assert relative_error(actual, gradients(plain(step, init, xs), step, init, xs)) <= 1e-10
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -95,10 +95,10 @@ def test_gradients_equal_plain_autograd_bitwise_in_float32(make, policy, sizes, 
         init = optree.tree_map(lambda leaf: leaf.detach().to(device).requires_grad_(leaf.requires_grad), init)
         xs = xs.detach().to(device).requires_grad_()
     expected = plain(step, init, xs)
-    found = scan(step, init, xs, slots=4, policy=policy, **sizes)
-    for a, b in zip(optree.tree_leaves(found), optree.tree_leaves(expected), strict=True):
+    actual = scan(step, init, xs, slots=4, policy=policy, **sizes)
+    for a, b in zip(optree.tree_leaves(actual), optree.tree_leaves(expected), strict=True):
         assert torch.equal(a, b)
-    pairs = zip(gradients(found, step, init, xs), gradients(expected, step, init, xs), strict=True)
+    pairs = zip(gradients(actual, step, init, xs), gradients(expected, step, init, xs), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
@@ -114,8 +114,8 @@ def test_a_loss_inside_a_larger_model_trains_everything():
         head(ys).square().mean().backward()
         return [parameter.grad.clone() for parameter in modules.parameters()]
 
-    found = grads(lambda *call: scan(*call, slots=3, policy="msm", internal=3))
-    assert relative_error(found, grads(plain)) <= 1e-5
+    actual = grads(lambda *call: scan(*call, slots=3, policy="msm", internal=3))
+    assert relative_error(actual, grads(plain)) <= 1e-5
 
 
 def test_params_of_a_plain_function_are_declared():
@@ -126,9 +126,9 @@ def test_params_of_a_plain_function_are_declared():
         return torch.tanh(carry * scaled + x), carry
 
     xs, init = torch.randn(8, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-    found = torch.autograd.grad(scan(step, init, xs, slots=2, params=[scaled])[0], w, retain_graph=True)
+    actual = torch.autograd.grad(scan(step, init, xs, slots=2, params=[scaled])[0], w, retain_graph=True)
     expected = torch.autograd.grad(plain(step, init, xs)[0], w)
-    assert relative_error(list(found), list(expected)) <= 1e-10
+    assert relative_error(list(actual), list(expected)) <= 1e-10
 
 
 def test_parameters_of_a_bound_method_are_found():
@@ -246,11 +246,11 @@ def test_gradients_under_autocast_are_those_of_plain_autograd_under_it(policy, s
             return (h.float(), c.float()), y.float()
 
     widened = Widened()
-    found = run(lambda *call: scan(*call, slots=3, policy=policy, **sizes))
-    assert relative_error(found, run(plain)) <= 1e-5
+    actual = run(lambda *call: scan(*call, slots=3, policy=policy, **sizes))
+    assert relative_error(actual, run(plain)) <= 1e-5
     with torch.autocast("cpu", enabled=False):
         exact = gradients(plain(step, init, xs), step, init, xs)
-    assert relative_error(found, exact) > 1e-4
+    assert relative_error(actual, exact) > 1e-4
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -288,9 +288,9 @@ def test_a_scan_inside_a_scan_differentiates():
 
     xs, init = torch.randn(5, 6, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     nested = outer_by(lambda *call: scan(*call, slots=2, params=[w]))
-    found = torch.autograd.grad(scan(nested, init, xs, slots=2, params=[w])[1].sum(), w)
+    actual = torch.autograd.grad(scan(nested, init, xs, slots=2, params=[w])[1].sum(), w)
     expected = torch.autograd.grad(plain(outer_by(plain), init, xs)[1].sum(), w)
-    assert relative_error(list(found), list(expected)) <= 1e-10
+    assert relative_error(list(actual), list(expected)) <= 1e-10
 
 
 def test_the_executed_table_has_the_digest_of_the_lock(monkeypatch):

@@ -104,11 +104,11 @@ def test_a_step_that_switches_gradients_on_by_itself_keeps_no_graph_beyond_a_cor
 
     init = torch.zeros(4, requires_grad=True)
     final, ys = scan(step, init, torch.ones(40), slots=4, params=[w], chunk=chunk)
-    found = torch.autograd.grad(final.sum() + ys.sum(), [w, init])
+    actual = torch.autograd.grad(final.sum() + ys.sum(), [w, init])
     assert max(alive, default=0) <= 4 * chunk
     wanted_final, wanted_ys = plain(step, init, torch.ones(40))
     wanted = torch.autograd.grad(wanted_final.sum() + wanted_ys.sum(), [w, init])
-    assert relative_error(list(found), list(wanted)) <= 1e-5
+    assert relative_error(list(actual), list(wanted)) <= 1e-5
 
 
 def test_a_retained_gradient_of_a_declared_tensor_is_the_whole_one():
@@ -145,9 +145,9 @@ def test_a_module_switched_to_eval_before_backward_is_recomputed_as_it_was(step_
         params = list(module.parameters())
         _, ys = scan(step_of(module), torch.zeros(3, 2), torch.ones(12, 3, 2), slots=slots, params=params)
         module.train(not switch)
-        found = torch.autograd.grad(ys.sum(), params)
-        assert {one.training for one in module.modules()} == {not switch}
-        return found
+        actual = torch.autograd.grad(ys.sum(), params)
+        assert {entry.training for entry in module.modules()} == {not switch}
+        return actual
 
     assert all(map(torch.equal, gradient(switch=True), gradient(switch=False)))
 
@@ -166,11 +166,11 @@ def test_parameters_frozen_before_backward_get_no_gradient_and_inputs_theirs():
         _, ys = run(step, torch.zeros(1, 2), maker(torch.ones(6, 1, 2)))
         critic.requires_grad_(False)
         ys.sum().backward()
-        return [one.grad for one in maker.parameters()]
+        return [entry.grad for entry in maker.parameters()]
 
-    found = gradients(partial(scan, slots=2, params=list(critic.parameters())))
-    assert [one.grad for one in critic.parameters()] == [None] * 4
-    assert relative_error(found, gradients(plain)) <= 1e-5
+    actual = gradients(partial(scan, slots=2, params=list(critic.parameters())))
+    assert [entry.grad for entry in critic.parameters()] == [None] * 4
+    assert relative_error(actual, gradients(plain)) <= 1e-5
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -187,8 +187,8 @@ def test_a_compiled_module_around_a_scan_goes_on_after_it():
 
     model, xs = Model(), torch.randn(9, 2, 3)
     wanted = torch.autograd.grad(model(xs), list(model.parameters()))
-    found = torch.autograd.grad(torch.compile(model, backend="aot_eager")(xs), list(model.parameters()))
-    assert relative_error(list(found), list(wanted)) <= 1e-5
+    actual = torch.autograd.grad(torch.compile(model, backend="aot_eager")(xs), list(model.parameters()))
+    assert relative_error(list(actual), list(wanted)) <= 1e-5
 
 
 def test_a_plan_of_a_smaller_model_is_refused():
@@ -196,12 +196,12 @@ def test_a_plan_of_a_smaller_model_is_refused():
         return lambda h, x: ((new := cell(x, h)), new)
 
     small, large, xs = nn.GRUCell(2, 4), nn.GRUCell(2, 400), torch.ones(20, 1, 2)
-    made = plan(step_of(small), torch.zeros(1, 4), xs, budget="8KiB", params=small.parameters())
+    planned = plan(step_of(small), torch.zeros(1, 4), xs, budget="8KiB", params=small.parameters())
     with pytest.raises(ValueError, match=r"made for hidden states of \d+ bytes.*has 1600: plan anew"):
-        scan(step_of(large), torch.zeros(1, 400), xs, plan=made, params=large.parameters())
+        scan(step_of(large), torch.zeros(1, 400), xs, plan=planned, params=large.parameters())
     with meter() as report:
-        scan(step_of(small), torch.zeros(1, 4), xs, plan=made, params=small.parameters())[0].sum().backward()
-    assert report.peak_bytes <= made.peak_bytes
+        scan(step_of(small), torch.zeros(1, 4), xs, plan=planned, params=small.parameters())[0].sum().backward()
+    assert report.peak_bytes <= planned.peak_bytes
 
 
 def energy(q, x, w):
@@ -227,6 +227,6 @@ def test_a_leaf_that_the_step_makes_is_refused_and_the_functional_gradient_works
 
     with pytest.raises(ValueError, match=r"if the step made it itself, use torch\.func\.grad"):
         scan(step_of(by_autograd), q, xs, slots=2, params=[w])
-    found = torch.autograd.grad(scan(step_of(by_func), q, xs, slots=2, params=[w])[0].sum(), [q, w])
+    actual = torch.autograd.grad(scan(step_of(by_func), q, xs, slots=2, params=[w])[0].sum(), [q, w])
     wanted = torch.autograd.grad(plain(step_of(by_func), q, xs)[0].sum(), [q, w])
-    assert relative_error(list(found), list(wanted)) <= 1e-5
+    assert relative_error(list(actual), list(wanted)) <= 1e-5

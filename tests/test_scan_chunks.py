@@ -19,16 +19,16 @@ def test_chunked_gradients_equal_plain_autograd_exhaustive(make):
         step, init, xs = problem(make, steps, torch.float64)
         expected = gradients(plain(step, init, xs), step, init, xs)
         for chunk in (1, 2, 3, 5, 20):
-            found = gradients(scan(step, init, xs, slots=2, chunk=chunk), step, init, xs)
-            assert relative_error(found, expected) <= 1e-10
+            actual = gradients(scan(step, init, xs, slots=2, chunk=chunk), step, init, xs)
+            assert relative_error(actual, expected) <= 1e-10
 
 
 @given(policies(), st.sampled_from(CELLS), st.integers(1, 40), st.integers(1, 9), st.integers(1, 12))
 def test_chunked_gradients_equal_plain_autograd_hypothesis(which, make, steps, slots, chunk):
     policy, sizes = which
     step, init, xs = problem(make, steps, torch.float64)
-    found = gradients(scan(step, init, xs, slots=slots, policy=policy, chunk=chunk, **sizes), step, init, xs)
-    assert relative_error(found, gradients(plain(step, init, xs), step, init, xs)) <= 1e-10
+    actual = gradients(scan(step, init, xs, slots=slots, policy=policy, chunk=chunk, **sizes), step, init, xs)
+    assert relative_error(actual, gradients(plain(step, init, xs), step, init, xs)) <= 1e-10
 
 
 def test_the_table_counts_cores():
@@ -59,8 +59,8 @@ def test_a_segment_equals_the_whole_sequence_at_once(chunk):
     xs = torch.randn(17, 2, 3, dtype=torch.float64, requires_grad=True)
     init = tuple(torch.randn(1, 2, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
     expected = gradients(step(init, xs), step, init, xs)
-    found = gradients(scan(step, init, xs, slots=2, chunk=chunk, segments=True), step, init, xs)
-    assert relative_error(found, expected) <= 1e-10
+    actual = gradients(scan(step, init, xs, slots=2, chunk=chunk, segments=True), step, init, xs)
+    assert relative_error(actual, expected) <= 1e-10
 
 
 def test_a_segment_of_the_wrong_length_is_refused():
@@ -81,10 +81,10 @@ def test_reduced_outputs_equal_the_reduced_stack(reduce, chunk):
     step, init, xs = problem(Gru, 11, torch.float64)
     carry, ys = plain(step, init, xs)
     expected = (carry, getattr(ys, reduce)(0))
-    found = scan(step, init, xs, slots=3, chunk=chunk, reduce=reduce)
-    assert found[1].shape == (2, 2)
-    assert torch.allclose(found[1], expected[1], rtol=1e-12)
-    assert relative_error(gradients(found, step, init, xs), gradients(expected, step, init, xs)) <= 1e-10
+    actual = scan(step, init, xs, slots=3, chunk=chunk, reduce=reduce)
+    assert actual[1].shape == (2, 2)
+    assert torch.allclose(actual[1], expected[1], rtol=1e-12)
+    assert relative_error(gradients(actual, step, init, xs), gradients(expected, step, init, xs)) <= 1e-10
 
 
 def test_a_reduced_segment_equals_the_reduced_stack():
@@ -93,8 +93,8 @@ def test_a_reduced_segment_equals_the_reduced_stack():
     init = tuple(torch.zeros(1, 2, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
     carry, ys = step(init, xs)
     expected = gradients((carry, ys.mean(0)), step, init, xs)
-    found = scan(step, init, xs, slots=2, chunk=4, segments=True, reduce="mean")
-    assert relative_error(gradients(found, step, init, xs), expected) <= 1e-10
+    actual = scan(step, init, xs, slots=2, chunk=4, segments=True, reduce="mean")
+    assert relative_error(gradients(actual, step, init, xs), expected) <= 1e-10
 
 
 @pytest.mark.parametrize("chunk", [1, 4])
@@ -109,8 +109,8 @@ def test_inputs_read_by_position_equal_inputs_in_memory(chunk):
     init = optree.tree_map(lambda leaf: leaf, init)
     wanted = [init, *step.parameters()]
     expected = torch.autograd.grad(scan(step, init, xs, slots=3, chunk=chunk)[1].sum(), wanted)
-    found = torch.autograd.grad(scan(step, init, Indexed(13, read), slots=3, chunk=chunk)[1].sum(), wanted)
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    actual = torch.autograd.grad(scan(step, init, Indexed(13, read), slots=3, chunk=chunk)[1].sum(), wanted)
+    assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
     assert all(stop - start <= chunk for start, stop in reads)
 
 

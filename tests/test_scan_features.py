@@ -180,10 +180,10 @@ def test_two_threads_do_not_mix_autocast():
         linear = nn.Linear(8, 8)
 
         def step(carry, x):
-            made = linear(carry)
-            if (made.dtype is torch.bfloat16) != enabled:
+            mapped = linear(carry)
+            if (mapped.dtype is torch.bfloat16) != enabled:
                 failures.append(enabled)
-            return made.float(), None
+            return mapped.float(), None
 
         for _ in range(15):
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
@@ -221,8 +221,8 @@ COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compil
 def test_compiled_cores_give_the_gradients_of_plain_autograd():
     step, init, xs = problem(Gru, 6, torch.float64)
     expected = gradients(plain(step, init, xs), step, init, xs)
-    found = gradients(scan(step, init, xs, slots=2, chunk=2, compile=True), step, init, xs)
-    assert relative_error(found, expected) <= 1e-10
+    actual = gradients(scan(step, init, xs, slots=2, chunk=2, compile=True), step, init, xs)
+    assert relative_error(actual, expected) <= 1e-10
 
 
 def test_without_a_compiler_the_step_runs_eagerly_and_says_so(monkeypatch):

@@ -83,7 +83,7 @@ def sweep(case, share):
     xs = torch.linspace(0, 1, 12).reshape(4, 3).requires_grad_()
     leaves = a, b, init, xs
     seen, alive = [], []
-    hooks = [one.register_hook(seen.append) for one in (a, b)]
+    hooks = [leaf.register_hook(seen.append) for leaf in (a, b)]
 
     def step(carry, x):
         gate = nn.functional.dropout(torch.sin(carry * a), 0.5)
@@ -101,12 +101,12 @@ def sweep(case, share):
         ys.sum().backward()
 
     def gradients():
-        found = [leaf.grad for leaf in leaves]
+        actual = [leaf.grad for leaf in leaves]
         for leaf in leaves:
             leaf.grad = None
         seen.clear()
         alive.clear()
-        return found
+        return actual
 
     def autocast():
         return torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"), torch.is_autocast_cache_enabled()
@@ -127,13 +127,13 @@ def sweep(case, share):
             gc.collect()
             struck.add(interrupt.struck)
             left = sum(ref() is not None for ref in alive)
-            on = [len(one._backward_hooks) == 1 for one in (a, b)]
+            on = [len(leaf._backward_hooks) == 1 for leaf in (a, b)]
             after = descriptors(), autocast(), torch.is_grad_enabled(), others_may_draw(), all(on)
-            found = gradients()
-            whole = all(f is None or torch.equal(f, e) for f, e in zip(found, expected, strict=True))
-            for one in (a, b):  # so that one loss is not reported for all that follow
-                one._backward_hooks.update(
-                    {hook.id: seen.append for hook in hooks if one._backward_hooks is hook.hooks_dict_ref()}
+            actual = gradients()
+            whole = all(f is None or torch.equal(f, e) for f, e in zip(actual, expected, strict=True))
+            for leaf in (a, b):  # so that one loss is not reported for all that follow
+                leaf._backward_hooks.update(
+                    {hook.id: seen.append for hook in hooks if leaf._backward_hooks is hook.hooks_dict_ref()}
                 )
             call()
             right = all(torch.equal(f, e) for f, e in zip(gradients(), expected, strict=True))
@@ -164,8 +164,8 @@ def test_an_interrupt_at_any_line_leaves_nothing_behind_and_the_next_call_works_
 def test_an_interrupt_while_hooks_are_deferred_silences_none_of_them():
     a, b = torch.ones(1, requires_grad=True), torch.ones(1, requires_grad=True)
     seen = []
-    for one in (a, b):
-        one.register_hook(seen.append)
+    for leaf in (a, b):
+        leaf.register_hook(seen.append)
 
     def pair():
         with adjoint.hooks_deferred((a, b)):

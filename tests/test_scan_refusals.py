@@ -210,13 +210,13 @@ def doubled(init):
     return scan(lambda carry, x: (torch.sin(carry * x), x), init, FOUR, slots=2)[0].sum()
 
 
-def batched(one):
-    return torch.autograd.functional.jacobian(lambda init: doubled(init)[None], one, vectorize=True)
+def batched(start):
+    return torch.autograd.functional.jacobian(lambda init: doubled(init)[None], start, vectorize=True)
 
 
 TRANSFORMS = [
     (torch.func.grad(doubled), "cannot transform"),
-    (lambda one: torch.func.vmap(doubled)(one.requires_grad_()), "cannot transform"),
+    (lambda start: torch.func.vmap(doubled)(start.requires_grad_()), "cannot transform"),
     (batched, "one gradient at a time"),
 ]
 
@@ -238,7 +238,7 @@ def test_the_tangent_of_a_captured_tensor_is_not_dropped():
 def test_a_scan_without_gradients_is_mapped_and_one_that_maps_inside_its_step_is_differentiated():
     inits = torch.linspace(0, 1, 3)
     with torch.no_grad():
-        assert torch.equal(torch.func.vmap(doubled)(inits), torch.stack([doubled(one) for one in inits]))
+        assert torch.equal(torch.func.vmap(doubled)(inits), torch.stack([doubled(start) for start in inits]))
     final, _ = scan(lambda carry, x: (torch.func.vmap(torch.sin)(carry) * x, x), ONE.expand(3), FOUR, slots=2)
     assert final.sum().requires_grad
 

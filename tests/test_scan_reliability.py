@@ -233,18 +233,18 @@ class Random(nn.Module):
         count = next((leaf for leaf in leaves if not leaf.is_floating_point()), None)
         everything = torch.cat([*parts, x], -1)
         # The last part is handed on as it is: an identity in the recurrence, and a leaf that many states share.
-        made = [f(mixer(everything)) for f, mixer in zip(self.functions, self.mixers, strict=False)]
-        made[-1] = made[-1] if len(made) < 3 else parts[-1]
-        carry = self.pack(made, None if count is None else count + 1)
+        states = [f(mixer(everything)) for f, mixer in zip(self.functions, self.mixers, strict=False)]
+        states[-1] = states[-1] if len(states) < 3 else parts[-1]
+        carry = self.pack(states, None if count is None else count + 1)
         match self.outputs:
             case "carry":
                 return carry, carry
             case "scalar":
-                return carry, (made[0].square().sum(), torch.ones(()))
+                return carry, (states[0].square().sum(), torch.ones(()))
             case "view":
-                return carry, made[0][:, :1]
+                return carry, states[0][:, :1]
             case "input":
-                return carry, [x, made[0].detach()]
+                return carry, [x, states[0].detach()]
         return carry, None
 
 
@@ -273,12 +273,12 @@ def test_random_models_have_the_gradients_of_plain_autograd_hypothesis(
     policy, sizes = which
     step, init, xs = problem(lambda: Random(*cell), steps, torch.float64, seed)
     data = Indexed(steps, lambda start, stop: xs.detach()[start:stop]) if by_index else xs
-    found = scan(step, init, data, slots=slots, policy=policy, chunk=chunk, check=True, **sizes)
+    actual = scan(step, init, data, slots=slots, policy=policy, chunk=chunk, check=True, **sizes)
     expected = loop(step, init, xs.detach() if by_index else xs)
-    assert optree.tree_structure(found) == optree.tree_structure(expected)
-    for a, b in zip(optree.tree_leaves(found), optree.tree_leaves(expected), strict=True):
+    assert optree.tree_structure(actual) == optree.tree_structure(expected)
+    for a, b in zip(optree.tree_leaves(actual), optree.tree_leaves(expected), strict=True):
         assert torch.equal(a, b)
-    assert relative_error(all_gradients(found, step, init, xs), all_gradients(expected, step, init, xs)) <= 1e-10
+    assert relative_error(all_gradients(actual, step, init, xs), all_gradients(expected, step, init, xs)) <= 1e-10
 
 
 def all_gradients(result, step, init, xs):
@@ -301,7 +301,7 @@ def test_random_models_in_a_random_budget_hypothesis(cell, steps, seed, generosi
         floor = int(str(error).rsplit("take ", 1)[1].split()[0])
     with pytest.MonkeyPatch.context() as patch, meter() as report:
         patch.setattr("membptt.planning.trial._SECONDS", 0)
-        found = scan(step, init, xs, budget=int(generosity * floor), spill=spill)
-        given_gradients = all_gradients(found, step, init, xs)
+        actual = scan(step, init, xs, budget=int(generosity * floor), spill=spill)
+        given_gradients = all_gradients(actual, step, init, xs)
     assert report.peak_bytes <= generosity * floor
     assert relative_error(given_gradients, all_gradients(loop(step, init, xs), step, init, xs)) <= 1e-10

@@ -168,9 +168,9 @@ def test_a_schedule_answers_like_the_table_that_made_it_and_says_what_does_not_f
         scan(step, start, xs, policy=build("hsm", 9, 3), params=[weight])
     with pytest.raises(TypeError, match="a budget chooses among policies by name"):
         scan(step, start, xs, policy=schedule, budget="1MiB", params=[weight])
-    made = plan(step, start, xs, budget="64KiB", params=[weight])
+    planned = plan(step, start, xs, budget="64KiB", params=[weight])
     with pytest.raises(TypeError, match="a plan settles policy"):
-        scan(step, start, xs, policy=schedule, plan=made, params=[weight])
+        scan(step, start, xs, policy=schedule, plan=planned, params=[weight])
     with pytest.raises(TypeError, match="policy must be a name, a table or a Schedule, got int"):
         scan(step, start, xs, policy=7, slots=2, params=[weight])
 

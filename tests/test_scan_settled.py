@@ -57,7 +57,7 @@ def run(step, xs=None, **options):
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("a", "b"),
     [
         (powers(1), powers(9)),
         (partial(applied, 1), partial(applied, 9)),
@@ -69,9 +69,9 @@ def run(step, xs=None, **options):
     ],
     ids=["closures", "partials", "defaults", "keywords", "modules", "modes", "methods"],
 )
-def test_steps_that_need_plans_of_their_own_get_them(one, other):
-    run(one, budget=4000)
-    run(other, budget=4000)
+def test_steps_that_need_plans_of_their_own_get_them(a, b):
+    run(a, budget=4000)
+    run(b, budget=4000)
     assert len(remembered._plans) == 2
 
 
@@ -110,9 +110,9 @@ def test_a_function_that_captures_itself_is_planned():
 @pytest.mark.parametrize("given", [{"policy": "msm"}, {"chunk": 2}, {"internal": 3}, {"internal_known": 2}], ids=str)
 def test_what_a_plan_has_settled_is_not_ignored_but_refused(given):
     step, h, xs = powers(1), torch.zeros(2, 3, requires_grad=True), torch.ones(12, 2, 3)
-    made = plan(step, h, xs, budget=4000)
+    planned = plan(step, h, xs, budget=4000)
     with pytest.raises(TypeError, match="a plan settles policy, chunk"):
-        scan(step, h, xs, plan=made, **given)
+        scan(step, h, xs, plan=planned, **given)
 
 
 def test_sizes_of_states_go_with_slots_only():

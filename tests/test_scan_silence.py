@@ -132,9 +132,9 @@ def test_what_was_computed_from_a_parameter_outside_the_step_is_named(make, name
 @pytest.mark.parametrize("between", [lambda w: w + 1, lambda w: (w * w).sin(), lambda w: w.expand(2).unbind()[1]])
 def test_a_declared_tensor_that_was_computed_from_another_is_refused(between):
     """Its gradient would reach the other twice: in every core's backward, and in the caller's own graph."""
-    made = between(W)
+    built = between(W)
     with pytest.raises(ValueError, match="computed from another declared one"):
-        scan(lambda carry, x: (torch.sin(carry * made * x), W), ONE, XS, slots=2, params=[W, made])
+        scan(lambda carry, x: (torch.sin(carry * built * x), W), ONE, XS, slots=2, params=[W, built])
 
 
 def test_declared_tensors_of_one_origin_are_independent():
@@ -144,7 +144,7 @@ def test_declared_tensors_of_one_origin_are_independent():
     carry = ONE
     for x in XS:
         carry = torch.sin(carry * first * x) + other
-    assert torch.allclose(*(torch.autograd.grad(one, W, retain_graph=True)[0] for one in (final, carry)))
+    assert torch.allclose(*(torch.autograd.grad(value, W, retain_graph=True)[0] for value in (final, carry)))
 
 
 def writing(carry, x):
@@ -317,7 +317,7 @@ REPLACED = {"rebinding", "nothing at first", "a number at first"}  # noticed whe
 def test_state_outside_the_carry_is_refused_wherever_the_step_hides_it(where):
     make, says = HIDING[where]
     step = make()
-    params = [weight for _, one in reached_by(step) if isinstance(one, nn.Module) for weight in one.parameters()]
+    params = [weight for _, value in reached_by(step) if isinstance(value, nn.Module) for weight in value.parameters()]
     call = partial(scan, step, torch.ones(2, 3, requires_grad=True), torch.randn(5, 2, 3), slots=2, params=params)
     if where in REPLACED:
         final, _ = call()

@@ -77,9 +77,9 @@ def gradients(kind, steps, batch=2, run=loop, **options):
 
 def assert_equal(kind, steps, batch=2, **options):
     expected, wanted = gradients(kind, steps, batch)
-    ys, found = gradients(kind, steps, batch, scan, params=[W], **options)
+    ys, actual = gradients(kind, steps, batch, scan, params=[W], **options)
     assert torch.equal(ys, expected)
-    assert relative_error(found, wanted) <= 1e-10
+    assert relative_error(actual, wanted) <= 1e-10
 
 
 @pytest.mark.parametrize("kind", STARTS)
@@ -147,7 +147,7 @@ def test_nothing_is_recorded_where_no_gradient_is_wanted(kind):
         final, expected = loop(step, make(start), xs)
     assert torch.equal(ys, expected)
     leaves = zip(*(torch.utils._pytree.tree_leaves(tree) for tree in (carry, final)), strict=True)
-    assert all(torch.equal(one, other) for one, other in leaves)
+    assert all(torch.equal(a, b) for a, b in leaves)
 
 
 def broadcast(h, x):
@@ -205,10 +205,10 @@ def test_a_leaf_that_somebody_holds_is_still_refused_where_only_the_first_step_u
 
 
 def test_what_was_made_of_a_leaf_that_nobody_holds_any_more_is_still_refused():
-    made = torch.ones(3, requires_grad=True) * 2
+    built = torch.ones(3, requires_grad=True) * 2
 
     def step(state, x):
-        state = made * x if state is None else state * x
+        state = built * x if state is None else state * x
         return state, x
 
     with pytest.raises(ValueError, match="was not declared"):

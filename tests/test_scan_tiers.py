@@ -54,11 +54,11 @@ def metered(table, t, f, s):
 def test_forwards_writes_and_reads_are_those_of_the_table_exhaustive(prices, slow):
     table = build_tiers(8, 3, slow, prices)
     for t, f in itertools.product(range(1, 9), range(1, 4)):
-        found = metered(table, t, f, slow)
+        actual = metered(table, t, f, slow)
         paper = meter_tiers(table.schedule(t, f, slow), steps=t)
-        assert (found.forwards, found.writes, found.reads) == (paper.forwards, paper.writes, paper.reads)
-        assert found.slow_peak_bytes <= 8 * paper.slow_peak
-        assert found.slow_peak_bytes >= 8 * (paper.slow_peak - 1)  # the starting state is not copied
+        assert (actual.forwards, actual.writes, actual.reads) == (paper.forwards, paper.writes, paper.reads)
+        assert actual.slow_peak_bytes <= 8 * paper.slow_peak
+        assert actual.slow_peak_bytes >= 8 * (paper.slow_peak - 1)  # the starting state is not copied
 
 
 @settings(max_examples=25, deadline=None)
@@ -67,9 +67,9 @@ def test_forwards_writes_and_reads_are_those_of_the_table_exhaustive(prices, slo
 )
 def test_forwards_writes_and_reads_are_those_of_the_table_hypothesis(t, f, s, prices):
     table = build_tiers(t, f, s, Prices(*prices))
-    found = metered(table, t, f, s)
+    actual = metered(table, t, f, s)
     paper = meter_tiers(table.schedule(t, f, s), steps=t)
-    assert (found.forwards, found.writes, found.reads) == (paper.forwards, paper.writes, paper.reads)
+    assert (actual.forwards, actual.writes, actual.reads) == (paper.forwards, paper.writes, paper.reads)
 
 
 def test_the_step_is_evaluated_as_often_as_the_meter_says():
@@ -89,10 +89,10 @@ def test_gradients_equal_plain_autograd_and_one_tier_to_the_bit_exhaustive(make,
         expected = gradients(plain(step, init, xs), step, init, xs)
         for f, s in itertools.product((1, 2, 4), (1, 3, None)):
             once = gradients(scan(step, init, xs, slots=f, chunk=chunk), step, init, xs)
-            found = scan(step, init, xs, slots=f, chunk=chunk, spill=SlowTier(s, SAMPLE), check=True)
-            found = gradients(found, step, init, xs)
-            assert all(map(torch.equal, found, once))
-            assert relative_error(found, expected) <= 1e-10
+            actual = scan(step, init, xs, slots=f, chunk=chunk, spill=SlowTier(s, SAMPLE), check=True)
+            actual = gradients(actual, step, init, xs)
+            assert all(map(torch.equal, actual, once))
+            assert relative_error(actual, expected) <= 1e-10
 
 
 @settings(max_examples=40, deadline=None)
@@ -105,27 +105,27 @@ def test_gradients_equal_plain_autograd_hypothesis(make, t, f, s, chunk, prices,
     if by_index:
         xs = xs.detach()
     data = Indexed(t, lambda start, stop: xs[start:stop]) if by_index else xs
-    found = scan(step, init, data, slots=f, chunk=chunk, spill=SlowTier(s, prices))
+    actual = scan(step, init, data, slots=f, chunk=chunk, spill=SlowTier(s, prices))
     expected = plain(step, init, xs)
-    for one, other in zip(optree.tree_leaves(found), optree.tree_leaves(expected), strict=True):
-        assert torch.equal(one, other)
+    for a, b in zip(optree.tree_leaves(actual), optree.tree_leaves(expected), strict=True):
+        assert torch.equal(a, b)
     wanted = xs if not by_index else torch.zeros((), requires_grad=True)
-    results = [of(step, init, wanted, result) for result in (found, expected)]
+    results = [of(step, init, wanted, result) for result in (actual, expected)]
     assert relative_error(*results) <= 1e-10
 
 
 def of(step, init, xs, result):
     loss = sum(leaf.cos().sum() for leaf in optree.tree_leaves(result) if leaf.is_floating_point())
     wanted = [leaf for leaf in optree.tree_leaves(init) if leaf.requires_grad] + [xs, *step.parameters()]
-    found = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
-    return [*found]
+    actual = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
+    return [*actual]
 
 
 @pytest.mark.parametrize("make", [Lstm, Tanh])
 def test_gradients_equal_plain_autograd_bitwise_in_float32(make):
     step, init, xs = problem(make, 25, torch.float32)
-    found = gradients(scan(step, init, xs, slots=2, spill=True), step, init, xs)
-    assert all(map(torch.equal, found, gradients(plain(step, init, xs), step, init, xs)))
+    actual = gradients(scan(step, init, xs, slots=2, spill=True), step, init, xs)
+    assert all(map(torch.equal, actual, gradients(plain(step, init, xs), step, init, xs)))
 
 
 @pytest.mark.parametrize("name", ["get", "restore"])
@@ -137,15 +137,15 @@ def test_a_slow_tier_that_mixes_states_up_is_caught_by_the_gradients(monkeypatch
 
     def wrong(self, at):
         held = self._states if name == "get" else self._rests
-        return right(self, min(held, key=lambda other: (other == 0, other)) if at else at)
+        return right(self, min(held, key=lambda b: (b == 0, b)) if at else at)
 
     monkeypatch.setattr(kind, name, wrong)
     with pytest.raises(RuntimeError, match="gave another carry"):
         gradients(scan(step, init, xs, slots=2, spill=True), step, init, xs)
     with meter() as report:
-        found = gradients(scan(step, init, xs, slots=2, spill=True, check=False), step, init, xs)
+        actual = gradients(scan(step, init, xs, slots=2, spill=True, check=False), step, init, xs)
     assert report.reads > 1
-    assert relative_error(found, expected) > 1e-3
+    assert relative_error(actual, expected) > 1e-3
 
 
 def noisy(carry, x):
@@ -165,8 +165,8 @@ def with_noise(run):
 def test_dropout_is_recomputed_with_the_masks_of_the_first_pass():
     expected = with_noise(plain)
     with meter() as report:
-        found = with_noise(lambda *problem: scan(*problem, slots=2, spill=True))
-    assert relative_error([found], [expected]) <= 1e-10
+        actual = with_noise(lambda *problem: scan(*problem, slots=2, spill=True))
+    assert relative_error([actual], [expected]) <= 1e-10
     assert report.reads > 2
     # The random states are in the slow tier too, and in it only where they were drawn from.
     random = torch.get_rng_state().nbytes
@@ -186,8 +186,8 @@ def test_a_random_state_that_is_not_restored_is_caught_by_the_gradients(monkeypa
     monkeypatch.setattr(SlowStates, "restore", lambda self, at: replace(right(self, at), random=()))
     with pytest.raises(RuntimeError, match="gave another carry"):
         with_noise(lambda *problem: scan(*problem, slots=2, spill=True))
-    found = with_noise(lambda *problem: scan(*problem, slots=2, spill=True, check=False))
-    assert relative_error([found], [expected]) > 1e-6
+    actual = with_noise(lambda *problem: scan(*problem, slots=2, spill=True, check=False))
+    assert relative_error([actual], [expected]) > 1e-6
 
 
 def test_what_is_the_callers_is_not_copied_and_its_changes_are_noticed():
@@ -251,8 +251,8 @@ def test_a_scan_inside_a_scan_spills_too():
     init, xs = torch.ones((), dtype=torch.float64), torch.randn(9, 9, dtype=torch.float64)
     expected = torch.autograd.grad(plain(outer_by(plain), init, xs)[1].sum(), w)
     call = {"slots": 2, "params": [w], "spill": True}
-    found = torch.autograd.grad(scan(outer_by(lambda *p: scan(*p, **call)), init, xs, **call)[1].sum(), w)
-    assert relative_error(found, expected) <= 1e-10
+    actual = torch.autograd.grad(scan(outer_by(lambda *p: scan(*p, **call)), init, xs, **call)[1].sum(), w)
+    assert relative_error(actual, expected) <= 1e-10
 
 
 def test_two_threads_spill_beside_each_other():
@@ -268,8 +268,8 @@ def test_two_threads_spill_beside_each_other():
         step, init, xs = problems[seed]
         for _ in range(10):
             try:
-                found = gradients(scan(step, init, xs, slots=2, spill=True), step, init, xs)
-                assert relative_error(found, expected[seed]) <= 1e-10
+                actual = gradients(scan(step, init, xs, slots=2, spill=True), step, init, xs)
+                assert relative_error(actual, expected[seed]) <= 1e-10
             except BaseException as error:
                 failures.append(error)
 
@@ -291,8 +291,8 @@ def test_layers_spill(kind, both):
     xs = torch.randn(19, 2, 3, dtype=torch.float64)
     expected = torch.autograd.grad(theirs(xs)[0].square().sum(), list(theirs.parameters()))
     with meter() as report:
-        found = torch.autograd.grad(ours(xs)[0].square().sum(), list(ours.parameters()))
-    assert relative_error(found, expected) <= 1e-10
+        actual = torch.autograd.grad(ours(xs)[0].square().sum(), list(ours.parameters()))
+    assert relative_error(actual, expected) <= 1e-10
     assert report.writes > 0
     assert "slots=2, chunk=2, policy=hsm, spill=True" in repr(ours)
 
@@ -437,9 +437,9 @@ def test_a_leaf_that_cannot_be_spilled_is_refused_before_anything_is_lost():
 
 
 def test_costs_in_the_papers_unit_are_forwards_where_transfers_are_free():
-    found = metered(build_tiers(50, 2, None, Prices(1, 0, 0)), 50, 2, None)
-    assert found.forwards == 2 * 50 - 1
-    assert found.cost(Prices(1, 0, 0)) == 99
+    actual = metered(build_tiers(50, 2, None, Prices(1, 0, 0)), 50, 2, None)
+    assert actual.forwards == 2 * 50 - 1
+    assert actual.cost(Prices(1, 0, 0)) == 99
 
 
 @on_cuda
@@ -449,9 +449,9 @@ class TestOnCuda:
         step, xs = step.cuda(), xs.detach().cuda().requires_grad_()
         init = optree.tree_map(lambda leaf: leaf.detach().cuda().requires_grad_(), init)
         with meter() as report:
-            found = gradients(scan(step, init, xs, slots=2, spill=True), step, init, xs)
+            actual = gradients(scan(step, init, xs, slots=2, spill=True), step, init, xs)
         assert report.writes > 3
-        assert all(map(torch.equal, found, gradients(scan(step, init, xs, slots=2), step, init, xs)))
+        assert all(map(torch.equal, actual, gradients(scan(step, init, xs, slots=2), step, init, xs)))
 
     def test_dropout_on_the_device_is_recomputed_with_its_masks(self):
         def gradient(**call):
@@ -469,15 +469,15 @@ class TestOnCuda:
         w = torch.full((width,), 0.9, device="cuda", requires_grad=True)
         step = lambda c, x: (torch.tanh(c * w + x), None)  # noqa: E731
         carry, xs = torch.zeros(width, device="cuda"), torch.ones(64, device="cuda")
-        made = membptt.plan(step, carry, xs, budget="28MiB", params=[w], spill=True, policy="hsm", chunk=1)
+        planned = membptt.plan(step, carry, xs, budget="28MiB", params=[w], spill=True, policy="hsm", chunk=1)
         # Whether two tiers are the fastest depends on the machine: the test is of the best that has two.
-        tiered = next(option for option in made.options if option.tiers is not None and option.tiers.writes)
-        made = replace(made, options=(tiered,), digest=tiered.schedule().digest)
+        tiered = next(option for option in planned.options if option.tiers is not None and option.tiers.writes)
+        planned = replace(planned, options=(tiered,), digest=tiered.schedule().digest)
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         # Active, not allocated: a block that a copy on another stream still reads is active until it has been read.
         before = torch.cuda.memory_stats()["active_bytes.all.current"]
-        scan(step, carry, xs, plan=made, params=[w])[0].sum().backward()
+        scan(step, carry, xs, plan=planned, params=[w])[0].sum().backward()
         # Beside the stored states: the final carry's clone, gradients of carry and parameter and what is added up.
         peak = torch.cuda.memory_stats()["active_bytes.all.peak"]
-        assert peak - before <= made.peak_bytes + 8 * 4 * width
+        assert peak - before <= planned.peak_bytes + 8 * 4 * width

@@ -39,16 +39,16 @@ def test_windows_equal_the_loops_and_only_a_cut_one_forgets(make, policy, sizes)
 
 def test_a_backward_a_window_frees_what_the_window_stored_and_equals_the_loops():
     step, init, xs = problem(CELLS[0], 12, torch.float64)
-    found = []
+    gradients_seen = []
     for run in (lambda *call: scan(*call, slots=2), plain):
         carry = init
         for window in xs.split(4):
             carry, ys = run(step, carry, window)
             ys.square().sum().backward()
             carry = tuple(leaf.detach() for leaf in carry)
-        found.append([parameter.grad for parameter in step.parameters()])
+        gradients_seen.append([parameter.grad for parameter in step.parameters()])
         step.zero_grad()
-    assert relative_error(*found) <= 1e-10
+    assert relative_error(*gradients_seen) <= 1e-10
 
 
 def test_a_carry_that_is_not_cut_leads_into_the_graph_that_is_used_up():

@@ -63,8 +63,8 @@ def gradient(run, leaves, fn):
 def same(run, leaves, options):
     """Whether `run` leaves the same gradients with the scan as with the loop."""
     expected = gradient(run, leaves, loop)
-    found = gradient(run, leaves, lambda step, init, xs, **more: scan(step, init, xs, **options, **more))
-    return ((found - expected).norm() / expected.norm()).item() <= 1e-10
+    actual = gradient(run, leaves, lambda step, init, xs, **more: scan(step, init, xs, **options, **more))
+    return ((actual - expected).norm() / expected.norm()).item() <= 1e-10
 
 
 # What is put back
@@ -143,7 +143,7 @@ def test_weights_that_another_call_put_in_place_are_found_there_again(options, f
         torch.func.functional_call(net, weights, (fn,)).square().mean().backward()
 
     assert same(run, list(weights.values()), options)
-    assert all(one is other for one, other in zip(net.parameters(), before, strict=True))
+    assert all(weight is other for weight, other in zip(net.parameters(), before, strict=True))
 
 
 @every_way
@@ -174,8 +174,8 @@ def test_averaged_weights_swapped_in_as_objects_are_found_again_and_copied_in_ar
         cell.weight_hh = own
         ys.sum().backward()
 
-    for one in cell.parameters():
-        one.requires_grad_(False)
+    for weight in cell.parameters():
+        weight.requires_grad_(False)
     assert same(swapped, [average], {"slots": 3})
     h0 = init.clone().requires_grad_()
     _, ys = scan(recurrence(cell), h0, xs, slots=3)
@@ -419,9 +419,9 @@ def test_running_statistics_are_refused_and_in_eval_mode_or_through_stateful_the
     with pytest.raises(RuntimeError, match=r"updates 'norm.running_mean' and .* in place.*Stateful.*eval mode"):
         scan(net, init, xs, slots=3)
     stateful = membptt.Stateful(net)
-    found = torch.autograd.grad(scan(stateful, stateful.init(init), xs, slots=3)[1].sum(), list(net.parameters()))
+    actual = torch.autograd.grad(scan(stateful, stateful.init(init), xs, slots=3)[1].sum(), list(net.parameters()))
     wanted = torch.autograd.grad(loop(net, init, xs)[1].sum(), list(net.parameters()))
-    assert all(map(torch.allclose, found, wanted))
+    assert all(map(torch.allclose, actual, wanted))
     net.eval()
     leaves = list(net.parameters())
     assert same(lambda fn: fn(net, init, xs)[1].sum().backward(), leaves, {"slots": 3})
@@ -466,9 +466,9 @@ def test_what_was_encoded_outside_is_refused_and_declared_itself_it_works():
         scan(recurrence(cell), init, read, slots=3, params=[*leaves, *encoder.parameters()])[1].sum().backward()
     encoded = encoder(xs)
     scan(recurrence(cell), init, read, slots=3, params=[*leaves, encoded])[1].sum().backward()
-    found, encoder.weight.grad = encoder.weight.grad, None
+    actual, encoder.weight.grad = encoder.weight.grad, None
     loop(recurrence(cell), init, encoder(xs))[1].sum().backward()
-    assert torch.allclose(found, encoder.weight.grad)
+    assert torch.allclose(actual, encoder.weight.grad)
 
 
 def clipped(cell, size=1e-3):

@@ -104,25 +104,25 @@ def problem(make, steps, seed=0):
 
 def state_of(module):
     """What the module holds, read without the adapter's help."""
-    found = dict(module.named_buffers())
+    actual = dict(module.named_buffers())
     for prefix, owner in module.named_modules():
         for key, value in vars(owner).items():
             if isinstance(value, torch.Tensor):
-                found[f"{prefix}.{key}"] = value
+                actual[f"{prefix}.{key}"] = value
             elif key == "state":
-                found |= {f"{prefix}.{key}.{index}": leaf for index, leaf in enumerate(value)}
+                actual |= {f"{prefix}.{key}.{index}": leaf for index, leaf in enumerate(value)}
             elif key == "memories":
-                found[f"{prefix}.{key}"] = value["v"]
-    return found
+                actual[f"{prefix}.{key}"] = value["v"]
+    return actual
 
 
 def gradients(ys, module, xs):
     return torch.autograd.grad((torch.arange(ys.numel()).cos().view_as(ys) * ys).sum(), [xs, *module.parameters()])
 
 
-def overall_error(found, expected):
+def overall_error(actual, expected):
     """Largest difference over the largest element of all: norms in a row leave some gradients nothing but rounding."""
-    return relative_error(*([torch.cat([leaf.flatten() for leaf in leaves])] for leaves in (found, expected)))
+    return relative_error(*([torch.cat([leaf.flatten() for leaf in leaves])] for leaves in (actual, expected)))
 
 
 def assert_equal(make, steps, seed=0, error=relative_error, **options):
@@ -135,9 +135,9 @@ def assert_equal(make, steps, seed=0, error=relative_error, **options):
     assert all(torch.equal(tensor, untouched[name]) for name, tensor in state_of(module).items())
     net.load(carry)
     assert error(gradients(ys, module, xs), gradients(expected, plain, xs)) <= 1e-10
-    found, wanted = state_of(module), state_of(plain)
-    assert found.keys() == wanted.keys()
-    for name, tensor in found.items():
+    actual, wanted = state_of(module), state_of(plain)
+    assert actual.keys() == wanted.keys()
+    for name, tensor in actual.items():
         assert tensor.dtype == wanted[name].dtype
         assert torch.allclose(tensor, wanted[name], rtol=1e-10)
         assert not tensor.requires_grad
@@ -163,7 +163,7 @@ def test_adapter_equals_the_plain_loop_hypothesis(makes, which, steps, chunk, sl
     policy, sizes = which
 
     def make():
-        return nn.Sequential(*(one() for one in makes))
+        return nn.Sequential(*(build() for build in makes))
 
     assert_equal(make, steps, seed, overall_error, slots=slots, policy=policy, chunk=chunk, **sizes)
 
@@ -273,8 +273,8 @@ def assert_appearing(makes, steps, batches, seed=0, **options):
         assert torch.equal(ys, expected)
         net.load(carry)
         assert torch.allclose(net.module(xs[0]), plain(xs[0]), rtol=1e-12)
-        found = gradients(ys, net.module, xs)
-        assert overall_error(found, gradients(expected, plain, xs)) <= 1e-10
+        actual = gradients(ys, net.module, xs)
+        assert overall_error(actual, gradients(expected, plain, xs)) <= 1e-10
         net.module.load_state_dict(fresh.state_dict(), strict=False)
 
 
@@ -336,7 +336,7 @@ def test_a_module_without_state_is_a_step():
 
 @pytest.mark.parametrize("steps", [1, 6])
 def test_a_start_with_a_graph_gets_its_gradient_though_the_first_step_gives_it_another_shape(steps):
-    found = []
+    actual = []
     for adapted in (True, False):
         torch.manual_seed(0)
         module, start = Appearing(None).double(), torch.ones((), dtype=torch.float64, requires_grad=True)
@@ -344,8 +344,8 @@ def test_a_start_with_a_graph_gets_its_gradient_though_the_first_step_gives_it_a
         xs = torch.ones(steps, 2, 3, dtype=torch.float64)
         net = Stateful(module)
         ys = scan(net, net.init(), xs, slots=2)[1] if adapted else torch.stack([module(x) for x in xs])
-        found.append(torch.autograd.grad(ys.sum(), [start, *module.parameters()]))
-    assert relative_error(*found) <= 1e-12
+        actual.append(torch.autograd.grad(ys.sum(), [start, *module.parameters()]))
+    assert relative_error(*actual) <= 1e-12
 
 
 def test_one_tensor_under_two_names_is_one_state():
@@ -405,9 +405,9 @@ def test_a_module_with_a_carry_of_its_own_keeps_it(steps):
         h, y = plain(h, x)
         expected.append(y)
     net = Stateful(module)
-    (state, found), ys = scan(net, net.init(start), xs, slots=2)
-    assert torch.allclose(found, h, rtol=1e-10)
-    a = torch.autograd.grad(ys.square().sum() + found.sum(), [start, xs, *module.parameters()])
+    (state, actual), ys = scan(net, net.init(start), xs, slots=2)
+    assert torch.allclose(actual, h, rtol=1e-10)
+    a = torch.autograd.grad(ys.square().sum() + actual.sum(), [start, xs, *module.parameters()])
     b = torch.autograd.grad(torch.stack(expected).square().sum() + h.sum(), [start, xs, *plain.parameters()])
     assert relative_error(a, b) <= 1e-10
     assert torch.equal(state["norm.running_mean"], plain.norm.running_mean)
@@ -436,7 +436,7 @@ def test_random_numbers_are_those_of_the_loop(steps):
 @pytest.mark.parametrize("where", ["module", "carry"])
 def test_a_starting_state_that_requires_grad_gets_its_gradient(steps, where):
     """Nothing else requires grad, so that only this state ties the steps together."""
-    found = []
+    actual = []
     for adapted in (True, False):
         torch.manual_seed(0)
         module = SpikingBuffer().double().requires_grad_(False)
@@ -452,8 +452,8 @@ def test_a_starting_state_that_requires_grad_gets_its_gradient(steps, where):
             ys = scan(net, carry, xs, slots=2)[1]
         else:
             ys = torch.stack([module(x) for x in xs])
-        found.append(torch.autograd.grad(ys.sum(), start)[0])
-    assert torch.allclose(*found, rtol=1e-12)
+        actual.append(torch.autograd.grad(ys.sum(), start)[0])
+    assert torch.allclose(*actual, rtol=1e-12)
 
 
 def windows(module, xs, *, cut, adapted):
@@ -477,10 +477,10 @@ def windows(module, xs, *, cut, adapted):
 @pytest.mark.parametrize("cut", [False, True])
 def test_a_carry_handed_on_backpropagates_across_calls_and_a_loaded_one_does_not(cut):
     module, plain, xs = problem(mixed, 12)
-    found = windows(module, xs, cut=cut, adapted=True)
-    assert relative_error(found, windows(plain, xs, cut=cut, adapted=False)) <= 1e-10
+    actual = windows(module, xs, cut=cut, adapted=True)
+    assert relative_error(actual, windows(plain, xs, cut=cut, adapted=False)) <= 1e-10
     other = windows(copy.deepcopy(problem(mixed, 12)[0]), xs, cut=not cut, adapted=True)
-    assert relative_error(found, other) > 1e-6
+    assert relative_error(actual, other) > 1e-6
 
 
 class Failing(nn.Module):

@@ -58,7 +58,7 @@ POLICIES: Final = {
         Policy(
             "msm_plus",
             "MSM+",
-            "either kind, a starting state may be given up",
+            "either kind; a starting state may be released",
             msm_plus,
             ("internal",),
             published=((5, None),),

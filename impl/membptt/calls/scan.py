@@ -189,7 +189,7 @@ def scan(
         sizes, own = (len(carry), len(inputs.leaves)), tuple(leaf if leaf.is_leaf else None for leaf in carry)
         call = Call(core, choice, outputs, generators, autocast, surroundings, *sizes, report, continuity, own)
         flat = call.apply(carry, inputs.leaves, declared)
-        inner.check()  # and is let go of, with its samples
+        inner.check()  # which also releases it and its samples
     else:
         final = core.advance(Hidden.of(carry, ()), inputs.leaves, 0, inputs.cores, outputs)
         flat = tuple(leaf.detach() for leaf in (*final.leaves, *outputs.take()))

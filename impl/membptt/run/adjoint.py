@@ -55,19 +55,19 @@ class Adjoint:
             if grad is not None and leaf.requires_grad:
                 heads.append(leaf)
                 grads.append(grad)
-        for one in internal.emitted:
-            total = self._ys[one.index]
-            if total is not None and one.head is not None:
-                heads.append(one.head)
-                grads.append(self._outputs.gradient(total, one.at, one.shape))
+        for output in internal.emitted:
+            total = self._ys[output.index]
+            if total is not None and output.head is not None:
+                heads.append(output.head)
+                grads.append(self._outputs.gradient(total, output.at, output.shape))
         mine = internal.x_in if self.xs else ()  # what was read has a graph of its own, and no gradient here
         inputs = [leaf for leaf in (*internal.carry_in, *mine) if leaf.requires_grad]
         inputs += [self._params[index] for index in self._wanted]
-        found: Sequence[Tensor | None] = [None] * len(inputs)
+        gradients: Sequence[Tensor | None] = [None] * len(inputs)
         if heads and inputs:
             with internal.enclosure.opened() if internal.enclosure is not None else nullcontext():
-                found = torch.autograd.grad(heads, inputs, grads, allow_unused=True)
-        by_leaf = iter(found)
+                gradients = torch.autograd.grad(heads, inputs, grads, allow_unused=True)
+        by_leaf = iter(gradients)
         self.carry = [next(by_leaf) if leaf.requires_grad else None for leaf in internal.carry_in]
         for total, leaf in zip(self.xs, mine, strict=True):
             grad = next(by_leaf) if leaf.requires_grad else None
@@ -97,7 +97,7 @@ class Adjoint:
         """
         late, self.hooks = self.hooks, [_taken(leaf) for leaf in internal.carry_in]
         for leaf, hooks in zip(internal.carry_out, late, strict=True):
-            given = [index for index, one in enumerate(internal.carry_in) if one is leaf]
+            given = [index for index, entry in enumerate(internal.carry_in) if entry is leaf]
             if given:  # handed on as it is: the core that made it is further back
                 self.hooks[given[0]] += hooks
             elif hooks and leaf.grad_fn is None and leaf.requires_grad:

@@ -103,8 +103,8 @@ class Continuity:
     def ended(self, carry: Leaves) -> None:
         """Take note of the first pass's final carry."""
         self._dtypes["carry"] = [leaf.dtype for leaf in carry]
-        self._small = [leaf for leaf, one in enumerate(carry) if is_small(one)]
-        self._large = [leaf for leaf, one in enumerate(carry) if not is_small(one)]
+        self._small = [leaf for leaf, tensor in enumerate(carry) if is_small(tensor)]
+        self._large = [leaf for leaf, tensor in enumerate(carry) if not is_small(tensor)]
         self._final = [fingerprint(leaf) for leaf in carry], [hashed(carry[leaf]) for leaf in self._small]
         self.begin()
 
@@ -115,7 +115,10 @@ class Continuity:
         if then is None:
             self._outputs[core] = now
             self._dtypes["output"] = [leaf.dtype for leaf in outputs]
-        elif any(one.device.type != "cpu" or not torch.equal(one, other) for one, other in zip(then, now, strict=True)):
+        elif any(
+            before.device.type != "cpu" or not torch.equal(before, after)
+            for before, after in zip(then, now, strict=True)
+        ):
             self._compare("output", range(len(now)), core, [then], [now])
 
     def backpropagated(self, internal: Internal) -> None:
@@ -125,7 +128,7 @@ class Continuity:
         if self._hashes and self._small:
             bits = [hashed(after[leaf]) for leaf in self._small]
             if bits != self._next_bits and self.broken is None:
-                differs = [one != other for one, other in zip(bits, self._next_bits, strict=True)]
+                differs = [bit != next_bit for bit, next_bit in zip(bits, self._next_bits, strict=True)]
                 self.broken = self._at, self._small[differs.index(True)]
             if self._at > 0:  # the carry that the caller gave may be of another form
                 self._next_bits = [hashed(before[leaf]) for leaf in self._small]
@@ -141,17 +144,17 @@ class Continuity:
     def doubt(self) -> Doubt | None:
         """Return the worst discontinuity, if there is one beyond rounding. This waits for the device, once."""
         self._settle()
-        ratios = _on_host([one.ratio for one in self._worst.values()])
+        ratios = _on_host([pair.ratio for pair in self._worst.values()])
         doubtful = [
-            (what == "carry", ratio, what, leaf, one)
-            for ((what, leaf), one), ratio in zip(self._worst.items(), ratios, strict=True)
+            (what == "carry", ratio, what, leaf, pair)
+            for ((what, leaf), pair), ratio in zip(self._worst.items(), ratios, strict=True)
             if ratio > 1
         ]
         if not doubtful:
             return None
-        _, ratio, what, leaf, found = max(doubtful, key=lambda doubt: doubt[:2])  # of the carry first
+        _, ratio, what, leaf, worst = max(doubtful, key=lambda doubt: doubt[:2])  # of the carry first
         gap = ratio * (tolerance(self._dtypes[what][leaf]) or 1)
-        return Doubt(what, int(found.core), leaf, gap, found.then.cpu(), found.now.cpu())
+        return Doubt(what, int(worst.core), leaf, gap, worst.then.cpu(), worst.now.cpu())
 
     def core(self, at: At) -> int:
         """Return the core that covers a step, or these steps."""
@@ -173,12 +176,12 @@ class Continuity:
                 continue
             ratio, index = _ratios(a, b, tolerance(self._dtypes[what][leaf])).max(0)
             index = index.view(1)
-            found = _Worst(ratio.view(1), core - index, a.index_select(0, index)[0], b.index_select(0, index)[0])
+            worst = _Worst(ratio.view(1), core - index, a.index_select(0, index)[0], b.index_select(0, index)[0])
             known = self._worst.get((what, leaf))
             if known is not None:
-                worse = found.ratio > known.ratio
-                found = _Worst(*(torch.where(worse, *pair) for pair in zip(found, known, strict=True)))
-            self._worst[what, leaf] = found
+                worse = worst.ratio > known.ratio
+                worst = _Worst(*(torch.where(worse, *pair) for pair in zip(worst, known, strict=True)))
+            self._worst[what, leaf] = worst
 
 
 class _Worst(NamedTuple):
@@ -192,9 +195,9 @@ class _Worst(NamedTuple):
 
 def _alike(then: Sequence[Tensor], now: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     """Return both; of another shape, as where a leaf's shape has changed, they are as unlike as can be."""
-    if len({one.shape for one in (*then, *now)}) == 1:
+    if len({tensor.shape for tensor in (*then, *now)}) == 1:
         return then, now
-    unlike = [one.shape != other.shape for one, other in zip(then, now, strict=True)]
+    unlike = [before.shape != after.shape for before, after in zip(then, now, strict=True)]
     return [torch.zeros(1) for _ in then], [torch.full((1,), torch.inf if differs else 0.0) for differs in unlike]
 
 
@@ -210,8 +213,8 @@ def _ratios(then: Tensor, now: Tensor, allowed: float) -> Tensor:
 
 def _on_host(values: Sequence[Tensor]) -> list[float]:
     """Bring single numbers to the host: those of one device in one transfer, in the order given."""
-    found: dict[int, float] = {}
+    numbers: dict[int, float] = {}
     for device in {value.device for value in values}:
         there = [index for index, value in enumerate(values) if value.device == device]
-        found.update(zip(there, torch.cat([values[index] for index in there]).tolist(), strict=True))
-    return [found[index] for index in range(len(values))]
+        numbers.update(zip(there, torch.cat([values[index] for index in there]).tolist(), strict=True))
+    return [numbers[index] for index in range(len(values))]

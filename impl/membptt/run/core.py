@@ -160,8 +160,8 @@ class Core:
                     outputs.put(where, y)
             carry_out = self._flatten_carry(carry, at, check_leaves=False)
         own = (*carry_in, *x_in) if self._inputs.wanted else carry_in
-        made = chain(carry_out, *[leaves for _, leaves in emitted])
-        self._undeclared.refuse(made, own, self._own_leaves(core, since))
+        returned = chain(carry_out, *[leaves for _, leaves in emitted])
+        self._undeclared.refuse(returned, own, self._own_leaves(core, since))
         self._unchanged.check()
         state.check(core)
         if core >= self._compared:

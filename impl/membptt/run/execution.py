@@ -72,7 +72,7 @@ class Execution:
             raise
 
     def backward(self, xs: Leaves, sweep: Sweep) -> None:
-        """Run the rest of the stream; every stored state is let go of, whatever happens."""
+        """Run the rest of the stream; every stored state is released, whatever happens."""
         try:
             self._backward_step((Backpropagate, (0,)), sweep)
             for instruction in self._stream:

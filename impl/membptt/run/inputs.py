@@ -72,10 +72,10 @@ class Inputs:
             return [leaf[at] for leaf in leaves], self._spec
         start, stop = (at.start, at.stop) if isinstance(at, slice) else (at, at + 1)
         flat, spec = optree.tree_flatten(self.read(start, stop))
-        found = check_tensors("what xs reads", flat)
-        if _length(found) != stop - start:
-            raise ValueError(f"xs read {_length(found)} steps where steps {start}..{stop - 1} were asked for")
-        return [leaf if isinstance(at, slice) else leaf[0] for leaf in found], spec
+        leaves = check_tensors("what xs reads", flat)
+        if _length(leaves) != stop - start:
+            raise ValueError(f"xs read {_length(leaves)} steps where steps {start}..{stop - 1} were asked for")
+        return [leaf if isinstance(at, slice) else leaf[0] for leaf in leaves], spec
 
 
 def _length(leaves: Leaves) -> int:

@@ -51,8 +51,8 @@ def compare_modes(core: Evaluates, state: Hidden, xs: Leaves, index: int) -> Mod
     graphed, with_graph_once_more = (core.evaluate(state, xs, index, graph=True) for _ in range(2))
     steady = _all_equal(plain, once_more) and _all_equal(graphed, with_graph_once_more)
     nudged = core.evaluate(Hidden.of(tuple(map(_nudged, state.leaves)), state.random), xs, index, graph=False)
-    gaps = [distance(one, other) for one, other in zip(sum(plain, ()), sum(graphed, ()), strict=True)]
-    growths = [distance(one, other) for one, other in zip(sum(plain, ()), sum(nudged, ()), strict=True)]
+    gaps = [distance(a, b) for a, b in zip(sum(plain, ()), sum(graphed, ()), strict=True)]
+    growths = [distance(a, b) for a, b in zip(sum(plain, ()), sum(nudged, ()), strict=True)]
     allowed = [
         tolerance(leaf.dtype) + _ROUNDINGS * growth for leaf, growth in zip(sum(plain, ()), growths, strict=True)
     ]
@@ -157,30 +157,30 @@ def error(doubt: Doubt, replay: Replay | None, name: str, steps: str, changed: S
     )
 
 
-def distance(one: Tensor, other: Tensor, /) -> float:
+def distance(a: Tensor, b: Tensor, /) -> float:
     """Return how far two tensors are apart, relative to the larger; infinity where integers or NaNs differ."""
-    if one.shape != other.shape or one.dtype != other.dtype:
+    if a.shape != b.shape or a.dtype != b.dtype:
         return math.inf
-    if one.layout is not torch.strided:
-        one, other = one.to_dense(), other.to_dense()
-    if not (one.is_floating_point() or one.is_complex()):
-        return 0.0 if torch.equal(one, other) else math.inf
-    wide = torch.complex128 if one.is_complex() else torch.float64
-    one, other = one.cpu().to(wide), other.cpu().to(wide)
-    same = (one == other) | (one.isnan() & other.isnan())
+    if a.layout is not torch.strided:
+        a, b = a.to_dense(), b.to_dense()
+    if not (a.is_floating_point() or a.is_complex()):
+        return 0.0 if torch.equal(a, b) else math.inf
+    wide = torch.complex128 if a.is_complex() else torch.float64
+    a, b = a.cpu().to(wide), b.cpu().to(wide)
+    same = (a == b) | (a.isnan() & b.isnan())
     if bool(same.all()):
         return 0.0
-    gap = torch.where(same, 0, one - other).norm().item()
-    size = max(torch.where(each.isfinite(), each, 0).norm().item() for each in (one, other))
+    gap = torch.where(same, 0, a - b).norm().item()
+    size = max(torch.where(each.isfinite(), each, 0).norm().item() for each in (a, b))
     return gap / size if size and math.isfinite(gap) else math.inf
 
 
 def _all_equal(some: tuple[Leaves, Leaves], others: tuple[Leaves, Leaves]) -> bool:
-    return all(distance(one, other) == 0 for one, other in zip(sum(some, ()), sum(others, ()), strict=True))
+    return all(distance(a, b) == 0 for a, b in zip(sum(some, ()), sum(others, ()), strict=True))
 
 
-def _equal(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and bool(((one == other) | (one.isnan() & other.isnan())).all())
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
 def _nudged(leaf: Tensor) -> Tensor:

@@ -50,21 +50,21 @@ class Witness:
             RuntimeError: a bit differs that rounding with graph does not explain.
         """
         start = _digest(given)
-        found = {"state": _digest(carry), "output": _digest(ys)}
+        digests = {"state": _digest(carry), "output": _digest(ys)}
         known = self._seen.get((core, start, graph))  # this way of evaluating has bits of its own
         if known is None:
             known = self._seen.get((core, start, not graph))
-            if known is not None and known != found and rounds():
+            if known is not None and known != digests and rounds():
                 known = None
-        if known is not None and known != found:
-            what = "state" if known["state"] != found["state"] else "output"
+        if known is not None and known != digests:
+            what = "state" if known["state"] != digests["state"] else "output"
             raise NotDeterministicError(
                 f"the step is not deterministic: recomputing core {core} gave another {what} than the first pass, "
                 "so its gradient would belong to another function. Look for random numbers from a generator of its "
                 "own, for numbers that change between calls, and for kernels without a deterministic variant "
                 "(torch.use_deterministic_algorithms)"
             )
-        self._seen.setdefault((core, start, graph), found)
+        self._seen.setdefault((core, start, graph), digests)
 
 
 def _digest(tree: Any) -> bytes:

@@ -43,9 +43,9 @@ class Form:
         if spec != self.spec:
             raise self._other_structure(spec, step)
         flat = check_tensors("the carry", leaves)
-        found = signature(flat)
-        if found != self._signature:
-            raise self._other_leaves(found, self._signature, step)
+        given = signature(flat)
+        if given != self._signature:
+            raise self._other_leaves(given, self._signature, step)
         return flat
 
     def after(self, carry: Any) -> Form:
@@ -66,10 +66,10 @@ class Form:
         given = dict(zip(map(id, stand_ins), self._signature, strict=True))
         nodes, outline = optree.tree_flatten(self.spec.unflatten(stand_ins), is_leaf=_is_missing, none_is_leaf=True)
         try:
-            made = outline.flatten_up_to(carry)
+            subtrees = outline.flatten_up_to(carry)
         except ValueError:
             raise self._other_structure(spec, 0) from None
-        for node, tree in zip(nodes, made, strict=True):
+        for node, tree in zip(nodes, subtrees, strict=True):
             was = (given[id(node)],) if not _is_missing(node) else None
             if was is not None and not isinstance(tree, Tensor):
                 raise self._other_structure(spec, 0)
@@ -82,9 +82,9 @@ class Form:
             f"step {step} returned a carry of structure {spec}; {self._whose} has {self.spec}: {self._advice}"
         )
 
-    def _other_leaves(self, found: _Signature, kept: _Signature, step: int) -> ValueError:
+    def _other_leaves(self, given: _Signature, kept: _Signature, step: int) -> ValueError:
         return ValueError(
-            f"step {step} returned a carry of shape, dtype and device {_readable(found)}; {self._whose} has "
+            f"step {step} returned a carry of shape, dtype and device {_readable(given)}; {self._whose} has "
             f"{_readable(kept)}, and they must stay the same: {self._advice}"
         )
 
@@ -101,8 +101,8 @@ def _is_missing(node: Any) -> bool:
     return node is None or isinstance(node, Starting) or (isinstance(node, Tensor) and node.numel() == 0)
 
 
-def _readable(found: _Signature) -> list[str]:
-    return [f"{tuple(shape)} {str(dtype).removeprefix('torch.')} {device}" for shape, dtype, device in found]
+def _readable(leaves: _Signature) -> list[str]:
+    return [f"{tuple(shape)} {str(dtype).removeprefix('torch.')} {device}" for shape, dtype, device in leaves]
 
 
 _START = "start from a carry like the one that the step returns, or from None where the first step is to make it"

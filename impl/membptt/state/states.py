@@ -48,8 +48,8 @@ class Hidden:
         now = versions(self.leaves)
         if self.versions == now:
             return
-        for index, (found, version) in enumerate(zip(now, self.versions, strict=True)):
-            if found != version:
+        for index, (current, version) in enumerate(zip(now, self.versions, strict=True)):
+            if current != version:
                 raise RuntimeError(
                     f"leaf {index} of the carry at position {position} was changed in place after it was computed, so "
                     "a recomputation would start from another state; let the step return new tensors instead"

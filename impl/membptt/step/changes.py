@@ -86,7 +86,7 @@ class InPlace:
             if not torch.equal(bits(now), bits(before)):
                 sizes = [_stride(tensor)[0] for _, tensor in watched]
                 parts = zip(watched, torch.split(now, sizes), torch.split(before, sizes), strict=True)
-                names += [name for (name, _), one, other in parts if not torch.equal(bits(one), bits(other))]
+                names += [name for (name, _), new, old in parts if not torch.equal(bits(new), bits(old))]
         order = {name: place for place, (name, _, _) in enumerate(self._surroundings.tensors())}
         return sorted(set(names), key=order.__getitem__)
 

@@ -28,20 +28,20 @@ def declared_by(step: Callable[..., Any], params: Iterable[Tensor] | None) -> tu
         ValueError: one was computed from another, whose gradient would be counted twice.
     """
     owner = owning_module(step)
-    found: tuple[Tensor, ...] = tuple(owner.parameters()) if owner is not None else ()
+    tensors: tuple[Tensor, ...] = tuple(owner.parameters()) if owner is not None else ()
     if isinstance(params, Tensor):
         raise TypeError("params must be an iterable of tensors; of one tensor, write params=[tensor]")
-    found += check_tensors("params", list(params)) if params is not None else ()
-    declared = tuple({id(tensor): tensor for tensor in found if tensor.requires_grad}.values())
+    tensors += check_tensors("params", list(params)) if params is not None else ()
+    declared = tuple({id(tensor): tensor for tensor in tensors if tensor.requires_grad}.values())
     _refuse_dependent(declared)
     return declared
 
 
 def _refuse_dependent(declared: Sequence[Tensor]) -> None:
     """Refuse a tensor that was computed from another: each core's backward would run on through it to the other."""
-    made = [tensor for tensor in declared if tensor.grad_fn is not None]
-    edges = {tuple(get_gradient_edge(tensor)[:2]) for tensor in declared} if made else set()
-    for tensor in made:
+    computed = [tensor for tensor in declared if tensor.grad_fn is not None]
+    edges = {tuple(get_gradient_edge(tensor)[:2]) for tensor in declared} if computed else set()
+    for tensor in computed:
         pending: list[Any] = [tensor.grad_fn]
         seen = set(pending)
         for node in pending:

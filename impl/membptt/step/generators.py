@@ -54,13 +54,13 @@ class Generators:
             self._sources += map(_Buffer, buffers)
 
     def exclusive(self) -> AbstractContextManager[object]:
-        """Keep the scans of other threads from drawing meanwhile, as long as this one follows the generators."""
+        """Keep the scans of other threads from drawing while this scan follows the generators."""
         return _generators if self._sources and not is_set(_HELD) else nullcontext()
 
     def handed_on(self) -> AbstractContextManager[None]:
-        """Let in, while it is exclusive, what works for this thread: on a CUDA device a nested scan's backward does.
+        """Admit what works on behalf of this thread while generators are exclusive: a nested scan's backward on CUDA.
 
-        Autograd runs that in another thread, to which it hands this one's storage, and this one waits for it.
+        Autograd runs that backward in a thread of its own, with this thread's storage; this thread waits for it.
         """
         return flagged(_HELD) if self._sources else nullcontext()
 
@@ -93,9 +93,9 @@ class Generators:
     def write(self, state: RandomState) -> None:
         """Put the generators into `state`; where nothing was drawn, they are left to whoever draws beside the scan."""
         if state and self._sources:
-            for source, one in zip(self._sources, state, strict=True):
+            for source, saved in zip(self._sources, state, strict=True):
                 if source.follows:
-                    source.write(one)
+                    source.write(saved)
 
     @contextmanager
     def preserved(self) -> Iterator[None]:
@@ -262,8 +262,8 @@ class _Numpy(_Source):
         return self._module.get_state()
 
 
-def _same_numpy(one: Any, other: Any) -> bool:
-    return list(one[1]) == list(other[1]) and one[2:4] == other[2:4] and (not one[3] or one[4] == other[4])
+def _same_numpy(a: Any, b: Any) -> bool:
+    return list(a[1]) == list(b[1]) and a[2:4] == b[2:4] and (not a[3] or a[4] == b[4])
 
 
 def _packed(numbers: Any, gauss: float | None) -> Tensor:

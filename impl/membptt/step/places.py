@@ -198,7 +198,7 @@ def is_changed(before: Any, after: Any) -> bool:
     if not (is_container(before) and is_container(after)):
         return before is not after
     then, now = list(leaves_of(before)), list(leaves_of(after))
-    return len(then) != len(now) or any(one is not other for one, other in zip(then, now, strict=True))
+    return len(then) != len(now) or any(before is not after for before, after in zip(then, now, strict=True))
 
 
 def is_container(value: Any) -> bool:
@@ -217,6 +217,6 @@ def _named(name: str, value: Any) -> Iterable[tuple[str, Any]]:
     return [(accessor.codify(name), leaf) for accessor, leaf in zip(accessors, leaves, strict=True)]
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(a: Any, b: Any) -> bool:
     """Whether two constants are the same: one object, or equal words, numbers and the like."""
-    return one is other or (type(one) is type(other) and isinstance(one, _WORDS) and one == other)
+    return a is b or (type(a) is type(b) and isinstance(a, _WORDS) and a == b)

@@ -98,7 +98,7 @@ UNSET: Final = object()
 
 def variables_of(functions: Iterable[FunctionType], /) -> list[Variable]:
     """Return the variables that functions find in their closures and globals, each once."""
-    found: dict[tuple[int, str], Variable] = {}
+    variables: dict[tuple[int, str], Variable] = {}
     for function in functions:
         stored = _stored(function.__code__)
         places: list[tuple[str, CellType | dict[str, Any], bool]] = [
@@ -111,25 +111,25 @@ def variables_of(functions: Iterable[FunctionType], /) -> list[Variable]:
         ]
         for name, place, written in places:
             key = id(place), name if isinstance(place, dict) else ""
-            known = found.get(key)
-            found[key] = Variable(name, place, written or (known is not None and known.written))
-    return list(found.values())
+            known = variables.get(key)
+            variables[key] = Variable(name, place, written or (known is not None and known.written))
+    return list(variables.values())
 
 
 @lru_cache(maxsize=256)
 def _stored(code: CodeType) -> frozenset[tuple[str, bool]]:
     """Return the variables outside it that `code` assigns to: names, and whether they lie in its closure."""
     free = set(code.co_freevars)
-    found: set[tuple[str, bool]] = set()
-    for one in get_instructions(code):
-        if one.opname in ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_NAME"):
-            found.add((one.argval, False))
-        elif one.opname in ("STORE_DEREF", "DELETE_DEREF") and one.argval in free:
-            found.add((one.argval, True))
+    stored: set[tuple[str, bool]] = set()
+    for instruction in get_instructions(code):
+        if instruction.opname in ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_NAME"):
+            stored.add((instruction.argval, False))
+        elif instruction.opname in ("STORE_DEREF", "DELETE_DEREF") and instruction.argval in free:
+            stored.add((instruction.argval, True))
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            found |= {(name, closed) for name, closed in _stored(constant) if not closed or name in free}
-    return frozenset(found)
+            stored |= {(name, closed) for name, closed in _stored(constant) if not closed or name in free}
+    return frozenset(stored)
 
 
 def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -147,19 +147,19 @@ def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _numbered(name, value)
         case dict():
             if len(value) <= _MANY:
-                yield from ((f"{name}[{key!r}]", one) for key, one in value.items())
+                yield from ((f"{name}[{key!r}]", item) for key, item in value.items())
         case type() | ModuleType():
             pass
         case _:
             if "." not in name:
-                yield from ((f"{name}.{key}".lstrip("."), one) for key, one in _attributes(value))
+                yield from ((f"{name}.{key}".lstrip("."), item) for key, item in _attributes(value))
                 if not name:
                     yield "", getattr_static(value, "__call__", None)
 
 
 def _numbered(name: str, values: list[Any] | tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
     if len(values) <= _MANY:
-        yield from ((f"{name}[{index}]", one) for index, one in enumerate(values))
+        yield from ((f"{name}[{index}]", item) for index, item in enumerate(values))
 
 
 def _variables(function: FunctionType) -> Iterator[tuple[str, Any]]:
@@ -187,8 +187,12 @@ def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
 @lru_cache(maxsize=256)
 def _names(code: CodeType) -> tuple[str, ...]:
     """Return the globals that `code` reads or writes; `co_names` lists attributes among them."""
-    found = [one.argval for one in get_instructions(code) if "GLOBAL" in one.opname or one.opname == "LOAD_NAME"]
+    names = [
+        instruction.argval
+        for instruction in get_instructions(code)
+        if "GLOBAL" in instruction.opname or instruction.opname == "LOAD_NAME"
+    ]
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            found += _names(constant)
-    return tuple(dict.fromkeys(found))
+            names += _names(constant)
+    return tuple(dict.fromkeys(names))

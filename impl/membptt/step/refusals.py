@@ -75,7 +75,7 @@ def refuse_kernel_dropout(step: Callable[..., Any], devices: Iterable[torch.devi
         return
     owner = owning_module(step)
     named = [value for _, value in reached_by(step) if isinstance(value, nn.Module)]
-    for module in chain.from_iterable(one.modules() for one in ([owner] if owner is not None else []) + named):
+    for module in chain.from_iterable(root.modules() for root in ([owner] if owner is not None else []) + named):
         if not isinstance(module, nn.RNNBase) or hasattr(module, "slots"):
             continue  # membptt.nn, which has slots, draws it outside the kernel
         if module.training and module.dropout and module.num_layers > 1:

@@ -200,11 +200,11 @@ def _tables(module: nn.Module, name: str) -> Iterator[_Table]:
 def _inner(entries: dict[str, Any]) -> dict[str, Tensor]:
     """Return the tensors in short containers among the attributes of a module."""
     return {
-        f"{key}[{index!r}]": one
+        f"{key}[{index!r}]": item
         for key, value in entries.items()
         if type(value) in (list, tuple, dict) and key not in _OF_EVERY_MODULE and len(value) <= _MANY
-        for index, one in (value.items() if type(value) is dict else enumerate(value))
-        if isinstance(one, Tensor)
+        for index, item in (value.items() if type(value) is dict else enumerate(value))
+        if isinstance(item, Tensor)
     }
 
 

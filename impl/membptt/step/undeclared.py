@@ -42,8 +42,8 @@ class Undeclared:
         # Of a node with several outputs, such as unbind's, one may be declared and another not.
         self._edges = {(edge.node, edge.output_nr) for edge in edges if edge.node.__class__ is not _Accumulate}
 
-    def refuse(self, made: Iterable[Tensor], own: Iterable[Tensor], since: float = inf) -> None:
-        """Search the graphs of `made`, what one core returned, down to `own`, its inputs.
+    def refuse(self, returned: Iterable[Tensor], own: Iterable[Tensor], since: float = inf) -> None:
+        """Search the graphs of `returned`, what one core returned, down to `own`, its inputs.
 
         Not meant are leaves that the core made itself, where `since` is what `nodes_made` gave before it, and that
         nobody else holds: nobody can ask for their gradients.
@@ -54,7 +54,7 @@ class Undeclared:
         edges, mine = self._edges, {id(tensor) for tensor in own}
         seen = self._accumulators.copy()
         pending: list[Any] = []
-        for tensor in made:
+        for tensor in returned:
             node = tensor.grad_fn
             if node is None:
                 if tensor.requires_grad and id(tensor) not in mine and id(tensor) not in self._ids:
@@ -73,8 +73,8 @@ class Undeclared:
 
     def used_up(self) -> RuntimeError:
         """Return the error for a core that captured a graph which an earlier core's backward used up."""
-        found = [one for step in self._steps for one in Surroundings.of(step).tensors()]
-        names = [name for name, tensor, _ in found if tensor.grad_fn is not None and id(tensor) not in self._ids]
+        tensors = [entry for step in self._steps for entry in Surroundings.of(step).tensors()]
+        names = [name for name, tensor, _ in tensors if tensor.grad_fn is not None and id(tensor) not in self._ids]
         return RuntimeError(
             f"the step uses {' and '.join(map(repr, names)) or 'a tensor'}, which was computed outside the step from "
             "tensors that require grad: every step backpropagates through that one graph, and the first used it up. "
@@ -89,12 +89,12 @@ class Undeclared:
                 "modules), or detach it where the loop does not backpropagate through it"
             )
         name = _name(self._steps, tensor)
-        made = (
+        advice = (
             "" if "'" in name else "; if the step made it itself, use torch.func.grad there, or detach what it returns"
         )
         return ValueError(
             f"the step uses {name}, of shape {tuple(tensor.shape)}, which requires grad but was not declared, so its "
-            f"gradient would be lost; pass it in params=, or detach it{made}"
+            f"gradient would be lost; pass it in params=, or detach it{advice}"
         )
 
 
@@ -121,7 +121,7 @@ _ALONE = _count_alone()
 
 def _name(steps: Sequence[Callable[..., Any]], tensor: Tensor) -> str:
     """Name a tensor the way the user's source does, where closures or globals tell."""
-    for name, value in (found for step in steps for found in reached_by(step)):
+    for name, value in (pair for step in steps for pair in reached_by(step)):
         if value is tensor:
             return f"the tensor {name!r}"
         if isinstance(value, nn.Module):

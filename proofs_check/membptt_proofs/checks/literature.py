@@ -26,12 +26,12 @@ def mixed_optimal(effort: Effort) -> str:
 def mixed_between(effort: Effort) -> str:
     """Compare with internal states that hold their output, for nothing and for a slot of its own."""
     steps, slots, covered = effort.pick(40, 120), effort.pick(8, 20), Covered()
-    costs, dearer = dp.mixed(steps, slots), build("msm_plus", steps, slots, internal=2)
+    costs, costlier = dp.mixed(steps, slots), build("msm_plus", steps, slots, internal=2)
     for t in covered.over("t", range(1, steps + 1)):
         for s in covered.over("s", range(1, slots + 1)):
-            row = optimal_cost("ism", t, s + 1), costs[s][t], dearer.cost(t, s)
+            row = optimal_cost("ism", t, s + 1), costs[s][t], costlier.cost(t, s)
             need(row == tuple(sorted(row)), f"t={t}, s={s}: {row}")
-    first = [optimal_cost("ism", 3, 2), costs[1][3], costs[1][2], dearer.cost(2, 1)]
+    first = [optimal_cost("ism", 3, 2), costs[1][3], costs[1][2], costlier.cost(2, 1)]
     need(first == [4, 5, 2, 3], f"the first gaps are {first}")
     return str(covered)
 

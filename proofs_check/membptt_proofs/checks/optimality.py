@@ -87,11 +87,11 @@ def shared_detached_optimal(effort: Effort) -> str:
             for t in covered.over("t", range(1, steps + 1)):
                 need(costs[t] == naive[m][t], f"alpha={alpha}, t={t}, m={m}: search {costs[t]}, not {naive[m][t]}")
                 worst = max(worst, table.cost(t, m) - costs[t])
-        first = min((t, m) for m in range(1, alpha * steps + 1) for t in _dearer(table, m, naive[m]))
+        first = min((t, m) for m in range(1, alpha * steps + 1) for t in _costlier(table, m, naive[m]))
         need(first == (5, 2 * alpha - 1), f"alpha={alpha}: the first gap is at {first}")
         need((table.cost(*first), naive[first[1]][5]) == (8, 7), f"alpha={alpha}: the gap at {first}")
     need(worst == 1, f"(10) is {worst} forwards too dear")
-    return f"{covered}; (10) is at most {worst} forward dearer"
+    return f"{covered}; (10) costs at most {worst} forward more"
 
 
 @check("any-schedule-cost-two")
@@ -190,7 +190,7 @@ def _ceilings(size: int, slots: int) -> int:
     return sum(-(-j // size) for j in range(1, slots + 1))
 
 
-def _dearer(table: PolicyTable, slots: int, costs: list[int]) -> list[int]:
+def _costlier(table: PolicyTable, slots: int, costs: list[int]) -> list[int]:
     return [t for t in range(1, len(costs)) if table.cost(t, slots) > costs[t]]
 
 

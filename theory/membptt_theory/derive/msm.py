@@ -124,7 +124,7 @@ def never_worse_than_ism(*, spare: int = 1) -> Derivation:
             (alpha * (t - 1) + spare) - alpha,
             alpha * ((t - 1) - 1) + 1,
             "only y = 1 is left: C_MSM(t, M) = t exactly where C_MSM(t-1, M-alpha) = t - 1, so where "
-            "M >= alpha (t-1) + 1; ISM has C(t, t) = t, so one unit less makes MSM dearer at t = m",
+            "M >= alpha (t-1) + 1; ISM has C(t, t) = t, so one unit less makes MSM cost more at t = m",
         ),
         Finite("finite", lambda: _beats_ism(spare), "alpha <= 5, t <= 60, m <= 8; one unit less fails at t = m"),
     )
