@@ -6,6 +6,7 @@ from torch import nn
 
 import membptt.nn
 from membptt import SlowTier, scan
+from membptt.step.reach import reach
 from membptt.step.refusals import refuse_kernel_dropout
 from membptt_theory.tables import build
 
@@ -260,8 +261,8 @@ def named_by(layer):
 def test_dropout_that_cudnn_draws_is_refused_and_no_other(step_of):
     refused = nn.LSTM(3, 3, num_layers=2, dropout=0.1)
     with pytest.raises(ValueError, match=r"a torch\.nn\.LSTM with dropout=0\.1"):
-        refuse_kernel_dropout(step_of(refused), {torch.device("cuda", 0)})
-    refuse_kernel_dropout(step_of(refused), {torch.device("cpu")})
+        refuse_kernel_dropout(reach(step_of(refused)).named, {torch.device("cuda", 0)})
+    refuse_kernel_dropout(reach(step_of(refused)).named, {torch.device("cpu")})
     harmless = [nn.LSTM(3, 3, num_layers=2), nn.Dropout(0.1), nn.GRU(3, 3, num_layers=2, dropout=0.1).eval()]
     for layer in [*harmless, membptt.nn.GRU(3, 3, num_layers=2, dropout=0.1, slots=2)]:
-        refuse_kernel_dropout(step_of(layer), {torch.device("cuda", 0)})
+        refuse_kernel_dropout(reach(step_of(layer)).named, {torch.device("cuda", 0)})

@@ -11,7 +11,7 @@ from torch import nn
 from membptt import scan
 from membptt.run.witness import Witness
 from membptt.step.changes import Unchanged
-from membptt.step.reach import reached_by
+from membptt.step.reach import reach
 from membptt.step.undeclared import Undeclared
 
 from .strategies import POLICIES, policies, policy_id
@@ -317,7 +317,7 @@ REPLACED = {"rebinding", "nothing at first", "a number at first"}  # noticed whe
 def test_state_outside_the_carry_is_refused_wherever_the_step_hides_it(where):
     make, says = HIDING[where]
     step = make()
-    params = [weight for _, value in reached_by(step) if isinstance(value, nn.Module) for weight in value.parameters()]
+    params = [weight for _, value in reach(step).named if isinstance(value, nn.Module) for weight in value.parameters()]
     call = partial(scan, step, torch.ones(2, 3, requires_grad=True), torch.randn(5, 2, 3), slots=2, params=params)
     if where in REPLACED:
         final, _ = call()

@@ -9,12 +9,10 @@ from torch import Tensor
 
 from membptt.planning.plan_file import Plan
 from membptt.planning.trial import Trial
-from membptt.run.core import Step
-from membptt.run.inputs import Inputs
+from membptt.run.problem import Problem, Step
 from membptt.slow.tier import SlowTier, slow_tier
-from membptt.step.declared import declared_by
 from membptt_theory.options import least_bytes, options, parse_bytes, too_small
-from membptt_theory.policies import POLICIES, find, planned
+from membptt_theory.policies import POLICIES, find
 
 _LARGEST_CHUNK: Final = 256
 _LARGEST_COMPILED: Final = 8  # each length is compiled twice, and that takes time
@@ -61,6 +59,14 @@ def plan(
 
     Claim: plan-bounds-peak, plan-tiers-bounds-peak.
     """
+    problem = Problem.of(step, init, xs, params, segments=segments)
+    return choose(problem, budget, chunk=chunk, policy=policy, compile=compile, spill=spill)
+
+
+def choose(
+    problem: Problem, budget: int | str, *, chunk: int | None, policy: str, compile: bool, spill: bool | SlowTier
+) -> Plan:
+    """Do what `plan` does for a problem."""
     limit = parse_bytes(budget)
     if policy not in ("auto", *POLICIES):
         raise ValueError(f"unknown policy {policy!r}; known policies are auto, {', '.join(POLICIES)}")
@@ -71,19 +77,19 @@ def plan(
         )
     if slow is not None and slow.prices is not None:
         raise ValueError("a plan measures the prices of its slow tier: give prices with slots= only")
-    steps = Inputs(xs, 1).steps
-    trial = Trial(step, init, xs, declared_by(step, params), segments=segments, compile=compile, slow=slow)
-    measured = [trial.weigh(size) for size in ([Inputs(xs, chunk).chunk] if chunk is not None else [1])]
+    steps = problem.inputs.steps
+    trial = Trial(problem, compile=compile, slow=slow)
+    measured = [trial.weigh(problem.inputs.cut(chunk if chunk is not None else 1).chunk)]
     largest = min(steps, _LARGEST_COMPILED if compile else _LARGEST_CHUNK)
     while chunk is None and 2 * measured[-1].chunk <= largest:
         # A larger core is not tried where it would not fit; its size is known well enough before it is run.
         if least_bytes(measured[-1:]) + measured[-1].internal > limit:
             break
         measured.append(trial.weigh(2 * measured[-1].chunk))
-    policies = planned() if policy == "auto" else (policy,)
+    policies = None if policy == "auto" else (policy,)
     fitting = options(
         trial.timed(measured), steps, limit, policies, tiers=slow is not None, slow=slow.slots if slow else None
     )
     if not fitting:
         raise ValueError(too_small(measured, limit))
-    return Plan(steps, limit, segments, fitting[0].schedule().digest, tuple(fitting))
+    return Plan(steps, limit, problem.segments, fitting[0].schedule().digest, tuple(fitting))

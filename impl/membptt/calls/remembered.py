@@ -8,13 +8,11 @@ from functools import partial
 from types import CellType, FunctionType, MethodType
 from typing import Any
 
-import optree
 from torch import Tensor, nn
 
-from membptt.calls.plan import plan
+from membptt.calls.plan import choose
 from membptt.planning.plan_file import Plan
-from membptt.run.core import Step
-from membptt.run.inputs import Indexed, Inputs
+from membptt.run.problem import Problem
 from membptt.state.leaves import signature
 from membptt.step.autocast import Autocast
 from membptt_theory.options import parse_bytes
@@ -23,27 +21,22 @@ _REMEMBERED = 64
 _plans: OrderedDict[Any, Plan] = OrderedDict()
 
 
-def remembered_plan(
-    step: Step, init: Any, xs: Any, params: Sequence[Tensor], budget: int | str, **options: Any
-) -> Plan:
+def remembered_plan(problem: Problem, budget: int | str, **options: Any) -> Plan:
     """Plan once for each step function and shapes: training calls the same scan again and again."""
-    trees: tuple[Any, ...] = (init, tuple(params), xs.read(0, 1) if isinstance(xs, Indexed) else xs)
-    shapes = [signature(tuple(leaf for leaf in optree.tree_leaves(tree) if isinstance(leaf, Tensor))) for tree in trees]
-    steps = Inputs(xs, 1).steps
-    modes = Autocast.current(
-        {leaf.device for tree in trees for leaf in optree.tree_leaves(tree) if isinstance(leaf, Tensor)}
-    )
+    inputs = problem.inputs
+    x = inputs.leaves if inputs.read is None else tuple(inputs.fetch((), 0)[0])
     key = (
-        _identity(step),
-        steps,
-        *shapes,
-        tuple(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in optree.tree_leaves(xs)),
+        _identity(problem.step),
+        problem.segments,
+        inputs.steps,
+        *map(signature, (problem.carry, problem.params, x)),
+        inputs.wanted,
         parse_bytes(budget),
         tuple(options.items()),
-        modes,
+        Autocast.current(problem.devices | {leaf.device for leaf in x}),
     )
     if key not in _plans:
-        _plans[key] = plan(step, init, xs, params=params, budget=budget, **options)
+        _plans[key] = choose(problem, budget, **options)
         if len(_plans) > _REMEMBERED:
             _plans.popitem(last=False)
     return _plans[key]

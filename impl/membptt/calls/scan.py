@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-import optree
+import torch
 from torch import Tensor
 
 from membptt.calls.remembered import remembered_plan
@@ -14,17 +14,17 @@ from membptt.kernels.compiled import compile_chunk
 from membptt.planning.choice import Policy, from_plan, from_slots
 from membptt.planning.plan_file import Plan
 from membptt.run.continuity import Continuity
-from membptt.run.core import Core, Step, is_known_to_round
+from membptt.run.core import Core, is_known_to_round
 from membptt.run.meter import active
 from membptt.run.node import Call
 from membptt.run.outputs import Outputs, Reduce
+from membptt.run.problem import Problem, Step
 from membptt.run.witness import Witness
 from membptt.slow.tier import SlowTier, slow_tier
-from membptt.state.leaves import check_tensors
 from membptt.state.states import Hidden
 from membptt.step.autocast import Autocast
 from membptt.step.changes import InPlace
-from membptt.step.declared import declared_by, needs_grad
+from membptt.step.declared import needs_grad
 from membptt.step.generators import Generators
 from membptt.step.refusals import refuse_cache, refuse_kernel_dropout, refuse_transforms, refuse_wrapped
 from membptt.step.surroundings import Surroundings
@@ -131,48 +131,41 @@ def scan(
     planned = budget is not None or plan is not None
     if planned and (internal != 1 or any(given is not None for given in settled)):
         raise TypeError(_SETTLED)
-    refuse_wrapped(step)
     refuse_cache()
     refuse_transforms()
-    leaves, spec = optree.tree_flatten(init)
-    carry = check_tensors("init", leaves)
-    declared = declared_by(step, params)
+    problem = Problem.of(step, init, xs, params, segments=segments)
+    carry, declared, devices = problem.carry, problem.params, problem.devices
+    refuse_wrapped(step, problem.reach.named if torch.is_grad_enabled() else ())
     slow = slow_tier(spill)
     if budget is not None:
         if policy is not None and not isinstance(policy, str):
             raise TypeError(f"a budget chooses among policies by name; with a {type(policy).__name__} give slots=")
-        wishes = {"chunk": chunk, "policy": policy or "auto", "segments": segments, "compile": compile}
-        plan = remembered_plan(step, init, xs, declared, budget, **wishes, spill=slow or False)
+        wishes = {"chunk": chunk, "policy": policy or "auto", "compile": compile, "spill": slow or False}
+        plan = remembered_plan(problem, budget, **wishes)
         # The plan keeps to the bound on the slow tier's slots; only where its file goes is left to be said.
-        choice = from_plan(xs, plan, segments=segments, slow=slow and replace(slow, slots=None))
+        choice = from_plan(problem, plan, slow=slow and replace(slow, slots=None))
     elif plan is not None:
-        choice = from_plan(xs, plan, segments=segments, slow=slow, carry=carry)
+        choice = from_plan(problem, plan, slow=slow, carry=carry)
     elif slots is not None or isinstance(policy, Schedule):
         choice = from_slots(
-            xs,
+            problem,
             slots,
             policy=policy if policy is not None else "hsm",
             internal=internal,
             internal_known=internal_known,
             chunk=chunk if chunk is not None else 1,
-            segments=segments,
             slow=slow,
         )
     else:
         raise TypeError(_ONE_BUDGET)
     inputs = choice.inputs
-    devices = {tensor.device for tensor in (*carry, *inputs.leaves, *declared)}
     generators = Generators(devices, enabled=preserve_rng_state)
     report = active()
     numbers = compile or is_known_to_round(step)
     continuity = Continuity(inputs.cores, inputs.chunk, numbers=numbers) if check is not False else None
     core = Core(
-        step,
-        spec,
-        carry,
+        problem,
         inputs,
-        segments=segments,
-        params=declared,
         generators=generators,
         compiled=compile_chunk(step, devices) if compile else None,
         witness=Witness() if check else None,
@@ -181,9 +174,9 @@ def scan(
     )
     outputs = Outputs(inputs.steps, reduce)
     if needs_grad(carry, inputs.leaves, declared):
-        refuse_kernel_dropout(step, devices)
+        refuse_kernel_dropout(problem.reach.named, devices)
         autocast = Autocast.current(devices)
-        surroundings = Surroundings.of(step)
+        surroundings = Surroundings.of(problem.reach)
         generators.follow(surroundings.vectors)
         inner = InPlace(surroundings, rewound=surroundings.vectors if preserve_rng_state else ())
         sizes, own = (len(carry), len(inputs.leaves)), tuple(leaf if leaf.is_leaf else None for leaf in carry)

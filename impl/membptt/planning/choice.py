@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
-
-from torch import Tensor
 
 from membptt.planning.plan_file import Plan
 from membptt.run.inputs import Inputs
 from membptt.run.node import Choice
+from membptt.run.problem import Problem
 from membptt.slow.tier import SlowTier
+from membptt.state.leaves import Leaves
 from membptt_theory.actions import Prices
 from membptt_theory.named import NamedPolicy
 from membptt_theory.schedule import Schedule
@@ -32,14 +31,13 @@ class Policy(Protocol):
 
 
 def from_slots(
-    xs: Any,
+    problem: Problem,
     slots: int | None,
     *,
     policy: str | Policy,
     internal: int,
     internal_known: int | None,
     chunk: int,
-    segments: bool,
     slow: SlowTier | None = None,
 ) -> Choice:
     """Take policy, slots, chunk and slow tier as given.
@@ -48,7 +46,7 @@ def from_slots(
         TypeError: `policy` makes no schedules.
         TableError: the table is not what its digest says.
     """
-    inputs = Inputs(xs, chunk, segments=segments)
+    inputs = problem.inputs.cut(chunk)
     maker: Policy = NamedPolicy(policy, internal, internal_known) if isinstance(policy, str) else policy
     if not hasattr(maker, "schedule"):
         raise TypeError(f"policy must be a name, a table or a Schedule, got {type(policy).__name__}")
@@ -57,9 +55,7 @@ def from_slots(
     return _choice(maker.spilling(inputs.cores, slots, slow.slots, slow.prices), inputs, slow)
 
 
-def from_plan(
-    xs: Any, plan: Plan, *, segments: bool, slow: SlowTier | None = None, carry: Sequence[Tensor] = ()
-) -> Choice:
+def from_plan(problem: Problem, plan: Plan, *, slow: SlowTier | None = None, carry: Leaves = ()) -> Choice:
     """Take everything from a plan.
 
     Raises:
@@ -69,11 +65,11 @@ def from_plan(
     """
     if not isinstance(plan, Plan):
         raise TypeError(f"plan must be a Plan, as membptt.plan returns it, got {type(plan).__name__}")
-    inputs = Inputs(xs, plan.chunk, segments=segments)
-    if (inputs.steps, segments) != (plan.steps, plan.segments):
+    inputs = problem.inputs.cut(plan.chunk)
+    if (inputs.steps, problem.segments) != (plan.steps, plan.segments):
         raise ValueError(
             f"the plan was made for {plan.steps} steps and segments={plan.segments}, this call has {inputs.steps} "
-            f"steps and segments={segments}: plan anew"
+            f"steps and segments={problem.segments}: plan anew"
         )
     sizes = plan.chosen.measured
     largest = max((leaf.nbytes for leaf in carry), default=0)

@@ -7,20 +7,18 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
-import optree
 import torch
-from torch import Tensor
 
 from membptt.kernels.compiled import compile_chunk
 from membptt.run.adjoint import Adjoint
-from membptt.run.core import Core, Step
+from membptt.run.core import Core
 from membptt.run.inputs import Inputs
 from membptt.run.meter import parts_of
 from membptt.run.outputs import Outputs
+from membptt.run.problem import Problem
 from membptt.slow.tier import IN_FLIGHT, SlowStates, SlowTier
-from membptt.state.leaves import Layout, as_leaf, check_tensors, is_differentiable, storages
+from membptt.state.leaves import Layout, Leaves, as_leaf, is_differentiable, storages
 from membptt.state.states import Hidden
 from membptt.step.changes import InPlace
 from membptt.step.generators import Generators
@@ -38,37 +36,20 @@ class Trial:
     """Measures cores of one step function; the random state is left as it was.
 
     Args:
-        step: as for `scan`.
-        init: as for `scan`.
-        xs: as for `scan`.
-        params: the declared parameters.
-        segments: as for `scan`.
+        problem: of the call.
         compile: as for `scan`.
         slow: the slow tier to measure transfers with, if any.
     """
 
-    def __init__(
-        self,
-        step: Step,
-        init: Any,
-        xs: Any,
-        params: Sequence[Tensor],
-        *,
-        segments: bool,
-        compile: bool,
-        slow: SlowTier | None = None,
-    ) -> None:
-        leaves, self._spec = optree.tree_flatten(init)
+    def __init__(self, problem: Problem, *, compile: bool, slow: SlowTier | None = None) -> None:
         # Every core but the first has a carry that wants a gradient, and it is those that count.
-        self._carry = tuple(as_leaf(leaf, is_differentiable(leaf)) for leaf in check_tensors("init", leaves))
-        self._begin = self._spec, self._carry
-        self._step, self._xs, self._params, self._segments = step, xs, params, segments
-        self._devices = {tensor.device for tensor in (*self._carry, *params)}
-        self._compiled = compile_chunk(step, self._devices) if compile else None
-        self._generators = Generators(self._devices)
-        self._surroundings = Surroundings.of(step)
+        carry = tuple([as_leaf(leaf, is_differentiable(leaf)) for leaf in problem.carry])
+        self._begin = self._problem = replace(problem, carry=carry)
+        self._compiled = compile_chunk(problem.step, problem.devices) if compile else None
+        self._generators = Generators(problem.devices)
+        self._surroundings = Surroundings.of(problem.reach)
         self._generators.follow(self._surroundings.vectors)
-        self._outside = storages((*params, *Inputs(xs, 1).leaves))
+        self._outside = storages((*problem.params, *problem.inputs.leaves))
         self._shared: dict[int, int] | None = None
         self._slow = slow
 
@@ -82,10 +63,10 @@ class Trial:
         with self._generators.exclusive(), self._generators.handed_on(), self._generators.preserved():
             shared = self._find_shared(guard)
             hidden, internal = self._weigh(chunk, shared)
-            rest = Inputs(self._xs, chunk).steps % chunk
+            rest = self._problem.inputs.steps % chunk
             tail = self._weigh(rest, shared)[1] if rest else internal
-            start = self._own(storages(self._begin[1]), shared)
-            if self._carry is not self._begin[1]:  # what the first core makes first, it keeps in place of a start
+            start = self._own(storages(self._begin.carry), shared)
+            if self._problem is not self._begin:  # what the first core makes first, it keeps in place of a start
                 start += max(0, self._weigh_first(chunk, shared) - min(internal, tail))
         return Measured(chunk, start, hidden, internal, tail, sum(shared.values()), 0.0, 0.0)
 
@@ -132,7 +113,7 @@ class Trial:
     def _weigh_first(self, chunk: int, shared: dict[int, int]) -> int:
         """Return the same as `_weigh` of the internal state of the first core, where that makes the carry."""
         core, inputs, xs = self._core(chunk, metered=True, start=self._begin)
-        start = Hidden.of(tuple(leaf.detach() for leaf in self._begin[1]), ())
+        start = Hidden.of(tuple(leaf.detach() for leaf in self._begin.carry), ())
         internal = core.record(start, xs, 0, Outputs(min(inputs.chunk, inputs.steps)))
         ends = storages((*start.leaves, *internal.carry_out))
         return self._own(parts_of(internal), shared) - self._own(ends, shared)
@@ -144,7 +125,8 @@ class Trial:
             state = core.advance(self._start(), xs, 0, 1, Outputs(1))  # with outputs, a first pass: it checks the step
             guard.check()
             if not core.form.starting:  # the first step made the carry: the others start from what it made
-                self._spec, self._carry = core.form.spec, tuple(map(as_leaf, state.leaves, core.form.differentiable))
+                carry = tuple(map(as_leaf, state.leaves, core.form.differentiable))
+                self._problem = replace(self._problem, spec=core.form.spec, carry=carry)
                 core, _, xs = self._core(1, metered=True)
             first = core.record(state, xs, 0)
             second = core.record(first.output(), xs, 0)
@@ -156,24 +138,15 @@ class Trial:
             self._kept = first, second  # their storages' addresses must not be used again
         return self._shared
 
-    def _core(
-        self, chunk: int, *, metered: bool, start: tuple[optree.PyTreeSpec, tuple[Tensor, ...]] | None = None
-    ) -> tuple[Core, Inputs, tuple[Tensor, ...]]:
-        inputs = Inputs(self._xs, chunk, segments=self._segments)
-        core = Core(
-            self._step,
-            *(start or (self._spec, self._carry)),
-            inputs,
-            segments=self._segments,
-            params=self._params,
-            generators=Generators(set(), enabled=False),
-            compiled=self._compiled,
-            metered=metered,
-        )
+    def _core(self, chunk: int, *, metered: bool, start: Problem | None = None) -> tuple[Core, Inputs, Leaves]:
+        inputs = self._problem.inputs.cut(chunk)
+        generators = Generators(set(), enabled=False)
+        problem = start or self._problem
+        core = Core(problem, inputs, generators=generators, compiled=self._compiled, metered=metered)
         return core, inputs, inputs.leaves
 
     def _start(self) -> Hidden:
-        return Hidden.of(tuple(leaf.detach() for leaf in self._carry), ())
+        return Hidden.of(tuple(leaf.detach() for leaf in self._problem.carry), ())
 
     def _own(self, parts: dict[int, int], shared: dict[int, int]) -> int:
         return sum(size for key, size in parts.items() if key not in shared and key not in self._outside)
@@ -188,7 +161,7 @@ class Trial:
         core.record(state, xs, 0, outputs)
         ys = [torch.ones_like(leaf) if is_differentiable(leaf) else None for leaf in outputs.take()]
         carry = [torch.ones_like(leaf) if is_differentiable(leaf) else None for leaf in state.leaves]
-        adjoint = Adjoint(list(carry), ys, outputs, xs, self._params)
+        adjoint = Adjoint(list(carry), ys, outputs, xs, self._problem.params)
 
         def run() -> None:
             adjoint.carry = list(carry)
@@ -211,10 +184,10 @@ class Trial:
         return [min(times) for times in taken]
 
     def _time(self, call: _Call) -> float:
-        _finish(self._devices)
+        _finish(self._problem.devices)
         before = time.perf_counter()
         call()
-        _finish(self._devices)
+        _finish(self._problem.devices)
         return time.perf_counter() - before
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import cached_property, partial
 from itertools import chain
@@ -18,6 +18,7 @@ from membptt.run.continuity import Continuity, Sweep
 from membptt.run.inputs import Inputs
 from membptt.run.meter import record_saved
 from membptt.run.outputs import Outputs
+from membptt.run.problem import Problem, Step
 from membptt.run.verdict import only_rounds
 from membptt.run.witness import Witness
 from membptt.state.forms import Form
@@ -28,19 +29,13 @@ from membptt.step.generators import Generators
 from membptt.step.undeclared import Undeclared
 from membptt.torch_private import nodes_made
 
-Step = Callable[[Any, Any], tuple[Any, Any]]
-
 
 class Core:
     """Runs the user's step, with and without graph.
 
     Args:
-        step: ``step(carry, x) -> (carry, y)``, or a segment, which eats several steps at once.
-        carry_spec: structure of the carry.
-        carry: leaves of the starting carry; later carries are of its form, or of that which the first step gave it.
+        problem: the step, and the starting carry: later ones are of its form, or of that which the first step gave it.
         inputs: the input sequence, cut into cores.
-        segments: `step` is a segment: ``x`` and ``y`` have time as first dimension.
-        params: declared tensors that the step uses and whose gradients are wanted.
         generators: read after every recorded core and every run of cores.
         compiled: runs a whole chunk of steps in place of the loop over them.
         witness: compares recomputed states with those of the first pass, bit by bit.
@@ -53,35 +48,29 @@ class Core:
 
     def __init__(
         self,
-        step: Step,
-        carry_spec: optree.PyTreeSpec,
-        carry: Leaves,
+        problem: Problem,
         inputs: Inputs,
         *,
-        segments: bool,
-        params: Sequence[Tensor],
         generators: Generators,
         compiled: Chunk | None = None,
         witness: Witness | None = None,
         continuity: Continuity | None = None,
         metered: bool = False,
     ) -> None:
-        self._step = step
-        self.form = self._start = Form(carry_spec, carry, starting=True)
-        self._init_wanted = any(leaf.requires_grad for leaf in carry)
+        self._step, self._segments, self.params = problem.step, problem.segments, problem.params
+        self.form = self._start = Form(problem.spec, problem.carry, starting=True)
+        self._init_wanted = any(leaf.requires_grad for leaf in problem.carry)
         self._inputs = inputs
-        self._segments = segments
-        self.params = params
         self._generators = generators
         self._compiled = compiled
         self._witness = witness
         self._continuity = continuity
         self._compared = continuity.first if continuity is not None else inputs.cores  # from there on, outputs are
         self._metered = metered
-        self._unchanged = Unchanged(inputs.leaves, params)
+        self._unchanged = Unchanged(inputs.leaves, problem.params)
         self._records = False  # whether the step switches grad mode on by itself
         # Cores of a single step that nothing watches and nobody compiled.
-        self._bare = not (isinstance(inputs.at(0), slice) or segments or compiled or witness)
+        self._bare = not (isinstance(inputs.at(0), slice) or compiled or witness)
 
     def advance(self, state: Hidden, xs: Leaves, start: int, stop: int, outputs: Outputs | None = None) -> Hidden:
         """Run cores ``start .. stop-1`` without graph; the first pass collects their outputs.

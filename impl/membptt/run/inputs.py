@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,22 +30,20 @@ class Indexed:
 
 
 class Inputs:
-    """The input sequence, cut into cores.
+    """The input sequence, in cores of a step each unless it is `cut` into larger ones.
 
     Args:
         xs: a pytree of tensors whose first dimension is time, or `Indexed`.
-        chunk: steps per core.
         segments: a core takes its steps at once, time first, even where it is a single one.
 
     Raises:
-        TypeError: a leaf is not a tensor, or `chunk` or the length is not an integer.
-        ValueError: no leaf, no time dimension, leaves of different length, no step, or ``chunk < 1``.
+        TypeError: a leaf is not a tensor, or the length is not an integer.
+        ValueError: no leaf, no time dimension, leaves of different length, or no step.
     """
 
-    def __init__(self, xs: Any, chunk: int, *, segments: bool = False) -> None:
+    def __init__(self, xs: Any, *, segments: bool = False) -> None:
         self.read = xs.read if isinstance(xs, Indexed) else None
-        self.chunk = _count("chunk", chunk)
-        self._single = self.chunk == 1 and not segments
+        self._segments = segments
         self.leaves: Leaves = ()
         if isinstance(xs, Indexed):
             self.steps = _count("the number of steps of xs", xs.steps)
@@ -52,8 +51,21 @@ class Inputs:
             leaves, self._spec = optree.tree_flatten(xs)
             self.leaves = check_tensors("xs", leaves)
             self.steps = _length(self.leaves)
-        self.cores = -(-self.steps // self.chunk)
         self.wanted = tuple(leaf.requires_grad for leaf in self.leaves)
+        self.chunk, self.cores, self._single = 1, self.steps, not segments
+
+    def cut(self, chunk: int) -> Inputs:
+        """Return the same sequence in cores of `chunk` steps.
+
+        Raises:
+            TypeError: `chunk` is not an integer.
+            ValueError: ``chunk < 1``.
+        """
+        inputs = copy(self)
+        inputs.chunk = _count("chunk", chunk)
+        inputs.cores = -(-self.steps // chunk)
+        inputs._single = chunk == 1 and not self._segments
+        return inputs
 
     def at(self, core: int) -> At:
         """Return the step that `core` covers, or the steps; the last core may be shorter."""

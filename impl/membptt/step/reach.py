@@ -15,6 +15,8 @@ from torch import Tensor, nn
 _MANY = 64  # longer containers hold data
 _MOST = 4096  # things that are looked at
 
+Named = tuple[tuple[str, nn.Module | Tensor], ...]
+
 
 class Reach(NamedTuple):
     """What a step names.
@@ -24,7 +26,7 @@ class Reach(NamedTuple):
         functions: the functions among which its code is spread.
     """
 
-    named: tuple[tuple[str, nn.Module | Tensor], ...]
+    named: Named
     functions: tuple[FunctionType, ...]
 
 
@@ -51,11 +53,6 @@ def reach(step: Callable[..., Any], /) -> Reach:
         if len(pending) < _MOST:
             pending += islice(_inside(name, value), _MOST)
     return Reach(tuple(named), tuple(functions))
-
-
-def reached_by(step: Callable[..., Any], /) -> Iterator[tuple[str, nn.Module | Tensor]]:
-    """Yield modules and tensors that `step` names, with the names it gives them; see `reach`."""
-    yield from reach(step).named
 
 
 class Variable(NamedTuple):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from membptt.step.declared import owning_module
-from membptt.step.reach import reached_by
+from membptt.step.reach import Named
 from membptt.torch_private import caches_parametrizations, forward_mode_active, transforms_active
 
 _WRAPPERS = frozenset({"DistributedDataParallel", "FullyShardedDataParallel"})
@@ -46,16 +46,15 @@ def refuse_transforms() -> None:
         )
 
 
-def refuse_wrapped(step: Callable[..., Any]) -> None:
-    """Refuse data-parallel wrappers inside the step: their hooks would fire once for every recorded step.
+def refuse_wrapped(step: Callable[..., Any], named: Named) -> None:
+    """Refuse data-parallel wrappers in the step or in what it names: their hooks would fire once a recorded step.
 
     Raises:
         TypeError: names the wrapper.
     """
     owner = owning_module(step)
     below = [(module, _WRAPPERS | {"FSDPModule"}) for module in owner.modules()] if owner is not None else []
-    # What a closure names may be the sharded module that calls scan itself, or serve without gradients.
-    named = reached_by(step) if torch.is_grad_enabled() else ()
+    # What a closure names may be the sharded module that calls scan itself.
     beside = [(module, _WRAPPERS) for name, module in named if "." not in name]
     for module, wrappers in below + beside:
         for wrapper in wrappers & {kind.__name__ for kind in type(module).__mro__}:
@@ -65,7 +64,7 @@ def refuse_wrapped(step: Callable[..., Any]) -> None:
             )
 
 
-def refuse_kernel_dropout(step: Callable[..., Any], devices: Iterable[torch.device]) -> None:
+def refuse_kernel_dropout(named: Named, devices: Iterable[torch.device]) -> None:
     """Refuse, on CUDA, layers whose kernel draws its dropout from a state that no recomputation can restore.
 
     Raises:
@@ -73,9 +72,7 @@ def refuse_kernel_dropout(step: Callable[..., Any], devices: Iterable[torch.devi
     """
     if all(device.type != "cuda" for device in devices):
         return
-    owner = owning_module(step)
-    named = [value for _, value in reached_by(step) if isinstance(value, nn.Module)]
-    for module in chain.from_iterable(root.modules() for root in ([owner] if owner is not None else []) + named):
+    for module in chain.from_iterable(root.modules() for _, root in named if isinstance(root, nn.Module)):
         if not isinstance(module, nn.RNNBase) or hasattr(module, "slots"):
             continue  # membptt.nn, which has slots, draws it outside the kernel
         if module.training and module.dropout and module.num_layers > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 
-from membptt.step.reach import Variable, reach, variables_of
+from membptt.step.reach import Reach, Variable, variables_of
 from membptt.torch_private import SpectralParametrization, buffers_of, version
 
 _OF_EVERY_MODULE: Final = frozenset(vars(nn.Module()))
@@ -39,9 +39,8 @@ class Surroundings:
     versions: dict[str, int]
 
     @classmethod
-    def of(cls, step: Callable[..., Any]) -> Surroundings:
-        """Take note of them."""
-        reached = reach(step)
+    def of(cls, reached: Reach) -> Surroundings:
+        """Take note of what is around what a step reaches."""
         modules: dict[nn.Module, str] = {}
         for prefix, value in reached.named:
             if isinstance(value, nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
 from membptt.state.leaves import is_core_leaf
-from membptt.step.reach import reached_by
+from membptt.step.reach import reach
 from membptt.step.surroundings import Surroundings
 from membptt.torch_private import hooks_of
 
@@ -73,7 +73,7 @@ class Undeclared:
 
     def used_up(self) -> RuntimeError:
         """Return the error for a core that captured a graph which an earlier core's backward used up."""
-        tensors = [entry for step in self._steps for entry in Surroundings.of(step).tensors()]
+        tensors = [entry for step in self._steps for entry in Surroundings.of(reach(step)).tensors()]
         names = [name for name, tensor, _ in tensors if tensor.grad_fn is not None and id(tensor) not in self._ids]
         return RuntimeError(
             f"the step uses {' and '.join(map(repr, names)) or 'a tensor'}, which was computed outside the step from "
@@ -121,7 +121,7 @@ _ALONE = _count_alone()
 
 def _name(steps: Sequence[Callable[..., Any]], tensor: Tensor) -> str:
     """Name a tensor the way the user's source does, where closures or globals tell."""
-    for name, value in (pair for step in steps for pair in reached_by(step)):
+    for name, value in (pair for step in steps for pair in reach(step).named):
         if value is tensor:
             return f"the tensor {name!r}"
         if isinstance(value, nn.Module):

@@ -1,0 +1,62 @@
+"""The problem that a call poses: looked at once, and handed on to planning, execution and node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import optree
+import torch
+from torch import Tensor
+
+from membptt.run.inputs import Inputs
+from membptt.state.leaves import Leaves, check_tensors
+from membptt.step.declared import declared_by
+from membptt.step.reach import Reach, reach
+
+Step = Callable[[Any, Any], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a call is about, whatever it is to cost.
+
+    Args:
+        step: ``step(carry, x) -> (carry, y)``, or a segment, which eats several steps at once.
+        spec: structure of the carry.
+        carry: leaves of the starting carry.
+        inputs: the input sequence.
+        params: declared tensors that the step uses and whose gradients are wanted.
+        segments: `step` is a segment: ``x`` and ``y`` have time as first dimension.
+    """
+
+    step: Step
+    spec: optree.PyTreeSpec
+    carry: Leaves
+    inputs: Inputs
+    params: Leaves
+    segments: bool
+
+    @classmethod
+    def of(cls, step: Step, init: Any, xs: Any, params: Iterable[Tensor] | None, *, segments: bool) -> Problem:
+        """Look at what a caller gave.
+
+        Raises:
+            TypeError: a leaf is not a tensor, or the length not an integer.
+            ValueError: no step, or leaves of different length; or one declared tensor was computed from another.
+        """
+        leaves, spec = optree.tree_flatten(init)
+        carry = check_tensors("init", leaves)
+        return cls(step, spec, carry, Inputs(xs, segments=segments), declared_by(step, params), segments)
+
+    @cached_property
+    def reach(self) -> Reach:
+        """What the step names."""
+        return reach(self.step)
+
+    @cached_property
+    def devices(self) -> set[torch.device]:
+        """Where the tensors of the call lie."""
+        return {tensor.device for tensor in (*self.carry, *self.inputs.leaves, *self.params)}
