@@ -202,31 +202,3 @@ def test_a_plan_of_a_smaller_model_is_refused():
     with meter() as report:
         scan(step_of(small), torch.zeros(1, 4), xs, plan=planned, params=small.parameters())[0].sum().backward()
     assert report.peak_bytes <= planned.peak_bytes
-
-
-def energy(q, x, w):
-    return (torch.tanh(q @ w) - x).square().sum()
-
-
-def by_autograd(q, x, w):
-    with torch.enable_grad():
-        own = q.detach().requires_grad_()
-        return torch.autograd.grad(energy(own, x, w), own, create_graph=True)[0]
-
-
-def by_func(q, x, w):
-    return torch.func.grad(energy)(q, x, w)
-
-
-def test_a_leaf_that_the_step_makes_is_refused_and_the_functional_gradient_works():
-    w, xs = torch.linspace(-1, 1, 16).view(4, 4).requires_grad_(), torch.linspace(0, 1, 48).view(6, 2, 4)
-    q = torch.zeros(2, 4, requires_grad=True)
-
-    def step_of(inner):
-        return lambda carry, x: (carry - 0.1 * inner(carry, x, w), carry)
-
-    with pytest.raises(ValueError, match=r"if the step made it itself, use torch\.func\.grad"):
-        scan(step_of(by_autograd), q, xs, slots=2, params=[w])
-    actual = torch.autograd.grad(scan(step_of(by_func), q, xs, slots=2, params=[w])[0].sum(), [q, w])
-    wanted = torch.autograd.grad(plain(step_of(by_func), q, xs)[0].sum(), [q, w])
-    assert relative_error(list(actual), list(wanted)) <= 1e-5

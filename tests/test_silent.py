@@ -586,6 +586,29 @@ def test_a_tensor_that_leaves_the_step_beside_its_outputs_is_refused_and_as_an_o
 # What used to crash
 
 
+@pytest.mark.parametrize("functional", [True, False])
+@pytest.mark.parametrize("options", [{"slots": 3}, {"budget": "64KiB"}], ids=["slots", "budget"])
+def test_a_gradient_inside_the_step_works_under_a_budget_too(functional, options):
+    """More of them in `test_inner_gradients`."""
+    torch.manual_seed(0)
+    energy = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 1)).double()
+
+    def force(z):
+        if functional:
+            return torch.func.grad(lambda z: energy(z).sum())(z)
+        with torch.enable_grad():
+            z = z if z.requires_grad else z.detach().requires_grad_()
+            return torch.autograd.grad(energy(z).sum(), z, create_graph=True)[0]
+
+    def step(z, x):
+        q, p = force(z).chunk(2, -1)
+        z = z + 0.1 * torch.cat([p, -q], -1)
+        return z, z.square().mean()
+
+    leaves, start = list(energy.parameters()), torch.randn(8, 4, dtype=D, requires_grad=True)
+    assert same(lambda fn: fn(step, start, data()[1], params=leaves)[1].mean().backward(), leaves, options)
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("kind", ["scripted", "traced"])
 def test_scripted_and_traced_modules_work(kind):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
+import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -38,7 +41,7 @@ def test_a_private_name_is_noticed(line: str) -> None:
     assert private_names(f"a = 1\n{line}\n") == [line]
 
 
-# Each name that is looked up when the runtime is imported, and how to take it out of torch.
+# Names that are looked up when the runtime is imported: those whose loss is tried in a process of its own, and others.
 LOOKED_UP = [
     "torch._C._stash_obj_in_tls",
     "torch._C._is_key_in_tls",
@@ -81,3 +84,30 @@ def test_a_missing_name_costs_one_warning_and_what_it_served(name: str) -> None:
     assert (count, len(said)) == ("1", 1)
     assert name.removeprefix("torch.") in said[0]
     assert "use a version that this release was tested with" in said[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *LOOKED_UP,
+        "torch._compile._disable_dynamo",
+        "torch._C._remove_obj_from_tls",
+        "torch._C._autograd._get_sequence_nr",
+        "torch.autograd.forward_ad._current_level",
+        "torch.nn.utils.parametrize._cache_enabled",
+        "torch.nn.utils.parametrizations._SpectralNorm",
+        "torch.utils.checkpoint._CheckpointFrame",
+    ],
+)
+def test_every_missing_name_is_warned_of_once(monkeypatch, name: str) -> None:
+    pytest.importorskip("torch")
+    owner, _, attribute = name.rpartition(".")
+    with monkeypatch.context() as missing, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        missing.delattr(pkgutil.resolve_name(owner), attribute)
+        names = runpy.run_path(str(ROOT / "torch_private.py"))
+    (said,) = [str(each.message) for each in caught if each.category is names["MissingPrivateNameWarning"]]
+    assert f"has no {name}" in said
+    assert not names["forward_mode_active"]()
+    assert not names["caches_parametrizations"]()
+    assert names["inputs_of_region"](lambda: name) == ()

@@ -9,28 +9,30 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import ModuleType
 from typing import Any, Final, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.utils import parametrizations, parametrize
+from torch.utils import checkpoint
 
 
 class MissingPrivateNameWarning(UserWarning):
     """This torch has lost a name that is not public, and the runtime what it served."""
 
 
-def find(name: str, lost: str, instead: Any) -> Any:
-    """Return a name below ``torch``, or `instead`, with a warning that names what is `lost`."""
-    value: Any = torch
+def find(name: str, lost: str, instead: Any, root: ModuleType = torch) -> Any:
+    """Return a name below `root`, or `instead`, with a warning that names what is `lost`."""
+    value: Any = root
     for part in name.split("."):
         value = getattr(value, part, _ABSENT)
         if value is _ABSENT:
             warnings.warn(
-                f"torch {torch.__version__} has no torch.{name}: {lost}; use a version that this release was tested "
-                "with",
+                f"torch {torch.__version__} has no {root.__name__}.{name}: {lost}; use a version that this release was "
+                "tested with",
                 MissingPrivateNameWarning,
                 stacklevel=2,
             )
@@ -39,6 +41,7 @@ def find(name: str, lost: str, instead: Any) -> Any:
 
 
 _ABSENT: Final = object()
+_NEVER_ENDS: Final = "nested scans on a device may wait for ever"
 Traced = TypeVar("Traced", bound=Callable[..., Any])
 
 # ---- the compiler's tracer ----
@@ -54,11 +57,12 @@ def untraced(function: Traced) -> Traced:
 
 # ---- a thread's storage, which autograd's engine hands to the threads that work for it ----
 
-_stash = find("_C._stash_obj_in_tls", "nested scans on a device may wait for ever", None)
-_is_key = find("_C._is_key_in_tls", "nested scans on a device may wait for ever", None)
-_get = find("_C._get_obj_in_tls", "nested scans on a device may wait for ever", None)
-# Older torches cannot take one out.
-_remove: Callable[[str], None] = getattr(torch._C, "_remove_obj_from_tls", lambda flag: _stash(flag, None))
+_stash = find("_C._stash_obj_in_tls", _NEVER_ENDS, None)
+_is_key = find("_C._is_key_in_tls", _NEVER_ENDS, None)
+_get = find("_C._get_obj_in_tls", _NEVER_ENDS, None)
+_remove = find(
+    "_C._remove_obj_from_tls", "a thread that scanned may wait for ever when it ends", lambda flag: _stash(flag, None)
+)
 _THREADS: Final = None not in (_stash, _is_key, _get)
 
 
@@ -96,12 +100,31 @@ nodes_made: Callable[[], float] = find(
     "_C._autograd._get_sequence_nr", "a leaf that a step creates by itself is refused", lambda: float("inf")
 )
 
+_inputs_of_region = find(
+    "_CheckpointFrame.get_inputs", "plan and meter miss the inputs of checkpointed regions", None, checkpoint
+)
+
+
+def inputs_of_region(unpack: Any) -> Sequence[Any]:
+    """Return what a hook of `torch.utils.checkpoint` keeps, by which a region is recomputed; of others, nothing."""
+    for cell in getattr(unpack, "__closure__", None) or ():
+        with suppress(ValueError):  # not assigned
+            if getattr(type(cell.cell_contents), "get_inputs", _ABSENT) is _inputs_of_region:
+                return cast("Sequence[Any]", cell.cell_contents.get_inputs())
+    return ()
+
+
+def is_opaque(node: Any) -> bool:
+    """Whether a node of the graph does not tell what it keeps: a write to a view, a scripted function, one in C++."""
+    return type(node).__name__ in ("CopySlices", "CppFunction")
+
+
 # ---- transforms that a scan has no rule for ----
 
 _batched = find("_C._functorch.is_legacy_batchedtensor", "batched gradients of a scan are not refused", None)
 _transforms = find("_C._are_functorch_transforms_active", "torch.func around a scan is not refused", None)
-_HAS_LEVEL: Final = hasattr(forward_ad, "_current_level")
-_HAS_CACHE: Final = hasattr(parametrize, "_cache_enabled")
+_level = find("_current_level", "forward-mode derivatives of a scan are not refused", None, forward_ad)
+_cache = find("_cache_enabled", "a scan does not refuse to run in parametrize.cached()", None, parametrize)
 
 
 def is_batched(gradient: Tensor) -> bool:
@@ -116,18 +139,20 @@ def transforms_active() -> bool:
 
 def forward_mode_active() -> bool:
     """Whether dual numbers are in use."""
-    return _HAS_LEVEL and forward_ad._current_level >= 0
+    return _level is not None and forward_ad._current_level >= 0
 
 
 def caches_parametrizations() -> bool:
     """Whether this is inside `torch.nn.utils.parametrize.cached`."""
-    return _HAS_CACHE and bool(parametrize._cache_enabled)
+    return _cache is not None and bool(parametrize._cache_enabled)
 
 
 # ---- tensors and modules ----
 
 # The parametrization of a spectral norm, which keeps its two vectors in buffers.
-SpectralParametrization: type = getattr(parametrizations, "_SpectralNorm", type(None))
+SpectralParametrization: type = find(
+    "_SpectralNorm", "a spectral norm in training mode is refused", type(None), parametrizations
+)
 
 _foreach_add = find("_foreach_add_", "gradients are added up one by one", None)
 
@@ -149,6 +174,17 @@ def version(tensor: Tensor) -> int:
 def versions(tensors: Sequence[Tensor]) -> tuple[int, ...]:
     """Return the in-place counter of every tensor."""
     return tuple([0 if tensor.is_inference() else tensor._version for tensor in tensors])
+
+
+def sparse_parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Return indices and values of a sparse tensor; nothing of a layout that does not show them."""
+    if tensor.layout is torch.sparse_coo:
+        return tensor._indices(), tensor._values()  # the public ones want a coalesced tensor
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
+    return ()
 
 
 def hooks_of(tensor: Tensor) -> dict[int, Callable[[Tensor], Tensor | None]]:

@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
         run,
         "check the claims, one verdict each",
         "Without an ID all of them, on the ranges of CLAIMS.md: that takes a while. Exit status 1 if one fails.",
-        "membptt prove chen-sqrt-cost",
+        "membptt prove hsm-closed-form",
         "membptt prove --quick --json hsm-splits ism-splits",
     )
     parser.add_argument("claims", nargs="*", metavar="ID", help="claims to check, by their ids in CLAIMS.md")

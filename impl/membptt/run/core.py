@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import cached_property, partial
 from itertools import chain
-from math import inf
 from typing import Any, Final
 
 import optree
@@ -16,9 +15,9 @@ from torch import Tensor
 from membptt.kernels.graphs import Chunk
 from membptt.run.continuity import Continuity, Sweep
 from membptt.run.inputs import Inputs
-from membptt.run.meter import record_saved
 from membptt.run.outputs import Outputs
 from membptt.run.problem import Problem, Step
+from membptt.run.saved import record_saved, saved_by
 from membptt.run.verdict import only_rounds
 from membptt.run.witness import Witness
 from membptt.state.forms import Form
@@ -27,7 +26,7 @@ from membptt.state.states import At, Emitted, Enclosure, Hidden, Internal, head
 from membptt.step.changes import Unchanged
 from membptt.step.generators import Generators
 from membptt.step.undeclared import Undeclared
-from membptt.torch_private import nodes_made
+from membptt.torch_private import is_opaque, nodes_made
 
 
 class Core:
@@ -67,6 +66,7 @@ class Core:
         self._continuity = continuity
         self._compared = continuity.first if continuity is not None else inputs.cores  # from there on, outputs are
         self._metered = metered
+        self._watches: bool | None = None  # whether to note what is saved while it is; not decided
         self._unchanged = Unchanged(inputs.leaves, problem.params)
         self._records = False  # whether the step switches grad mode on by itself
         # Cores of a single step that nothing watches and nobody compiled.
@@ -111,7 +111,7 @@ class Core:
                     leaves = self._flatten_carry(carry, where, check_leaves=True)
                     outputs.put(where, y)
                     if torch.is_grad_enabled():
-                        self._undeclared.refuse((*leaves, *optree.tree_leaves(y)), (), self._own_leaves(start, since))
+                        self._undeclared.refuse((*leaves, *optree.tree_leaves(y)), (), since)
                     else:
                         self._records |= any(leaf.requires_grad and id(leaf) not in given for leaf in leaves)
                 if self._witness is not None:
@@ -131,7 +131,7 @@ class Core:
         """Run one core with graph, from leaf inputs of its own."""
         emitted: list[tuple[At, list[Tensor]]] = []
         saved: dict[int, int] = {}
-        with torch.enable_grad(), record_saved(saved) if self._metered else nullcontext():
+        with torch.enable_grad(), record_saved(saved) if self._watches else nullcontext():
             form = self._form_at(core)
             wanted = form.differentiable if core > 0 or self._init_wanted else (False,) * len(state.leaves)
             carry_in = tuple(map(as_leaf, state.leaves, wanted))
@@ -150,7 +150,7 @@ class Core:
             carry_out = self._flatten_carry(carry, at, check_leaves=False)
         own = (*carry_in, *x_in) if self._inputs.wanted else carry_in
         returned = chain(carry_out, *[leaves for _, leaves in emitted])
-        self._undeclared.refuse(returned, own, self._own_leaves(core, since))
+        nodes = self._undeclared.refuse(returned, own, since)
         self._unchanged.check()
         state.check(core)
         if core >= self._compared:
@@ -163,9 +163,26 @@ class Core:
             for where, leaves in emitted
             for index, leaf in enumerate(leaves)
         ]
-        enclosure = _enclose(carry_in) if outputs is not None else None
         random = self._generators.read()
-        return Internal(at, carry_in, x_in, carry_out, heads, state.random, random, saved, enclosure)
+        internal = Internal(at, carry_in, x_in, carry_out, heads, state.random, random, saved)
+        if self._metered:
+            saved |= saved_by(nodes)
+            if self._watches is None and any(map(is_opaque, nodes)):
+                internal = self._record_watched(internal, state, xs, core)
+        if outputs is not None:
+            internal.enclosure = _enclose(internal.carry_in)
+        return internal
+
+    def _record_watched(self, internal: Internal, state: Hidden, xs: Leaves, core: int) -> Internal:
+        """Record a core once more, watched: some nodes of its graph do not tell what they keep."""
+        self._watches = True
+        self.rewind(state)
+        try:
+            return self.record(state, xs, core)
+        except RuntimeError:  # only being watched can have failed: `torch.func` inside the step forbids it
+            self._watches = False
+            self._generators.write(internal.random)
+            return internal
 
     def evaluate(self, state: Hidden, xs: Leaves, core: int, *, graph: bool) -> tuple[Leaves, Leaves]:
         """Return the carry after one core and its last output, beside the schedule; generators stay where they are."""
@@ -244,10 +261,6 @@ class Core:
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(f"step must return a pair (carry, y), got {type(result).__name__} at step {_first(at)}")
         return result
-
-    def _own_leaves(self, position: int, since: float) -> float:
-        # A first step that makes the carry may make it of leaves; in any other, a leaf hides what it was made of.
-        return since if position == 0 and not self.form.starting else inf
 
     def _form_at(self, position: int) -> Form:
         return self.form if position > 0 else self._start

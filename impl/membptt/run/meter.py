@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 
 from membptt.slow.tier import SlowStates
 from membptt.state.leaves import Leaves, storages
@@ -173,16 +172,6 @@ def parts_of(state: Hidden | Internal | Leaves) -> dict[int, int]:
     if not isinstance(state, Internal):
         return storages(state.leaves if isinstance(state, Hidden) else state)
     return {**storages((*state.carry_in, *state.carry_out)), **storages(state.x_in, owned=True), **state.saved}
-
-
-def record_saved(into: dict[int, int]) -> AbstractContextManager[None]:
-    """Note the storages that graphs built inside the ``with`` block save."""
-
-    def pack(tensor: Tensor) -> Tensor:
-        into.update(storages((tensor,)))
-        return tensor.detach()  # an output returned as it is would keep its own graph alive
-
-    return saved_tensors_hooks(pack, lambda tensor: tensor)
 
 
 _active: ContextVar[Report | None] = ContextVar("membptt_meter", default=None)

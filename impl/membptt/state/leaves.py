@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from membptt.torch_private import sparse_parts
 
 Leaves = tuple[Tensor, ...]
 
@@ -100,7 +103,20 @@ def storages(tensors: Iterable[Tensor], *, owned: bool = False) -> dict[int, int
     """Return bytes by storage; with `owned`, only of tensors that fill theirs: others are views of somebody else's."""
     sizes = {}
     for tensor in tensors:
-        storage = tensor.untyped_storage()
-        if storage.nbytes() and not (owned and storage.nbytes() > tensor.nbytes):
-            sizes[storage.data_ptr()] = storage.nbytes()
+        for part in dense_parts(tensor):
+            storage = part.untyped_storage()
+            if storage.nbytes() and not (owned and storage.nbytes() > part.nbytes):
+                with suppress(RuntimeError):  # the zeros that forward mode fills in say that they have bytes, but none
+                    sizes[storage.data_ptr()] = storage.nbytes()
     return sizes
+
+
+def dense_parts(tensor: Tensor, /) -> Iterator[Tensor]:
+    """Yield the dense tensors that a sparse one, or a subclass that wraps others, is made of; a plain one itself."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        for name in tensor.__tensor_flatten__()[0]:
+            yield from dense_parts(getattr(tensor, name))
+    elif tensor.layout is torch.strided:
+        yield tensor
+    else:
+        yield from sparse_parts(tensor.detach())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from math import inf
 from typing import Any
 
 import torch
@@ -42,11 +41,14 @@ class Undeclared:
         # Of a node with several outputs, such as unbind's, one may be declared and another not.
         self._edges = {(edge.node, edge.output_nr) for edge in edges if edge.node.__class__ is not _Accumulate}
 
-    def refuse(self, returned: Iterable[Tensor], own: Iterable[Tensor], since: float = inf) -> None:
+    def refuse(self, returned: Iterable[Tensor], own: Iterable[Tensor], since: float) -> list[Any]:
         """Search the graphs of `returned`, what one core returned, down to `own`, its inputs.
 
         Not meant are leaves that the core made itself, where `since` is what `nodes_made` gave before it, and that
-        nobody else holds: nobody can ask for their gradients.
+        nobody else holds: nobody can ask for their gradients. A step that differentiates inside makes such.
+
+        Returns:
+            The nodes of these graphs.
 
         Raises:
             ValueError: names the tensor: its gradient would be lost.
@@ -70,6 +72,7 @@ class Undeclared:
                         pending.append(child)
                     elif id(child.variable) not in mine and not (node._sequence_nr() >= since and _is_nobodys(child)):
                         raise self._error(child.variable)
+        return pending
 
     def used_up(self) -> RuntimeError:
         """Return the error for a core that captured a graph which an earlier core's backward used up."""
@@ -89,9 +92,7 @@ class Undeclared:
                 "modules), or detach it where the loop does not backpropagate through it"
             )
         name = _name(self._steps, tensor)
-        advice = (
-            "" if "'" in name else "; if the step made it itself, use torch.func.grad there, or detach what it returns"
-        )
+        advice = "" if "'" in name else "; if the step made it itself, detach what it returns, and keep it nowhere"
         return ValueError(
             f"the step uses {name}, of shape {tuple(tensor.shape)}, which requires grad but was not declared, so its "
             f"gradient would be lost; pass it in params=, or detach it{advice}"
