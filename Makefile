@@ -3,17 +3,21 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 REAL := h5py loguru mambapy ncps nir nirtorch norse snntorch spikingjelly
 
-.PHONY: help figures test coverage theory prove formal notebooks explorer regen clean
+.PHONY: help figures test coverage newest theory prove formal notebooks explorer regen clean
 .DEFAULT_GOAL := help
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-.venv/.ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt torch==2.13.0 hatchling editables
-	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt --no-build-isolation -e '.[runtime,figs,notebooks,dev]'
-	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt --no-deps $(REAL)
+# The oldest torch that pyproject.toml allows, and in an environment of its own the newest there is.
+.venv/.ready: TORCH := torch==2.13.0
+.venv-newest/.ready: TORCH := torch
+.venv/.ready .venv-newest/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(@D)
+	grep -v '^torch=' constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/pip install --disable-pip-version-check -q -c $(@D)/constraints.txt $(TORCH) hatchling editables
+	$(@D)/bin/pip install --disable-pip-version-check -q -c $(@D)/constraints.txt --no-build-isolation -e '.[runtime,figs,notebooks,dev]'
+	$(@D)/bin/pip install --disable-pip-version-check -q -c $(@D)/constraints.txt --no-deps $(REAL)
 	touch $@
 
 figures: .venv/.ready  ## regenerate every figure from tables, streams and committed measurements
@@ -32,6 +36,9 @@ coverage: .venv/.ready  ## make test, with the floors of branch coverage: theory
 	$(MAKE) test COVER='--cov --cov-report='
 	$(BIN)/coverage report --include 'theory/*,proofs_check/*' --skip-covered --fail-under 95
 	$(BIN)/coverage report --include 'impl/*' --skip-covered --fail-under 90
+
+newest: .venv-newest/.ready  ## the suite on the newest release of torch
+	.venv-newest/bin/python -m pytest -n 2 --deselect 'tests/test_packaging.py::test_every_requirement_is_installed_at_its_pin[torch>=2.13]'
 
 .venv-theory/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-theory
@@ -60,4 +67,4 @@ regen: .venv/.ready  ## rewrite what is generated and committed, but for the not
 	$(BIN)/python -m paper_figs.results
 
 clean:  ## remove the environment and everything generated
-	rm -rf .venv .venv-theory paper_figs/out theory/explorer/out proofs_check/formal/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-newest .venv-theory paper_figs/out theory/explorer/out proofs_check/formal/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
