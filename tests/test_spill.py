@@ -244,6 +244,18 @@ def test_a_copy_that_fails_frees_its_room():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts open files in /proc")
+def test_however_many_stores_are_open_they_hold_no_descriptor():
+    """A graph that waits for its backward holds one: 27 of them once used up what a process may have open."""
+    before = len(os.listdir("/proc/self/fd"))
+    spills = [Spill() for _ in range(5)]
+    for spill in spills:
+        for position in range(8):
+            spill.put(position, (torch.full((2**position * PAGE,), position, dtype=torch.uint8),))
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert all(int(spill.get(position)[0][-1]) == position for spill in spills for position in range(8))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts open files in /proc")
 def test_no_file_and_no_descriptor_is_left_after_an_exception(tmp_path):
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))

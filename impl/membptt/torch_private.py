@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from types import ModuleType
 from typing import Any, Final, TypeVar, cast
 
@@ -148,6 +148,16 @@ def caches_parametrizations() -> bool:
 
 
 # ---- tensors and modules ----
+
+_NO_SUBCLASS: Final = "where a tensor subclass starts a backward, its recomputations see plain tensors"
+_subclasses_active = find("_C._is_torch_function_enabled", _NO_SUBCLASS, lambda: True)
+_with_subclasses = find("_C._EnableTorchFunction", _NO_SUBCLASS, nullcontext)
+
+
+def subclasses_as_now() -> Callable[[], AbstractContextManager[Any]]:
+    """Return what puts ``__torch_function__`` into the effect it has now: a subclass's own backward switches it off."""
+    return _with_subclasses if _subclasses_active() else torch._C.DisableTorchFunctionSubclass
+
 
 # The parametrization of a spectral norm, which keeps its two vectors in buffers.
 SpectralParametrization: type = find(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final
 
-from torch import Tensor
+import torch
 
 from membptt.planning.plan_file import Plan
 from membptt.planning.trial import Trial
 from membptt.run.problem import Problem, Step
 from membptt.slow.tier import SlowTier, slow_tier
+from membptt.step.declared import Params
 from membptt_theory.options import least_bytes, options, parse_bytes, too_small
-from membptt_theory.policies import POLICIES, find
+from membptt_theory.policies import find
 
 _LARGEST_CHUNK: Final = 256
 _LARGEST_COMPILED: Final = 8  # each length is compiled twice, and that takes time
@@ -22,10 +22,9 @@ def plan(
     step: Step,
     init: Any,
     xs: Any,
-    /,
     *,
     budget: int | str,
-    params: Iterable[Tensor] | None = None,
+    params: Params | None = None,
     chunk: int | None = None,
     policy: str = "auto",
     segments: bool = False,
@@ -44,7 +43,7 @@ def plan(
         init: starting carry.
         xs: inputs.
         budget: bytes, or text such as ``"512MiB"`` or ``"1.5 GB"``.
-        params: tensors used by a step that is no module.
+        params: what a step uses that is no module: tensors, modules, or one module.
         chunk: steps per core; ``None`` tries powers of two, up to 256, or 8 where compiled.
         policy: a policy's name, or ``"auto"`` for all of them.
         segments: `step` eats a whole core.
@@ -67,11 +66,13 @@ def choose(
     problem: Problem, budget: int | str, *, chunk: int | None, policy: str, compile: bool, spill: bool | SlowTier
 ) -> Plan:
     """Do what `plan` does for a problem."""
+    if torch.is_inference_mode_enabled():  # in which no core can be recorded
+        with torch.inference_mode(mode=False):
+            return choose(problem, budget, chunk=chunk, policy=policy, compile=compile, spill=spill)
     limit = parse_bytes(budget)
-    if policy not in ("auto", *POLICIES):
-        raise ValueError(f"unknown policy {policy!r}; known policies are auto, {', '.join(POLICIES)}")
+    by_name = find(policy) if policy != "auto" else None
     slow = slow_tier(spill)
-    if slow is not None and policy != "auto" and not find(policy).spills:
+    if slow is not None and by_name is not None and not by_name.spills:
         raise ValueError(
             f"spill goes with policy 'auto' or 'hsm', got {policy!r}: the slow tier takes hidden states only"
         )

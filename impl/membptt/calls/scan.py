@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from membptt.calls.remembered import remembered_plan
 from membptt.kernels.compiled import compile_chunk
@@ -24,7 +22,7 @@ from membptt.slow.tier import SlowTier, slow_tier
 from membptt.state.states import Hidden
 from membptt.step.autocast import Autocast
 from membptt.step.changes import InPlace
-from membptt.step.declared import needs_grad
+from membptt.step.declared import Params, needs_grad
 from membptt.step.generators import Generators
 from membptt.step.refusals import refuse_cache, refuse_kernel_dropout, refuse_transforms, refuse_wrapped
 from membptt.step.surroundings import Surroundings
@@ -37,7 +35,6 @@ def scan(
     step: Step,
     init: Any,
     xs: Any,
-    /,
     *,
     slots: int | None = None,
     budget: int | str | None = None,
@@ -46,7 +43,7 @@ def scan(
     spill: bool | SlowTier = False,
     internal: int = 1,
     internal_known: int | None = None,
-    params: Iterable[Tensor] | None = None,
+    params: Params | None = None,
     chunk: int | None = None,
     segments: bool = False,
     reduce: Reduce | None = None,
@@ -89,7 +86,7 @@ def scan(
         internal: alpha, slots of an internal state, where the policy stores both kinds of state.
         internal_known: beta, its slots where its input hidden state is stored too, where the policy takes it.
         params: tensors used by `step` whose gradients are wanted, beside the parameters of the module that `step` is
-            or belongs to.
+            or belongs to; of a module, alone or among them, all parameters and buffers that require grad.
         chunk: steps per core; 1 unless planned. Larger cores cost a larger working core and save the overhead of many
             small ones.
         segments: `step` eats a whole core: ``step(carry, xs[k]) -> (carry, ys[k])``, time first, ``k <= chunk`` (the
@@ -111,8 +108,8 @@ def scan(
         The final carry, and `y` of every step stacked along a new first dimension, or reduced.
 
     Raises:
-        TypeError: a leaf is not a tensor, `step` does not return a pair or contains a data-parallel wrapper, or a
-            number is not an integer.
+        TypeError: a leaf is not a tensor, `step` does not take or return a pair or contains a data-parallel wrapper,
+            or a number is not an integer.
         ValueError: no step, no slot, an unknown policy or one that cannot spill, a carry or output that changes
             structure, shape or dtype, an undeclared tensor that requires grad, or a layer of torch.nn whose dropout
             cuDNN draws.

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from membptt.kernels.compiled import compile_chunk
 from membptt.run.adjoint import Adjoint
@@ -159,8 +160,7 @@ class Trial:
         core, inputs, xs = self._core(chunk, metered=False)
         outputs = Outputs(min(inputs.chunk, inputs.steps))
         core.record(state, xs, 0, outputs)
-        ys = [torch.ones_like(leaf) if is_differentiable(leaf) else None for leaf in outputs.take()]
-        carry = [torch.ones_like(leaf) if is_differentiable(leaf) else None for leaf in state.leaves]
+        ys, carry = list(map(_some_gradient, outputs.take())), list(map(_some_gradient, state.leaves))
         adjoint = Adjoint(list(carry), ys, outputs, xs, self._problem.params)
 
         def run() -> None:
@@ -189,6 +189,13 @@ class Trial:
         call()
         _finish(self._problem.devices)
         return time.perf_counter() - before
+
+
+def _some_gradient(leaf: Tensor) -> Tensor | None:
+    """Return a gradient of ones; for a sparse leaf, its own values: it cannot be filled."""
+    if not is_differentiable(leaf):
+        return None
+    return torch.ones_like(leaf) if leaf.layout is torch.strided else leaf.detach()
 
 
 def _write(states: SlowStates, state: Hidden) -> None:

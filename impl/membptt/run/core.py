@@ -25,6 +25,7 @@ from membptt.state.leaves import Leaves, as_leaf
 from membptt.state.states import At, Emitted, Enclosure, Hidden, Internal, head
 from membptt.step.changes import Unchanged
 from membptt.step.generators import Generators
+from membptt.step.refusals import refuse_signature
 from membptt.step.undeclared import Undeclared
 from membptt.torch_private import is_opaque, nodes_made
 
@@ -101,7 +102,7 @@ class Core:
             at = self._inputs.at(core)
             x, spec = self._inputs.fetch(xs, at)
             if torch.is_grad_enabled() and self._inputs.leaves:  # what is read, and wants gradients, is to be declared
-                x = [leaf.detach() for leaf in x]
+                x = [as_leaf(leaf, False) for leaf in x]
             before = optree.tree_leaves(carry)
             given = {id(leaf) for leaf in (*before, *x)} if outputs is not None else set()
             ys: list[Any] = []
@@ -257,7 +258,11 @@ class Core:
         return Undeclared(self._step, self.params, self._inputs.read)
 
     def _call(self, carry: Any, x: Any, at: At) -> tuple[Any, Any]:
-        result = self._step(carry, x)
+        try:
+            result = self._step(carry, x)
+        except TypeError:
+            refuse_signature(self._step)
+            raise
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(f"step must return a pair (carry, y), got {type(result).__name__} at step {_first(at)}")
         return result

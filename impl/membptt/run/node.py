@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -29,7 +29,7 @@ from membptt.state.states import Hidden, Internal, RandomState
 from membptt.step.autocast import Autocast
 from membptt.step.generators import Generators
 from membptt.step.surroundings import Surroundings
-from membptt.torch_private import is_batched
+from membptt.torch_private import is_batched, subclasses_as_now
 from membptt_theory.actions import TieredInstruction
 from membptt_theory.schedule import Schedule
 
@@ -65,6 +65,7 @@ class Call:
     final_leaves: int = field(init=False, default=0)  # the first step may make more of a carry than it was given
     # Autograd runs a backward on a CUDA device in a thread of its own, where no context variable is set.
     context: Context = field(init=False, default_factory=copy_context)
+    subclasses: Callable[[], AbstractContextManager[Any]] = field(init=False, default_factory=subclasses_as_now)
 
     def apply(self, carry: Leaves, xs: Leaves, params: Leaves) -> Leaves:
         """Return final carry and outputs, differentiable in all arguments."""
@@ -161,6 +162,7 @@ def _backward(call: Call, ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Ten
     init, xs, params = call.split(ctx.saved_tensors)
     carry, ys = list(grads[: call.final_leaves]), list(grads[call.final_leaves :])
     with (
+        call.subclasses(),
         call.generators.exclusive(),
         call.generators.handed_on(),
         call.generators.preserved(),

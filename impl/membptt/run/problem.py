@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import optree
 import torch
-from torch import Tensor
 
 from membptt.run.inputs import Inputs
 from membptt.state.leaves import Leaves, check_tensors
-from membptt.step.declared import declared_by
+from membptt.step.declared import Params, declared_by
 from membptt.step.reach import Reach, reach
+from membptt.step.refusals import refuse_layer
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 
@@ -40,13 +40,14 @@ class Problem:
     segments: bool
 
     @classmethod
-    def of(cls, step: Step, init: Any, xs: Any, params: Iterable[Tensor] | None, *, segments: bool) -> Problem:
+    def of(cls, step: Step, init: Any, xs: Any, params: Params | None, *, segments: bool) -> Problem:
         """Look at what a caller gave.
 
         Raises:
-            TypeError: a leaf is not a tensor, or the length not an integer.
+            TypeError: a leaf is not a tensor, the length not an integer, or `step` a layer that is called otherwise.
             ValueError: no step, or leaves of different length; or one declared tensor was computed from another.
         """
+        refuse_layer(step)
         leaves, spec = optree.tree_flatten(init)
         carry = check_tensors("init", leaves)
         return cls(step, spec, carry, Inputs(xs, segments=segments), declared_by(step, params), segments)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from threading import RLock
 from typing import IO, Final
@@ -23,13 +25,13 @@ class Record:
     """The leaves of one state, one after the other: a part of a mapping, and each leaf's place and form in it.
 
     Args:
-        mapping: the part of the file that holds the record; ``None`` where no leaf has an element.
+        mapping: the part of the file that holds the record, as bytes; ``None`` where no leaf has an element.
         start: first byte in `mapping`.
         length: bytes, whole pages.
         leaves: offset from `start`, a tensor without storage of the leaf's form, its device.
     """
 
-    mapping: mmap.mmap | None
+    mapping: Tensor | None
     start: int
     length: int
     leaves: list[tuple[int, Tensor, torch.device]]
@@ -48,9 +50,9 @@ class MappedFile:
     def __init__(self, directory: str | Path | None) -> None:
         self.size = 0
         self._directory = directory
-        self._mapping: mmap.mmap | None = None  # the part that has room left
+        self._mapping: Tensor | None = None  # the part that has room left
         self._next = 0
-        self._free: dict[int, list[tuple[mmap.mmap, int]]] = {}
+        self._free: dict[int, list[tuple[Tensor, int]]] = {}
         self._lock = RLock()  # an interrupt between body and exit would leave a plain lock held
 
     def put(self, leaves: list[Tensor]) -> Record:
@@ -99,7 +101,7 @@ class MappedFile:
             self._free.clear()
             self._mapping, self._next, self.size = None, 0, 0
 
-    def _take(self, length: int) -> tuple[mmap.mmap | None, int]:
+    def _take(self, length: int) -> tuple[Tensor | None, int]:
         if not length:
             return None, 0
         with self._lock:
@@ -120,8 +122,8 @@ def _views(record: Record) -> Iterator[Tensor]:
         if record.mapping is None or not form.numel():
             yield _empty(form, torch.device("cpu"))
             continue
-        flat = torch.frombuffer(record.mapping, dtype=form.dtype, count=form.numel(), offset=record.start + offset)
-        yield flat.as_strided(form.shape, form.stride())
+        start, length = record.start + offset, form.numel() * form.element_size()
+        yield record.mapping[start : start + length].view(form.dtype).as_strided(form.shape, form.stride())
 
 
 def _empty(form: Tensor, device: torch.device) -> Tensor:
@@ -129,11 +131,11 @@ def _empty(form: Tensor, device: torch.device) -> Tensor:
     return torch.empty_strided(form.shape, form.stride(), dtype=form.dtype, device=device)
 
 
-def _map_unnamed(directory: str | Path | None, length: int) -> mmap.mmap:
-    """Map a file that has no name; it is gone with its mapping."""
+def _map_unnamed(directory: str | Path | None, length: int) -> Tensor:
+    """Map a file that has no name; it is gone with its mapping, which holds no descriptor: graphs may be many."""
     with tempfile.TemporaryFile(dir=directory) as file:
         _reserve(file, length)
-        mapping = mmap.mmap(file.fileno(), length)
+        mapping = torch.from_file(f"/dev/fd/{file.fileno()}", shared=True, size=length, dtype=torch.uint8)
         file.close()  # here too: Ctrl-C between body and exit would leave it to the collector
         return mapping
 
@@ -148,6 +150,11 @@ def _reserve(file: IO[bytes], length: int) -> None:
 
 def _advise(record: Record, advice: str) -> None:
     """Tell the system what happens to a record's pages, where it can be told."""
-    option = getattr(mmap, advice, None)
-    if record.mapping is not None and option is not None:
-        record.mapping.madvise(option, record.start, record.length)
+    if record.mapping is not None and hasattr(mmap, advice):
+        start = ctypes.c_void_p(record.mapping.data_ptr() + record.start)
+        _libc().madvise(start, ctypes.c_size_t(record.length), getattr(mmap, advice))
+
+
+@lru_cache(maxsize=1)
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)

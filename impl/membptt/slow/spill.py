@@ -82,7 +82,10 @@ class Spill:
         """
         for leaf in leaves:
             if type(leaf) not in (Tensor, torch.nn.Parameter) or leaf.layout is not torch.strided:
-                raise TypeError(f"only plain dense tensors can be spilled, got {type(leaf).__name__}, {leaf.layout}")
+                raise TypeError(
+                    f"only plain dense tensors can be spilled, got a {type(leaf).__name__} of layout {leaf.layout}: "
+                    "leave spill= out, or hand on in the carry the dense tensors that it is made of"
+                )
         if position in self._states:
             raise ValueError(f"the slow tier holds the hidden state at position {position} already")
         on_device = [leaf.is_cuda for leaf in leaves]

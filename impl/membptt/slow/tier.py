@@ -9,7 +9,7 @@ from typing import Final
 from torch import Tensor
 
 from membptt.slow.spill import Spill
-from membptt.state.leaves import Leaves
+from membptt.state.leaves import Leaves, storages
 from membptt.state.states import Hidden, RandomState
 from membptt.torch_private import versions
 from membptt_theory.actions import Prices
@@ -74,17 +74,20 @@ class SlowStates:
     def __init__(self, start: Hidden, directory: str | Path | None) -> None:
         self.spill = Spill(directory, in_flight=IN_FLIGHT)
         self._start = start  # while it is held, no other storage has its storages' addresses
-        self._callers = {leaf.untyped_storage().data_ptr() for leaf in start.leaves}
+        self._callers = storages(start.leaves).keys()
         self._rests: dict[int, _Rest] = {}
 
     def store(self, position: int, state: Hidden) -> None:
         """Copy a hidden state to the slow tier."""
-        kept = [leaf if leaf.untyped_storage().data_ptr() in self._callers else None for leaf in state.leaves]
+        kept = [leaf if self._is_callers(leaf) else None for leaf in state.leaves]
         copied = [leaf for leaf, stays in zip(state.leaves, kept, strict=True) if stays is None]
         # Where no random number was drawn, all states share the first one's.
         drawn = state.random is not self._start.random
         self.spill.put(position, (*copied, *(state.random if drawn else ())))
         self._rests[position] = _Rest(kept, state.versions, None if drawn else state.random)
+
+    def _is_callers(self, leaf: Tensor) -> bool:
+        return storages((leaf,)).keys() <= self._callers
 
     def restore(self, position: int) -> Hidden:
         """Return a hidden state; it stays in the slow tier.

@@ -25,7 +25,8 @@ def fingerprint(leaf: Tensor, /) -> Tensor:
     the same fingerprint. Of what is not a plain tensor, the fingerprint is empty.
     """
     leaf = leaf.detach()
-    if type(leaf) is Tensor and leaf.dtype is torch.float32 and leaf.is_contiguous() and 0 < leaf.numel() <= ROW:
+    plain = type(leaf) is Tensor and leaf.layout is torch.strided
+    if plain and leaf.dtype is torch.float32 and leaf.is_contiguous() and 0 < leaf.numel() <= ROW:
         return torch.mv(leaf.view(1, -1), _weights(leaf.numel(), torch.float32, leaf.device))
     if type(leaf) not in _PLAIN or leaf.is_quantized or leaf.is_nested or leaf.is_meta or not leaf.numel():
         return _EMPTY

@@ -62,8 +62,13 @@ def is_differentiable(tensor: Tensor) -> bool:
 
 
 def as_leaf(tensor: Tensor, wanted: bool, /) -> Tensor:
-    """Return a tensor of its own on the same storage: an autograd leaf where its gradient is wanted."""
+    """Return a tensor of its own on the same storage: an autograd leaf where its gradient is wanted.
+
+    Of one that was made in inference mode, a copy, where that is over: no graph may save it.
+    """
     leaf = tensor.detach()
+    if leaf.is_inference() and not torch.is_inference_mode_enabled():
+        leaf = leaf.clone()
     if wanted:
         leaf.requires_grad_()
         leaf._membptt_core = True  # type: ignore[attr-defined]  # a later core that meets it has kept it
@@ -96,7 +101,8 @@ def bits(tensor: Tensor) -> Tensor:
     tensor = tensor.detach().resolve_conj().resolve_neg()
     if tensor.layout is not torch.strided:
         tensor = tensor.to_dense()
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
+    parts = [part.contiguous().reshape(-1).view(torch.uint8) for part in dense_parts(tensor)]
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def storages(tensors: Iterable[Tensor], *, owned: bool = False) -> dict[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -20,21 +21,29 @@ def owning_module(step: Callable[..., Any]) -> nn.Module | None:
     return owner if isinstance(owner, nn.Module) else None
 
 
-def declared_by(step: Callable[..., Any], params: Iterable[Tensor] | None) -> tuple[Tensor, ...]:
+Params = nn.Module | Iterable[Tensor | nn.Module]
+
+
+def declared_by(step: Callable[..., Any], params: Params | None) -> tuple[Tensor, ...]:
     """Collect the tensors whose gradients are wanted, each once, those of the step's module first.
 
     Raises:
-        TypeError: something else than an iterable of tensors.
+        TypeError: something else than a module, or an iterable of tensors and modules.
         ValueError: one was computed from another, whose gradient would be counted twice.
     """
     owner = owning_module(step)
     tensors: tuple[Tensor, ...] = tuple(owner.parameters()) if owner is not None else ()
     if isinstance(params, Tensor):
-        raise TypeError("params must be an iterable of tensors; of one tensor, write params=[tensor]")
-    tensors += check_tensors("params", list(params)) if params is not None else ()
+        raise TypeError("params must be a module, or an iterable of tensors; of one tensor, write params=[tensor]")
+    given = [params] if isinstance(params, nn.Module) else params if params is not None else ()
+    tensors += check_tensors("params", list(chain.from_iterable(map(_tensors_of, given))))
     declared = tuple({id(tensor): tensor for tensor in tensors if tensor.requires_grad}.values())
     _refuse_dependent(declared)
     return declared
+
+
+def _tensors_of(part: Tensor | nn.Module) -> Iterable[Tensor]:
+    return chain(part.parameters(), part.buffers()) if isinstance(part, nn.Module) else (part,)
 
 
 def _refuse_dependent(declared: Sequence[Tensor]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import random
 import sys
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,14 @@ from membptt.torch_private import flagged, is_set, version
 # The default generators belong to the process: of several threads, one at a time may follow or rewind them.
 _generators = RLock()  # an interrupt between body and exit would leave a plain lock held
 
+
+def _in_a_fork() -> None:
+    global _generators  # noqa: PLW0603  (the thread that held it is not in the child)
+    _generators = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_fork)
 
 _HELD: Final = "membptt_generators"
 

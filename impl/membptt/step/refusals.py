@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from inspect import signature
 from itertools import chain
 from typing import Any
 
@@ -44,6 +45,50 @@ def refuse_transforms() -> None:
             "torch.func (grad, vjp, vmap) cannot transform a scan that may record gradients: use torch.autograd, or "
             "torch.func inside the step, or torch.no_grad()"
         )
+
+
+def refuse_layer(step: Any) -> None:
+    """Refuse a recurrent layer of torch's own as a step: it takes its input first, and returns its carry alone.
+
+    Raises:
+        TypeError: says which wrapper to write.
+    """
+    if not callable(step):
+        raise TypeError(f"step must be a function or a module, called step(carry, x), got {type(step).__name__}")
+    if not isinstance(step, nn.RNNCellBase | nn.RNNBase) or not type(step).forward.__module__.startswith("torch."):
+        return
+    name, segments = f"torch.nn.{type(step).__name__}", ""
+    if isinstance(step, nn.RNNBase):
+        call, ys, segments = "ys, carry = layer(x, carry)", "ys", ", segments=True"
+    elif isinstance(step, nn.LSTMCell):
+        call, ys = "carry = layer(x, carry)", "carry[0]"
+    else:
+        call, ys = "carry = layer(x, carry)", "carry"
+    raise TypeError(
+        f"a step is called step(carry, x) and returns (carry, y), a {name} is called layer(x, carry). Wrap it:\n\n"
+        f"    def step(carry, x):\n        {call}\n        return carry, {ys}\n\n"
+        f"    scan(step, init, xs, params=layer{segments}, ...)"
+    )
+
+
+def refuse_signature(step: Callable[..., Any]) -> None:
+    """Refuse, after it failed, a step that does not take two arguments.
+
+    Raises:
+        TypeError: says how a step is called.
+    """
+    called = step.forward if isinstance(step, nn.Module) else step
+    try:
+        takes = signature(called)
+    except (TypeError, ValueError):  # of what is written in C
+        return
+    try:
+        takes.bind(None, None)
+    except TypeError:
+        raise TypeError(
+            f"a step is called step(carry, x) and returns (carry, y); this one takes {takes}. Wrap it in a function "
+            "`def step(carry, x)` that returns such a pair, and name its module in params="
+        ) from None
 
 
 def refuse_wrapped(step: Callable[..., Any], named: Named) -> None:

@@ -51,16 +51,17 @@ class Undeclared:
             The nodes of these graphs.
 
         Raises:
-            ValueError: names the tensor: its gradient would be lost.
+            ValueError: names a tensor whose gradient would be lost; of several, one that the step's code names.
         """
         edges, mine = self._edges, {id(tensor) for tensor in own}
         seen = self._accumulators.copy()
         pending: list[Any] = []
+        lost: list[Tensor] = []
         for tensor in returned:
             node = tensor.grad_fn
             if node is None:
                 if tensor.requires_grad and id(tensor) not in mine and id(tensor) not in self._ids:
-                    raise self._error(tensor)
+                    lost.append(tensor)
             elif node not in seen and not (edges and (node, tensor.output_nr) in edges):
                 seen.add(node)
                 pending.append(node)
@@ -71,7 +72,9 @@ class Undeclared:
                     if child.__class__ is not _Accumulate:
                         pending.append(child)
                     elif id(child.variable) not in mine and not (node._sequence_nr() >= since and _is_nobodys(child)):
-                        raise self._error(child.variable)
+                        lost.append(child.variable)
+        if lost:
+            raise self._error(lost, pending)
         return pending
 
     def used_up(self) -> RuntimeError:
@@ -84,19 +87,33 @@ class Undeclared:
             "Pass it in params= itself, compute it inside the step, or detach it"
         )
 
-    def _error(self, tensor: Tensor) -> ValueError:
-        if is_core_leaf(tensor):
+    def _error(self, lost: Sequence[Tensor], nodes: Sequence[Any]) -> ValueError:
+        if any(map(is_core_leaf, lost)):
             return ValueError(
                 "the step uses a tensor that it made at another call and kept outside the carry (in an attribute, a "
                 "list, a variable): its gradient would be lost. Hand it on in the carry (membptt.Stateful does it for "
                 "modules), or detach it where the loop does not backpropagate through it"
             )
-        name = _name(self._steps, tensor)
+        name, tensor = self._name(lost, nodes)
         advice = "" if "'" in name else "; if the step made it itself, detach what it returns, and keep it nowhere"
         return ValueError(
             f"the step uses {name}, of shape {tuple(tensor.shape)}, which requires grad but was not declared, so its "
             f"gradient would be lost; pass it in params=, or detach it{advice}"
         )
+
+    def _name(self, lost: Sequence[Tensor], nodes: Sequence[Any]) -> tuple[str, Tensor]:
+        """Name one of the `lost` tensors, or one computed from them, as the user's source does: the first of these."""
+        ids, computed = {id(tensor) for tensor in lost}, set(nodes)
+        names: list[tuple[str, Tensor]] = []
+        for name, value in (pair for step in self._steps for pair in reach(step).named):
+            if isinstance(value, nn.Module):
+                names += [(f"the parameter '{name}.{inner}'", tensor) for inner, tensor in value.named_parameters()]
+            elif value.grad_fn in computed and id(value) not in self._ids:
+                return f"the tensor {name!r}", value
+            else:
+                names.append((f"the tensor {name!r}", value))
+        kind = "a parameter" if isinstance(lost[0], nn.Parameter) else "a tensor"
+        return next((pair for pair in names if id(pair[1]) in ids), (kind, lost[0]))
 
 
 def _is_nobodys(accumulator: Any) -> bool:
@@ -118,15 +135,3 @@ def _count_alone() -> int:
 
 
 _ALONE = _count_alone()
-
-
-def _name(steps: Sequence[Callable[..., Any]], tensor: Tensor) -> str:
-    """Name a tensor the way the user's source does, where closures or globals tell."""
-    for name, value in (pair for step in steps for pair in reach(step).named):
-        if value is tensor:
-            return f"the tensor {name!r}"
-        if isinstance(value, nn.Module):
-            for inner, parameter in value.named_parameters():
-                if parameter is tensor:
-                    return f"the parameter '{name}.{inner}'"
-    return "a tensor" if not isinstance(tensor, nn.Parameter) else "a parameter"
