@@ -233,4 +233,4 @@ def test_questions_outside_the_table_are_refused():
         table.cost(2.0, 1)
     assert table.decision(1, 1) == (Decision.LAST, 1)
     with pytest.raises(ValueError, match="no cut"):
-        table.room(0, Decision.INTERNAL, 1, 5)
+        table.recurrence.room(0, Decision.INTERNAL, 1, 5)

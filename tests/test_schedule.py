@@ -74,7 +74,7 @@ def one_by_one(table, steps, slots):
         else:
             if y > 1:
                 yield Advance(start, start + y - 1)
-            room = table.room(mode, decision, y, steps)
+            room = table.recurrence.room(mode, decision, y, steps)
             if decision == Decision.RELEASE:
                 yield DropHidden(start)
                 owned = False

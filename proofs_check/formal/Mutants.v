@@ -2,6 +2,7 @@
    false, by a counterexample that Coq computes.
    A theorem that held of the mutants as well would say nothing about ours. *)
 From Membptt Require Import Laws Policies Recurrences Theorems.
+From Membptt Require Stretches.
 
 (* the statement that the mutants break: no legal schedule costs less than C *)
 Definition bounds (legal : nat -> nat -> list act -> bool) (cost : list act -> nat) (C : nat -> nat -> nat) :=
@@ -194,3 +195,21 @@ Proof. wrong msm_plus_exact 2 2. Qed.
 (* 23. (10) for separate storage *)
 Example shared_for_separate_is_false : ~ forall t m, 1 <= m -> optimum (SEPARATE 2) m t (shared 2 t m).
 Proof. wrong msm_plus_exact 3 3. Qed.
+
+(* ---------------------------------------------------------------- MSM+ solved *)
+
+(* 24. the stretches a step longer *)
+Example longer_stretch_is_false : ~ forall t m, 1 <= m ->
+  Stretches.start 2 1 2 m <= t <= S (Stretches.reach 2 1 2 m) ->
+  msm_plus 2 t m + Stretches.saved 2 1 2 m + Stretches.extra 2 1 2 m t = 2 * t.
+Proof.
+  intro H. specialize (H 5 2 ltac:(auto) ltac:(split; apply Nat.leb_le; reflexivity)). vm_compute in H. discriminate H.
+Qed.
+(* 25. its hidden states a step later: 7 steps in 2 slots *)
+Example later_split_is_false : ~ forall l t m, Stretches.start 2 l 3 m < t <= Stretches.reach 2 l 3 m ->
+  let y := S (Stretches.split 2 l 3 t m) in
+  separate 2 false t m = y + separate 2 false y m + separate 2 false (t - y) (m - 1).
+Proof.
+  intro H. specialize (H 1 7 2 ltac:(split; [apply Nat.ltb_lt | apply Nat.leb_le]; reflexivity)). vm_compute in H.
+  discriminate H.
+Qed.

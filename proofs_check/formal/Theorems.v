@@ -1,7 +1,8 @@
 (* The headline theorems, each in the words of model/ alone: this file and that folder are what there is to trust. The
    proofs are in the other folders. *)
 From Membptt Require Import Laws Policies Recurrences.
-From Membptt Require Hsm Ism Shared CostTwo Closed Price Corollaries MsmPlus TwoBranches Lines Chen BelowTwo Rational.
+From Membptt Require Hsm Ism Shared CostTwo Closed Price Corollaries MsmPlus TwoBranches Lines Chen BelowTwo Rational
+  Stretches Solved.
 From Membptt Require Online Restart RestartCost Anypol Best Deferred DeferredBest Real LateReal All.
 From Membptt Require Tiers Value Exact FreeSlow Merge OneMachine.
 
@@ -170,6 +171,49 @@ Theorem any_rational_cost : forall alpha, 2 <= alpha -> forall a p q, 1 <= a -> 
     (exists l, legal (SEPARATE alpha) m t l = true /\ q * cost l <= (a * q + p) * t) <->
       (q - p) * t <= q * Lines.limit alpha (S a) m.
 Proof. intros alpha H. exact (@Rational.any_rational_exact (Size.Build_Size alpha H)). Qed.
+
+(* MSM+ solved: on the stretch (r, l) it costs r t less what is saved at its end and beyond *)
+Theorem msm_plus_solved : forall alpha, 2 <= alpha -> forall l r t m, 1 <= m -> 2 <= r -> 1 <= l <= 1 + m / alpha ->
+  Stretches.start alpha l r m <= t <= Stretches.reach alpha l r m ->
+  msm_plus alpha t m + Stretches.saved alpha l r m + Stretches.extra alpha l r m t = r * t.
+Proof. intros alpha H l r t m Hm Hr Hl. exact (@Solved.solved (Size.Build_Size alpha H) l r t m Hl Hr Hm). Qed.
+(* and every t lies in a stretch, or costs a forward a step *)
+Theorem msm_plus_solved_everywhere : forall alpha, 2 <= alpha -> forall t m, 1 <= m ->
+  (t <= 1 + m / alpha /\ msm_plus alpha t m = t) \/
+  exists r l, 2 <= r /\ 1 <= l <= 1 + m / alpha /\ Stretches.start alpha l r m <= t <= Stretches.reach alpha l r m.
+Proof.
+  intros alpha H t m Hm. destruct (Nat.le_gt_cases t (1 + m / alpha)) as [C|C]; [left | right].
+  - split; [exact C|]. apply Nat.le_antisymm.
+    + exact (@Longest.flat (Size.Build_Size alpha H) m Hm t C).
+    + exact (@Bellman.V_ge (Size.Build_Size alpha H) t false m Hm).
+  - exact (@Solved.solved_everywhere (Size.Build_Size alpha H) t m Hm C).
+Qed.
+(* what it does next: a hidden state is stored here, unless a stretch is born with this slot *)
+Theorem msm_plus_splits : forall alpha, 2 <= alpha -> forall l r t m, 2 <= m -> 2 <= r -> 1 <= l <= 1 + m / alpha ->
+  Stretches.start alpha l r m < t <= Stretches.reach alpha l r m -> (r = 2 -> l <= 1 + (m - 1) / alpha) ->
+  1 <= Stretches.split alpha l r t m < t /\
+  separate alpha false t m = Stretches.split alpha l r t m + separate alpha false (Stretches.split alpha l r t m) m +
+    separate alpha false (t - Stretches.split alpha l r t m) (m - 1).
+Proof.
+  intros alpha H l r t m Hm Hr Hl Ht Hb.
+  exact (@Solved.solved_hidden (Size.Build_Size alpha H) l r t m Hm Hr Hl Ht Hb).
+Qed.
+(* there, and where a forward a step is enough, the start is given up *)
+Theorem msm_plus_releases : forall alpha, 2 <= alpha -> forall t m, alpha <= m -> 1 <= t ->
+  t <= 1 + m / alpha \/ (m mod alpha = 0 /\ t <= Stretches.reach alpha (1 + m / alpha) 2 m) ->
+  separate alpha false t m = 1 + separate alpha true (t - 1) (m + 1 - alpha).
+Proof. intros alpha H. exact (@Solved.solved_release (Size.Build_Size alpha H)). Qed.
+(* what is left then, with a start that stays: internal states at a forward a step, beyond a hidden state *)
+Theorem msm_plus_after_release : forall alpha, 2 <= alpha -> forall t n, alpha <= n ->
+  (2 <= t <= 1 + n / alpha -> separate alpha true t (S n) = 1 + separate alpha true (t - 1) (S n - alpha)) /\
+  (1 + n / alpha < t <= 1 + n / alpha + Stretches.reach alpha (1 + n / alpha) 2 n ->
+    let y := Nat.max 1 (t - Stretches.reach alpha (1 + n / alpha) 2 n) in
+    1 <= y < t /\ separate alpha true t (S n) = y + separate alpha true y (S n) + separate alpha false (t - y) n).
+Proof.
+  intros alpha H t n Hn. split.
+  - exact (@Solved.solved_kept_flat (Size.Build_Size alpha H) t n Hn).
+  - exact (@Solved.solved_kept (Size.Build_Size alpha H) t n Hn).
+Qed.
 
 (* with every tensor counted once, at two forwards a step: t <= S(m) + 2, where S(n) = ceil(1 / beta) + ... + ceil(n /
    beta) *)

@@ -85,6 +85,8 @@ class TooLargeError(ValueError):
 PLANNED: Final = Limit(2**22, 3 * 10**7, "to be planned with")
 # Of the one that a call builds: some gigabytes; a minute or two.
 BUILT: Final = Limit(2**28, 10**10, "to be built in a call")
+# Up to which a call builds a table where it could do with a formula: a second or so.
+TABLED: Final = Limit(3 * 10**7, 3 * 10**7, "to be built where there is a formula")
 # Of the one that a command asks for: some gigabytes; some minutes.
 ASKED: Final = Limit(2**28, 10**11, "for a command")
 # Of one that a data file names, to compare its digest.

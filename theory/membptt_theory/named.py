@@ -1,4 +1,4 @@
-"""A policy by its name and sizes: it builds the table that a call needs, and makes the schedule."""
+"""A policy by its name and sizes: it takes the table or the formula that a call needs, and makes the schedule."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from membptt_theory.actions import Prices
-from membptt_theory.limits import BUILT
+from membptt_theory.formula import solve
+from membptt_theory.limits import BUILT, TABLED
 from membptt_theory.policies import NO_TIERS, find
 from membptt_theory.schedule import Schedule
-from membptt_theory.tables import build, useful_slots
+from membptt_theory.tables import useful_slots
 from membptt_theory.tiers import build_tiers, useful_slow
 
 UNMEASURED: Final = Prices(1, 1, 1)
@@ -43,9 +44,17 @@ class NamedPolicy:
             ValueError: an unknown policy, sizes outside its domain, or a table too large to be built in a call.
         """
         slots = useful_slots(self.name, steps, slots, internal=self.internal)
-        BUILT.check(self.name, steps, slots, advice=_ADVICE)
-        table = build(self.name, steps, slots, internal=self.internal, internal_known=self.internal_known)
-        return table.schedule(steps, slots)
+        limit = TABLED if find(self.name).formula else BUILT
+        source = solve(
+            self.name,
+            steps,
+            slots,
+            limit,
+            internal=self.internal,
+            internal_known=self.internal_known,
+            advice=_ADVICE,
+        )
+        return source.schedule(steps, slots)
 
     def spilling(self, steps: int, fast: int, slow: int | None, prices: Prices | None, /) -> Schedule:
         """Return the schedule in two tiers: ``fast`` slots, and ``slow`` slots of a second tier.

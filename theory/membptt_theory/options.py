@@ -11,6 +11,7 @@ from typing import Final
 
 from membptt_theory.actions import Prices
 from membptt_theory.footprint import Measured, most_copies, peak_bytes
+from membptt_theory.formula import solve
 from membptt_theory.limits import PLANNED
 from membptt_theory.machine import meter_tiers
 from membptt_theory.policies import find, planned
@@ -20,6 +21,7 @@ from membptt_theory.tiers import build_tiers, useful_slow
 
 _FORWARD = 16  # the price of a core's forward: transfers are priced to a sixteenth of it
 
+_PENDING = 2**16  # slots of a schedule without a table: at these a slot is a small part of any budget
 _SIMULATED = 20_000  # cores of the longest stream that is executed on paper
 _UNITS: Final = {"": 1, "b": 1} | {
     f"{letter}{end}": base**power
@@ -85,9 +87,15 @@ class Option:
             return build_tiers(self.cores, self.slots, self.tiers.slots, self.tiers.prices).schedule(
                 self.cores, self.slots
             )
-        return build(
-            self.policy, self.cores, self.slots, internal=self.internal, internal_known=self.internal_known
-        ).schedule(self.cores, self.slots)
+        source = solve(
+            self.policy,
+            self.cores,
+            self.slots,
+            PLANNED,
+            internal=self.internal,
+            internal_known=self.internal_known,
+        )
+        return source.schedule(self.cores, self.slots)
 
 
 def options(
@@ -101,11 +109,11 @@ def options(
 ) -> list[Option]:
     """Return what fits, the fastest first: for every policy and chunk the most slots.
 
-    The unit of MSM's slots is a hidden state, or a larger number of bytes where the table would become too large; an
-    internal state takes as many whole units as it needs. Bytes are a bound that counts every state by itself, except
-    for the fastest alternative of each policy: there the stream is executed on paper, each storage counted once, and
-    what is left of the budget becomes slots. With `tiers`, HSM in two tiers is a further policy, whose streams are all
-    executed on paper; its slow tier may hold `slow` hidden states, or any number.
+    The unit of a mixed policy's slots is a hidden state, or a larger number of bytes where its table, if it needs one,
+    would become too large; an internal state takes as many whole units as it needs. Bytes are a bound that counts every
+    state by itself, except for the fastest alternative of each policy: there the stream is executed on paper, each
+    storage counted once, and what is left of the budget becomes slots. With `tiers`, HSM in two tiers is a further
+    policy, whose streams are all executed on paper; its slow tier may hold `slow` hidden states, or any number.
     """
     alternatives: list[Option] = []
 
@@ -114,10 +122,10 @@ def options(
         return bool(alternatives) and cores * sizes.backprop > min(option.seconds for option in alternatives)
 
     names = planned() if policies is None else policies
-    for policy in sorted(names, key=lambda name: not find(name).closed_form):
+    for policy in sorted(names, key=lambda name: not find(name).formula):
         for sizes in measured:
             cores = -(-steps // sizes.chunk)
-            if find(policy).closed_form or not hopeless(sizes, cores):
+            if find(policy).formula or not hopeless(sizes, cores):
                 alternatives += _fitting(policy, sizes, cores, budget)
     if tiers:
         for sizes in measured:
@@ -137,10 +145,11 @@ def check_size(option: Option, /) -> None:
     Raises:
         ValueError: it has no cores or slots, or is too large.
     """
-    slow = 1 if option.tiers is None else max(1, option.tiers.slots or 0)
+    tiers = option.tiers is not None
+    slow = max(1, option.tiers.slots or 0) if option.tiers is not None else 1
     if option.cores < 1 or option.measured.chunk < 1 or option.slots < (option.tiers is None):
         raise ValueError(f"there is no table of {option.cores} cores and {option.slots} slots")
-    if max(1, option.slots) * slow > PLANNED.most_slots(option.policy, option.cores, tiers=option.tiers is not None):
+    if max(1, option.slots) * slow > _most_slots(option.policy, option.cores, tiers=tiers):
         raise ValueError(f"a table of {option.cores} cores and {option.slots} slots is larger than any that is planned")
 
 
@@ -197,7 +206,7 @@ def _fitting(policy: str, sizes: Measured, cores: int, budget: int) -> list[Opti
     record = find(policy)
     hidden = record.mixed or record.state().sizes.hidden is not None
     unit = max(1, sizes.hidden if hidden else sizes.internal + 2 * sizes.hidden)
-    most = PLANNED.most_slots(policy, cores)
+    most = _most_slots(policy, cores)
     if record.mixed:
         # A coarser unit for long sequences: hidden states then take more room than they need.
         unit = max(unit, -(-room // max(most - 1, 1)))
@@ -214,8 +223,8 @@ def _option(policy: str, sizes: Measured, cores: int, slots: int, unit: int) -> 
         shared = max(1, -(-(sizes.internal + sizes.hidden) // unit))
         known = shared if "internal_known" in record.parameters and shared < internal else None
     slots = useful_slots(policy, cores, slots, internal=internal)
-    if record.closed_form:
-        forwards = optimal_cost(policy, cores, slots)
+    if record.formula:
+        forwards = optimal_cost(policy, cores, slots, internal=internal)
     else:
         forwards = build(policy, cores, slots, internal=internal, internal_known=known).cost(cores, slots)
     seconds = (forwards - cores) * sizes.advance + cores * sizes.backprop
@@ -228,7 +237,7 @@ def _weighed(option: Option, budget: int) -> Option:
     if option.cores > _SIMULATED:
         return option
     option = _on_paper(option)
-    most = PLANNED.most_slots(option.policy, option.cores)
+    most = _most_slots(option.policy, option.cores)
     for _ in range(3):
         slots = min(option.slots + (budget - option.bytes) // option.unit, most)
         larger = _on_paper(_option(option.policy, option.measured, option.cores, slots, option.unit))
@@ -245,7 +254,7 @@ def _on_paper(option: Option) -> Option:
 def _in_tiers(sizes: Measured, cores: int, budget: int, most_slow: int | None) -> list[Option]:
     """Return HSM in two tiers with the most fast slots that fit, and as many slow ones as its table may have."""
     room = budget - _floor(sizes) - sizes.transit
-    most = PLANNED.most_slots("hsm", cores, tiers=True)
+    most = _most_slots("hsm", cores, tiers=True)
     slow = useful_slow(cores, most_slow)
     fast = min(cores, 1 + room // max(sizes.hidden, 1), most if slow is None else max(1, isqrt(most)))
     if room < 0 or most < 1 or slow == 0:
@@ -267,6 +276,12 @@ def _two_tiers(sizes: Measured, cores: int, fast: int, slow: int | None) -> Opti
     peak = peak_bytes(stream, cores, sizes) + sizes.transit
     tiers = Tiers(slow, prices, report.slow_peak, most_copies(stream) * sizes.slow, report.writes, report.reads)
     return Option("hsm", fast, 1, None, cores, report.forwards, seconds, peak, max(sizes.hidden, 1), sizes, tiers)
+
+
+def _most_slots(policy: str, cores: int, *, tiers: bool = False) -> int:
+    """Return the most slots to plan with: a formula takes any number, and its schedules as many pending parts."""
+    most = PLANNED.most_slots(policy, cores, tiers=tiers)
+    return max(most, _PENDING) if find(policy).formula and not tiers else most
 
 
 def _floor(sizes: Measured) -> int:

@@ -24,6 +24,7 @@ class Policy:
         published: the sizes ``(alpha, beta)`` of which `tables.lock` holds a digest.
         shift: where costs and splits have a closed form: they are those of HSM at ``t + shift``, each step counted
             `shift` times less. ``None``: its tables take a minimum over splits.
+        solved: whether `mixed.py` has costs and decisions of it in closed form all the same.
         planned: whether ``policy="auto"`` tries it.
         spills: whether it has a form with a slow tier.
     """
@@ -35,13 +36,19 @@ class Policy:
     parameters: tuple[str, ...] = ()
     published: tuple[tuple[int, int | None], ...] = ((1, None),)
     shift: int | None = None
+    solved: bool = False
     planned: bool = False
     spills: bool = False
 
     @property
     def closed_form(self) -> bool:
-        """Whether costs and splits come from a formula, at any length, without a table."""
+        """Whether its tables are filled by a formula, not by a minimum over splits."""
         return self.shift is not None
+
+    @property
+    def formula(self) -> bool:
+        """Whether costs and decisions come from a formula, at any length, without a table."""
+        return self.closed_form or self.solved
 
     @property
     def mixed(self) -> bool:
@@ -62,6 +69,7 @@ POLICIES: Final = {
             msm_plus,
             ("internal",),
             published=((5, None),),
+            solved=True,
             planned=True,
         ),
     )

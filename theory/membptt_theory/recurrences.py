@@ -86,6 +86,17 @@ class Recurrence:
                 return cut
         return None
 
+    def room(self, mode: int, decision: Decision, split: int, steps: int) -> int:
+        """Return the slots that the state stored at `split` of `steps` steps takes from the right part.
+
+        Raises:
+            ValueError: the policy has no such cut.
+        """
+        cut = self.cut(mode, decision, split, steps)
+        if cut is None:
+            raise ValueError(f"policy {self.policy!r} has no cut {decision.name} at y={split} of t={steps}")
+        return cut.room
+
     def right_mode(self, decision: Decision) -> int:
         """Return the mode of the right part: it owns its starting state only where a hidden state was stored for it."""
         return OWNED if len(self.cuts) == 1 or decision is Decision.HIDDEN else KEPT

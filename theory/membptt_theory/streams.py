@@ -6,10 +6,10 @@ to every place where it occurs (`Template`), so that a loop in C produces nearly
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
 from membptt_theory.actions import (
@@ -20,19 +20,32 @@ from membptt_theory.actions import (
     LoadInternal,
     Record,
     Restore,
+    Sizes,
     StoreHidden,
     StoreInternal,
 )
-from membptt_theory.recurrences import KEPT, OWNED, Decision
-
-if TYPE_CHECKING:
-    from membptt_theory.policy import PolicyTable
+from membptt_theory.recurrences import KEPT, OWNED, Decision, Recurrence
 
 SHORT: Final = 64  # steps of the longest template: longer ones gain little and are many
 MOST: Final = 128  # templates kept for a table, about 10 kB each at most
 
 
-def instructions(table: PolicyTable, steps: int, slots: int, /) -> Iterator[Instruction]:
+class Decider(Protocol):
+    """What decides a stream: a table, or a formula."""
+
+    @property
+    def recurrence(self) -> Recurrence:
+        """Its Bellman equation."""
+
+    @property
+    def sizes(self) -> Sizes:
+        """Slots of each kind of stored state."""
+
+    def lookup(self) -> Callable[[int, int, int], tuple[int, int]]:
+        """Return what decides: of mode, slots and steps, what to store and where."""
+
+
+def instructions(table: Decider, steps: int, slots: int, /) -> Iterator[Instruction]:
     """Yield the stream of ``table.schedule(steps, slots)``, whose arguments are checked there.
 
     Lazy: it holds one pending part for each stored state, the places of at most `SHORT` steps and, shared with the
@@ -69,16 +82,14 @@ class Template:
 
 # Which part: its steps, its slots, whether it owns its starting state, whether that is the working state already.
 Part = tuple[int, int, bool, bool]
-_TEMPLATES: WeakKeyDictionary[PolicyTable, dict[Part, Template]] = WeakKeyDictionary()
+_TEMPLATES: WeakKeyDictionary[Decider, dict[Part, Template]] = WeakKeyDictionary()
 
 
 def _pieces(
-    table: PolicyTable, part: Part, templates: dict[Part, Template] | None = None
+    table: Decider, part: Part, templates: dict[Part, Template] | None = None
 ) -> Iterator[Iterable[Instruction]]:
     """Yield the stream of a part at position 0, piece by piece; without `templates` it is cut down to single steps."""
-    # Memory views: they index to plain ints, in half the time of numpy's scalars.
-    decisions, splits = table.decisions.data, table.splits.data
-    single_mode = len(table.costs) == 1
+    decide, single_mode = table.lookup(), len(table.recurrence.cuts) == 1
     # Parts left to solve: start, steps, slots, owned, and whether the step after them is stored as an internal state.
     pending: list[tuple[int, int, int, bool, bool]] = []
     start, (steps, slots, owned, there) = 0, part
@@ -89,7 +100,7 @@ def _pieces(
             if not there:
                 yield ((Restore, (start,)),)
             mode = OWNED if owned or single_mode else KEPT
-            y = splits[mode, slots, steps] if steps > 1 else 1
+            decision, y = decide(mode, slots, steps) if steps > 1 else (Decision.LAST, 1)
             there = False
             if y == steps:
                 # Nothing lies to the right, so the recorded step goes backward from the working core, never to a slot.
@@ -101,7 +112,7 @@ def _pieces(
                     continue
                 if owned:
                     yield ((DropHidden, (start,)),)
-            elif (decision := decisions[mode, slots, steps]) == Decision.HIDDEN:
+            elif decision == Decision.HIDDEN:
                 yield (Advance, (start, start + y)), (StoreHidden, (start + y,))
                 pending.append((start, y, slots, owned, False))
                 start, steps, slots, owned, there = start + y, steps - y, slots - 1, True, True
@@ -109,7 +120,7 @@ def _pieces(
             else:
                 if y > 1:
                     yield ((Advance, (start, start + y - 1)),)
-                room = table.room(mode, Decision(decision), y, steps)
+                room = table.recurrence.room(mode, Decision(decision), y, steps)
                 if decision == Decision.RELEASE:
                     yield ((DropHidden, (start,)),)
                     owned = False
@@ -130,7 +141,7 @@ def _pieces(
         there = False
 
 
-def _template(table: PolicyTable, part: Part, templates: dict[Part, Template]) -> Template:
+def _template(table: Decider, part: Part, templates: dict[Part, Template]) -> Template:
     template = templates.get(part)
     if template is None:
         if len(templates) >= MOST:

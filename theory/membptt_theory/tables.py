@@ -15,6 +15,7 @@ from math import comb
 
 import numpy as np
 
+from membptt_theory import mixed
 from membptt_theory.bellman import Sweep
 from membptt_theory.policies import POLICIES, find, recurrence
 from membptt_theory.policy import PolicyTable
@@ -54,20 +55,26 @@ def useful_slots(policy: str, steps: int, slots: int, /, *, internal: int = 1) -
     return min(check_count("slots", slots), unit * check_count("steps", steps))
 
 
-def optimal_cost(policy: str, steps: int, slots: int, /) -> int:
-    """Return ``C(t, m)`` of HSM or ISM in closed form: any ``t``, no table, exact.
+def optimal_cost(policy: str, steps: int, slots: int, /, *, internal: int = 1) -> int:
+    """Return ``C(t, m)`` of HSM, ISM or MSM+ in closed form: any ``t``, no table, exact.
 
     >>> optimal_cost("hsm", 1000, 10), optimal_cost("ism", 10**9, 50)
     (4636, 7699325920)
+    >>> optimal_cost("msm_plus", 10**6, 1000, internal=5)
+    2899298
 
     Raises:
         TypeError: a number is not an integer.
-        ValueError: another policy, ``steps < 0`` or ``slots < 1``.
+        ValueError: another policy, sizes outside its domain, ``steps < 0`` or ``slots < 1``.
 
-    Claim: hsm-closed-form, ism-closed-form.
+    Claim: hsm-closed-form, ism-closed-form, msm-plus-solved.
     """
-    shift = _shift(policy)
+    solved = policy in POLICIES and POLICIES[policy].solved
+    shift = 0 if solved else _shift(policy)
+    alpha = recurrence(policy, internal=internal).sizes.internal
     t, m = check_count("steps", steps, least=0) + shift, check_count("slots", slots)
+    if solved and alpha:
+        return mixed.cost(t, m, alpha)
     if t == 0:
         return 0
     r = repetitions(t, m)

@@ -106,13 +106,13 @@ Proof.
     rewrite E. lia.
 Qed.
 
-(* in alpha (l - 1) slots: l (l+1) / 2 steps *)
-Lemma corner_reached : forall l t, 2 <= l -> l <= t <= tri (S l) -> V false t (alpha * (l - 1)) + l <= 2 * t.
+(* in alpha (l - 1) slots: l (l+1) / 2 steps, the start given up at once *)
+Lemma corner_released : forall l t, 2 <= l -> l <= t <= tri (S l) ->
+  1 + V true (t - 1) (alpha * (l - 1) + 1 - alpha) + l <= 2 * t.
 Proof.
   pose proof alpha2 as A. induction l as [|l IH]; intros t Hl Ht; [lia|]. replace (S l - 1) with l by lia.
   assert (alpha * 1 <= alpha * l) by (apply Nat.mul_le_mono_l; lia).
-  pose proof (V_release t (alpha * l) ltac:(lia) ltac:(lia)) as R.
-  assert (V true (t - 1) (alpha * l + 1 - alpha) + l <= 2 * (t - 1)); [|lia]. clear R.
+  assert (V true (t - 1) (alpha * l + 1 - alpha) + l <= 2 * (t - 1)); [|lia].
   destruct (Nat.eq_dec l 1) as [->|N].
   { replace (alpha * 1 + 1 - alpha) with 1 by lia. rewrite V_tri_row. simpl tri in *. assert (t = 2 \/ t = 3) as [->
     | ->] by lia; simpl; lia. }
@@ -122,16 +122,24 @@ Proof.
   pose proof (V_less true (t - 1) (S (alpha * (l - 1)))) as Q.
   assert (alpha * 1 <= alpha * (l - 1)) by (apply Nat.mul_le_mono_l; lia).
   replace (S (alpha * (l - 1)) - 1) with (alpha * (l - 1)) in Q by lia.
+  assert (R : forall u, 1 <= u -> V false u (alpha * (l - 1)) <= 1 + V true (u - 1) (alpha * (l - 1) + 1 - alpha)) by
+    (intros; apply V_release; lia).
   destruct (le_lt_dec (t - 1) (tri (S l))) as [B|B].
-  - specialize (IH (t - 1) ltac:(lia) ltac:(lia)). lia.
+  - specialize (IH (t - 1) ltac:(lia) ltac:(lia)). specialize (R (t - 1) ltac:(lia)). lia.
   - simpl tri in Ht, B. set (y := t - 1 - (tri l + l)). assert (l <= tri l + l) by lia.
     pose proof (V_hidden true (t - 1) y (S (alpha * (l - 1))) ltac:(lia) ltac:(lia)) as Hc.
     replace (S (alpha * (l - 1)) - 1) with (alpha * (l - 1)) in Hc by lia.
-    specialize (IH (t - 1 - y) ltac:(lia) ltac:(simpl tri; lia)).
+    specialize (IH (t - 1 - y) ltac:(lia) ltac:(simpl tri; lia)). specialize (R (t - 1 - y) ltac:(lia)).
     pose proof (V_less true y (S (alpha * (l - 1))) ltac:(lia)) as Q'.
     replace (S (alpha * (l - 1)) - 1) with (alpha * (l - 1)) in Q' by lia.
     pose proof (flat (alpha * (l - 1)) ltac:(lia) y) as Fl. rewrite (Nat.mul_comm alpha), Nat.div_mul in Fl by lia.
     rewrite (Nat.mul_comm (l - 1)) in Fl. lia.
+Qed.
+(* so many steps *)
+Lemma corner_reached : forall l t, 2 <= l -> l <= t <= tri (S l) -> V false t (alpha * (l - 1)) + l <= 2 * t.
+Proof.
+  pose proof alpha2 as A. intros l t Hl Ht. assert (alpha * 1 <= alpha * (l - 1)) by (apply Nat.mul_le_mono_l; lia).
+  pose proof (V_release t (alpha * (l - 1)) ltac:(lia) ltac:(lia)). pose proof (corner_released l t Hl Ht). lia.
 Qed.
 (* S where its line and the next one meet *)
 Lemma ceils_corner : forall l, ceils (alpha * l + 1) = alpha * tri (S l) + (l + 1).

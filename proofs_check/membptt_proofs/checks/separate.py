@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import product
 from math import factorial
 
 from membptt_proofs import dp
 from membptt_proofs.checks.derivations import verify
 from membptt_proofs.checks.registry import Covered, Effort, Evidence, check, need
+from membptt_theory import mixed
 from membptt_theory.derive import msm_plus
+from membptt_theory.formula import Formula
 from membptt_theory.tables import build
 
 ALPHAS = range(2, 7)
@@ -84,4 +87,37 @@ def rational_cost(effort: Effort) -> str:
                         cheap = q * table.cost(t, m) <= (a * q + p) * t
                         within = (q - p) * t <= q * msm_plus.limit(m, alpha, a + 1)
                         need(within or not cheap, f"alpha={alpha}, t={t}, m={m}: {a} + {p}/{q} forwards a step")
+    return str(covered)
+
+
+@check("msm-plus-solved")
+def solved(effort: Effort) -> str:
+    """Compare the closed form with the tables, and its binomials with Pascal's rule."""
+    steps, slots, covered = effort.pick(60, 150), effort.pick(12, 24), Covered()
+    for alpha in covered.over("alpha", ALPHAS):
+        table = build("msm_plus", steps, slots, internal=alpha)
+        for m in covered.over("m", range(1, slots + 1)):
+            for t in covered.over("t", range(1, steps + 1)):
+                cost = mixed.cost(t, m, alpha)
+                need(cost == table.cost(t, m), f"alpha={alpha}, t={t}, m={m}: the closed form says {cost}")
+            for r, stretch in product(range(3, 9), range(1, 2 + m // alpha)):
+                end = mixed.reach(r, stretch, m, alpha)
+                parts = mixed.reach(r - 1, stretch, m, alpha) + mixed.reach(r, stretch, m - 1, alpha) if m > 1 else r
+                need(end == parts, f"alpha={alpha}, m={m}: stretch ({r}, {stretch}) ends at {end}, not {parts}")
+    return str(covered)
+
+
+@check("msm-plus-formula")
+def without_a_table(effort: Effort) -> str:
+    """Execute the schedules that no table made: complete, in their slots, and as cheap as the table's."""
+    steps, slots, covered = effort.pick(24, 60), effort.pick(10, 16), Covered()
+    for alpha in covered.over("alpha", range(2, 6)):
+        formula, table = Formula("msm_plus", alpha), build("msm_plus", steps, slots, internal=alpha)
+        for m in covered.over("m", range(1, slots + 1)):
+            for t in covered.over("t", range(1, steps + 1)):
+                report = formula.schedule(t, m).meter()
+                need(
+                    report.forwards == table.cost(t, m) and report.peak <= m,
+                    f"alpha={alpha}, t={t}, m={m}: {report.forwards} forwards, {report.peak} slots",
+                )
     return str(covered)
