@@ -106,14 +106,28 @@ def test_the_ledger_is_what_the_claims_say():
 
 
 def test_one_verdict_is_printed_a_claim(capsys):
-    assert main(["--quick", "duality", "B10", "scan-forwards-equal-table"]) == 0
+    assert main(["--quick", "duality", "B3", "scan-forwards-equal-table"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[:3]] == [
         ["OK", "duality"],
-        ["OK", "B10"],
+        ["OK", "B3"],
         ["TEST", "scan-forwards-equal-table"],
     ]
-    assert lines[3] == "3 claims, 0 failed; the theorems of 1 claim were not checked here"
+    assert lines[3] == (
+        "2 of 3 claims checked here hold; 1 left to the tests named; "
+        "1 refuted as stated, by counterexample; the theorems of 1 claim were not checked here"
+    )
+
+
+def test_the_list_names_every_claim_and_checks_nothing(capsys, monkeypatch):
+    monkeypatch.setattr("membptt_proofs.__main__.run", None)
+    assert main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [claim.id for claim in CLAIMS]
+    assert all(claim.status in line and claim.scope in line for claim, line in zip(CLAIMS, lines, strict=True))
+    assert main(["--list", "--json", "B3"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["id"], row["status"]) == ("B3", "refuted")
 
 
 def coq_says(monkeypatch, *, installed=True, assumptions=(), differences=(), error=None):
@@ -146,7 +160,7 @@ def test_a_formal_proof_is_shown_with_the_check_beside_it(monkeypatch, capsys):
     assert "proved (formal)" in first
     assert "Coq: hsm_exact, as stated, without axioms; t <= 9, every m" in first
     assert second.startswith("OK       online-attained")
-    assert summary.startswith("2 claims, 0 failed")
+    assert summary.startswith("2 of 2 claims checked here hold")
 
 
 def test_without_coq_a_formal_proof_is_said_not_to_be_checked_here(monkeypatch, capsys):
@@ -155,7 +169,7 @@ def test_without_coq_a_formal_proof_is_said_not_to_be_checked_here(monkeypatch, 
     first, second, summary = capsys.readouterr().out.splitlines()
     assert "hsm_exact not checked here: coq is not installed; t <= 9, every m" in first
     assert second.startswith("NO COQ   online-attained")
-    assert summary == "2 claims, 0 failed; the theorems of 2 claims were not checked here"
+    assert summary == "1 of 2 claims checked here hold; the theorems of 2 claims were not checked here"
     _, rows = verdicts(capsys, *PROVED)
     assert (rows["hsm-optimal"]["holds"], rows["hsm-optimal"]["proof"]["holds"]) == (True, None)
     assert rows["online-attained"]["holds"] is None

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,18 @@ def test_every_command_has_help_with_examples(capsys):
         with pytest.raises(SystemExit, match="0"):
             main([*below.prog.split()[1:], "--help"])
         assert "examples:" in capsys.readouterr().out
+
+
+def test_sizes_are_bytes_or_text_with_a_unit(capsys):
+    line = "plan --steps 100 --hidden-bytes {} --internal-bytes {} --budget {} --policy hsm --json"
+    plans = [answer(capsys, line.format(*sizes)) for sizes in ((8192, 40960, 2**20), ("8K", "40KiB", "1M"))]
+    assert plans[0] == plans[1]
+
+
+def test_the_version_is_that_of_the_distribution(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"membptt {version('membptt')}\n"
 
 
 @pytest.mark.parametrize("line", EXAMPLES)
@@ -224,7 +237,8 @@ def test_prove_gives_one_verdict_per_claim(capsys, monkeypatch):
         ("table export --policy hsm --steps 9 --slots 3", "say where to: --out FILE with the ending npz, csv, json"),
         ("table export --policy hsm --steps 9 --slots 3 --out x.pkl", "a table is written as npz, csv, json"),
         ("plan --steps 9 --hidden-bytes 8 --internal-bytes 9 --budget 99", "less than two hidden states of 8 bytes"),
-        ("plan --steps 9 --hidden-bytes 8 --internal-bytes 40 --budget many", "names no size"),
+        ("plan --steps 9 --hidden-bytes 8 --internal-bytes 40 --budget many", "--budget 'many' names no size"),
+        ("plan --steps 9 --hidden-bytes few --internal-bytes 40 --budget 99", "--hidden-bytes 'few' names no size"),
         ("plan --steps 9 --hidden-bytes 8 --internal-bytes 40 --budget 47", "take 48 bytes, the smallest feasible"),
         ("plan --steps 9 --hidden-bytes 8 --internal-bytes 40 --budget 99 --chunk 10", "more than the 9 steps"),
         ("plan --steps 9 --hidden-bytes 8 --internal-bytes 40 --budget 99 --backward -1", "0 or more, got -1.0"),

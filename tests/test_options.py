@@ -113,7 +113,15 @@ def test_more_bytes_never_cost_forwards():
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("64MiB", 64 * 2**20), ("64 MB", 64 * 10**6), ("1.5gib", 3 * 2**29), ("7", 7), (" 3 KB ", 3000), (99, 99)],
+    [
+        ("64MiB", 64 * 2**20),
+        ("64 MB", 64 * 10**6),
+        ("1.5gib", 3 * 2**29),
+        ("7", 7),
+        ("8K", 8192),
+        (" 3 KB ", 3000),
+        (99, 99),
+    ],
 )
 def test_sizes_in_words(text, size):
     assert parse_bytes(text) == size

@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from membptt_cli import planning, proofs, schedules, tables
 from membptt_cli.parsing import Refusal, examples
@@ -47,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
         + "\n\nexit status: 0; 1 a claim or a table does not hold; 2 the request cannot be met",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    whole.add_argument("--version", action="version", version=f"membptt {version('membptt')}")
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
     for command in (planning, schedules, tables, proofs):
         command.add(commands)

@@ -27,22 +27,24 @@ def add(commands: Commands) -> None:
         "plan",
         run,
         "choose policy, slots and steps per core for a budget in bytes",
-        "The runtime's planner with sizes that you give instead of measured ones. Time is counted in forwards of one "
-        "step: every step is recorded and backpropagated once, and advanced over as often as the table says.",
-        "membptt plan --steps 100000 --hidden-bytes 8192 --internal-bytes 40960 --budget 64MiB",
+        "The runtime's planner with sizes that you give; membptt.plan measures those of a step of yours. Time is "
+        "counted in forwards of one step: every step is recorded and backpropagated once, and advanced over as often "
+        "as the table says.",
+        "membptt plan --steps 100000 --hidden-bytes 8K --internal-bytes 40K --budget 64M",
         "membptt plan --steps 1000 --hidden-bytes 4096 --internal-bytes 20480 --budget 1MB --policy hsm --chunk 1",
         "membptt plan --steps 1000 --hidden-bytes 4096 --internal-bytes 20480 --budget 1MB --json",
     )
     parser.add_argument("--steps", type=int, required=True, metavar="T", help="length of the sequence")
-    parser.add_argument("--hidden-bytes", type=int, required=True, metavar="N", help="what one step hands to the next")
+    parser.add_argument(
+        "--hidden-bytes", required=True, metavar="SIZE", help="what one step hands to the next: its carry"
+    )
     parser.add_argument(
         "--internal-bytes",
-        type=int,
         required=True,
-        metavar="N",
+        metavar="SIZE",
         help="all that backpropagating one step needs, the states before and after it included",
     )
-    parser.add_argument("--budget", required=True, metavar="SIZE", help="bytes, or 64MiB, 1.5GB, ...")
+    parser.add_argument("--budget", required=True, metavar="SIZE", help="bytes, or 64M (MiB), 64MiB, 1.5GB, ...")
     parser.add_argument("--policy", choices=("auto", *POLICIES), default="auto", help="default: auto, the fastest")
     parser.add_argument("--chunk", type=int, metavar="K", help="steps per core (default: powers of two up to 256)")
     parser.add_argument(
@@ -53,7 +55,9 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what fits the budget, the fastest first."""
-    budget = parse_bytes(options.budget)
+    for name in ("budget", "hidden_bytes", "internal_bytes"):
+        setattr(options, name, parse_bytes(getattr(options, name), f"--{name.replace('_', '-')}"))
+    budget = options.budget
     _check(options)
     sizes = [_core(options, chunk) for chunk in _chunks(options)]
     fitted = fitting(sizes, options.steps, budget, planned() if options.policy == "auto" else (options.policy,))
@@ -68,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    for name in ("steps", "hidden_bytes", "internal_bytes", "chunk"):
+    for name in ("steps", "chunk"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise Refusal(f"--{name.replace('_', '-')} must be at least 1, got {value}")

@@ -20,10 +20,12 @@ def add(commands: Commands) -> None:
         "check the claims, one verdict each",
         "Without an ID all of them, on the ranges of CLAIMS.md: that takes a while. Exit status 1 if one fails.",
         "membptt prove hsm-closed-form",
+        "membptt prove --list",
         "membptt prove --quick --json hsm-splits ism-splits",
     )
     parser.add_argument("claims", nargs="*", metavar="ID", help="claims to check, by their ids in CLAIMS.md")
     parser.add_argument("--quick", action="store_true", help="the smaller ranges of the test suite")
+    parser.add_argument("--list", action="store_true", help="print the claims' ids, statuses and scopes; check nothing")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -31,5 +33,9 @@ def run(options: argparse.Namespace) -> int:
     """Hand over to the proofs, which import sympy."""
     from membptt_proofs.__main__ import main  # noqa: PLC0415
 
-    flags = [flag for flag, given in (("--quick", options.quick), ("--json", options.json)) if given]
+    flags = [
+        flag
+        for flag, given in (("--quick", options.quick), ("--list", options.list), ("--json", options.json))
+        if given
+    ]
     return main([*flags, "--", *options.claims], prog=options.prog)

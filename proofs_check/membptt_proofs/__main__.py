@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from typing import Any, Final
 
 from tqdm import tqdm
@@ -25,6 +26,7 @@ def main(arguments: list[str] | None = None, *, prog: str = "python -m membptt_p
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("claims", nargs="*", metavar="ID", help="claims to check (default: all)")
     parser.add_argument("--quick", action="store_true", help="the smaller ranges of the test suite")
+    parser.add_argument("--list", action="store_true", help="print the claims' ids, statuses and scopes; check nothing")
     parser.add_argument("--json", action="store_true", help="print the verdicts as one JSON list, at the end")
     options = parser.parse_args(arguments)
     known = {claim.id: claim for claim in CLAIMS}
@@ -32,22 +34,35 @@ def main(arguments: list[str] | None = None, *, prog: str = "python -m membptt_p
     if unknown:
         parser.error(f"unknown claims: {', '.join(unknown)}; see CLAIMS.md")
     chosen = [known[name] for name in options.claims] or list(CLAIMS)
+    if options.list:
+        _list(chosen, as_json=options.json)
+        return 0
     effort = Effort.QUICK if options.quick else Effort.FULL
     proofs, seconds = theorems.ask(chosen, quick=options.quick)
-    failed = 0
+    outcomes: list[str] = []
     rows: list[dict[str, Any]] = []
-    with tqdm(chosen, desc="claims", file=sys.stderr) as progress:
+    # A bar only where somebody looks at it: in a log it would be a line for every claim.
+    with tqdm(chosen, desc="claims", file=sys.stderr, disable=None) as progress:
         for claim in progress:
             progress.set_postfix_str(claim.id)
             verdict = run(claim.id, effort) if claim.id in CHECKS else None
             proof = proofs.get(claim.id)
-            failed += _holds(verdict, proof) is False
+            outcomes.append(_outcome(claim, verdict, proof))
             if options.json:
                 rows.append(_row(claim, verdict, proof))
             else:
                 tqdm.write(_line(claim, verdict, proof), file=sys.stdout)
-    print(json.dumps(rows, indent=1) if options.json else _summary(len(chosen), failed, list(proofs.values()), seconds))
-    return int(failed > 0)
+    print(json.dumps(rows, indent=1) if options.json else _summary(chosen, outcomes, list(proofs.values()), seconds))
+    return int("FAILED" in outcomes)
+
+
+def _list(claims: list[Claim], *, as_json: bool) -> None:
+    rows = [{"id": claim.id, "status": claim.status.value, "scope": claim.scope} for claim in claims]
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        for row in rows:
+            print(f"{row['id']:32} {row['status']:{WIDTH}} {row['scope']}")
 
 
 def _holds(verdict: Verdict | None, proof: Theorems | None) -> bool | None:
@@ -56,16 +71,19 @@ def _holds(verdict: Verdict | None, proof: Theorems | None) -> bool | None:
     return all(outcomes) if outcomes else None
 
 
+def _outcome(claim: Claim, verdict: Verdict | None, proof: Theorems | None) -> str:
+    """Return the word for one claim: it holds, it does not, or it is left to its test or to a Coq that is absent."""
+    holds = _holds(verdict, proof)
+    if holds is None:
+        return "TEST" if claim.test else "NO COQ"
+    return "OK" if holds else "FAILED"
+
+
 def _line(claim: Claim, verdict: Verdict | None, proof: Theorems | None) -> str:
     evidence = [claim.test] if claim.test else []
     evidence += [proof.evidence] if proof else []
     evidence += [f"{verdict.evidence} ({verdict.seconds:.1f} s)"] if verdict else []
-    match _holds(verdict, proof):
-        case None:
-            word = "TEST" if claim.test else "NO COQ"
-        case holds:
-            word = "OK" if holds else "FAILED"
-    return f"{word:8} {claim.id:32} {claim.status:{WIDTH}} {'; '.join(evidence)}"
+    return f"{_outcome(claim, verdict, proof):8} {claim.id:32} {claim.status:{WIDTH}} {'; '.join(evidence)}"
 
 
 def _row(claim: Claim, verdict: Verdict | None, proof: Theorems | None) -> dict[str, Any]:
@@ -79,11 +97,18 @@ def _row(claim: Claim, verdict: Verdict | None, proof: Theorems | None) -> dict[
     return row
 
 
-def _summary(claims: int, failed: int, proofs: list[Theorems], seconds: float) -> str:
+def _summary(claims: list[Claim], outcomes: list[str], proofs: list[Theorems], seconds: float) -> str:
+    """Return what was checked here and what was not, and how many claims are refuted as they were first stated."""
+    counts = Counter(outcomes)
+    parts = [f"{counts['OK']} of {len(claims)} claims checked here hold"]
+    parts += [f"{counts['FAILED']} FAILED"] if counts["FAILED"] else []
+    parts += [f"{counts['TEST']} left to the tests named"] if counts["TEST"] else []
+    refuted = sum(claim.status is Status.REFUTED for claim in claims)
+    parts += [f"{refuted} refuted as stated, by counterexample"] if refuted else []
     unasked = sum(proof.holds is None for proof in proofs)
-    coq = f"; Coq took {seconds:.0f} s" if seconds else ""
-    coq += f"; the theorems of {unasked} claim{'s' * (unasked > 1)} were not checked here" if unasked else ""
-    return f"{claims} claims, {failed} failed{coq}"
+    parts += [f"the theorems of {unasked} claim{'s' * (unasked > 1)} were not checked here"] if unasked else []
+    parts += [f"Coq took {seconds:.0f} s"] if seconds else []
+    return "; ".join(parts)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ _SIMULATED = 20_000  # cores of the longest stream that is executed on paper
 _UNITS: Final = {"": 1, "b": 1} | {
     f"{letter}{end}": base**power
     for power, letter in enumerate("kmgt", start=1)
-    for end, base in (("b", 1000), ("ib", 1024))
+    for end, base in (("", 1024), ("b", 1000), ("ib", 1024))
 }
 
 
@@ -166,23 +166,27 @@ def too_small(measured: Sequence[Measured], budget: int) -> str:
     )
 
 
-def parse_bytes(budget: int | str, /) -> int:
-    """Return a budget in bytes: ``"64MiB"`` is ``64 * 2**20``, ``"64MB"`` is ``64 * 10**6``.
+def parse_bytes(budget: int | str, /, what: str = "budget") -> int:
+    """Return a number of bytes: ``"64MiB"`` and ``"64M"`` are ``64 * 2**20``, ``"64MB"`` is ``64 * 10**6``.
+
+    Args:
+        budget: bytes, or text.
+        what: the argument's name, for the errors.
 
     Raises:
         TypeError: neither an integer nor text.
         ValueError: text that names no size, or less than one byte.
     """
     if isinstance(budget, bool) or not isinstance(budget, (int, str)):
-        raise TypeError(f"budget must be bytes or text like '512MiB', got {budget!r} of type {type(budget).__name__}")
+        raise TypeError(f"{what} must be bytes or text like '512MiB', got {budget!r} of type {type(budget).__name__}")
     size = budget
     if isinstance(size, str):
         parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", size.lower())
         if parts is None or parts[2] not in _UNITS:
-            raise ValueError(f"budget {budget!r} names no size; write bytes, or text like '512MiB' or '1.5 GB'")
+            raise ValueError(f"{what} {budget!r} names no size; write bytes, or text like '512MiB' or '1.5 GB'")
         size = int(Fraction(parts[1]) * _UNITS[parts[2]])
     if size < 1:
-        raise ValueError(f"budget must be at least 1 byte, got {budget!r}")
+        raise ValueError(f"{what} must be at least 1 byte, got {budget!r}")
     return size
 
 
