@@ -1,5 +1,8 @@
 # Every verb sets up its own .venv from pinned constraints; nothing is downloaded after the first run.
-PYTHON ?= python3.11
+# The Python of the pins, or any newer one.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV = $(or $(PYTHON),$(error Python 3.11 or newer is needed; name it: make PYTHON=...)) -m venv
 BIN := .venv/bin
 REAL := h5py loguru mambapy ncps nir nirtorch norse snntorch spikingjelly
 
@@ -13,10 +16,10 @@ help:  ## list the verbs
 .venv/.ready: TORCH := torch==2.13.0
 .venv-newest/.ready: TORCH := torch
 .venv/.ready .venv-newest/.ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(@D)
+	$(VENV) $(@D)
 	grep -v '^torch=' constraints.txt > $(@D)/constraints.txt
 	$(@D)/bin/pip install --disable-pip-version-check -q -c $(@D)/constraints.txt $(TORCH) hatchling editables
-	$(@D)/bin/pip install --disable-pip-version-check -q -c $(@D)/constraints.txt --no-build-isolation -e '.[runtime,figs,notebooks,dev]'
+	$(@D)/bin/pip install --disable-pip-version-check -q -c $(@D)/constraints.txt --no-build-isolation -e '.[runtime,proofs,figs,notebooks,dev]'
 	$(@D)/bin/pip install --disable-pip-version-check -q -c $(@D)/constraints.txt --no-deps $(REAL)
 	touch $@
 
@@ -41,9 +44,9 @@ newest: .venv-newest/.ready  ## the suite on the newest release of torch
 	.venv-newest/bin/python -m pytest -n 2 --deselect 'tests/test_packaging.py::test_every_requirement_is_installed_at_its_pin[torch>=2.13]'
 
 .venv-theory/.ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv-theory
+	$(VENV) $(@D)
 	.venv-theory/bin/pip install --disable-pip-version-check -q -c constraints.txt hatchling editables
-	.venv-theory/bin/pip install --disable-pip-version-check -q -c constraints.txt --no-build-isolation -e '.[dev]'
+	.venv-theory/bin/pip install --disable-pip-version-check -q -c constraints.txt --no-build-isolation -e '.[proofs,dev]'
 	touch $@
 
 theory: .venv-theory/.ready  ## the tests of theory and proofs, in an environment without torch

@@ -3,11 +3,15 @@
 import ast
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 
@@ -147,6 +151,28 @@ def test_the_runtime_does_not_ask_for_sympy():
         "assert 'membptt_theory.derive' not in sys.modules and 'membptt_proofs' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("absent", "code", "advice"),
+    [
+        ("torch", "import membptt", "the runtime needs torch: pip install 'membptt[runtime]'"),
+        ("optree", "import membptt", "the runtime needs optree: pip install 'membptt[runtime]'"),
+        ("sympy", "from membptt_cli.__main__ import main; main(['prove', 'B1'])", "pip install 'membptt[proofs]'"),
+    ],
+)
+def test_what_is_not_installed_is_named_with_the_extra_that_brings_it(absent, code, advice):
+    line = f"import sys; sys.modules[{absent!r}] = None; {code}"
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=False)
+    assert advice in done.stderr
+    extra = re.search(r"membptt\[(\w+)\]", advice)[1]
+    needs = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][extra]
+    assert absent in {Requirement(each).name for each in needs}
+
+
+def test_the_version_is_that_of_the_distribution():
+    membptt = pytest.importorskip("membptt")
+    assert membptt.__version__ == version("membptt")
 
 
 def test_the_runtime_imports_the_compiler_only_when_something_is_compiled():

@@ -1,5 +1,14 @@
 """Memory-efficient backpropagation through time: `scan` a step over a sequence under a memory budget."""
 
+from importlib.metadata import version
+from importlib.util import find_spec
+
+if absent := [package for package in ("torch", "optree") if find_spec(package) is None]:
+    raise ModuleNotFoundError(
+        f"the runtime needs {' and '.join(absent)}: pip install 'membptt[runtime]'; membptt_theory works without",
+        name=absent[0],
+    )
+
 from membptt import nn
 from membptt.calls.plan import plan
 from membptt.calls.scan import scan
@@ -11,3 +20,5 @@ from membptt.step.stateful import Stateful
 from membptt_theory.actions import Prices
 
 __all__ = ["Indexed", "Plan", "PlanError", "Prices", "Report", "SlowTier", "Stateful", "meter", "nn", "plan", "scan"]
+
+__version__ = version("membptt")

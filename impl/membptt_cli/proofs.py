@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from membptt_cli.parsing import command
+from membptt_cli.parsing import Refusal, command
 
 if TYPE_CHECKING:
     from membptt_cli.parsing import Commands
@@ -31,7 +31,12 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Hand over to the proofs, which import sympy."""
-    from membptt_proofs.__main__ import main  # noqa: PLC0415
+    try:
+        from membptt_proofs.__main__ import main  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "sympy":
+            raise
+        raise Refusal("the proofs need sympy: pip install 'membptt[proofs]'") from error
 
     flags = [
         flag
