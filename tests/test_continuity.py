@@ -374,6 +374,7 @@ def test_no_tensor_of_the_size_of_a_state_is_kept(small):
     compared = Continuity(300, 1)
     state = torch.ones(size)
     compared.ended((state,))
+    compared.begin()
     for _ in range(100):
         compared.backpropagated(Fake((state,), (state,)))
     kept = sum(a.numel() for row in (*compared._then, *compared._now, compared._next) for a in row)

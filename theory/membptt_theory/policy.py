@@ -122,13 +122,13 @@ class PolicyTable:
 
         Ref: gruslys2016, Algorithm 2, corrected. Claim: metered-cost-equals-table.
         """
-        self.decision(steps, slots)
+        self._check_query(steps, slots, least=1)
         return Schedule(
             self.policy,
             int(steps),
             self.sizes,
             int(slots),
-            self.cost(steps, slots),
+            int(self.costs[OWNED, slots, steps]),
             self.digest,
             partial(instructions, self, int(steps), int(slots)),
             source=self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import update_wrapper
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from membptt.run.outputs import Outputs
 from membptt.state.leaves import Leaves
 from membptt.state.states import Enclosure, Internal
-from membptt.torch_private import add_each, flagged, hooks_of, is_set
+from membptt.torch_private import add_each, flagged, gradients, hooks_of, is_set
 
 Gradients = list[Tensor | None]
 Hook = Callable[[Tensor], Tensor | None]
@@ -63,11 +63,11 @@ class Adjoint:
         mine = internal.x_in if self.xs else ()  # what was read has a graph of its own, and no gradient here
         inputs = [leaf for leaf in (*internal.carry_in, *mine) if leaf.requires_grad]
         inputs += [self._params[index] for index in self._wanted]
-        gradients: Sequence[Tensor | None] = [None] * len(inputs)
+        found: Sequence[Tensor | None] = [None] * len(inputs)
         if heads and inputs:
             with internal.enclosure.opened() if internal.enclosure is not None else nullcontext():
-                gradients = torch.autograd.grad(heads, inputs, grads, allow_unused=True)
-        by_leaf = iter(gradients)
+                found = gradients(heads, inputs, grads)
+        by_leaf = iter(found)
         self.carry = [next(by_leaf) if leaf.requires_grad else None for leaf in internal.carry_in]
         for total, leaf in zip(self.xs, mine, strict=True):
             grad = next(by_leaf) if leaf.requires_grad else None
@@ -120,17 +120,22 @@ _HOOK_ON_LEAF: Final = (
 )
 
 
-@contextmanager
-def hooks_deferred(tensors: Sequence[Tensor]) -> Iterator[None]:
+def hooks_deferred(tensors: Sequence[Tensor]) -> AbstractContextManager[None]:
     """Silence the hooks of `tensors` in what is backpropagated inside: they see the whole gradient, no core's share.
 
     Not by taking them off meanwhile: other threads may be adding up gradients of the same tensors.
     """
-    for hooks in [hooks for tensor in tensors if (hooks := hooks_of(tensor))]:
+    hooked = [hooks for tensor in tensors if (hooks := hooks_of(tensor))]
+    retained = [(tensor, tensor.grad) for tensor in tensors if tensor.retains_grad]
+    return _deferred(hooked, retained) if hooked or retained else nullcontext()
+
+
+@contextmanager
+def _deferred(hooked: list[dict[int, Hook]], retained: list[tuple[Tensor, Tensor | None]]) -> Iterator[None]:
+    for hooks in hooked:
         for key, hook in list(hooks.items()):
             if not isinstance(hook, _Deferred):
                 hooks[key] = _Deferred(hook)
-    retained = [(tensor, tensor.grad) for tensor in tensors if tensor.retains_grad]
     try:
         with flagged(_DEFERRING):
             yield

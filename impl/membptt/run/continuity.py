@@ -78,11 +78,6 @@ class Continuity:
         self.broken: tuple[int, int] | None = None
         self.begin()
 
-    def restart(self) -> None:
-        """Forget the first pass."""
-        self._outputs.clear()
-        self.begin()
-
     def begin(self, *, again: bool = False) -> None:
         """Begin a backward pass: nothing is in doubt.
 
@@ -106,7 +101,6 @@ class Continuity:
         self._small = [leaf for leaf, tensor in enumerate(carry) if is_small(tensor)]
         self._large = [leaf for leaf, tensor in enumerate(carry) if not is_small(tensor)]
         self._final = [fingerprint(leaf) for leaf in carry], [hashed(carry[leaf]) for leaf in self._small]
-        self.begin()
 
     def emitted(self, core: int, outputs: Leaves) -> None:
         """Take note of the last output of one of the last cores, or compare it with the first pass's."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from functools import cached_property, partial
+from functools import partial
 from itertools import chain
 from typing import Any, Final
 
@@ -69,6 +69,7 @@ class Core:
         self._metered = metered
         self._watches: bool | None = None  # whether to note what is saved while it is; not decided
         self._unchanged = Unchanged(inputs.leaves, problem.params)
+        self._undeclared = Undeclared(problem.step, problem.params, inputs.read)
         self._records = False  # whether the step switches grad mode on by itself
         # Cores of a single step that nothing watches and nobody compiled.
         self._bare = not (isinstance(inputs.at(0), slice) or compiled or witness)
@@ -87,8 +88,8 @@ class Core:
                     x, spec = fetch(xs, at)
                     carry, _ = step(carry, spec.unflatten(x))
             else:
-                carry = self._run_checked(carry, xs, start, stop, outputs)
-            leaves = self._flatten_carry(carry, self._inputs.at(stop - 1), check_leaves=False)
+                carry = self._run_checked(carry, state.leaves, xs, range(start, stop), outputs)
+            leaves = self._flatten(carry, self._inputs.at(stop - 1))
             if torch.is_grad_enabled():
                 leaves = tuple(leaf.detach() for leaf in leaves)
         state.check(start)
@@ -96,42 +97,40 @@ class Core:
             self._unchanged.check()
         return Hidden.of(leaves, self._generators.read())
 
-    def _run_checked(self, carry: Any, xs: Leaves, start: int, stop: int, outputs: Outputs | None) -> Any:
-        since = nodes_made()
-        for core in range(start, stop):
+    def _run_checked(self, carry: Any, leaves: Leaves, xs: Leaves, cores: range, outputs: Outputs | None) -> Any:
+        since, graph = nodes_made(), torch.is_grad_enabled()
+        for core in cores:
             at = self._inputs.at(core)
             x, spec = self._inputs.fetch(xs, at)
-            if torch.is_grad_enabled() and self._inputs.leaves:  # what is read, and wants gradients, is to be declared
+            if graph and self._inputs.leaves:  # what is read, and wants gradients, is to be declared
                 x = [as_leaf(leaf, False) for leaf in x]
-            before = optree.tree_leaves(carry)
-            given = {id(leaf) for leaf in (*before, *x)} if outputs is not None else set()
-            ys: list[Any] = []
+            before = leaves if self._witness is None else tuple(optree.tree_leaves(carry))
+            ys: list[Leaves] = []
             for where, after, y in self._steps(carry, at, x, spec):
                 carry = after
                 if outputs is not None:
-                    leaves = self._flatten_carry(carry, where, check_leaves=True)
-                    outputs.put(where, y)
-                    if torch.is_grad_enabled():
-                        self._undeclared.refuse((*leaves, *optree.tree_leaves(y)), (), since)
-                    else:
+                    leaves, emitted = self._checked(carry, where), outputs.put(where, y)
+                    if graph:
+                        self._undeclared.refuse((*leaves, *emitted), (), since)
+                    elif any(leaf.requires_grad for leaf in leaves):
+                        given = {id(leaf) for leaf in (*before, *x)}
                         self._records |= any(leaf.requires_grad and id(leaf) not in given for leaf in leaves)
-                if self._witness is not None:
-                    ys.append(y)
-                elif core >= self._compared:
-                    ys = [y]
-            if outputs is not None and core >= self._compared:
-                self._compare_outputs(core, optree.tree_leaves(ys[-1]))
+                    ys = [*ys, emitted] if self._witness is not None else [emitted]
+                elif self._witness is not None:
+                    ys.append(tuple(optree.tree_leaves(y)))
+            if outputs is not None and core >= self._compared and self._continuity is not None:
+                self._continuity.emitted(core, ys[-1])
             if self._records:  # or the graphs of all cores would hang together, and stay
-                leaves = self._flatten_carry(carry, at, check_leaves=False)
-                carry = self.form.spec.unflatten([leaf.detach() for leaf in leaves])
+                carry = self.form.spec.unflatten([leaf.detach() for leaf in self._flatten(carry, at)])
             if self._witness is not None:
                 self._witness.see(core, before, carry, ys)
         return carry
 
     def record(self, state: Hidden, xs: Leaves, core: int, outputs: Outputs | None = None) -> Internal:
         """Run one core with graph, from leaf inputs of its own."""
-        emitted: list[tuple[At, list[Tensor]]] = []
+        emitted: list[tuple[At, Leaves]] = []
         saved: dict[int, int] = {}
+        carry_out: Leaves | None = None
         with torch.enable_grad(), record_saved(saved) if self._watches else nullcontext():
             form = self._form_at(core)
             wanted = form.differentiable if core > 0 or self._init_wanted else (False,) * len(state.leaves)
@@ -144,18 +143,18 @@ class Core:
             since = nodes_made()
             for where, after, y in self._steps(carry, at, x_in, spec):
                 carry = after
-                emitted.append((where, optree.tree_leaves(y)))
                 if outputs is not None:
-                    self._flatten_carry(carry, where, check_leaves=True)
-                    outputs.put(where, y)
-            carry_out = self._flatten_carry(carry, at, check_leaves=False)
+                    carry_out = self._checked(carry, where)
+                emitted.append((where, outputs.put(where, y) if outputs is not None else tuple(optree.tree_leaves(y))))
+            if carry_out is None:
+                carry_out = self._flatten(carry, at)
         own = (*carry_in, *x_in) if self._inputs.wanted else carry_in
         returned = chain(carry_out, *[leaves for _, leaves in emitted])
         nodes = self._undeclared.refuse(returned, own, since)
         self._unchanged.check()
         state.check(core)
-        if core >= self._compared:
-            self._compare_outputs(core, emitted[-1][1])
+        if core >= self._compared and self._continuity is not None:
+            self._continuity.emitted(core, emitted[-1][1])
         if self._witness is not None:
             ys, rounds = [leaves for _, leaves in emitted], partial(only_rounds, self, state, xs, core)
             self._witness.see(core, carry_in, carry, ys, graph=True, rounds=rounds)
@@ -200,7 +199,7 @@ class Core:
                 x, spec = self._inputs.fetch(xs, at)
                 x = [as_leaf(leaf, graph and leaf.requires_grad) for leaf in x]
                 *_, (_, carry, y) = self._steps(form.spec.unflatten(leaves), at, x, spec)
-            flat = self._flatten_carry(carry, at, check_leaves=False)
+            flat = self._flatten(carry, at)
             return tuple(leaf.detach() for leaf in flat), tuple(leaf.detach() for leaf in optree.tree_leaves(y))
         finally:
             self._generators.write(random)
@@ -233,8 +232,15 @@ class Core:
                 raise
             raise self._undeclared.used_up() from error
 
-    def _steps(self, carry: Any, at: At, x: Sequence[Tensor], spec: optree.PyTreeSpec) -> Iterator[tuple[At, Any, Any]]:
-        """Run one core; yield carry and output at each step, or once for a whole segment."""
+    def _steps(self, carry: Any, at: At, x: Sequence[Tensor], spec: optree.PyTreeSpec) -> Iterable[tuple[At, Any, Any]]:
+        """Run one core: carry and output at each step, or once for a whole segment."""
+        if self._compiled is None and (self._segments or not isinstance(at, slice)):
+            return ((at, *self._call(carry, spec.unflatten(x), at)),)
+        return self._several_steps(carry, at, x, spec)
+
+    def _several_steps(
+        self, carry: Any, at: At, x: Sequence[Tensor], spec: optree.PyTreeSpec
+    ) -> Iterator[tuple[At, Any, Any]]:
         if self._segments or not isinstance(at, slice):
             parts, places = [spec.unflatten(x)], [at]
         else:
@@ -249,14 +255,6 @@ class Core:
             carry, y = self._call(carry, part, where)
             yield where, carry, y
 
-    def _compare_outputs(self, core: int, leaves: list[Any]) -> None:
-        if self._continuity is not None:
-            self._continuity.emitted(core, tuple(leaves))
-
-    @cached_property
-    def _undeclared(self) -> Undeclared:
-        return Undeclared(self._step, self.params, self._inputs.read)
-
     def _call(self, carry: Any, x: Any, at: At) -> tuple[Any, Any]:
         try:
             result = self._step(carry, x)
@@ -270,11 +268,14 @@ class Core:
     def _form_at(self, position: int) -> Form:
         return self.form if position > 0 else self._start
 
-    def _flatten_carry(self, carry: Any, at: At, *, check_leaves: bool) -> Leaves:
-        if check_leaves and _first(at) == 0:
+    def _checked(self, carry: Any, at: At) -> Leaves:
+        """Return the leaves of a carry of the first pass, which are as they have to be."""
+        step = _first(at)
+        if step == 0:
             self.form = self._start.after(carry)
-        if check_leaves:
-            return self.form.flatten(carry, _first(at))
+        return self.form.flatten(carry, step)
+
+    def _flatten(self, carry: Any, at: At) -> Leaves:
         leaves, spec = optree.tree_flatten(carry)
         if spec != self.form.spec:
             self.form.flatten(carry, _first(at))

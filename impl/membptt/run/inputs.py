@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +60,8 @@ class Inputs:
             TypeError: `chunk` is not an integer.
             ValueError: ``chunk < 1``.
         """
-        inputs = copy(self)
+        inputs = object.__new__(Inputs)
+        vars(inputs).update(vars(self))
         inputs.chunk = _count("chunk", chunk)
         inputs.cores = -(-self.steps // chunk)
         inputs._single = chunk == 1 and not self._segments

@@ -92,9 +92,6 @@ class Call:
 
     def first_pass(self, tensors: Leaves) -> tuple[Execution, Leaves]:
         """Run up to the first backward instruction; return what goes on from there, and the final carry."""
-        self.outputs.restart()
-        if self.continuity is not None:
-            self.continuity.restart()
         execution = self.begin(tensors)
         final = execution.forward(self.split(tensors)[1], self.outputs)
         if self.continuity is not None:
@@ -129,11 +126,7 @@ class _Scan(torch.autograd.Function):
         with call.generators.exclusive(), call.generators.handed_on(), call.autocast.replayed():
             call.random = call.generators.read()
             execution, final = call.first_pass(tensors)
-            if not call.generators.settle():
-                # Some core drew from Python's generator, and not the first: once more, with every state of it noted.
-                execution.close()
-                call.generators.write(call.random)
-                execution, final = call.first_pass(tensors)
+            call.generators.settle()
         call.surroundings.settle()
         call.final_leaves = len(final)
         # Clones: the caller may write to what it gets, the stored states must not notice.
@@ -249,7 +242,7 @@ def _replay(call: Call, tensors: Leaves, xs: Leaves, replay: Replay) -> None:
 def _error(call: Call, doubt: Doubt, replay: Replay | None) -> RuntimeError:
     at = call.choice.inputs.at(doubt.core)
     steps = f"steps {at.start} to {at.stop - 1}" if isinstance(at, slice) else f"step {at}"
-    changed = [*call.surroundings.changed(), *call.surroundings.replaced()]
+    changed = [*map(call.surroundings.name, call.surroundings.changed()), *call.surroundings.replaced()]
     return error(doubt, replay, call.core.name(doubt.what, doubt.leaf, call.outputs), steps, changed)
 
 

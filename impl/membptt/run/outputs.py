@@ -34,12 +34,8 @@ class Outputs:
         self._shapes: list[tuple[torch.Size, torch.dtype]] = []
         self.spec: optree.PyTreeSpec | None = None
 
-    def restart(self) -> None:
-        """Forget what was entered."""
-        self._leaves, self.spec = [], None
-
-    def put(self, at: At, y: Any) -> None:
-        """Enter the output of one step, or, at a slice, of several with time first.
+    def put(self, at: At, y: Any) -> Leaves:
+        """Enter the output of one step, or, at a slice, of several with time first; return its leaves.
 
         Raises:
             TypeError: a leaf is not a tensor, or a reduced one is not floating.
@@ -69,6 +65,7 @@ class Outputs:
                 total[at] = leaf.detach()
             else:
                 total.add_(leaf.detach().sum(0) if isinstance(at, slice) else leaf.detach())
+        return leaves
 
     def take(self) -> Leaves:
         """Hand the result over; keeping it here as well would tie it to the call that it keeps alive."""

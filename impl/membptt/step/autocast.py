@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -21,9 +21,13 @@ class Autocast:
         kinds = sorted({device.type for device in devices} | {"cpu"})
         return cls(tuple((kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)) for kind in kinds))
 
-    @contextmanager
-    def replayed(self) -> Iterator[None]:
+    def replayed(self) -> AbstractContextManager[None]:
         """Enter that state; casts of weights are not cached, since a cache would tie the steps' graphs together."""
+        used = any(enabled or torch.is_autocast_enabled(kind) for kind, _, enabled in self.settings)
+        return self._entered() if used else nullcontext()
+
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
         before = [(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)) for kind, *_ in self.settings]
         cached = torch.is_autocast_cache_enabled()
         try:

@@ -57,10 +57,10 @@ class InPlace:
     def __init__(self, surroundings: Surroundings, *, rewound: Iterable[Tensor] = ()) -> None:
         self._surroundings = surroundings
         self._rewound = {id(tensor) for tensor in rewound}
-        self._samples: dict[tuple[torch.dtype, torch.device], list[tuple[str, Tensor]]] = {}
-        for name, tensor, inside in surroundings.tensors():
+        self._samples: dict[tuple[torch.dtype, torch.device], list[tuple[int, Tensor]]] = {}
+        for number, tensor, inside in surroundings.tensors():
             if inside and _can_be_sampled(tensor) and id(tensor) not in self._rewound:
-                self._samples.setdefault((tensor.dtype, tensor.device), []).append((name, tensor))
+                self._samples.setdefault((tensor.dtype, tensor.device), []).append((number, tensor))
         self._before = {kind: _sampled(watched) for kind, watched in self._samples.items()}
 
     def check(self) -> None:
@@ -79,16 +79,17 @@ class InPlace:
 
     def changed(self) -> list[str]:
         """Return the names of what was changed since construction."""
-        mine = {name for name, tensor, _ in self._surroundings.tensors() if id(tensor) in self._rewound}
-        names = [name for name in self._surroundings.changed() if name not in mine]
+        numbers = set(self._surroundings.changed())
+        for number, tensor, _ in self._surroundings.tensors() if numbers and self._rewound else ():
+            if id(tensor) in self._rewound:
+                numbers.discard(number)
         for kind, watched in self._samples.items():
             now, before = _sampled(watched), self._before[kind]
             if not torch.equal(bits(now), bits(before)):
                 sizes = [_stride(tensor)[0] for _, tensor in watched]
                 parts = zip(watched, torch.split(now, sizes), torch.split(before, sizes), strict=True)
-                names += [name for (name, _), new, old in parts if not torch.equal(bits(new), bits(old))]
-        order = {name: place for place, (name, _, _) in enumerate(self._surroundings.tensors())}
-        return sorted(set(names), key=order.__getitem__)
+                numbers |= {number for (number, _), part, past in parts if not torch.equal(bits(part), bits(past))}
+        return list(dict.fromkeys(map(self._surroundings.name, sorted(numbers))))
 
 
 def _can_be_sampled(tensor: Tensor) -> bool:
@@ -102,6 +103,6 @@ def _stride(tensor: Tensor) -> tuple[int, int]:
     return -(-tensor.numel() // stride), stride
 
 
-def _sampled(watched: list[tuple[str, Tensor]]) -> Tensor:
+def _sampled(watched: list[tuple[int, Tensor]]) -> Tensor:
     with torch.no_grad():
         return torch.cat([tensor.detach().view(-1)[:: _stride(tensor)[1]] for _, tensor in watched])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _random
 import ctypes
 import math
 import os
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import RLock
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor
@@ -36,8 +37,7 @@ _HELD: Final = "membptt_generators"
 class Generators:
     """The global random generators a step may draw from: torch's, of the CPU and the devices in use, Python's, numpy's.
 
-    Python's is read at the beginning, after the first cores and at the end; only where it was drawn from, after all of
-    them. Numpy's is read where a look at its memory shows that it was drawn from.
+    Python's and numpy's are read where a look at their memory shows that they were drawn from.
 
     Args:
         devices: devices of the tensors of the call.
@@ -83,21 +83,12 @@ class Generators:
             self._first = self._first or state
         return self._last
 
-    def settle(self) -> bool:
-        """Stop following what was not drawn from since the first reading: no recomputation will draw from it either.
-
-        Returns:
-            Whether every draw was followed. If not, the states read since then are not to be used; the next ones are.
-        """
-        complete = [source.complete() for source in self._sources]
-        if not all(complete):
-            return False
-        now = self.read()
-        for index, source in enumerate(self._sources):
-            source.follows = now[index] is not self._first[index]
+    def settle(self) -> None:
+        """Stop following what was not drawn from since the first reading: no recomputation will draw from it either."""
+        for source, now, first in zip(self._sources, self._last, self._first, strict=True):
+            source.follows = now is not first
         if not any(source.follows for source in self._sources):
             self._sources = []
-        return True
 
     def write(self, state: RandomState) -> None:
         """Put the generators into `state`; where nothing was drawn, they are left to whoever draws beside the scan."""
@@ -106,9 +97,12 @@ class Generators:
                 if source.follows:
                     source.write(saved)
 
-    @contextmanager
-    def preserved(self) -> Iterator[None]:
+    def preserved(self) -> AbstractContextManager[None]:
         """Leave the generators, on the way out, as they were on the way in."""
+        return self._preserved() if self._sources else nullcontext()
+
+    @contextmanager
+    def _preserved(self) -> Iterator[None]:
         before = self.read()
         try:
             yield
@@ -130,10 +124,6 @@ class _Source:
     def write(self, state: Tensor) -> None:
         """Put it into that state."""
         raise NotImplementedError
-
-    def complete(self) -> bool:
-        """Return whether all that was drawn so far was seen by a reading; from now on it will be."""
-        return True
 
 
 _FIRST: Final = 0  # elements of what stands for the state at the first reading
@@ -196,45 +186,53 @@ class _Buffer(_Source):
 
 
 class _Python(_Source):
-    """The generator of Python's ``random``."""
+    """The generator of Python's ``random``: its memory tells whether it was drawn from, and is looked at in no time."""
+
+    latest: ClassVar[tuple[Any, Any]] = None, None  # what the memory was when the state was read last, and that state
 
     def __init__(self) -> None:
         super().__init__()
+        self._seen: Any = None
         self._start: Any = None
-        self._known: Any = None
-        self._readings = 0
-        self._every_time = False
 
     def read(self) -> Tensor:
-        self._readings += 1
-        if self._every_time or self._readings <= 2:
-            now = random.getstate()
-            if self._start is None:
-                self._start = self._known = now
-            elif now != self._known:
-                self._known, self.last, self._every_time = now, _packed(now[1], now[2]), True
+        seen = self._memory()
+        if seen != self._seen:
+            if seen != self.latest[0]:
+                type(self).latest = seen, self._get()
+            if self._seen is None:
+                self._start = self.latest[1]
+            else:
+                self.last = _packed(*self.latest[1])
+            self._seen = seen
         return self.last
 
     def write(self, state: Tensor) -> None:
-        self._known, self.last = (3, *_unpacked(state)) if len(state) else self._start, state
-        if random.getstate() != self._known:
-            random.setstate(self._known)
+        if state is not self.last or self._memory() != self._seen:
+            self._set(*(_unpacked(state) if len(state) else self._start))
+            self._seen, self.last = self._memory(), state
 
-    def complete(self) -> bool:
-        seen, self._every_time = self._every_time or random.getstate() == self._known, True
-        return seen
+    def _memory(self) -> Any:
+        generator: Any = random.random.__self__  # type: ignore[attr-defined]
+        return _bytes_of(generator, _random.Random), generator.gauss_next
+
+    def _get(self) -> _Words:
+        _, words, gauss = random.getstate()
+        return words, gauss
+
+    def _set(self, words: tuple[int, ...], gauss: float | None) -> None:
+        random.setstate((3, words, gauss))
 
 
-class _Numpy(_Source):
+class _Numpy(_Python):
     """The generator behind numpy's functions, where it is the Mersenne Twister that numpy starts with."""
+
+    latest = None, None
 
     def __init__(self) -> None:
         super().__init__()
         self._module: Any = sys.modules["numpy.random"]
         self._address = self._module.get_bit_generator().ctypes.state_address
-        self._start: Any = None
-        self._known: Any = None
-        self._seen = b""
 
     @staticmethod
     def in_use() -> bool:
@@ -243,43 +241,31 @@ class _Numpy(_Source):
         get = getattr(module, "get_bit_generator", None)
         return get is not None and type(get()).__name__ == "MT19937"
 
-    def read(self) -> Tensor:
-        # Half of a pair of normal numbers may be kept where that memory does not show it.
-        if self._known is not None and not self._known[3] and self._memory() == self._seen:
-            return self.last
-        now = self._whole()
-        if self._known is None:
-            self._start = self._known = now
-        elif not _same_numpy(now, self._known):
-            self._known, self.last = now, _packed([*now[1].tolist(), now[2]], now[4] if now[3] else None)
-        return self.last
+    def _memory(self) -> Any:
+        state = self._module.random.__self__  # half of a pair of normal numbers may be kept in it
+        return ctypes.string_at(self._address, 4 * 625), _bytes_of(state, type(state))  # 624 words and a position
 
-    def write(self, state: Tensor) -> None:
-        wanted = self._start
-        if len(state):
-            (*key, position), gauss = _unpacked(state)
-            wanted = ("MT19937", key, position, gauss is not None, gauss or 0.0)
-        if not _same_numpy(self._whole(), wanted):
-            self._module.set_state(wanted)
-        self._known, self.last = self._whole(), state
+    def _get(self) -> _Words:
+        _, words, position, kept, gauss = self._module.get_state()
+        return (*words.tolist(), position), gauss if kept else None
 
-    def _memory(self) -> bytes:
-        return ctypes.string_at(self._address, 4 * 625)  # 624 words and the position among them
-
-    def _whole(self) -> Any:
-        self._seen = self._memory()
-        return self._module.get_state()
+    def _set(self, words: tuple[int, ...], gauss: float | None) -> None:
+        self._module.set_state(("MT19937", words[:-1], words[-1], gauss is not None, gauss or 0.0))
 
 
-def _same_numpy(a: Any, b: Any) -> bool:
-    return list(a[1]) == list(b[1]) and a[2:4] == b[2:4] and (not a[3] or a[4] == b[4])
+_Words = tuple[tuple[int, ...], float | None]
 
 
-def _packed(numbers: Any, gauss: float | None) -> Tensor:
+def _bytes_of(value: Any, kind: type) -> bytes:
+    """Return the memory of an object, as much as its base `kind` has, without its head, which counts references."""
+    return ctypes.string_at(id(value) + object.__basicsize__, kind.__basicsize__ - object.__basicsize__)
+
+
+def _packed(words: tuple[int, ...], gauss: float | None) -> Tensor:
     """Return a state as a tensor: whole numbers below 2**32, and one that may be missing."""
-    return torch.tensor([*numbers, float("nan") if gauss is None else gauss], dtype=torch.float64)
+    return torch.tensor([*words, float("nan") if gauss is None else gauss], dtype=torch.float64)
 
 
-def _unpacked(state: Tensor) -> tuple[tuple[int, ...], float | None]:
-    *numbers, gauss = state.tolist()
-    return tuple(map(int, numbers)), None if math.isnan(gauss) else gauss
+def _unpacked(state: Tensor) -> _Words:
+    *words, gauss = state.tolist()
+    return tuple(map(int, words)), None if math.isnan(gauss) else gauss

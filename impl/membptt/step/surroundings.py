@@ -17,26 +17,27 @@ from membptt.torch_private import SpectralParametrization, buffers_of, version
 
 _OF_EVERY_MODULE: Final = frozenset(vars(nn.Module()))
 _MANY: Final = 64  # longer containers hold data
-_NUMBERS: Final = (bool, int, float, complex, str, type(None))
+_NUMBERS: Final = frozenset({bool, int, float, complex, str, type(None)})
+_CONTAINERS: Final = frozenset({list, tuple, dict})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Surroundings:
     """What the step found around it when `scan` was called, and what a recomputation finds there again.
 
     Put back are, of every module that the step is or names and of those below it, parameters, buffers and attributes
     that are tensors, as objects, and the training mode; and the variables of the step's closure and globals. What the
     step itself assigns to is its own and is left to it. What was changed in place stays changed, but for the vectors of
-    spectral norms, which `Generators` rewinds. Containers and other
-    objects are not looked into, so that nothing here grows with what they hold.
+    spectral norms, which `Generators` rewinds. Containers and other objects are not looked into, so that nothing here
+    grows with what they hold.
     """
 
     modules: tuple[tuple[nn.Module, bool], ...]
     tables: tuple[_Table, ...]
     variables: tuple[tuple[Variable, Any], ...]
-    named: tuple[tuple[str, Any], ...]
     vectors: tuple[Tensor, ...]
-    versions: dict[str, int]
+    watched: tuple[tuple[_Table | None, str, Any], ...]
+    versions: list[int | None]
 
     @classmethod
     def of(cls, reached: Reach) -> Surroundings:
@@ -46,16 +47,23 @@ class Surroundings:
             if isinstance(value, nn.Module):
                 for inner, module in value.named_modules():
                     modules.setdefault(module, f"{prefix}.{inner}".strip("."))
-        surroundings = cls(
-            tuple((module, module.training) for module in modules),
-            tuple(table for module, name in modules.items() for table in _tables(module, name)),
-            tuple((variable, _held(variable.read())) for variable in variables_of(reached.functions)),
-            tuple((name, _held(value)) for name, value in reached.named if isinstance(value, Tensor)),
-            tuple(vector for module in modules for vector in _vectors(module)),
-            {},
+        tables = [table for module, name in modules.items() for table in _tables(module, name)]
+        watched: list[tuple[_Table | None, str, Any]] = [
+            (table, key, held)
+            for table in tables
+            for entries in (table.before, table.inner)
+            for key, held in entries.items()
+            if held is not None
+        ]
+        watched += [(None, name, _held(value)) for name, value in reached.named if isinstance(value, Tensor)]
+        return cls(
+            tuple([(module, module.training) for module in modules]),
+            tuple(tables),
+            tuple([(variable, _held(variable.read())) for variable in variables_of(reached.functions)]),
+            tuple([vector for module in modules for vector in _vectors(module)]),
+            tuple(watched),
+            [_version(held) for _, _, held in watched],
         )
-        surroundings.versions.update({name: version(tensor) for name, tensor, _ in surroundings.tensors()})
-        return surroundings
 
     def settle(self) -> None:
         """Take note, after the first pass, of what the step itself replaced: that is its own, and is not put back.
@@ -63,18 +71,17 @@ class Surroundings:
         Were it, a state with a gradient might pass for a constant.
         """
         for table in self.tables:
-            now = table.now()
-            table.own.update(key for key, held in table.before.items() if now.get(key) is not _given(held))
+            table.own.update(table.replaced())
 
     @contextmanager
     def replayed(self) -> Iterator[None]:
         """Put everything back; on the way out, what was there on the way in."""
-        tables = [(table, table.now()) for table in self.tables]
+        tables = [(table, dict(table.entries)) for table in self.tables]
         modes = [(module, module.training) for module, _ in self.modules]
         variables = [(variable, variable.read()) for variable, _ in self.variables if not variable.written]
         try:
             for table in self.tables:
-                table.put({key: _given(held) for key, held in table.before.items() if key not in table.own})
+                table.put_back()
             for module, mode in self.modules:
                 if module.training != mode:
                     module.training = mode
@@ -88,24 +95,28 @@ class Surroundings:
             for module, mode in modes:
                 if module.training != mode:
                     module.training = mode
-            for table, now in tables:
-                table.put(now, only=True)
+            for table, entries in tables:
+                table.restore(entries)
 
-    def tensors(self) -> Iterator[tuple[str, Tensor, bool]]:
-        """Yield every tensor that was found: its name, itself, and whether it was a module's buffer or attribute."""
-        for table in self.tables:
-            for key, held in (*table.before.items(), *table.inner.items()):
-                tensor = _given(held)
-                if isinstance(tensor, Tensor):
-                    yield table.full(key), tensor, table.kind != "parameter"
-        for name, held in self.named:
+    def tensors(self) -> Iterator[tuple[int, Tensor, bool]]:
+        """Yield every tensor that was found: its number, itself, and whether it was a module's buffer or attribute."""
+        for number, (table, _, held) in enumerate(self.watched):
             tensor = _given(held)
             if isinstance(tensor, Tensor):
-                yield name, tensor, False
+                yield number, tensor, table is not None and table.kind != "parameter"
 
-    def changed(self) -> list[str]:
-        """Return the names of the tensors that were changed in place since the call."""
-        return [name for name, tensor, _ in self.tensors() if self.versions.get(name) != version(tensor)]
+    def name(self, number: int) -> str:
+        """Return the name of a tensor."""
+        table, key, _ = self.watched[number]
+        return table.full(key) if table is not None else key
+
+    def changed(self) -> list[int]:
+        """Return the numbers of the tensors that were changed in place since the call."""
+        now = [_version(held) for _, _, held in self.watched]
+        if now == self.versions:
+            return []
+        pairs = enumerate(zip(now, self.versions, strict=True))
+        return [number for number, (version, before) in pairs if version is not None and version != before]
 
     def replaced(self) -> Iterator[str]:
         """Yield the names of what is another object, or another number, than at the call."""
@@ -113,16 +124,18 @@ class Surroundings:
             for key, number in table.numbers.items():
                 if _another(table.entries.get(key), number):
                     yield table.full(key)
-            now, inner = table.now(), _inner(table.entries) if table.inner and table.entries else {}
-            for some, others in ((table.before, now), (table.inner if inner else {}, inner)):
-                yield from (table.full(key) for key, held in some.items() if others.get(key) is not _given(held))
+            yield from map(table.full, table.replaced())
+            inner = _inner(table.entries) if table.inner and table.entries else {}
+            yield from (
+                table.full(key) for key, held in table.inner.items() if inner and inner.get(key) is not _given(held)
+            )
         for variable, held in self.variables:
             value, before = variable.read(), _given(held)
             if variable.written and (_another(value, before) if type(before) in _NUMBERS else value is not before):
                 yield variable.name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Table:
     """A dict in which a module keeps tensors.
 
@@ -144,18 +157,24 @@ class _Table:
     numbers: dict[str, Any]
     own: set[str] = field(default_factory=set)
 
-    def now(self) -> dict[str, Any]:
-        """Return the tensors in it."""
-        if self.kind == "attribute":
-            return {key: value for key, value in self.entries.items() if isinstance(value, Tensor)}
-        return dict(self.entries)
+    def replaced(self) -> list[str]:
+        """Return the keys at which there are other tensors now."""
+        return [key for key, held in self.before.items() if self.entries.get(key) is not _given(held)]
 
-    def put(self, tensors: dict[str, Any], *, only: bool = False) -> None:
-        """Put tensors in their places; with `only`, take out those that `before` has and they have not."""
-        for key, tensor in tensors.items():
-            if tensor is not _GONE and self.entries.get(key, _GONE) is not tensor:
+    def put_back(self) -> None:
+        """Put back what was in it at the call, but for what the step replaces."""
+        for key, held in self.before.items():
+            tensor = _given(held)
+            if key not in self.own and tensor is not _GONE and self.entries.get(key, _GONE) is not tensor:
                 self.entries[key] = tensor
-        for key in self.before.keys() - tensors.keys() if only else ():
+
+    def restore(self, entries: dict[str, Any]) -> None:
+        """Put the tensors among `entries` in their places; take out those that `before` has and they have not."""
+        for key, value in entries.items():
+            other = self.entries.get(key, _GONE) is not value
+            if other and (self.kind != "attribute" or isinstance(value, Tensor)):
+                self.entries[key] = value
+        for key in self.before.keys() - entries.keys():
             self.entries.pop(key, None)
 
     def full(self, key: str) -> str:
@@ -187,10 +206,10 @@ def _tables(module: nn.Module, name: str) -> Iterator[_Table]:
     for key, value in vars(module).items():
         if key in _OF_EVERY_MODULE:
             continue
-        if isinstance(value, Tensor):
-            before[key] = _held(value)
-        elif type(value) in _NUMBERS:
+        if type(value) in _NUMBERS:
             numbers[key] = value
+        elif isinstance(value, Tensor):
+            before[key] = _held(value)
     inner = _all_held(_inner(vars(module)))
     if before or inner or numbers:
         yield _Table(name, "attribute", vars(module), before, inner, numbers)
@@ -201,7 +220,7 @@ def _inner(entries: dict[str, Any]) -> dict[str, Tensor]:
     return {
         f"{key}[{index!r}]": item
         for key, value in entries.items()
-        if type(value) in (list, tuple, dict) and key not in _OF_EVERY_MODULE and len(value) <= _MANY
+        if type(value) in _CONTAINERS and key not in _OF_EVERY_MODULE and len(value) <= _MANY
         for index, item in (value.items() if type(value) is dict else enumerate(value))
         if isinstance(item, Tensor)
     }
@@ -221,6 +240,11 @@ def _given(held: Any) -> Any:
         return held
     value = held()
     return _GONE if value is None else value
+
+
+def _version(held: Any) -> int | None:
+    tensor = _given(held)
+    return version(tensor) if tensor is not _GONE else None
 
 
 def _all_held(tensors: dict[str, Any]) -> dict[str, Any]:

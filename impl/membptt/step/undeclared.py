@@ -36,10 +36,9 @@ class Undeclared:
     ) -> None:
         self._steps = (step,) if read is None else (step, read)
         self._ids = {id(tensor) for tensor in declared}
-        edges = [get_gradient_edge(tensor) for tensor in declared]
-        self._accumulators: set[Any] = {None, *(edge.node for edge in edges if edge.node.__class__ is _Accumulate)}
+        self._accumulators: set[Any] = {None}  # of declared tensors, as they are met
         # Of a node with several outputs, such as unbind's, one may be declared and another not.
-        self._edges = {(edge.node, edge.output_nr) for edge in edges if edge.node.__class__ is not _Accumulate}
+        self._edges = {(tensor.grad_fn, tensor.output_nr) for tensor in declared if tensor.grad_fn is not None}
 
     def refuse(self, returned: Iterable[Tensor], own: Iterable[Tensor], since: float) -> list[Any]:
         """Search the graphs of `returned`, what one core returned, down to `own`, its inputs.
@@ -71,6 +70,8 @@ class Undeclared:
                     seen.add(child)
                     if child.__class__ is not _Accumulate:
                         pending.append(child)
+                    elif id(child.variable) in self._ids:
+                        self._accumulators.add(child)
                     elif id(child.variable) not in mine and not (node._sequence_nr() >= since and _is_nobodys(child)):
                         lost.append(child.variable)
         if lost:
@@ -79,8 +80,12 @@ class Undeclared:
 
     def used_up(self) -> RuntimeError:
         """Return the error for a core that captured a graph which an earlier core's backward used up."""
-        tensors = [entry for step in self._steps for entry in Surroundings.of(reach(step)).tensors()]
-        names = [name for name, tensor, _ in tensors if tensor.grad_fn is not None and id(tensor) not in self._ids]
+        names = [
+            around.name(number)
+            for around in map(Surroundings.of, map(reach, self._steps))
+            for number, tensor, _ in around.tensors()
+            if tensor.grad_fn is not None and id(tensor) not in self._ids
+        ]
         return RuntimeError(
             f"the step uses {' and '.join(map(repr, names)) or 'a tensor'}, which was computed outside the step from "
             "tensors that require grad: every step backpropagates through that one graph, and the first used it up. "
