@@ -2,6 +2,7 @@
 
 import random
 import types
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 import membptt
 from membptt import Indexed, SlowTier, scan
+from membptt.step.generators import Generators
 
 D = torch.float64
 WAYS = [
@@ -227,6 +229,35 @@ def test_numpys_generator_is_rewound_and_left_where_it_was(options, pending):
         assert str(np.random.get_state()) == str(before)  # noqa: NPY002
 
     assert same(run, list(cell.parameters()), options)
+
+
+DRAWS = [
+    random.random,
+    partial(random.gauss, 0, 1),
+    partial(random.getrandbits, 7),
+    partial(random.randrange, 9),
+    np.random.random,
+    np.random.standard_normal,
+    partial(np.random.randint, 9),
+    partial(np.random.gamma, 0.5),
+    torch.rand,
+]
+
+
+@pytest.mark.parametrize("draw", DRAWS, ids=str)
+@pytest.mark.parametrize("before", [0, 1])  # of two normal numbers, one may be kept outside the generator's words
+def test_every_draw_from_a_global_generator_is_noticed_and_can_be_repeated(draw, before):
+    take = partial(draw, 1) if draw is torch.rand else draw
+    for _ in range(before):
+        take()
+    generators = Generators(set())
+    start = generators.read()
+    assert generators.read() is start
+    first = take()
+    assert generators.read() is not start
+    second = take()
+    generators.write(start)
+    assert [take(), take()] == [first, second]
 
 
 def test_a_generator_of_the_steps_own_is_refused_and_the_global_one_works():
@@ -698,7 +729,6 @@ def test_what_a_step_holds_as_data_is_not_looked_at(monkeypatch):
 
 @pytest.mark.parametrize(("kind", "takes"), [("xpu", 1), ("mps", 0)])
 def test_the_generators_of_other_accelerators_are_followed_through_their_own_module(monkeypatch, kind, takes):
-    from membptt.step.generators import Generators
 
     state = torch.zeros(4, dtype=torch.uint8)
 
@@ -721,7 +751,6 @@ def test_the_generators_of_other_accelerators_are_followed_through_their_own_mod
 
 
 def test_a_device_whose_random_numbers_cannot_be_restored_is_refused(monkeypatch):
-    from membptt.step.generators import Generators
 
     monkeypatch.setattr(torch, "hpu", types.SimpleNamespace(), raising=False)
     with pytest.raises(ValueError, match="give preserve_rng_state=False"):

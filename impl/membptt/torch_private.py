@@ -106,10 +106,10 @@ def gradients(heads: Sequence[Any], inputs: Sequence[Tensor], grads: Sequence[Te
     """Return what ``torch.autograd.grad`` does, without its checks, which take longer than a small core."""
     if _run_engine is None:
         return torch.autograd.grad(heads, inputs, grads, allow_unused=True)
-    found: Sequence[Tensor | None] = _run_engine(
+    shares: Sequence[Tensor | None] = _run_engine(
         tuple(heads), tuple(grads), False, False, tuple(inputs), True, accumulate_grad=False
     )
-    return found
+    return shares
 
 
 _inputs_of_region = find(

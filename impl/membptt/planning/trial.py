@@ -14,12 +14,11 @@ from torch import Tensor
 from membptt.kernels.compiled import compile_chunk
 from membptt.run.adjoint import Adjoint
 from membptt.run.core import Core
-from membptt.run.inputs import Inputs
 from membptt.run.meter import parts_of
 from membptt.run.outputs import Outputs
 from membptt.run.problem import Problem
 from membptt.slow.tier import IN_FLIGHT, SlowStates, SlowTier
-from membptt.state.leaves import Layout, Leaves, as_leaf, is_differentiable, storages
+from membptt.state.leaves import Layout, as_leaf, is_differentiable, storages
 from membptt.state.states import Hidden
 from membptt.step.changes import InPlace
 from membptt.step.generators import Generators
@@ -46,11 +45,12 @@ class Trial:
         # Every core but the first has a carry that wants a gradient, and it is those that count.
         carry = tuple([as_leaf(leaf, is_differentiable(leaf)) for leaf in problem.carry])
         self._begin = self._problem = replace(problem, carry=carry)
+        self._xs = problem.inputs.leaves
         self._compiled = compile_chunk(problem.step, problem.devices) if compile else None
         self._generators = Generators(problem.devices)
         self._surroundings = Surroundings.of(problem.reach)
         self._generators.follow(self._surroundings.vectors)
-        self._outside = storages((*problem.params, *problem.inputs.leaves))
+        self._outside = storages((*problem.params, *self._xs))
         self._shared: dict[int, int] | None = None
         self._slow = slow
 
@@ -79,9 +79,8 @@ class Trial:
         with ExitStack() as stack:
             for alone in (self._generators.exclusive(), self._generators.handed_on(), self._generators.preserved()):
                 stack.enter_context(alone)
-            core, _, xs = self._core(weighed[0].chunk, metered=False)
             before = self._generators.read()
-            state = core.advance(self._start(), xs, 0, 1)
+            state = self._core(weighed[0].chunk).advance(self._start(), self._xs, 0, 1)
             figures: list[Callable[[], _Call]] = [partial(self._one_way, sizes.chunk, state) for sizes in weighed]
             figures += [partial(self._both_ways, sizes.chunk, state) for sizes in weighed]
             size = transit = 0
@@ -104,33 +103,35 @@ class Trial:
 
     def _weigh(self, chunk: int, shared: dict[int, int]) -> tuple[int, int]:
         """Return bytes of a hidden state, and of an internal state beyond its two hidden states."""
-        core, _, xs = self._core(chunk, metered=True)
-        state = core.advance(self._start(), xs, 0, 1)
-        internal = core.record(state, xs, 0)
+        core = self._core(chunk, metered=True)
+        state = core.advance(self._start(), self._xs, 0, 1)
+        internal = core.record(state, self._xs, 0)
         whole = self._own(parts_of(internal), shared)
         ends = self._own(storages((*state.leaves, *internal.carry_out)), shared)
         return self._own(storages(internal.carry_out), shared), max(whole - ends, 0)
 
     def _weigh_first(self, chunk: int, shared: dict[int, int]) -> int:
         """Return the same as `_weigh` of the internal state of the first core, where that makes the carry."""
-        core, inputs, xs = self._core(chunk, metered=True, start=self._begin)
+        core = self._core(chunk, metered=True, problem=self._begin)
         start = Hidden.of(tuple(leaf.detach() for leaf in self._begin.carry), ())
-        internal = core.record(start, xs, 0, Outputs(min(inputs.chunk, inputs.steps)))
+        internal = core.record(start, self._xs, 0, Outputs(min(chunk, self._begin.inputs.steps)))
         ends = storages((*start.leaves, *internal.carry_out))
         return self._own(parts_of(internal), shared) - self._own(ends, shared)
 
     def _find_shared(self, guard: InPlace) -> dict[int, int]:
         """Find what two consecutive cores both refer to, beside the state that one hands to the other."""
         if self._shared is None:
-            core, _, xs = self._core(1, metered=True)
-            state = core.advance(self._start(), xs, 0, 1, Outputs(1))  # with outputs, a first pass: it checks the step
+            core = self._core(1, metered=True)
+            state = core.advance(
+                self._start(), self._xs, 0, 1, Outputs(1)
+            )  # with outputs, a first pass: it checks the step
             guard.check()
             if not core.form.starting:  # the first step made the carry: the others start from what it made
                 carry = tuple(map(as_leaf, state.leaves, core.form.differentiable))
                 self._problem = replace(self._problem, spec=core.form.spec, carry=carry)
-                core, _, xs = self._core(1, metered=True)
-            first = core.record(state, xs, 0)
-            second = core.record(first.output(), xs, 0)
+                core = self._core(1, metered=True)
+            first = core.record(state, self._xs, 0)
+            second = core.record(first.output(), self._xs, 0)
             between = storages(first.carry_out)
             constant = storages(state.leaves).keys() & between.keys() & storages(second.carry_out).keys()
             parts, others = parts_of(first), parts_of(second)
@@ -139,12 +140,10 @@ class Trial:
             self._kept = first, second  # their storages' addresses must not be used again
         return self._shared
 
-    def _core(self, chunk: int, *, metered: bool, start: Problem | None = None) -> tuple[Core, Inputs, Leaves]:
-        inputs = self._problem.inputs.cut(chunk)
-        generators = Generators(set(), enabled=False)
-        problem = start or self._problem
-        core = Core(problem, inputs, generators=generators, compiled=self._compiled, metered=metered)
-        return core, inputs, inputs.leaves
+    def _core(self, chunk: int, *, metered: bool = False, problem: Problem | None = None) -> Core:
+        problem, generators = problem or self._problem, Generators(set(), enabled=False)
+        inputs = problem.inputs.cut(chunk)
+        return Core(problem, inputs, generators=generators, compiled=self._compiled, metered=metered)
 
     def _start(self) -> Hidden:
         return Hidden.of(tuple(leaf.detach() for leaf in self._problem.carry), ())
@@ -153,19 +152,18 @@ class Trial:
         return sum(size for key, size in parts.items() if key not in shared and key not in self._outside)
 
     def _one_way(self, chunk: int, state: Hidden) -> _Call:
-        core, _, xs = self._core(chunk, metered=False)
-        return lambda: core.advance(state, xs, 0, 1)
+        core = self._core(chunk)
+        return lambda: core.advance(state, self._xs, 0, 1)
 
     def _both_ways(self, chunk: int, state: Hidden) -> _Call:
-        core, inputs, xs = self._core(chunk, metered=False)
-        outputs = Outputs(min(inputs.chunk, inputs.steps))
-        core.record(state, xs, 0, outputs)
+        core, outputs = self._core(chunk), Outputs(min(chunk, self._problem.inputs.steps))
+        core.record(state, self._xs, 0, outputs)
         ys, carry = list(map(_some_gradient, outputs.take())), list(map(_some_gradient, state.leaves))
-        adjoint = Adjoint(list(carry), ys, outputs, xs, self._problem.params)
+        adjoint = Adjoint(list(carry), ys, outputs, self._xs, self._problem.params)
 
         def run() -> None:
             adjoint.carry = list(carry)
-            core.backpropagate(core.record(state, xs, 0), adjoint)
+            core.backpropagate(core.record(state, self._xs, 0), adjoint)
 
         return run
 

@@ -63,11 +63,10 @@ class Adjoint:
         mine = internal.x_in if self.xs else ()  # what was read has a graph of its own, and no gradient here
         inputs = [leaf for leaf in (*internal.carry_in, *mine) if leaf.requires_grad]
         inputs += [self._params[index] for index in self._wanted]
-        found: Sequence[Tensor | None] = [None] * len(inputs)
+        by_leaf: Iterator[Tensor | None] = iter([None] * len(inputs))
         if heads and inputs:
             with internal.enclosure.opened() if internal.enclosure is not None else nullcontext():
-                found = gradients(heads, inputs, grads)
-        by_leaf = iter(found)
+                by_leaf = iter(gradients(heads, inputs, grads))
         self.carry = [next(by_leaf) if leaf.requires_grad else None for leaf in internal.carry_in]
         for total, leaf in zip(self.xs, mine, strict=True):
             grad = next(by_leaf) if leaf.requires_grad else None

@@ -234,23 +234,20 @@ class Core:
 
     def _steps(self, carry: Any, at: At, x: Sequence[Tensor], spec: optree.PyTreeSpec) -> Iterable[tuple[At, Any, Any]]:
         """Run one core: carry and output at each step, or once for a whole segment."""
-        if self._compiled is None and (self._segments or not isinstance(at, slice)):
-            return ((at, *self._call(carry, spec.unflatten(x), at)),)
-        return self._several_steps(carry, at, x, spec)
-
-    def _several_steps(
-        self, carry: Any, at: At, x: Sequence[Tensor], spec: optree.PyTreeSpec
-    ) -> Iterator[tuple[At, Any, Any]]:
         if self._segments or not isinstance(at, slice):
             parts, places = [spec.unflatten(x)], [at]
+            if self._compiled is None:
+                return ((at, *self._call(carry, parts[0], at)),)
         else:
             # unbind, not indexing: its backward is one stack, where that of indexing fills zeros for every step.
             parts = [spec.unflatten(step) for step in zip(*(leaf.unbind(0) for leaf in x), strict=True)]
             places = list(range(at.start, at.stop))
-        if self._compiled is not None:
-            carry, ys = self._compiled(carry, parts)
-            yield from ((where, carry, y) for where, y in zip(places, ys, strict=True))
-            return
+        if self._compiled is None:
+            return self._one_by_one(carry, places, parts)
+        carry, ys = self._compiled(carry, parts)
+        return [(where, carry, y) for where, y in zip(places, ys, strict=True)]
+
+    def _one_by_one(self, carry: Any, places: list[At], parts: list[Any]) -> Iterator[tuple[At, Any, Any]]:
         for where, part in zip(places, parts, strict=True):
             carry, y = self._call(carry, part, where)
             yield where, carry, y

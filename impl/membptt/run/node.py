@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
@@ -30,7 +30,6 @@ from membptt.step.autocast import Autocast
 from membptt.step.generators import Generators
 from membptt.step.surroundings import Surroundings
 from membptt.torch_private import is_batched, subclasses_as_now
-from membptt_theory.actions import TieredInstruction
 from membptt_theory.schedule import Schedule
 
 
@@ -90,32 +89,19 @@ class Call:
         rest = tensors[self.carry_leaves :]
         return tensors[: self.carry_leaves], rest[: self.input_leaves], rest[self.input_leaves :]
 
-    def first_pass(self, tensors: Leaves) -> tuple[Execution, Leaves]:
-        """Run up to the first backward instruction; return what goes on from there, and the final carry."""
-        execution = self.begin(tensors)
-        final = execution.forward(self.split(tensors)[1], self.outputs)
-        if self.continuity is not None:
-            self.continuity.ended(final)
-        return execution, final
-
     def begin(self, tensors: Leaves, *, metered: bool = True) -> Execution:
         """Start a stream from the starting carry, in the random state of the first pass."""
         carry, xs, params = self.split(tensors)
-        start = Hidden.of(carry, self.random)
-        stream, slow = self._stream(start)
+        start, stream, slow = Hidden.of(carry, self.random), self.choice.schedule.instructions(), None
+        if self.choice.schedule.slow != 0:
+            slow = SlowStates(start, self.choice.slow.directory)
+            stream = ahead(stream, slow.spill, _WINDOW)
         if self.report is None or not metered:
             return Execution(self.core, stream, start, None, slow)
         probe = Probe(self.report, (*xs, *params))
         execution = Execution(self.core, stream, start, probe, slow)
         finalize(execution, probe.close)
         return execution
-
-    def _stream(self, start: Hidden) -> tuple[Iterator[TieredInstruction], SlowStates | None]:
-        schedule = self.choice.schedule
-        if schedule.slow == 0:
-            return schedule.instructions(), None
-        states = SlowStates(start, self.choice.slow.directory)
-        return ahead(schedule.instructions(), states.spill, _WINDOW), states
 
 
 class _Scan(torch.autograd.Function):
@@ -125,9 +111,12 @@ class _Scan(torch.autograd.Function):
     def forward(ctx: Any, call: Call, *tensors: Tensor) -> Leaves:
         with call.generators.exclusive(), call.generators.handed_on(), call.autocast.replayed():
             call.random = call.generators.read()
-            execution, final = call.first_pass(tensors)
+            execution = call.begin(tensors)
+            final = execution.forward(call.split(tensors)[1], call.outputs)
             call.generators.settle()
         call.surroundings.settle()
+        if call.continuity is not None:
+            call.continuity.ended(final)
         call.final_leaves = len(final)
         # Clones: the caller may write to what it gets, the stored states must not notice.
         results = (*(leaf.detach().clone() for leaf in final), *call.outputs.take())
