@@ -351,7 +351,7 @@ def test_nothing_is_read_from_a_device_core_by_core(monkeypatch):
         states = [init]
         for x in xs:
             states.append(step(x, states[-1]).detach())
-        compared.ended((states[-1],))
+        compared.ended((states[-1],), cores)
         reads.clear()
         for before, after in reversed(list(pairwise(states))):
             compared.backpropagated(Fake((before,), (after,)))
@@ -373,7 +373,7 @@ def test_no_tensor_of_the_size_of_a_state_is_kept(small):
     size = 64 if small else 5 * ROW
     compared = Continuity(300, 1)
     state = torch.ones(size)
-    compared.ended((state,))
+    compared.ended((state,), 300)
     compared.begin()
     for _ in range(100):
         compared.backpropagated(Fake((state,), (state,)))

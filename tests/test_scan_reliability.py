@@ -32,7 +32,7 @@ class Saboteur:
         self.index, self.fault, self.count = index, fault, 0
         self.instructions = Schedule.instructions
         monkeypatch.setattr(Schedule, "instructions", lambda schedule, stream=self.stream: stream(schedule))
-        monkeypatch.setattr("membptt.run.node._WINDOW", 0)  # every action before the fault is carried out
+        monkeypatch.setattr("membptt.run.execution._WINDOW", 0)  # every action before the fault is carried out
 
     def stream(self, schedule):
         for instruction in self.instructions(schedule):

@@ -12,6 +12,7 @@ if absent := [package for package in ("torch", "optree") if find_spec(package) i
 from membptt import nn
 from membptt.calls.plan import plan
 from membptt.calls.scan import scan
+from membptt.calls.while_loop import while_loop
 from membptt.planning.plan_file import Plan, PlanError
 from membptt.run.inputs import Indexed
 from membptt.run.meter import Report, meter
@@ -19,6 +20,20 @@ from membptt.slow.tier import SlowTier
 from membptt.step.stateful import Stateful
 from membptt_theory.actions import Prices
 
-__all__ = ["Indexed", "Plan", "PlanError", "Prices", "Report", "SlowTier", "Stateful", "meter", "nn", "plan", "scan"]
+__all__ = [
+    "Indexed",
+    "Plan",
+    "PlanError",
+    "Prices",
+    "Report",
+    "SlowTier",
+    "Stateful",
+    "meter",
+    "nn",
+    "plan",
+    "scan",
+    "while_loop",
+]
+
 
 __version__ = version("membptt")

@@ -78,6 +78,8 @@ def choose(
         )
     if slow is not None and slow.prices is not None:
         raise ValueError("a plan measures the prices of its slow tier: give prices with slots= only")
+    if not problem.inputs.known:
+        raise TypeError("a plan needs the length of xs, which nobody knows yet: scan(budget=) does without")
     steps = problem.inputs.steps
     trial = Trial(problem, compile=compile, slow=slow)
     measured = [trial.weigh(problem.inputs.cut(chunk if chunk is not None else 1).chunk)]

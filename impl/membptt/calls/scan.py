@@ -7,25 +7,15 @@ from typing import Any
 
 import torch
 
+from membptt.calls.execute import execute
 from membptt.calls.remembered import remembered_plan
-from membptt.kernels.compiled import compile_chunk
-from membptt.planning.choice import Policy, from_plan, from_slots
+from membptt.planning.choice import Policy, from_loop, from_plan, from_slots
 from membptt.planning.plan_file import Plan
-from membptt.run.continuity import Continuity
-from membptt.run.core import Core, is_known_to_round
-from membptt.run.meter import active
-from membptt.run.node import Call
-from membptt.run.outputs import Outputs, Reduce
+from membptt.run.outputs import Reduce
 from membptt.run.problem import Problem, Step
-from membptt.run.witness import Witness
 from membptt.slow.tier import SlowTier, slow_tier
-from membptt.state.states import Hidden
-from membptt.step.autocast import Autocast
-from membptt.step.changes import InPlace
-from membptt.step.declared import Params, needs_grad
-from membptt.step.generators import Generators
-from membptt.step.refusals import refuse_cache, refuse_kernel_dropout, refuse_transforms, refuse_wrapped
-from membptt.step.surroundings import Surroundings
+from membptt.step.declared import Params
+from membptt.step.refusals import refuse_cache, refuse_transforms, refuse_wrapped
 from membptt.torch_private import untraced
 from membptt_theory.schedule import Schedule
 
@@ -131,10 +121,14 @@ def scan(
     refuse_cache()
     refuse_transforms()
     problem = Problem.of(step, init, xs, params, segments=segments)
-    carry, declared, devices = problem.carry, problem.params, problem.devices
     refuse_wrapped(step, problem.reach.named if torch.is_grad_enabled() else ())
     slow = slow_tier(spill)
-    if budget is not None:
+    if not problem.inputs.known:
+        if plan is not None or slow is not None or policy not in (None, "hsm", "auto") or internal != 1:
+            raise TypeError(_ONLINE)
+        inputs = problem.inputs.cut(chunk if chunk is not None else 1)
+        choice = from_loop(problem, lambda at, state, core: inputs.goes_on(at), slots, budget, inputs=inputs)
+    elif budget is not None:
         if policy is not None and not isinstance(policy, str):
             raise TypeError(f"a budget chooses among policies by name; with a {type(policy).__name__} give slots=")
         wishes = {"chunk": chunk, "policy": policy or "auto", "compile": compile, "spill": slow or False}
@@ -142,7 +136,7 @@ def scan(
         # The plan keeps to the bound on the slow tier's slots; only where its file goes is left to be said.
         choice = from_plan(problem, plan, slow=slow and replace(slow, slots=None))
     elif plan is not None:
-        choice = from_plan(problem, plan, slow=slow, carry=carry)
+        choice = from_plan(problem, plan, slow=slow, carry=problem.carry)
     elif slots is not None or isinstance(policy, Schedule):
         choice = from_slots(
             problem,
@@ -155,44 +149,15 @@ def scan(
         )
     else:
         raise TypeError(_ONE_BUDGET)
-    inputs = choice.inputs
-    generators = Generators(devices, enabled=preserve_rng_state)
-    report = active()
-    numbers = compile or is_known_to_round(step)
-    continuity = Continuity(inputs.cores, inputs.chunk, numbers=numbers) if check is not False else None
-    core = Core(
-        problem,
-        inputs,
-        generators=generators,
-        compiled=compile_chunk(step, devices) if compile else None,
-        witness=Witness() if check else None,
-        continuity=continuity,
-        metered=report is not None,
-    )
-    outputs = Outputs(inputs.steps, reduce)
-    if needs_grad(carry, inputs.leaves, declared):
-        refuse_kernel_dropout(problem.reach.named, devices)
-        autocast = Autocast.current(devices)
-        surroundings = Surroundings.of(problem.reach)
-        generators.follow(surroundings.vectors)
-        inner = InPlace(surroundings, rewound=surroundings.vectors if preserve_rng_state else ())
-        sizes, own = (len(carry), len(inputs.leaves)), tuple(leaf if leaf.is_leaf else None for leaf in carry)
-        call = Call(core, choice, outputs, generators, autocast, surroundings, *sizes, report, continuity, own)
-        flat = call.apply(carry, inputs.leaves, declared)
-        inner.check()  # which also releases it and its samples
-    else:
-        final = core.advance(Hidden.of(carry, ()), inputs.leaves, 0, inputs.cores, outputs)
-        flat = tuple(leaf.detach() for leaf in (*final.leaves, *outputs.take()))
-        if report is not None:
-            report.advanced += inputs.cores
-    if outputs.spec is None:
-        raise AssertionError("the first pass fills the outputs")
-    after = core.form.spec
-    return after.unflatten(flat[: after.num_leaves]), outputs.spec.unflatten(flat[after.num_leaves :])
+    return execute(problem, choice, reduce=reduce, preserve_rng_state=preserve_rng_state, compile=compile, check=check)
 
 
 _SETTLED = (
     "a plan settles policy, chunk and the sizes of states: give policy and chunk to membptt.plan, or with budget=, and "
     "internal and internal_known only with slots="
+)
+_ONLINE = (
+    "a sequence whose length nobody knows is stored by an online policy, in hidden states only: give slots= or budget= "
+    "(and chunk=, if you like), and leave plan, policy, internal and spill out, or give the length"
 )
 _ONE_BUDGET = "give exactly one of slots=, budget= and plan=, or a Schedule as policy"

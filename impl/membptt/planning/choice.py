@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
 from membptt.planning.plan_file import Plan
+from membptt.planning.room import Room
+from membptt.run.core import Core
+from membptt.run.course import Loop, Whole
 from membptt.run.inputs import Inputs
 from membptt.run.node import Choice
 from membptt.run.problem import Problem
 from membptt.slow.tier import SlowTier
 from membptt.state.leaves import Leaves
+from membptt.state.states import Hidden
 from membptt_theory.actions import Prices
 from membptt_theory.named import NamedPolicy
 from membptt_theory.schedule import Schedule
+from membptt_theory.tables import check_count
 
 
 class Policy(Protocol):
@@ -85,6 +91,37 @@ def from_plan(problem: Problem, plan: Plan, *, slow: SlowTier | None = None, car
     return _choice(plan.chosen.schedule(), inputs, slow or SlowTier())
 
 
+def from_loop(
+    problem: Problem,
+    goes_on: Callable[[int, Hidden, Core], bool],
+    slots: int | None,
+    budget: int | str | None,
+    *,
+    inputs: Inputs | None = None,
+) -> Choice:
+    """Take slots, or a budget, for a loop whose end is asked for.
+
+    Args:
+        problem: of the call.
+        goes_on: as for `Loop`.
+        slots: of hidden states.
+        budget: bytes, or text.
+        inputs: the inputs, if there are any, cut into cores.
+
+    Raises:
+        TypeError: neither of both or both are given, or of another type.
+        ValueError: no slot, or text that names no size.
+    """
+    inputs = inputs or problem.inputs
+    if budget is not None and slots is None:
+        return Choice(Loop(goes_on, Room(budget, problem)), inputs, weighed=True)
+    if slots is None or budget is not None:
+        raise TypeError("of a loop whose length nobody knows, give exactly one of slots= and budget=")
+    settled = check_count("slots", slots)
+    return Choice(Loop(goes_on, lambda at_hand: settled), inputs)
+
+
 def _choice(schedule: Schedule, inputs: Inputs, slow: SlowTier) -> Choice:
     schedule.verify()
-    return Choice(schedule, inputs, replace(slow, slots=schedule.slow, prices=schedule.prices))
+    course = Whole(schedule.cores, schedule.instructions)
+    return Choice(course, inputs, replace(slow, slots=schedule.slow, prices=schedule.prices))

@@ -54,7 +54,7 @@ class Continuity:
     """The fingerprints of one call of scan, and the worst discontinuity of the backward pass under way.
 
     Args:
-        cores: of the scan.
+        cores: of the scan; ``None`` where nobody knows before `ended`.
         chunk: steps per core.
         numbers: look at the numbers of small leaves at once, since the step is known to round differently with graph.
             Otherwise their bits are compared, which is faster, and only where they differ everything is looked at.
@@ -65,8 +65,8 @@ class Continuity:
         broken: the first core, and the leaf, whose bits are others than those the core after it was recorded from.
     """
 
-    def __init__(self, cores: int, chunk: int, *, numbers: bool = False) -> None:
-        self._cores = cores
+    def __init__(self, cores: int | None, chunk: int, *, numbers: bool = False) -> None:
+        self._cores = cores or 0
         self._chunk = chunk
         self._numbers = numbers
         self._small: list[int] = []
@@ -74,7 +74,7 @@ class Continuity:
         self._final: tuple[list[Tensor], list[int]] = [], []
         self._outputs: dict[int, list[Tensor]] = {}
         self._dtypes: dict[What, list[torch.dtype]] = {}
-        self.first = max(cores - OUTPUTS, 0)
+        self.first = max(self._cores - OUTPUTS, 0)
         self.broken: tuple[int, int] | None = None
         self.begin()
 
@@ -95,8 +95,9 @@ class Continuity:
         self.bits = 0
         self.broken = None
 
-    def ended(self, carry: Leaves) -> None:
-        """Take note of the first pass's final carry."""
+    def ended(self, carry: Leaves, cores: int) -> None:
+        """Take note of the first pass's final carry, and of how many cores led to it."""
+        self._cores, self.first = cores, max(cores - OUTPUTS, 0)
         self._dtypes["carry"] = [leaf.dtype for leaf in carry]
         self._small = [leaf for leaf, tensor in enumerate(carry) if is_small(tensor)]
         self._large = [leaf for leaf, tensor in enumerate(carry) if not is_small(tensor)]
@@ -108,6 +109,7 @@ class Continuity:
         then = self._outputs.get(core)
         if then is None:
             self._outputs[core] = now
+            self._outputs.pop(core - OUTPUTS, None)  # where nobody knows the end, any core may be among the last
             self._dtypes["output"] = [leaf.dtype for leaf in outputs]
         elif any(
             before.device.type != "cpu" or not torch.equal(before, after)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from membptt.kernels.graphs import Chunk
 from membptt.run.continuity import Continuity, Sweep
-from membptt.run.inputs import Inputs
+from membptt.run.inputs import UNKNOWN, Inputs
 from membptt.run.outputs import Outputs
 from membptt.run.problem import Problem, Step
 from membptt.run.saved import record_saved, saved_by
@@ -22,7 +22,7 @@ from membptt.run.verdict import only_rounds
 from membptt.run.witness import Witness
 from membptt.state.forms import Form
 from membptt.state.leaves import Leaves, as_leaf
-from membptt.state.states import At, Emitted, Enclosure, Hidden, Internal, head
+from membptt.state.states import At, Emitted, Enclosure, Hidden, Internal, RandomState, head
 from membptt.step.changes import Unchanged
 from membptt.step.generators import Generators
 from membptt.step.refusals import refuse_signature
@@ -44,6 +44,7 @@ class Core:
 
     Attributes:
         form: of every carry but the starting one, once the first step has run.
+        metered: as given; may be switched from core to core.
     """
 
     def __init__(
@@ -65,8 +66,7 @@ class Core:
         self._compiled = compiled
         self._witness = witness
         self._continuity = continuity
-        self._compared = continuity.first if continuity is not None else inputs.cores  # from there on, outputs are
-        self._metered = metered
+        self.metered = metered
         self._watches: bool | None = None  # whether to note what is saved while it is; not decided
         self._unchanged = Unchanged(inputs.leaves, problem.params)
         self._undeclared = Undeclared(problem.step, problem.params, inputs.read)
@@ -131,7 +131,7 @@ class Core:
         emitted: list[tuple[At, Leaves]] = []
         saved: dict[int, int] = {}
         carry_out: Leaves | None = None
-        with torch.enable_grad(), record_saved(saved) if self._watches else nullcontext():
+        with torch.enable_grad(), record_saved(saved) if self.metered and self._watches else nullcontext():
             form = self._form_at(core)
             wanted = form.differentiable if core > 0 or self._init_wanted else (False,) * len(state.leaves)
             carry_in = tuple(map(as_leaf, state.leaves, wanted))
@@ -165,7 +165,7 @@ class Core:
         ]
         random = self._generators.read()
         internal = Internal(at, carry_in, x_in, carry_out, heads, state.random, random, saved)
-        if self._metered:
+        if self.metered:
             saved |= saved_by(nodes)
             if self._watches is None and any(map(is_opaque, nodes)):
                 internal = self._record_watched(internal, state, xs, core)
@@ -203,6 +203,15 @@ class Core:
             return tuple(leaf.detach() for leaf in flat), tuple(leaf.detach() for leaf in optree.tree_leaves(y))
         finally:
             self._generators.write(random)
+
+    def carry(self, state: Hidden, position: int) -> Any:
+        """Return a hidden state as the step knows it, without graph."""
+        leaves = [leaf.detach() if leaf.requires_grad else leaf for leaf in state.leaves]
+        return self._form_at(position).spec.unflatten(leaves)
+
+    def random(self) -> RandomState:
+        """Return the random state as it is now."""
+        return self._generators.read()
 
     def name(self, what: str, leaf: int, outputs: Outputs) -> str:
         """Name a leaf of the carry or of the outputs as Python would."""
@@ -251,6 +260,11 @@ class Core:
         for where, part in zip(places, parts, strict=True):
             carry, y = self._call(carry, part, where)
             yield where, carry, y
+
+    @property
+    def _compared(self) -> int:
+        """The first core whose outputs are compared."""
+        return self._continuity.first if self._continuity is not None else UNKNOWN
 
     def _call(self, carry: Any, x: Any, at: At) -> tuple[Any, Any]:
         try:

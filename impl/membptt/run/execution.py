@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final, Protocol
 
 from membptt.run.continuity import Sweep
 from membptt.run.core import Core
 from membptt.run.meter import Probe
 from membptt.run.outputs import Outputs
+from membptt.slow.spill import ahead
 from membptt.slow.tier import SlowStates
 from membptt.state.leaves import Leaves
 from membptt.state.states import Hidden, Internal
@@ -28,13 +30,40 @@ from membptt_theory.actions import (
     TieredInstruction,
 )
 
+_WINDOW: Final = 4  # actions beside which a state is brought back: a core's recording and its backward among them
+
+
+class AtHand(Protocol):
+    """What a course may look at while it is executed."""
+
+    @property
+    def core(self) -> Core:
+        """What runs the step."""
+
+    @property
+    def recorded(self) -> Internal | None:
+        """The working core."""
+
+    def newest(self) -> Hidden:
+        """Return the working state, or what the working core gave."""
+
+
+class Instructs(Protocol):
+    """What is executed: each instruction is asked for once the one before it was executed."""
+
+    def instructions(self, at_hand: AtHand, /) -> Iterator[TieredInstruction]:
+        """Yield the instructions of one execution."""
+
 
 class Execution:
-    """One stream under way: the tensors behind the machine's working state, working core and slots.
+    """One course under way: the tensors behind the machine's working state, working core and slots.
+
+    A step is recorded from the working state, or from what the working core gave: that core's graph is then given up.
+    What a core was recorded from can be stored as long as it is the working core.
 
     Args:
         core: runs the user's step.
-        stream: the instructions, of which `forward` takes those before the first backward and `backward` the rest.
+        course: gives the instructions: `forward` takes those before the first backward and `backward` the rest.
         start: the starting hidden state.
         probe: is told of every action.
         slow: the slow tier of a two-tier stream.
@@ -43,30 +72,35 @@ class Execution:
     def __init__(
         self,
         core: Core,
-        stream: Iterator[TieredInstruction],
+        course: Instructs,
         start: Hidden,
         probe: Probe | None = None,
         slow: SlowStates | None = None,
     ) -> None:
-        self._core = core
-        self._stream = stream
+        self.core = core
+        stream = course.instructions(self)
+        self._stream = ahead(stream, slow.spill, _WINDOW) if slow is not None else stream
         self._store = Store(hidden={0: start})
         self._slow_states = slow
         self._working: Hidden | None = start
-        self._recorded: Internal | None = None
+        self._before: tuple[int, Hidden] | None = None  # position and state that the working core was recorded from
+        self.recorded: Internal | None = None
         self._probe = probe
         self._reached = 0
         self.finished = False
         self._report(None)
 
     def forward(self, xs: Leaves, outputs: Outputs | None) -> Leaves:
-        """Run up to the first backward instruction, whose step stays in the working core; return the final carry."""
+        """Run up to the first backward instruction, whose step stays in the working core; return the final carry.
+
+        Of a loop without any step, that is the starting carry.
+        """
         try:
             for instruction in self._stream:
                 if instruction[0] is Backpropagate:
                     break
                 self._execute(instruction, xs, outputs)
-            return self._internal().carry_out
+            return self.recorded.carry_out if self.recorded is not None else self.newest().leaves
         except BaseException:
             self.close()
             raise
@@ -74,7 +108,8 @@ class Execution:
     def backward(self, xs: Leaves, sweep: Sweep) -> None:
         """Run the rest of the stream; every stored state is released, whatever happens."""
         try:
-            self._backward_step((Backpropagate, (0,)), sweep)
+            if self.recorded is not None:
+                self._backward_step((Backpropagate, (0,)), sweep)
             for instruction in self._stream:
                 if instruction[0] is Backpropagate:
                     self._backward_step(instruction, sweep)
@@ -89,29 +124,28 @@ class Execution:
         if kind is Advance:
             self._advance(xs, place, places[1], outputs)
         elif kind is Record:
-            self._recorded = self._core.record(self._state(), xs, place, outputs if place >= self._reached else None)
-            self._working = None
-            self._reached = max(self._reached, place + 1)
+            self._record(xs, place, outputs if place >= self._reached else None)
         elif kind is StoreHidden:
-            self._store.hidden[place] = self._state()
+            before = self._before
+            self._store.hidden[place] = before[1] if before is not None and before[0] == place else self.newest()
         elif kind is Restore:
             self._working = self._store.restore(place)
-            self._core.rewind(self._working)
+            self.core.rewind(self._working)
         elif kind is DropHidden:
             del self._store.hidden[place]
         elif kind is StoreInternal:
             internal = self._internal()
             self._store.internal[place] = internal
-            self._working, self._recorded = internal.output(), None
+            self._working, self.recorded, self._before = internal.output(), None, None
         elif kind is LoadInternal:
-            self._working, self._recorded = None, self._store.internal.pop(place)
+            self._working, self.recorded = None, self._store.internal.pop(place)
         elif kind is DropInternal:
             del self._store.internal[place]
         elif kind is StoreSlow:
-            self._slow().store(place, self._state())
+            self._slow().store(place, self.newest())
         elif kind is RestoreSlow:
             self._working = self._slow().restore(place)
-            self._core.rewind(self._working)
+            self.core.rewind(self._working)
         elif kind is DropSlow:
             self._slow().drop(place)
         else:
@@ -122,29 +156,37 @@ class Execution:
         """Advance; only a core that runs for the first time gives outputs: a stream may run one twice before that."""
         again = min(stop, self._reached) if outputs is not None else start
         if start < again:
-            self._working = self._core.advance(self._state(), xs, start, again)
+            self._working = self.core.advance(self.newest(), xs, start, again)
         if max(start, again) < stop:
-            self._working = self._core.advance(self._state(), xs, max(start, again), stop, outputs)
+            self._working = self.core.advance(self.newest(), xs, max(start, again), stop, outputs)
         self._reached = max(self._reached, stop)
 
+    def _record(self, xs: Leaves, step: int, outputs: Outputs | None) -> None:
+        state = self.newest()
+        self._working = self._before = self.recorded = None  # a graph that is given up, before the next one is there
+        self.recorded = self.core.record(state, xs, step, outputs)
+        self._before = step, state
+        self._reached = max(self._reached, step + 1)
+
     def _backward_step(self, instruction: TieredInstruction, sweep: Sweep) -> None:
-        self._core.backpropagate(self._internal(), sweep)
-        self._working = self._recorded = None
+        self.core.backpropagate(self._internal(), sweep)
+        self._working = self._before = self.recorded = None
         self._report(instruction)
 
     def _report(self, instruction: TieredInstruction | None) -> None:
         if self._probe is not None:
-            self._probe.after(instruction, self._working, self._recorded, self._store, self._slow_states)
+            self._probe.after(instruction, self._working, self.recorded, self._store, self._slow_states)
 
-    def _state(self) -> Hidden:
+    def newest(self) -> Hidden:
+        """Return the working state, or what the working core gave."""
         if self._working is None:
-            raise AssertionError("no working state: the stream is illegal")
+            self._working = self._internal().output()
         return self._working
 
     def _internal(self) -> Internal:
-        if self._recorded is None:
+        if self.recorded is None:
             raise AssertionError("the working core is empty: the stream is illegal")
-        return self._recorded
+        return self.recorded
 
     def _slow(self) -> SlowStates:
         if self._slow_states is None:
@@ -157,7 +199,7 @@ class Execution:
         self._store.clear()
         if self._slow_states is not None:
             self._slow_states.close()
-        self._working = self._recorded = None
+        self._working = self._before = self.recorded = None
         self._stream = iter(())
         if self._probe is not None:
             self._probe.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import optree
 from torch import Tensor
@@ -18,14 +18,18 @@ class Indexed:
     """Inputs that are read when they are needed, as often as they are needed: they need not fit in memory.
 
     Args:
-        steps: length of the sequence.
+        steps: length of the sequence; ``None`` where nobody knows it before it is read.
         read: ``read(start, stop)`` returns steps ``start .. stop-1`` as a pytree of tensors with time as first
             dimension. It must return the same values every time. A gradient flows through what it computes from
-            tensors that `scan` is given as ``params=``.
+            tensors that `scan` is given as ``params=``. Where `steps` is ``None``, it returns fewer steps at the end:
+            those that are left, or none (``None`` will do).
     """
 
-    steps: int
+    steps: int | None
     read: Callable[[int, int], Any]
+
+
+UNKNOWN: Final = 2**63 - 1  # steps: more than anybody takes
 
 
 class Inputs:
@@ -38,20 +42,35 @@ class Inputs:
     Raises:
         TypeError: a leaf is not a tensor, or the length is not an integer.
         ValueError: no leaf, no time dimension, leaves of different length, or no step.
+
+    Attributes:
+        known: whether the length is known. If not, `steps` is larger than any, and becomes known by `goes_on`.
     """
 
     def __init__(self, xs: Any, *, segments: bool = False) -> None:
         self.read = xs.read if isinstance(xs, Indexed) else None
         self._segments = segments
         self.leaves: Leaves = ()
+        self._ahead: tuple[int, Leaves, optree.PyTreeSpec] | None = None  # where the next core starts, and its inputs
+        self.known = not isinstance(xs, Indexed) or xs.steps is not None
         if isinstance(xs, Indexed):
-            self.steps = _count("the number of steps of xs", xs.steps)
+            self.steps = _count("the number of steps of xs", xs.steps) if xs.steps is not None else UNKNOWN
+        elif hasattr(xs, "__next__"):
+            raise TypeError(_ITERATOR)
         else:
             leaves, self._spec = optree.tree_flatten(xs)
             self.leaves = check_tensors("xs", leaves)
             self.steps = _length(self.leaves)
         self.wanted = tuple(leaf.requires_grad for leaf in self.leaves)
         self.chunk, self.cores, self._single = 1, self.steps, not segments
+
+    @classmethod
+    def nothing(cls) -> Inputs:
+        """Return the inputs of a loop that takes none."""
+        inputs = cls(Indexed(None, lambda start, stop: None))
+        nothing: Any = ()
+        inputs.read, inputs._spec = None, optree.tree_structure(nothing)
+        return inputs
 
     def cut(self, chunk: int) -> Inputs:
         """Return the same sequence in cores of `chunk` steps.
@@ -73,6 +92,28 @@ class Inputs:
             return core
         return slice(core * self.chunk, min((core + 1) * self.chunk, self.steps))
 
+    def goes_on(self, core: int) -> bool:
+        """Whether there is a core `core`: its inputs are read, and kept for the next `fetch`.
+
+        Raises:
+            TypeError: `Indexed` read something other than tensors.
+            ValueError: it read more steps than were asked for, or none at the very beginning.
+        """
+        start = core * self.chunk
+        if self.known or self.read is None:
+            return start < self.steps
+        flat, spec = optree.tree_flatten(self.read(start, start + self.chunk))
+        leaves = check_tensors("what xs reads", flat)
+        steps = _length(leaves, least=0) if leaves else 0
+        if steps > self.chunk:
+            raise ValueError(f"xs read {steps} steps where steps {start}..{start + self.chunk - 1} were asked for")
+        if core == 0 and not steps:
+            raise ValueError(_EMPTY)
+        if steps < self.chunk:
+            self.known, self.steps, self.cores = True, start + steps, core + (steps > 0)
+        self._ahead = (start, leaves, spec) if steps else None
+        return steps > 0
+
     def fetch(self, leaves: Leaves, at: At) -> tuple[list[Tensor], optree.PyTreeSpec]:
         """Return the inputs of a step, or of several with time first: views of `leaves`, or what `Indexed` reads.
 
@@ -83,14 +124,25 @@ class Inputs:
         if self.read is None:
             return [leaf[at] for leaf in leaves], self._spec
         start, stop = (at.start, at.stop) if isinstance(at, slice) else (at, at + 1)
-        flat, spec = optree.tree_flatten(self.read(start, stop))
-        leaves = check_tensors("what xs reads", flat)
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] == start:
+            _, leaves, spec = ahead
+        else:
+            flat, spec = optree.tree_flatten(self.read(start, stop))
+            leaves = check_tensors("what xs reads", flat)
         if _length(leaves) != stop - start:
             raise ValueError(f"xs read {_length(leaves)} steps where steps {start}..{stop - 1} were asked for")
         return [leaf if isinstance(at, slice) else leaf[0] for leaf in leaves], spec
 
 
-def _length(leaves: Leaves) -> int:
+_EMPTY: Final = "xs is empty: it has no step, and at least one is needed"
+_ITERATOR: Final = (
+    "xs is an iterator, which can be read only once, and a recomputation reads again: stack its items in a tensor, or "
+    "give membptt.Indexed(None, read), where read keeps what it takes from the iterator in a list"
+)
+
+
+def _length(leaves: Leaves, *, least: int = 1) -> int:
     if not leaves:
         raise ValueError("xs is empty: give at least one tensor whose first dimension is time")
     if any(leaf.dim() == 0 for leaf in leaves):
@@ -98,8 +150,8 @@ def _length(leaves: Leaves) -> int:
     lengths = sorted({len(leaf) for leaf in leaves})
     if len(lengths) != 1:
         raise ValueError(f"the leaves of xs must agree in their first dimension (time), got lengths {lengths}")
-    if lengths[0] < 1:
-        raise ValueError("xs is empty: it has no step, and at least one is needed")
+    if lengths[0] < least:
+        raise ValueError(_EMPTY)
     return lengths[0]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 from weakref import finalize
 
 import torch
@@ -16,13 +16,13 @@ from torch import Tensor
 from membptt.run.adjoint import Adjoint, Gradients, Hook, hooks_deferred
 from membptt.run.continuity import Continuity, Doubt
 from membptt.run.core import Core
+from membptt.run.course import Course
 from membptt.run.execution import Execution
 from membptt.run.inputs import Inputs
 from membptt.run.meter import Probe, Report
 from membptt.run.outputs import Outputs
 from membptt.run.verdict import Reached, Replay, error, forgiven
 from membptt.run.witness import NotDeterministicError
-from membptt.slow.spill import ahead
 from membptt.slow.tier import SlowStates, SlowTier
 from membptt.state.leaves import Leaves, is_differentiable
 from membptt.state.states import Hidden, Internal, RandomState
@@ -30,18 +30,22 @@ from membptt.step.autocast import Autocast
 from membptt.step.generators import Generators
 from membptt.step.surroundings import Surroundings
 from membptt.torch_private import is_batched, subclasses_as_now
-from membptt_theory.schedule import Schedule
 
 
 class Choice(NamedTuple):
-    """A verified schedule, the inputs cut into its cores, and where its slow tier lies, if it has one."""
+    """What is executed, the inputs cut into its cores, and its slow tier: of no slots if it has none.
 
-    schedule: Schedule
+    Args:
+        course: a verified schedule, or a loop.
+        inputs: the inputs.
+        slow: the slow tier.
+        weighed: whether the course looks at what its first cores weigh.
+    """
+
+    course: Course
     inputs: Inputs
-    slow: SlowTier = SlowTier()
-
-
-_WINDOW: Final = 4  # actions beside which a state is brought back: a core's recording and its backward among them
+    slow: SlowTier = SlowTier(slots=0)
+    weighed: bool = False
 
 
 @dataclass(slots=True)
@@ -90,16 +94,14 @@ class Call:
         return tensors[: self.carry_leaves], rest[: self.input_leaves], rest[self.input_leaves :]
 
     def begin(self, tensors: Leaves, *, metered: bool = True) -> Execution:
-        """Start a stream from the starting carry, in the random state of the first pass."""
+        """Start the course from the starting carry, in the random state of the first pass."""
         carry, xs, params = self.split(tensors)
-        start, stream, slow = Hidden.of(carry, self.random), self.choice.schedule.instructions(), None
-        if self.choice.schedule.slow != 0:
-            slow = SlowStates(start, self.choice.slow.directory)
-            stream = ahead(stream, slow.spill, _WINDOW)
+        start = Hidden.of(carry, self.random)
+        slow = SlowStates(start, self.choice.slow.directory) if self.choice.slow.slots != 0 else None
         if self.report is None or not metered:
-            return Execution(self.core, stream, start, None, slow)
+            return Execution(self.core, self.choice.course, start, None, slow)
         probe = Probe(self.report, (*xs, *params))
-        execution = Execution(self.core, stream, start, probe, slow)
+        execution = Execution(self.core, self.choice.course, start, probe, slow)
         finalize(execution, probe.close)
         return execution
 
@@ -114,9 +116,10 @@ class _Scan(torch.autograd.Function):
             execution = call.begin(tensors)
             final = execution.forward(call.split(tensors)[1], call.outputs)
             call.generators.settle()
+        call.outputs.ended(call.choice.inputs.steps)
         call.surroundings.settle()
         if call.continuity is not None:
-            call.continuity.ended(final)
+            call.continuity.ended(final, call.choice.course.cores)
         call.final_leaves = len(final)
         # Clones: the caller may write to what it gets, the stored states must not notice.
         results = (*(leaf.detach().clone() for leaf in final), *call.outputs.take())

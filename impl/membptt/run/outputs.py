@@ -18,21 +18,27 @@ class Outputs:
     """The output sequence, filled by the first pass.
 
     Args:
-        steps: length of the sequence.
+        steps: length of the sequence; ``None`` where nobody knows before `ended`.
         reduce: ``None`` stacks; ``"sum"`` and ``"mean"`` add up over time.
 
     Raises:
         ValueError: another `reduce`.
     """
 
-    def __init__(self, steps: int, reduce: Reduce | None = None) -> None:
+    def __init__(self, steps: int | None, reduce: Reduce | None = None) -> None:
         if reduce not in (None, "sum", "mean"):
             raise ValueError(f"reduce must be None, 'sum' or 'mean', got {reduce!r}")
-        self._steps = steps
+        self._known = steps is not None
+        self._steps = steps or 0
         self._reduce = reduce
         self._leaves: list[Tensor] = []
+        self._parts: list[list[Tensor]] = []  # of a leaf that is stacked, where nobody knows how many there will be
         self._shapes: list[tuple[torch.Size, torch.dtype]] = []
         self.spec: optree.PyTreeSpec | None = None
+
+    def ended(self, steps: int) -> None:
+        """Take note of the length."""
+        self._steps = steps
 
     def put(self, at: At, y: Any) -> Leaves:
         """Enter the output of one step, or, at a slice, of several with time first; return its leaves.
@@ -53,6 +59,7 @@ class Outputs:
         if self.spec is None:
             self.spec, self._shapes = spec, shapes
             self._leaves = [self._empty(leaf, shape) for leaf, (shape, _) in zip(leaves, shapes, strict=True)]
+            self._parts = [[] for _ in leaves]
         elif spec != self.spec:
             raise ValueError(f"step {first} returned an output of structure {spec}; step 0 returned {self.spec}")
         elif shapes != self._shapes:
@@ -60,9 +67,11 @@ class Outputs:
                 f"step {first} returned an output of shape {_readable(shapes)}; "
                 f"step 0 returned {_readable(self._shapes)}"
             )
-        for total, leaf in zip(self._leaves, leaves, strict=True):
-            if self._reduce is None:
+        for total, parts, leaf in zip(self._leaves, self._parts, leaves, strict=True):
+            if self._reduce is None and self._known:
                 total[at] = leaf.detach()
+            elif self._reduce is None:
+                parts.append((leaf if isinstance(at, slice) else leaf[None]).detach().clone())
             else:
                 total.add_(leaf.detach().sum(0) if isinstance(at, slice) else leaf.detach())
         return leaves
@@ -70,6 +79,10 @@ class Outputs:
     def take(self) -> Leaves:
         """Hand the result over; keeping it here as well would tie it to the call that it keeps alive."""
         leaves, self._leaves = self._leaves, []
+        if self._reduce is None and not self._known:
+            for index, parts in enumerate(self._parts):
+                leaves[index] = torch.cat(parts)
+                parts.clear()
         if self._reduce == "mean":
             leaves = [leaf.div_(self._steps) for leaf in leaves]
         return tuple(leaf.to(dtype) for leaf, (_, dtype) in zip(leaves, self._shapes, strict=True))
@@ -83,7 +96,7 @@ class Outputs:
 
     def _empty(self, leaf: Tensor, shape: torch.Size) -> Tensor:
         if self._reduce is None:
-            return leaf.new_empty((self._steps, *shape))
+            return leaf.new_empty((self._steps, *shape))  # without elements where the length is not known
         if not is_differentiable(leaf):
             raise TypeError(f"reduce={self._reduce!r} needs floating outputs, got {leaf.dtype}")
         # A long sum of half precision stops growing: it is added up in single precision.

@@ -1,0 +1,68 @@
+"""What all loops have in common once it is settled what is executed: one node of autograd's graph, or none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from membptt.kernels.compiled import compile_chunk
+from membptt.run.continuity import Continuity
+from membptt.run.core import Core, is_known_to_round
+from membptt.run.meter import active
+from membptt.run.node import Call, Choice
+from membptt.run.outputs import Outputs, Reduce
+from membptt.run.problem import Problem
+from membptt.run.witness import Witness
+from membptt.state.states import Hidden
+from membptt.step.autocast import Autocast
+from membptt.step.changes import InPlace
+from membptt.step.declared import needs_grad
+from membptt.step.generators import Generators
+from membptt.step.refusals import refuse_kernel_dropout
+from membptt.step.surroundings import Surroundings
+
+
+def execute(
+    problem: Problem,
+    choice: Choice,
+    *,
+    reduce: Reduce | None,
+    preserve_rng_state: bool,
+    compile: bool,
+    check: bool | None,
+) -> tuple[Any, Any]:
+    """Return the final carry and the outputs; ``None`` in place of them where there was no step."""
+    carry, declared, devices, inputs = problem.carry, problem.params, problem.devices, choice.inputs
+    generators = Generators(devices, enabled=preserve_rng_state)
+    report = active()
+    numbers = compile or is_known_to_round(problem.step)
+    cores = inputs.cores if inputs.known else None
+    continuity = Continuity(cores, inputs.chunk, numbers=numbers) if check is not False else None
+    core = Core(
+        problem,
+        inputs,
+        generators=generators,
+        compiled=compile_chunk(problem.step, devices) if compile else None,
+        witness=Witness() if check else None,
+        continuity=continuity,
+        metered=report is not None or choice.weighed,
+    )
+    outputs = Outputs(inputs.steps if inputs.known else None, reduce)
+    if needs_grad(carry, inputs.leaves, declared):
+        refuse_kernel_dropout(problem.reach.named, devices)
+        autocast = Autocast.current(devices)
+        surroundings = Surroundings.of(problem.reach)
+        generators.follow(surroundings.vectors)
+        inner = InPlace(surroundings, rewound=surroundings.vectors if preserve_rng_state else ())
+        sizes, own = (len(carry), len(inputs.leaves)), tuple(leaf if leaf.is_leaf else None for leaf in carry)
+        call = Call(core, choice, outputs, generators, autocast, surroundings, *sizes, report, continuity, own)
+        flat = call.apply(carry, inputs.leaves, declared)
+        inner.check()  # which also releases it and its samples
+    else:
+        final = choice.course.advance(core, Hidden.of(carry, ()), inputs.leaves, outputs)
+        outputs.ended(inputs.steps)
+        flat = tuple(leaf.detach() for leaf in (*final.leaves, *outputs.take()))
+        if report is not None:
+            report.advanced += choice.course.cores
+    after = core.form.spec
+    ys = outputs.spec.unflatten(flat[after.num_leaves :]) if outputs.spec is not None else None
+    return after.unflatten(flat[: after.num_leaves]), ys

@@ -1,0 +1,50 @@
+"""From a budget in bytes to slots, where nobody knows how long the loop is: by what its first cores weigh."""
+
+from __future__ import annotations
+
+from membptt.run.execution import AtHand
+from membptt.run.meter import active, parts_of
+from membptt.run.problem import Problem
+from membptt.state.leaves import storages
+from membptt_theory.footprint import Measured
+from membptt_theory.options import least_bytes, parse_bytes, too_small
+
+
+class Room:
+    """Turns a budget into slots by the second core of the first pass itself: nothing is run for it.
+
+    The first one may start from a carry that wants no gradient, or that it makes itself.
+
+    Args:
+        budget: bytes, or text.
+        problem: of the call.
+
+    Raises:
+        TypeError: neither bytes nor text.
+        ValueError: text that names no size.
+    """
+
+    def __init__(self, budget: int | str, problem: Problem) -> None:
+        self._budget = parse_bytes(budget)
+        self._start = storages(problem.carry)
+        self._outside = storages((*problem.params, *problem.inputs.leaves))
+
+    def __call__(self, at_hand: AtHand) -> int:
+        """Return the slots.
+
+        Raises:
+            ValueError: the starting state and one working core do not fit.
+        """
+        core = at_hand.recorded
+        if core is None:
+            raise AssertionError("no core was recorded")
+        at_hand.core.metered = active() is not None
+        working = parts_of(core)
+        hidden = storages(core.carry_out).keys() - storages(core.carry_in).keys() - self._outside.keys()
+        state = sum(working[storage] for storage in hidden)
+        whole = {**self._start, **working}
+        least = sum(size for storage, size in whole.items() if storage not in self._outside)
+        sizes = Measured(1, 0, 0, least, least, 0, 0.0, 0.0)
+        if least_bytes([sizes]) > self._budget:
+            raise ValueError(too_small([sizes], self._budget))
+        return 1 + (self._budget - least) // max(state, 1)

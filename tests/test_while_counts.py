@@ -1,0 +1,149 @@
+"""What a loop of unknown length executes: exactly the forwards of `online.cost`, in no more slots than it was given."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+
+from membptt.run.course import Loop
+from membptt.run.execution import Execution
+from membptt_theory import online
+from membptt_theory.online import Stream
+from membptt_theory.online.peers import halving_split
+
+
+class Position(int):
+    """A hidden state that knows nothing but where it is."""
+
+    def check(self, position: int) -> None:
+        assert self == position
+
+
+class Graph(int):
+    """A working core of one step."""
+
+    carry_out = ()
+
+    def output(self) -> Position:
+        return Position(self + 1)
+
+
+class CountingCore:
+    """Runs no step, and sees that each one would start from the right state."""
+
+    def __init__(self) -> None:
+        self.forwards = 0
+        self.backwards: list[int] = []
+
+    def advance(self, state, xs, start, stop, outputs=None):
+        assert state == start
+        self.forwards += stop - start
+        return Position(stop)
+
+    def record(self, state, xs, step, outputs=None):
+        assert state == step
+        self.forwards += 1
+        return Graph(step)
+
+    def rewind(self, state):
+        pass
+
+    def backpropagate(self, graph, sweep):
+        self.backwards.append(graph)
+
+
+class Slots:
+    """Sees that no more states are stored than there are slots, after any action, and that each is what it is."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+
+    def after(self, instruction, working, recorded, store, slow):
+        assert len(store.hidden) <= self.slots, f"{len(store.hidden)} states are stored in {self.slots} slots"
+
+    def close(self):
+        pass
+
+
+def executed(steps: int, slots: int) -> int:
+    """Forwards of a loop that turns out to have so many steps."""
+    core = CountingCore()
+    loop = Loop(lambda step, state, _: step < steps, lambda at_hand: slots)
+    execution = Execution(core, loop, Position(0), Slots(slots))
+    execution.forward((), None)
+    assert core.forwards == loop.cores == steps
+    execution.backward((), None)
+    assert core.backwards == [*range(steps)][::-1]
+    return core.forwards
+
+
+def forwards_are_the_costs(most_steps: int, most_slots: int) -> None:
+    for slots in range(1, most_slots + 1):
+        costs: Iterator[int] = online.POLICIES[online.DEFAULT].costs(slots)
+        for steps, cost in enumerate(islice(costs, most_steps), start=1):
+            assert executed(steps, slots) == cost == online.cost(steps, slots)
+
+
+def test_executed_forwards_are_the_cost_and_the_slots_suffice_exhaustive():
+    forwards_are_the_costs(60, 12)
+
+
+@pytest.mark.slow
+def test_executed_forwards_are_the_cost_and_the_slots_suffice_to_300_steps():
+    forwards_are_the_costs(300, 12)
+
+
+def longer_loops(count: int, most: int) -> list[tuple[int, int]]:
+    choose = random.Random(0)
+    return [(choose.randint(300, most), choose.choice([2, 3, 5, 10, 20, 50, 120])) for _ in range(count)]
+
+
+@pytest.mark.parametrize(("steps", "slots"), longer_loops(6, 2_000))
+def test_executed_forwards_are_the_cost_of_longer_loops(steps, slots):
+    assert executed(steps, slots) == online.cost(steps, slots)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("steps", "slots"), longer_loops(60, 20_000))
+def test_executed_forwards_are_the_cost_of_long_loops(steps, slots):
+    assert executed(steps, slots) == online.cost(steps, slots)
+
+
+def test_a_stream_that_drops_a_state_too_late_is_caught(monkeypatch):
+    before = Stream.before
+    monkeypatch.setattr(Stream, "before", lambda self, step: before(self, step)[::-1])
+    with pytest.raises(AssertionError, match="5 states are stored in 4 slots"):
+        executed(40, 4)
+
+
+def test_a_stream_that_stores_another_state_than_it_says_is_caught(monkeypatch):
+    before = Stream.before
+
+    def shifted(self, step):
+        return tuple((kind, (places[0] + (kind.__name__ == "StoreHidden"),)) for kind, places in before(self, step))
+
+    monkeypatch.setattr(Stream, "before", shifted)
+    with pytest.raises((AssertionError, KeyError)):
+        executed(40, 4)
+
+
+def test_a_gap_that_is_cut_elsewhere_is_caught(monkeypatch):
+    init = Stream.__init__
+
+    def halving(self, slots):
+        init(self, slots)
+        self.policy = replace(self.policy, gap_split=halving_split)
+
+    monkeypatch.setattr(Stream, "__init__", halving)
+    with pytest.raises(AssertionError, match="=="):
+        forwards_are_the_costs(30, 4)
+
+
+def test_no_slots_are_needed_before_the_third_step():
+    """A budget becomes slots once two steps are recorded: nothing is stored any earlier."""
+    for slots in range(1, 130):
+        assert Stream(slots).due >= 2
