@@ -39,6 +39,7 @@ FIGURES: Final = (
     "fig13",
     "fig14",
     "fig15",
+    "fig16",
     "fig_charlm",
 )
 COMPARED: Final = ("pdf", "svg")

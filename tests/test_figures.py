@@ -10,11 +10,12 @@ import pytest
 from checkpoint_schedules import EndReverse, Forward, MultistageCheckpointSchedule
 
 from bench import charlm, gradient_time, store
+from membptt_proofs.cut import cut
 from membptt_theory.actions import Advance
 from membptt_theory.derive.chen_memory import memory_at_chens_cost
 from membptt_theory.derive.reach import least_slots
 from membptt_theory.policy import PolicyTable
-from membptt_theory.tables import optimal_cost
+from membptt_theory.tables import build, optimal_cost
 from paper_figs import (
     divide,
     fig01,
@@ -29,6 +30,7 @@ from paper_figs import (
     fig13,
     fig14,
     fig15,
+    fig16,
     fig_charlm,
     make,
     overlay,
@@ -38,7 +40,20 @@ from paper_figs import (
 from paper_figs.evidence import DataMissingError, FigureClaimError, load_measured, require
 
 ROOT = Path(__file__).parents[1]
-COMPUTED = ("fig01", "fig02a", "fig03", "fig04", "fig05a", "fig06", "fig07", "fig08", "fig13", "fig14", "fig15")
+COMPUTED = (
+    "fig01",
+    "fig02a",
+    "fig03",
+    "fig04",
+    "fig05a",
+    "fig06",
+    "fig07",
+    "fig08",
+    "fig13",
+    "fig14",
+    "fig15",
+    "fig16",
+)
 
 
 class OneForwardMore:
@@ -286,6 +301,25 @@ def test_a_closed_form_that_is_not_the_tables_is_refused(monkeypatch):
     monkeypatch.setattr(fig14, "least_slots", lambda t, beta: least_slots(t, beta) + (t == 500))
     with pytest.raises(FigureClaimError, match="beta = 2, t = 500: the table needs"):
         fig14.data()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("SEED", 28, r"the schedule says 30 >= 26 >= 22 >= 22, not 31 >= 26 >= 23 >= 22"),
+        ("optimal_cost", lambda *_: 40, "does not fall"),
+        (
+            "cut",
+            lambda *sizes: dataclasses.replace(cut(*sizes), right=(*build("hsm", 4, 3).schedule(4, 3),)),
+            "3 slots",
+        ),
+    ],
+)
+def test_another_cut_is_refused(name, value, message, monkeypatch):
+    monkeypatch.setattr(fig16, "OTHERS", 0)
+    monkeypatch.setattr(fig16, name, value)
+    with pytest.raises(FigureClaimError, match=message):
+        fig16.data()
 
 
 # measured figures, on a small file measured here

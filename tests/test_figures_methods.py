@@ -95,6 +95,19 @@ def test_a_million_steps_that_were_not_run_are_missing_data(lengths):
         fig09.check(changed)
 
 
+def test_states_of_other_sizes_save_another_part():
+    with pytest.raises(FigureClaimError, match=r"mixing saves 0\.\d+ of all forwards, not"):
+        fig09.count(hidden=4096, graph=4096 * 0.5)
+
+
+def test_mixing_that_costs_forwards_is_refused(monkeypatch):
+    right = fig09.optimal_cost
+    worse = lambda policy, *sizes, **alpha: right(policy, *sizes, **alpha) * (2 if policy == "msm_plus" else 1)  # noqa: E731
+    monkeypatch.setattr(fig09, "optimal_cost", worse)
+    with pytest.raises(FigureClaimError, match="mixing costs forwards"):
+        fig09.count(hidden=4096, graph=4096 * 5.9)
+
+
 def test_plain_memory_beyond_what_was_measured_is_marked_as_carried_on(lengths):
     actual = fig09.check(lengths)
     assert fig09.WHOLE not in actual.plain
