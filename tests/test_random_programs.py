@@ -37,6 +37,9 @@ HARMLESS = (
     "encoder that reads",
     "part of the carry detached",
     "integers in the carry",
+    "gradient by torch.func",
+    "gradient by autograd",
+    "module as params",
 )
 HARMFUL = (
     "generator of its own",
@@ -66,9 +69,12 @@ class Program:
         if harmful and choose.random() < 0.6:
             self.features |= set(choose.sample(HARMFUL, choose.choice([1, 1, 2])))
         self.steps = choose.randint(1, 9)
-        policy = choose.choice(["hsm", "ism", "msm", "msm_plus", "tiers"])
+        policy = choose.choice(["hsm", "ism", "msm", "msm_plus", "tiers"] * 2 + ["budget"])
         self.options: dict[str, Any] = {"slots": choose.randint(1, 6), "chunk": choose.choice([1, 1, 1, 2, 3])}
-        if policy == "tiers":
+        if policy == "budget":  # planning runs the step, too: what that keeps outside the carry would go on
+            self.features &= set(HARMLESS)
+            self.options = {"budget": choose.choice(["16KiB", "64KiB"]), "spill": choose.choice([False, False, True])}
+        elif policy == "tiers":
             self.options["spill"] = SlowTier(choose.choice([None, 1, 3]), Prices(8, 2, 1))
         else:
             self.options["policy"] = policy
@@ -132,6 +138,12 @@ class Program:
             if has("list that grows"):
                 grown.append(x.detach())
                 x = x * len(grown)
+            if has("gradient by torch.func"):
+                x = x + 0.5 * torch.func.grad(lambda x: (cell(x, h) * h.cos()).sum())(x)
+            if has("gradient by autograd"):
+                with torch.enable_grad():
+                    leaf = h.detach().requires_grad_()
+                    h = h + 0.5 * torch.autograd.grad(cell(x, leaf).square().sum(), leaf, create_graph=True)[0]
             h = cell(x * gain, h) + offset
             if has("dropout, then eval mode"):
                 h = module.drop(h)
@@ -152,9 +164,10 @@ class Program:
         if has("encoder that reads"):
             leaves += encoder.parameters()
             xs = Indexed(self.steps, lambda start, stop: encoder(raw[start:stop])) if by_scan else encoder(raw)
+        params = [module, encoder] if has("module as params") else leaves
         init = torch.zeros(2, 3, dtype=D), torch.tensor(0)
         if by_scan:
-            (h, _), ys = scan(step, init, xs, params=leaves, **{**self.options, **more})
+            (h, _), ys = scan(step, init, xs, params=params, **{**self.options, **more})
         else:
             carry, outputs = init, []
             for x in xs:

@@ -614,6 +614,24 @@ def test_a_tensor_that_leaves_the_step_beside_its_outputs_is_refused_and_as_an_o
     assert same(lambda fn: fn(advised, init, xs, params=leaves)[1].sum().backward(), leaves, options)
 
 
+@pytest.mark.parametrize("options", [*WAYS, {"budget": "64KiB"}])
+@pytest.mark.parametrize("ask", [torch.autograd.grad, lambda loss, leaves: loss.backward(inputs=leaves)])
+def test_it_is_refused_too_where_only_some_gradients_are_asked_for(options, ask):
+    """No gradient of the leaves that a core starts from is computed then; planning has run the step as well."""
+    cell, (init, xs) = gru(), data()
+    for pick in (lambda losses: losses, lambda losses: [loss for loss in losses if loss.requires_grad][:1]):
+        kept = []
+
+        def step(h, x, kept=kept):
+            h = cell(x, h)
+            kept.append(h.square().mean())
+            return h, h
+
+        scan(step, init, xs, params=cell, **options)
+        with pytest.raises(RuntimeError, match=r"beside what the scan returns.*return it in y"):
+            ask(torch.stack(pick(kept)).sum(), list(cell.parameters()))
+
+
 # What used to crash
 
 

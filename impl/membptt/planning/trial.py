@@ -122,9 +122,8 @@ class Trial:
         """Find what two consecutive cores both refer to, beside the state that one hands to the other."""
         if self._shared is None:
             core = self._core(1, metered=True)
-            state = core.advance(
-                self._start(), self._xs, 0, 1, Outputs(1)
-            )  # with outputs, a first pass: it checks the step
+            with torch.no_grad():  # as in a scan
+                state = core.advance(self._start(), self._xs, 0, 1, Outputs(1))  # a first pass: it checks the step
             guard.check()
             if not core.form.starting:  # the first step made the carry: the others start from what it made
                 carry = tuple(map(as_leaf, state.leaves, core.form.differentiable))

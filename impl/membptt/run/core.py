@@ -165,12 +165,12 @@ class Core:
         ]
         random = self._generators.read()
         internal = Internal(at, carry_in, x_in, carry_out, heads, state.random, random, saved)
+        if outputs is not None or self.metered:  # a plan's trial, too, whose step may hand tensors to others
+            internal.enclosure = Enclosure.around(carry_in, self._undeclared.gates(nodes, since))
         if self.metered:
             saved |= saved_by(nodes)
             if self._watches is None and any(map(is_opaque, nodes)):
-                internal = self._record_watched(internal, state, xs, core)
-        if outputs is not None:
-            internal.enclosure = _enclose(internal.carry_in)
+                return self._record_watched(internal, state, xs, core)
         return internal
 
     def _record_watched(self, internal: Internal, state: Hidden, xs: Leaves, core: int) -> Internal:
@@ -304,14 +304,6 @@ def is_known_to_round(step: Step, /) -> bool:
 
 def _kind(step: Any) -> Any:
     return getattr(getattr(step, "__func__", step), "__code__", type(step))
-
-
-def _enclose(leaves: Leaves) -> Enclosure:
-    enclosure = Enclosure()
-    for leaf in leaves:
-        if leaf.requires_grad:
-            leaf.register_hook(enclosure)  # type: ignore[no-untyped-call]
-    return enclosure
 
 
 def _first(at: At) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ class Emitted:
 
 
 class Enclosure:
-    """A hook on the leaves that a core of the first pass starts from: nobody but the scan backpropagates that core.
+    """A hook around the graph of a core of the first pass: nobody but the scan backpropagates that core.
 
     The step may have handed a tensor to others beside its outputs. Its graph begins at that core, so that whoever
     backpropagates it would lose the steps before.
@@ -75,6 +76,17 @@ class Enclosure:
 
     def __init__(self) -> None:
         self._open = False
+
+    @classmethod
+    def around(cls, leaves: Leaves, gates: Iterable[Any]) -> Enclosure:
+        """Put one on the leaves that a core starts from, and on the nodes by which gradients leave it otherwise."""
+        enclosure = cls()
+        for leaf in leaves:
+            if leaf.requires_grad:
+                leaf.register_hook(enclosure)  # type: ignore[no-untyped-call]
+        for node in gates:
+            node.register_prehook(enclosure)
+        return enclosure
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -85,7 +97,7 @@ class Enclosure:
         finally:
             self._open = False
 
-    def __call__(self, grad: Tensor) -> None:
+    def __call__(self, grad: Tensor | tuple[Tensor, ...]) -> None:
         """Refuse a backward that comes from outside.
 
         Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -77,6 +77,14 @@ class Undeclared:
         if lost:
             raise self._error(lost, pending)
         return pending
+
+    def gates(self, nodes: Iterable[Any], since: float) -> Iterator[Any]:
+        """Yield, of the nodes that a core made, those from which a gradient goes on to a declared tensor."""
+        own = self._accumulators - {None}
+        for node in nodes:
+            ends = any(child in own or (child, output) in self._edges for child, output in node.next_functions)
+            if ends and node._sequence_nr() >= since:
+                yield node
 
     def used_up(self) -> RuntimeError:
         """Return the error for a core that captured a graph which an earlier core's backward used up."""
