@@ -6,7 +6,7 @@ VENV = $(or $(PYTHON),$(error Python 3.11 or newer is needed; name it: make PYTH
 BIN := .venv/bin
 REAL := h5py loguru mambapy ncps nir nirtorch norse snntorch spikingjelly
 
-.PHONY: help figures test coverage newest theory prove formal notebooks explorer regen clean
+.PHONY: help figures test coverage newest theory prove formal notebooks docs explorer regen clean
 .DEFAULT_GOAL := help
 
 help:  ## list the verbs
@@ -19,7 +19,7 @@ help:  ## list the verbs
 	$(VENV) $(@D)
 	grep -v '^torch=' constraints.txt > $(@D)/constraints.txt
 	$(@D)/bin/pip install --disable-pip-version-check -q -c $(@D)/constraints.txt $(TORCH) hatchling editables
-	$(@D)/bin/pip install --disable-pip-version-check -q -c $(@D)/constraints.txt --no-build-isolation -e '.[runtime,proofs,figs,notebooks,dev]'
+	$(@D)/bin/pip install --disable-pip-version-check -q -c $(@D)/constraints.txt --no-build-isolation -e '.[runtime,proofs,figs,notebooks,docs,dev]'
 	$(@D)/bin/pip install --disable-pip-version-check -q -c $(@D)/constraints.txt --no-deps $(REAL)
 	touch $@
 
@@ -61,6 +61,9 @@ formal: .venv/.ready  ## let Coq check the theorems of proofs_check/formal (need
 notebooks: .venv/.ready  ## execute every notebook afresh from its text
 	$(BIN)/python notebooks/execute.py
 
+docs: .venv/.ready  ## build the documentation site: docs/out/site/index.html
+	$(BIN)/python docs/make_site.py
+
 explorer: .venv/.ready  ## build the explorer, one page to open in a browser: theory/explorer/out/index.html
 	$(BIN)/python theory/explorer/build.py
 
@@ -70,4 +73,4 @@ regen: .venv/.ready  ## rewrite what is generated and committed, but for the not
 	$(BIN)/python -m paper_figs.results
 
 clean:  ## remove the environment and everything generated
-	rm -rf .venv .venv-newest .venv-theory paper_figs/out theory/explorer/out proofs_check/formal/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-newest .venv-theory paper_figs/out theory/explorer/out docs/out proofs_check/formal/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
