@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import optree
@@ -28,7 +29,7 @@ class Peak:
     peak_with_gradients: int
 
 
-def live_bytes(run: Callable[[], None], outside: Iterable[Tensor], weights: Iterable[Tensor]) -> Peak:
+def live_bytes(run: Callable[[], object], outside: Iterable[Tensor], weights: Iterable[Tensor]) -> Peak:
     """Run eager code on a CPU and count the storages that its operations make, each for as long as it is alive.
 
     Args:
@@ -40,6 +41,20 @@ def live_bytes(run: Callable[[], None], outside: Iterable[Tensor], weights: Iter
     with _Storages(counter, outside):
         run()
     return counter.result()
+
+
+def bytes_beside(run: Callable[[], object], outside: Iterable[Tensor], weights: Iterable[Tensor]) -> int:
+    """Run eager code on a CPU and return the peak of the storages beside the ``.grad`` that `weights` have afterwards.
+
+    Args:
+        run: what is measured; nothing compiled in it.
+        outside: tensors that exist already.
+        weights: their gradients are left out, exactly, each from the moment it is made.
+    """
+    counter = _Counter(())
+    with _Storages(counter, outside) as storages:
+        run()
+    return counter.peak_without({storages.number(weight.grad) for weight in weights if weight.grad is not None})
 
 
 def allocated_bytes(run: Callable[[], None], weights: Iterable[Tensor]) -> Peak:
@@ -75,8 +90,12 @@ class _Counter:
         self._gradients = {weight.nbytes for weight in weights if weight.dim() > 1}
         self._sizes: dict[int, int] = {}
         self._live = self._live_all = self._peak = self._peak_all = 0
+        self._numbers: dict[int, int] = {}  # of the blocks that live, by key
+        self._changes: list[tuple[int, int]] = []  # the number of each block made or freed, and its bytes
 
     def add(self, key: int, size: int) -> None:
+        self._numbers[key] = len(self._changes)
+        self._changes.append((len(self._changes), size))
         self._sizes[key] = size
         self._live_all += size
         self._peak_all = max(self._peak_all, self._live_all)
@@ -86,9 +105,17 @@ class _Counter:
 
     def remove(self, key: int) -> None:
         size = self._sizes.pop(key, 0)
+        self._changes.append((self._numbers.pop(key, -1), -size))
         self._live_all -= size
         if size not in self._gradients:
             self._live -= size
+
+    def number(self, key: int) -> int:
+        return self._numbers.get(key, -1)
+
+    def peak_without(self, numbers: set[int]) -> int:
+        """Return the peak of the blocks that have other numbers."""
+        return max(accumulate((size for number, size in self._changes if number not in numbers), initial=0))
 
     def result(self) -> Peak:
         return Peak(self._peak, self._peak_all)
@@ -112,6 +139,10 @@ class _Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if isinstance(leaf, Tensor):
                     self._watch(leaf)
         return result
+
+    def number(self, tensor: Tensor) -> int:
+        """Return the number of the storage that a tensor lies in."""
+        return self._counter.number(tensor.untyped_storage()._cdata)
 
     def _watch(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()

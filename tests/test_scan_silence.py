@@ -55,7 +55,7 @@ def test_a_tensor_captured_at_any_one_step_is_named_hypothesis(which, position, 
 
 def test_a_search_of_the_first_recorded_core_only_is_caught(monkeypatch):
     refuse, calls = Undeclared.refuse, []
-    monkeypatch.setattr(Undeclared, "refuse", lambda *call: None if calls else calls.append(refuse(*call)))
+    monkeypatch.setattr(Undeclared, "refuse", lambda *call: ([], []) if calls else calls.append(1) or refuse(*call))
     step = captured_at(2, torch.tensor(0.5, requires_grad=True))
     differentiate(step, slots=3)  # undeclared at a later core, and nothing is said
     assert calls
@@ -175,7 +175,7 @@ def test_a_write_that_nobody_watches_is_caught(monkeypatch):
     def gradient(step):
         return torch.autograd.grad(scan(step, ONE, XS.clone(), slots=2, check=False)[0], ONE)[0]
 
-    monkeypatch.setattr(Unchanged, "check", lambda self: None)
+    monkeypatch.setattr(Unchanged, "check", lambda self, used=None: None)
     assert not torch.allclose(gradient(writing), gradient(lambda carry, x: (torch.sin(carry * 2 * x), None)))
 
 

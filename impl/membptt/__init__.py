@@ -1,4 +1,4 @@
-"""Memory-efficient backpropagation through time: `scan` a step over a sequence under a memory budget."""
+"""Memory-efficient backpropagation: `scan` a step over a sequence, or run a `chain` of blocks, in a memory budget."""
 
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -10,9 +10,11 @@ if absent := [package for package in ("torch", "optree") if find_spec(package) i
     )
 
 from membptt import nn
+from membptt.calls.chain import chain, plan_chain
 from membptt.calls.plan import plan
 from membptt.calls.scan import scan
 from membptt.calls.while_loop import while_loop
+from membptt.planning.chain_plan import ChainPlan
 from membptt.planning.plan_file import Plan, PlanError
 from membptt.run.inputs import Indexed
 from membptt.run.meter import Report, meter
@@ -21,6 +23,7 @@ from membptt.step.stateful import Stateful
 from membptt_theory.actions import Prices
 
 __all__ = [
+    "ChainPlan",
     "Indexed",
     "Plan",
     "PlanError",
@@ -28,12 +31,13 @@ __all__ = [
     "Report",
     "SlowTier",
     "Stateful",
+    "chain",
     "meter",
     "nn",
     "plan",
+    "plan_chain",
     "scan",
     "while_loop",
 ]
-
 
 __version__ = version("membptt")

@@ -1,7 +1,11 @@
-"""Torch's recurrent layers in a fixed number of stored states: same constructor, same call, same parameters."""
+"""Torch's recurrent layers in a fixed number of stored states, and its `Sequential` in a budget of bytes.
+
+Same constructors, same calls, same parameters.
+"""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from membptt.calls.chain import chain
 from membptt.calls.scan import scan
+from membptt.planning.chain_plan import ChainPlan
 from membptt.planning.choice import Policy
 from membptt.slow.tier import SlowTier
 
@@ -209,3 +215,44 @@ class RNN(_Scanned, nn.RNN):  # type: ignore[misc]
 
     Ref: gruslys2016, Algorithm 2. Claim: nn-gradients-equal-torch.
     """
+
+
+class Sequential(nn.Sequential):
+    """`torch.nn.Sequential` in a budget of bytes.
+
+    Takes what `torch.nn.Sequential` takes; ``state_dict``, indexing and slicing are its own, and a slice has the same
+    budget. Each module is a block of a `chain`: what is stored of it, and what is recomputed, is planned at the first
+    call with an input of new shapes.
+
+    Args:
+        args: modules, or one ordered dict of them.
+        budget: bytes, or text, as for `chain`.
+        plan: in place of a budget, what `plan_chain` returned for these modules.
+
+    Raises:
+        TypeError: not exactly one of `budget` and `plan` is given.
+
+    Claim: chain-gradients-equal-autograd.
+    """
+
+    def __init__(self, *args: Any, budget: int | str | None = None, plan: ChainPlan | None = None) -> None:
+        if (budget is None) == (plan is None):
+            raise TypeError("give exactly one of budget= and plan=")
+        super().__init__(*args)
+        self.budget = budget
+        self.plan = plan
+
+    def forward(self, input: Any) -> Any:
+        """Run the modules one after the other; see `chain`."""
+        return chain(self, input, budget=self.budget, plan=self.plan)
+
+    def extra_repr(self) -> str:
+        """Show the budget."""
+        return f"budget={self.budget!r}" if self.plan is None else f"plan={self.plan.peak_bytes} bytes"
+
+    def __getitem__(self, index: Any) -> Any:
+        if not isinstance(index, slice):
+            return super().__getitem__(index)
+        if self.budget is None:
+            raise TypeError("a plan is made for all the modules: slice a Sequential with budget=, or plan anew")
+        return type(self)(OrderedDict(list(self._modules.items())[index]), budget=self.budget)

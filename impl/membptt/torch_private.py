@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.utils import parametrizations, parametrize
 from torch.utils import checkpoint
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class MissingPrivateNameWarning(UserWarning):
@@ -130,6 +131,10 @@ def is_opaque(node: Any) -> bool:
     """Whether a node of the graph does not tell what it keeps: a write to a view, a scripted function, one in C++."""
     return type(node).__name__ in ("CopySlices", "CppFunction")
 
+
+# ---- operations, as they are dispatched ----
+
+DispatchMode = TorchDispatchMode
 
 # ---- transforms that a scan has no rule for ----
 

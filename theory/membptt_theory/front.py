@@ -110,6 +110,19 @@ class Recurrence:
         """Return the terms, costs first."""
         return tuple(getattr(self, field.name) for field in fields(self))
 
+    def returning(self, returned: int, /) -> Recurrence:
+        """Return the same where what the last block gives is handed to a caller, who gives its gradient in return.
+
+        Both are alive to the end: the gradient here, from the first backward on; what was handed out, of as many
+        bytes, on top of all budgets.
+        """
+        last = len(self) - 1
+        return replace(
+            self,
+            gradient=tuple(held + returned * (i < last) for i, held in enumerate(self.gradient)),
+            backward=tuple(held + returned * (i < last) for i, held in enumerate(self.backward)),
+        )
+
     def around(self, start: int, stop: int, /) -> int:
         """Return the bytes while block `start` is recorded and while it goes backward, in the part up to `stop`."""
         return max(self.recorded[start] + self.gradient[stop - 1], self.backward[start])

@@ -7,7 +7,7 @@ matplotlib. (`membptt_theory.terminal` draws the same in characters.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -90,6 +90,24 @@ def draw_memory(ax: Axes, timeline: Timeline, /) -> None:
     ax.axvline(timeline.peak, color=BLACK, linewidth=0.6, linestyle=(0, (4, 2)))
     ax.set(xlim=(0, timeline.peak + 0.5), xlabel="slots in use")
     ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+
+
+def draw_front(ax: Axes, points: Sequence[tuple[float, float]], chosen: int | None = None, /) -> None:
+    """Draw a front of bytes and time: the least time in every budget, and the chosen point.
+
+    Args:
+        ax: the panel; its labels are set.
+        points: budgets in MiB and times relative to plain's, the least budget first.
+        chosen: the index of a point.
+    """
+    sizes, times = zip(*points, strict=True)
+    ax.step(sizes, times, where="post", color=BLACK, linewidth=0.8)
+    ax.plot(sizes, times, linestyle="none", marker=".", markersize=3, color=BLACK)
+    if chosen is not None:
+        size, time = points[chosen]
+        ax.plot([size], [time], linestyle="none", marker="o", color=INTERNAL, label="chosen")
+        ax.legend(frameon=False)
+    ax.set(xlabel="budget [MiB]", ylabel="predicted time / plain's")
 
 
 def legend(timeline: Timeline, /) -> list[Any]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 TALLEST: Final = 500  # lines of a drawing
+_ROWS: Final = 20  # of a front
 GLYPHS: Final = {
     Kind.ADVANCED: ("→", TERMINAL[ADVANCED]),
     Kind.RECORDED: ("●", TERMINAL[RECORDED]),
@@ -66,6 +67,42 @@ def print_options(
             ratio(option.seconds / options[0].seconds),
             style="bold" if option is options[0] else None,
         )
+    console.print(table)
+
+
+def print_front(
+    points: Sequence[tuple[int, float]],
+    chosen: int | None,
+    console: Console,
+    /,
+    *,
+    title: str,
+    caption: str,
+    time: Callable[[float], str],
+) -> None:
+    """Print a front of bytes and time, one point a row; where it is long, points far apart.
+
+    Args:
+        points: at least one, the fewest bytes first; the last one recomputes nothing.
+        chosen: the index of the point in bold, if any.
+        console: where to.
+        title: above it.
+        caption: below it.
+        time: what stands in the column "time".
+    """
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title=title, caption=caption, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for head in ("budget", "of plain's", "time", "vs\nplain"):
+        table.add_column(head, justify="right")
+    last = len(points) - 1
+    rows = {round(last * row / _ROWS) for row in range(_ROWS + 1)} | ({chosen} if chosen is not None else set())
+    for row in sorted(rows):
+        size, cost = points[row]
+        most, least = points[-1]
+        style = "bold" if row == chosen else None
+        table.add_row(readable(size), f"{size / most:.1%}", time(cost), ratio(cost / least), style=style)
     console.print(table)
 
 

@@ -1,4 +1,4 @@
-"""What all loops have in common once it is settled what is executed: one node of autograd's graph, or none."""
+"""What all calls have in common once it is settled what is executed: one node of autograd's graph, or none."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def execute(
     generators = Generators(devices, enabled=preserve_rng_state)
     report = active()
     numbers = compile or is_known_to_round(problem.step)
-    cores = inputs.cores if inputs.known else None
-    continuity = Continuity(cores, inputs.chunk, numbers=numbers) if check is not False else None
+    cores, alike = inputs.cores if inputs.known else None, problem.forms.alike
+    continuity = Continuity(cores, inputs.chunk, numbers=numbers, alike=alike) if check is not False else None
     core = Core(
         problem,
         inputs,
@@ -52,13 +52,15 @@ def execute(
         autocast = Autocast.current(devices)
         surroundings = Surroundings.of(problem.reach)
         generators.follow(surroundings.vectors)
-        inner = InPlace(surroundings, rewound=surroundings.vectors if preserve_rng_state else ())
+        rewound = surroundings.vectors if preserve_rng_state else ()
+        inner = InPlace(surroundings, rewound=(*rewound, *problem.rewound))
         sizes, own = (len(carry), len(inputs.leaves)), tuple(leaf if leaf.is_leaf else None for leaf in carry)
         call = Call(core, choice, outputs, generators, autocast, surroundings, *sizes, report, continuity, own)
         flat = call.apply(carry, inputs.leaves, declared)
         inner.check()  # which also releases it and its samples
     else:
         final = choice.course.advance(core, Hidden.of(carry, ()), inputs.leaves, outputs)
+        core.check_unchanged()
         outputs.ended(inputs.steps)
         flat = tuple(leaf.detach() for leaf in (*final.leaves, *outputs.take()))
         if report is not None:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from functools import partial
-from types import CellType, FunctionType, MethodType
+from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
-
 from membptt.calls.plan import choose
+from membptt.planning.chain_plan import ChainPlan
 from membptt.planning.plan_file import Plan
+from membptt.planning.profile import profile
 from membptt.run.problem import Problem
 from membptt.state.leaves import signature
 from membptt.step.autocast import Autocast
+from membptt.step.blocks import Blocks
+from membptt.step.identity import identity
 from membptt_theory.options import parse_bytes
 
 _REMEMBERED = 64
-_plans: OrderedDict[Any, Plan] = OrderedDict()
+_plans: OrderedDict[Any, Any] = OrderedDict()
 
 
 def remembered_plan(problem: Problem, budget: int | str, **options: Any) -> Plan:
@@ -26,7 +26,7 @@ def remembered_plan(problem: Problem, budget: int | str, **options: Any) -> Plan
     inputs = problem.inputs
     x = inputs.leaves if inputs.read is None else tuple(inputs.fetch((), 0)[0])
     key = (
-        _identity(problem.step),
+        identity(problem.step),
         problem.segments,
         inputs.steps,
         *map(signature, (problem.carry, problem.params, x)),
@@ -35,37 +35,33 @@ def remembered_plan(problem: Problem, budget: int | str, **options: Any) -> Plan
         tuple(options.items()),
         Autocast.current(problem.devices | {leaf.device for leaf in x}),
     )
+    plan: Plan = _remembered(key, lambda: choose(problem, budget, **options))
+    return plan
+
+
+def remembered_chain_plan(problem: Problem, step: Blocks, budget: int | str) -> ChainPlan:
+    """Measure a chain once for its blocks and shapes, and choose once for each budget."""
+    key = (
+        tuple(map(identity, step.blocks)),
+        problem.spec,
+        *map(signature, (problem.carry, problem.params)),
+        tuple(leaf.requires_grad for leaf in problem.carry),
+        Autocast.current(problem.devices),
+    )
+    front: ChainPlan = _remembered(key, lambda: measured(problem, step))
+    plan: ChainPlan = _remembered((key, parse_bytes(budget)), lambda: front.within(budget))
+    return plan
+
+
+def measured(problem: Problem, step: Blocks) -> ChainPlan:
+    """Measure a chain."""
+    weighed = profile(problem, step)
+    return ChainPlan(weighed.kinds, weighed.order, weighed.given, weighed.returned, weighed.kept)
+
+
+def _remembered(key: Any, make: Callable[[], Any]) -> Any:
     if key not in _plans:
-        _plans[key] = choose(problem, budget, **options)
+        _plans[key] = make()
         if len(_plans) > _REMEMBERED:
             _plans.popitem(last=False)
     return _plans[key]
-
-
-def _identity(step: Any, above: tuple[Any, ...] = ()) -> Any:
-    """Return what tells one step from another that needs a plan of its own: its code, and what that code captures.
-
-    A step that is created anew for every call is the same step where what it captures is alike. Globals are not looked
-    at, nor numbers inside objects and dicts: a counter among them would ask for a plan at every call.
-    """
-    if isinstance(step, (int, float, str, bool, bytes, type(None))):
-        return step
-    if isinstance(step, Tensor):
-        return signature((step,))
-    if isinstance(step, nn.Module):
-        return type(step), step.training, step.extra_repr(), signature(tuple(step.parameters()))
-    if any(function is step for function in above):  # a function that captures itself
-        return type(step)
-    parts: Sequence[Any] = ()
-    kind: Any = type(step)
-    if isinstance(step, partial):
-        parts = (step.func, *step.args, *step.keywords.values())
-    elif isinstance(step, MethodType):
-        parts = (step.__func__, step.__self__)
-    elif isinstance(step, FunctionType):
-        kind = step.__code__
-        parts = [cell.cell_contents for cell in step.__closure__ or () if cell != CellType()]
-        parts += [*(step.__defaults__ or ()), *(step.__kwdefaults__ or {}).values()]
-    elif isinstance(step, (list, tuple)):
-        parts = step
-    return (kind, *(_identity(part, (*above, step)) for part in parts))

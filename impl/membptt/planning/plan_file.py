@@ -19,10 +19,17 @@ if TYPE_CHECKING:
 FORMAT: Final = "membptt-plan/2"
 
 
-_LARGEST_FILE: Final = 2**20  # bytes; a plan with every alternative takes a tenth of it
+LARGEST_FILE: Final = 2**20  # bytes; a plan with every alternative takes a tenth of it
 
 
-_TYPES: Final = {"str": (str,), "bool": (bool,), "int": (int,), "int | None": (int, type(None)), "float": (float, int)}
+_TYPES: Final = {
+    "str": (str,),
+    "bool": (bool,),
+    "int": (int,),
+    "int | None": (int, type(None)),
+    "float": (float, int),
+    "str | None": (str, type(None)),
+}
 
 
 class PlanError(ValueError):
@@ -94,13 +101,13 @@ class Plan:
             PlanError: no such plan: missing, foreign, another version, or its table has another digest now.
         """
         try:
-            stored = read_json(Path(path), limit=_LARGEST_FILE)
+            stored = read_json(Path(path), limit=LARGEST_FILE)
             if not isinstance(stored, dict):
                 raise ValueError(f"it holds a {type(stored).__name__}, a plan is an object")
             if (found_format := stored.pop("format")) != FORMAT:
                 raise PlanError(f"{path}: format is {found_format!r}, this version reads {FORMAT!r}: plan anew")
             options = tuple(_option(entry) for entry in stored["options"])
-            plan: Plan = _exactly(cls, {**stored, "options": options})
+            plan: Plan = exactly(cls, {**stored, "options": options})
             for option in options:
                 check_size(option)
                 if option.cores != -(-plan.steps // option.measured.chunk):
@@ -120,12 +127,12 @@ class Plan:
 def _option(entry: dict[str, Any]) -> Option:
     tiers = entry["tiers"]
     if tiers is not None:
-        tiers = _exactly(Tiers, {**tiers, "prices": _exactly(Prices, tiers["prices"])})
-    option: Option = _exactly(Option, {**entry, "measured": _exactly(Measured, entry["measured"]), "tiers": tiers})
+        tiers = exactly(Tiers, {**tiers, "prices": exactly(Prices, tiers["prices"])})
+    option: Option = exactly(Option, {**entry, "measured": exactly(Measured, entry["measured"]), "tiers": tiers})
     return option
 
 
-def _exactly(kind: Any, entry: dict[str, Any]) -> Any:
+def exactly(kind: Any, entry: dict[str, Any]) -> Any:
     """Return a `kind` of exactly its fields, with numbers where it has numbers."""
     names: Sequence[str] = [field.name for field in fields(kind)]
     if sorted(entry) != sorted(names):

@@ -30,18 +30,27 @@ class Adjoint:
         outputs: knows each step's share of them.
         xs: the input leaves; gradients are gathered for those that require them.
         params: the declared parameters.
+        compact: a gradient of the carry that waits takes no more than its own bytes.
     """
 
-    def __init__(self, carry: Gradients, ys: Gradients, outputs: Outputs, xs: Leaves, params: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        carry: Gradients,
+        ys: Gradients,
+        outputs: Outputs,
+        xs: Leaves,
+        params: Sequence[Tensor],
+        *,
+        compact: bool = False,
+    ) -> None:
         self.carry = carry
         self.xs: Gradients = [torch.zeros_like(x) if x.requires_grad else None for x in xs]
         self.params: Gradients = [None] * len(params)
         self._ys = ys
         self._outputs = outputs
         self._params = params
-        # One that was frozen since the first pass gets none, as in plain autograd.
-        self._wanted = [index for index, param in enumerate(params) if param.requires_grad]
         self._owned = [False] * len(params)
+        self._compact = compact
         # Hooks that the step put on the carry it was given, by leaf: they are of the core before, which gave it.
         self.hooks: list[list[Hook]] = [[] for _ in carry]
 
@@ -49,6 +58,8 @@ class Adjoint:
         """Backpropagate one recorded core: its output gradients in, its input gradients out, the rest accumulated."""
         if any(self.hooks) or any(hooks_of(leaf) for leaf in internal.carry_in):
             self._hand_on_hooks(internal)
+        elif len(self.hooks) != len(internal.carry_in):
+            self.hooks = [[] for _ in internal.carry_in]
         heads: list[Any] = []
         grads: list[Tensor] = []
         for leaf, grad in zip(internal.carry_out, self.carry, strict=True):
@@ -62,19 +73,23 @@ class Adjoint:
                 grads.append(self._outputs.gradient(total, output.at, output.shape))
         mine = internal.x_in if self.xs else ()  # what was read has a graph of its own, and no gradient here
         inputs = [leaf for leaf in (*internal.carry_in, *mine) if leaf.requires_grad]
-        inputs += [self._params[index] for index in self._wanted]
+        # One that was frozen since the first pass gets none, as in plain autograd.
+        used = [index for index in internal.used if self._params[index].requires_grad]
+        inputs += [self._params[index] for index in used]
         by_leaf: Iterator[Tensor | None] = iter([None] * len(inputs))
         if heads and inputs:
             with internal.enclosure.opened() if internal.enclosure is not None else nullcontext():
                 by_leaf = iter(gradients(heads, inputs, grads))
         self.carry = [next(by_leaf) if leaf.requires_grad else None for leaf in internal.carry_in]
+        if self._compact:
+            self.carry = compacted(self.carry)
         for total, leaf in zip(self.xs, mine, strict=True):
             grad = next(by_leaf) if leaf.requires_grad else None
             if total is not None and grad is not None:
                 total[internal.at] = grad
         totals: list[Tensor] = []
         shares: list[Tensor] = []
-        for index, grad in zip(self._wanted, by_leaf, strict=True):
+        for index, grad in zip(used, by_leaf, strict=True):
             total = self.params[index]
             if grad is None:
                 continue
@@ -104,6 +119,18 @@ class Adjoint:
             elif leaf.requires_grad:
                 for hook in hooks:
                     leaf.register_hook(hook)  # type: ignore[no-untyped-call]
+
+
+def compacted(gradients: Gradients) -> Gradients:
+    """Return gradients that keep nobody else's bytes alive: where they are parts of something larger, copies.
+
+    That of a concatenation gives parts of one tensor, of which a skip connection's waits longest.
+    """
+    return [grad.clone() if grad is not None and _is_part(grad) else grad for grad in gradients]
+
+
+def _is_part(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and tensor.untyped_storage().nbytes() > tensor.nbytes
 
 
 def _taken(leaf: Tensor) -> list[Hook]:

@@ -58,6 +58,7 @@ class Continuity:
         chunk: steps per core.
         numbers: look at the numbers of small leaves at once, since the step is known to round differently with graph.
             Otherwise their bits are compared, which is faster, and only where they differ everything is looked at.
+        alike: whether the carries after the first core all have the form of the final one, as those of a sequence.
 
     Attributes:
         first: the first core whose outputs are compared.
@@ -65,15 +66,14 @@ class Continuity:
         broken: the first core, and the leaf, whose bits are others than those the core after it was recorded from.
     """
 
-    def __init__(self, cores: int | None, chunk: int, *, numbers: bool = False) -> None:
+    def __init__(self, cores: int | None, chunk: int, *, numbers: bool = False, alike: bool = True) -> None:
         self._cores = cores or 0
         self._chunk = chunk
         self._numbers = numbers
-        self._small: list[int] = []
-        self._large: list[int] = []
+        self._alike = alike
+        self._last = _Kinds([], [], [])
         self._final: tuple[list[Tensor], list[int]] = [], []
         self._outputs: dict[int, list[Tensor]] = {}
-        self._dtypes: dict[What, list[torch.dtype]] = {}
         self.first = max(self._cores - OUTPUTS, 0)
         self.broken: tuple[int, int] | None = None
         self.begin()
@@ -86,22 +86,21 @@ class Continuity:
         """
         numbers, bits = self._final
         self._hashes = again or not self._numbers
-        self._looked_at = list(range(len(numbers))) if again or self._numbers else self._large
+        self._everything = again or self._numbers
         self._at = self._cores  # the core that was backpropagated last
+        self._kinds = self._last  # of the carry that it was given
         self._next, self._next_bits = [numbers[leaf] for leaf in self._looked_at], bits
         self._then: list[list[Tensor]] = []
         self._now: list[list[Tensor]] = []
-        self._worst: dict[tuple[What, int], _Worst] = {}
+        self._worst: dict[tuple[What, int, torch.dtype, int], _Worst] = {}
         self.bits = 0
         self.broken = None
 
     def ended(self, carry: Leaves, cores: int) -> None:
         """Take note of the first pass's final carry, and of how many cores led to it."""
         self._cores, self.first = cores, max(cores - OUTPUTS, 0)
-        self._dtypes["carry"] = [leaf.dtype for leaf in carry]
-        self._small = [leaf for leaf, tensor in enumerate(carry) if is_small(tensor)]
-        self._large = [leaf for leaf, tensor in enumerate(carry) if not is_small(tensor)]
-        self._final = [fingerprint(leaf) for leaf in carry], [hashed(carry[leaf]) for leaf in self._small]
+        self._last = _Kinds.of(carry)
+        self._final = [fingerprint(leaf) for leaf in carry], [hashed(carry[leaf]) for leaf in self._last.small]
 
     def emitted(self, core: int, outputs: Leaves) -> None:
         """Take note of the last output of one of the last cores, or compare it with the first pass's."""
@@ -110,74 +109,101 @@ class Continuity:
         if then is None:
             self._outputs[core] = now
             self._outputs.pop(core - OUTPUTS, None)  # where nobody knows the end, any core may be among the last
-            self._dtypes["output"] = [leaf.dtype for leaf in outputs]
         elif any(
             before.device.type != "cpu" or not torch.equal(before, after)
             for before, after in zip(then, now, strict=True)
         ):
-            self._compare("output", range(len(now)), core, [then], [now])
+            self._compare("output", core, dict(enumerate(leaf.dtype for leaf in outputs)), [then], [now])
 
     def backpropagated(self, internal: Internal) -> None:
         """Compare what `internal` gave with what the core after it, which was backpropagated before, was given."""
         self._at -= 1
         after, before = internal.carry_out, internal.carry_in
-        if self._hashes and self._small:
-            bits = [hashed(after[leaf]) for leaf in self._small]
+        small, looked_at = self._kinds.small, self._looked_at
+        if self._hashes and small:
+            bits = [hashed(after[leaf]) for leaf in small]
             if bits != self._next_bits and self.broken is None:
                 differs = [bit != next_bit for bit, next_bit in zip(bits, self._next_bits, strict=True)]
-                self.broken = self._at, self._small[differs.index(True)]
-            if self._at > 0:  # the carry that the caller gave may be of another form
-                self._next_bits = [hashed(before[leaf]) for leaf in self._small]
+                self.broken = self._at, small[differs.index(True)]
             self.bits = hash((self.bits, *bits, *self._next_bits))
-        if self._looked_at:
+        if looked_at:
             self._then.append(self._next)
-            self._now.append([fingerprint(after[leaf]) for leaf in self._looked_at])
-            if self._at > 0:
-                self._next = [fingerprint(before[leaf]) for leaf in self._looked_at]
-            if len(self._then) == _WINDOW:
+            self._now.append([fingerprint(after[leaf]) for leaf in looked_at])
+            if len(self._then) == (_WINDOW if self._alike else 1):
                 self._settle()
+        if self._at > 0:  # the carry that the caller gave may be of another form
+            if not self._alike:
+                self._kinds = _Kinds.of(before)
+            self._next_bits = [hashed(before[leaf]) for leaf in self._kinds.small] if self._hashes else []
+            self._next = [fingerprint(before[leaf]) for leaf in self._looked_at]
 
     def doubt(self) -> Doubt | None:
         """Return the worst discontinuity, if there is one beyond rounding. This waits for the device, once."""
         self._settle()
         ratios = _on_host([pair.ratio for pair in self._worst.values()])
         doubtful = [
-            (what == "carry", ratio, what, leaf, pair)
-            for ((what, leaf), pair), ratio in zip(self._worst.items(), ratios, strict=True)
+            (what == "carry", ratio, what, leaf, dtype, pair)
+            for ((what, leaf, dtype, _), pair), ratio in zip(self._worst.items(), ratios, strict=True)
             if ratio > 1
         ]
         if not doubtful:
             return None
-        _, ratio, what, leaf, worst = max(doubtful, key=lambda doubt: doubt[:2])  # of the carry first
-        gap = ratio * (tolerance(self._dtypes[what][leaf]) or 1)
+        _, ratio, what, leaf, dtype, worst = max(doubtful, key=lambda doubt: doubt[:2])  # of the carry first
+        gap = ratio * (tolerance(dtype) or 1)
         return Doubt(what, int(worst.core), leaf, gap, worst.then.cpu(), worst.now.cpu())
 
     def core(self, at: At) -> int:
         """Return the core that covers a step, or these steps."""
         return at.start // self._chunk if isinstance(at, slice) else at
 
+    @property
+    def _looked_at(self) -> Sequence[int]:
+        """The leaves whose numbers are looked at."""
+        return range(len(self._kinds.dtypes)) if self._everything else self._kinds.large
+
     def _settle(self) -> None:
         then, now = self._then, self._now
         if then:
             self._then, self._now = [], []
-            self._compare("carry", self._looked_at, self._at + len(then) - 1, then, now)
+            dtypes = {leaf: self._kinds.dtypes[leaf] for leaf in self._looked_at}
+            self._compare("carry", self._at + len(then) - 1, dtypes, then, now)
 
     def _compare(
-        self, what: What, leaves: Sequence[int], core: int, then: list[list[Tensor]], now: list[list[Tensor]]
+        self, what: What, core: int, dtypes: dict[int, torch.dtype], then: list[list[Tensor]], now: list[list[Tensor]]
     ) -> None:
         """Compare fingerprints of `core` and of the cores before it, leaf by leaf."""
-        for leaf, some, others in zip(leaves, zip(*then, strict=True), zip(*now, strict=True), strict=True):
+        pairs = zip(dtypes.items(), zip(*then, strict=True), zip(*now, strict=True), strict=True)
+        for (leaf, dtype), some, others in pairs:
             a, b = (torch.stack(list(each)) for each in _alike(some, others))
             if not a.numel() or (a.device.type == "cpu" and torch.equal(a, b)):
                 continue
-            ratio, index = _ratios(a, b, tolerance(self._dtypes[what][leaf])).max(0)
+            ratio, index = _ratios(a, b, tolerance(dtype)).max(0)
             index = index.view(1)
             worst = _Worst(ratio.view(1), core - index, a.index_select(0, index)[0], b.index_select(0, index)[0])
-            known = self._worst.get((what, leaf))
+            key = what, leaf, dtype, a.shape[1]
+            known = self._worst.get(key)
             if known is not None:
                 worse = worst.ratio > known.ratio
                 worst = _Worst(*(torch.where(worse, *pair) for pair in zip(worst, known, strict=True)))
-            self._worst[what, leaf] = worst
+            self._worst[key] = worst
+
+
+class _Kinds(NamedTuple):
+    """What the leaves of a carry are: those whose bits are looked at, the others, and all their dtypes."""
+
+    small: list[int]
+    large: list[int]
+    dtypes: list[torch.dtype]
+
+    @classmethod
+    def of(cls, carry: Leaves) -> _Kinds:
+        small = [is_small(tensor) for tensor in carry]
+        places = range(len(carry))
+        return cls(
+            [leaf for leaf in places if small[leaf]],
+            [leaf for leaf in places if not small[leaf]],
+            [leaf.dtype for leaf in carry],
+        )
 
 
 class _Worst(NamedTuple):

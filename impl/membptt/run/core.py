@@ -20,7 +20,7 @@ from membptt.run.problem import Problem, Step
 from membptt.run.saved import record_saved, saved_by
 from membptt.run.verdict import only_rounds
 from membptt.run.witness import Witness
-from membptt.state.forms import Form
+from membptt.state.forms import Form, Forms
 from membptt.state.leaves import Leaves, as_leaf
 from membptt.state.states import At, Emitted, Enclosure, Hidden, Internal, RandomState, head
 from membptt.step.changes import Unchanged
@@ -34,7 +34,7 @@ class Core:
     """Runs the user's step, with and without graph.
 
     Args:
-        problem: the step, and the starting carry: later ones are of its form, or of that which the first step gave it.
+        problem: the step, the starting carry, and the forms that carries have.
         inputs: the input sequence, cut into cores.
         generators: read after every recorded core and every run of cores.
         compiled: runs a whole chunk of steps in place of the loop over them.
@@ -43,7 +43,7 @@ class Core:
         metered: take note of what each graph saves.
 
     Attributes:
-        form: of every carry but the starting one, once the first step has run.
+        forms: of all carries, once the first pass has run.
         metered: as given; may be switched from core to core.
     """
 
@@ -59,7 +59,7 @@ class Core:
         metered: bool = False,
     ) -> None:
         self._step, self._segments, self.params = problem.step, problem.segments, problem.params
-        self.form = self._start = Form(problem.spec, problem.carry, starting=True)
+        self.forms: Forms = problem.forms(problem.spec, problem.carry)
         self._init_wanted = any(leaf.requires_grad for leaf in problem.carry)
         self._inputs = inputs
         self._generators = generators
@@ -79,7 +79,7 @@ class Core:
 
         Called with grad mode on, as where nothing declared wants a gradient, it makes sure that nothing else does.
         """
-        carry = self._form_at(start).spec.unflatten(state.leaves)
+        carry = self.forms.at(start).spec.unflatten(state.leaves)
         with torch.set_grad_enabled(outputs is not None and torch.is_grad_enabled()):
             if outputs is None and self._bare and not self._records:
                 # The first pass has checked every step, so only the step itself is left to run.
@@ -93,8 +93,6 @@ class Core:
             if torch.is_grad_enabled():
                 leaves = tuple(leaf.detach() for leaf in leaves)
         state.check(start)
-        if outputs is not None:
-            self._unchanged.check()
         return Hidden.of(leaves, self._generators.read())
 
     def _run_checked(self, carry: Any, leaves: Leaves, xs: Leaves, cores: range, outputs: Outputs | None) -> Any:
@@ -121,7 +119,7 @@ class Core:
             if outputs is not None and core >= self._compared and self._continuity is not None:
                 self._continuity.emitted(core, ys[-1])
             if self._records:  # or the graphs of all cores would hang together, and stay
-                carry = self.form.spec.unflatten([leaf.detach() for leaf in self._flatten(carry, at)])
+                carry = self.forms.at(core + 1).spec.unflatten([leaf.detach() for leaf in self._flatten(carry, at)])
             if self._witness is not None:
                 self._witness.see(core, before, carry, ys)
         return carry
@@ -132,7 +130,7 @@ class Core:
         saved: dict[int, int] = {}
         carry_out: Leaves | None = None
         with torch.enable_grad(), record_saved(saved) if self.metered and self._watches else nullcontext():
-            form = self._form_at(core)
+            form = self.forms.at(core)
             wanted = form.differentiable if core > 0 or self._init_wanted else (False,) * len(state.leaves)
             carry_in = tuple(map(as_leaf, state.leaves, wanted))
             at = self._inputs.at(core)
@@ -150,8 +148,8 @@ class Core:
                 carry_out = self._flatten(carry, at)
         own = (*carry_in, *x_in) if self._inputs.wanted else carry_in
         returned = chain(carry_out, *[leaves for _, leaves in emitted])
-        nodes = self._undeclared.refuse(returned, own, since)
-        self._unchanged.check()
+        nodes, used = self._undeclared.refuse(returned, own, since)
+        self._unchanged.check(used)
         state.check(core)
         if core >= self._compared and self._continuity is not None:
             self._continuity.emitted(core, emitted[-1][1])
@@ -164,7 +162,7 @@ class Core:
             for index, leaf in enumerate(leaves)
         ]
         random = self._generators.read()
-        internal = Internal(at, carry_in, x_in, carry_out, heads, state.random, random, saved)
+        internal = Internal(at, carry_in, x_in, carry_out, heads, used, state.random, random, saved)
         if outputs is not None or self.metered:  # a plan's trial, too, whose step may hand tensors to others
             internal.enclosure = Enclosure.around(carry_in, self._undeclared.gates(nodes, since))
         if self.metered:
@@ -190,7 +188,7 @@ class Core:
         try:
             self.rewind(state)
             with torch.set_grad_enabled(graph):
-                form = self._form_at(core)
+                form = self.forms.at(core)
                 wanted = (
                     form.differentiable if graph and (core > 0 or self._init_wanted) else [False] * len(state.leaves)
                 )
@@ -207,16 +205,29 @@ class Core:
     def carry(self, state: Hidden, position: int) -> Any:
         """Return a hidden state as the step knows it, without graph."""
         leaves = [leaf.detach() if leaf.requires_grad else leaf for leaf in state.leaves]
-        return self._form_at(position).spec.unflatten(leaves)
+        return self.forms.at(position).spec.unflatten(leaves)
 
     def random(self) -> RandomState:
         """Return the random state as it is now."""
         return self._generators.read()
 
-    def name(self, what: str, leaf: int, outputs: Outputs) -> str:
-        """Name a leaf of the carry or of the outputs as Python would."""
-        spec, root = (self.form.spec, "carry") if what == "carry" else (outputs.spec, "y")
+    @property
+    def form(self) -> Form:
+        """The form of the final carry, once the first pass has run; in a sequence, of all but the starting one."""
+        return self.forms.last
+
+    def name(self, what: str, core: int, leaf: int, outputs: Outputs) -> str:
+        """Name a leaf of the carry after `core`, or of its outputs, as Python would."""
+        spec, root = (self.forms.at(core + 1).spec, "carry") if what == "carry" else (outputs.spec, "y")
         return str(spec.accessors()[leaf].codify(root)) if spec is not None else f"leaf {leaf}"
+
+    def check_unchanged(self) -> None:
+        """Refuse, at the end of the first pass, a step that changed an input or a parameter.
+
+        Raises:
+            RuntimeError: it did.
+        """
+        self._unchanged.check()
 
     def rounds(self) -> None:
         """Take note that the step gives other bits with graph than without: later calls look at numbers at once."""
@@ -276,20 +287,15 @@ class Core:
             raise TypeError(f"step must return a pair (carry, y), got {type(result).__name__} at step {_first(at)}")
         return result
 
-    def _form_at(self, position: int) -> Form:
-        return self.form if position > 0 else self._start
-
     def _checked(self, carry: Any, at: At) -> Leaves:
         """Return the leaves of a carry of the first pass, which are as they have to be."""
-        step = _first(at)
-        if step == 0:
-            self.form = self._start.after(carry)
-        return self.form.flatten(carry, step)
+        return self.forms.settle(carry, _first(at))
 
     def _flatten(self, carry: Any, at: At) -> Leaves:
         leaves, spec = optree.tree_flatten(carry)
-        if spec != self.form.spec:
-            self.form.flatten(carry, _first(at))
+        form = self.forms.at(_first(at) + 1)
+        if spec != form.spec:
+            form.flatten(carry, _first(at))
         return tuple(leaves)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from membptt.state.leaves import Leaves, check_tensors
 from membptt.state.states import At
+from membptt.step.blocks import Number
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,25 @@ _ITERATOR: Final = (
     "xs is an iterator, which can be read only once, and a recomputation reads again: stack its items in a tensor, or "
     "give membptt.Indexed(None, read), where read keeps what it takes from the iterator in a list"
 )
+
+
+class Numbers(Inputs):
+    """In place of inputs, the number of each block of a chain.
+
+    Args:
+        count: of the blocks, at least 1.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__(Indexed(count, lambda start, stop: None))
+        self.read = None
+        numbers: Any = map(Number, range(count))
+        self._specs = [optree.tree_structure(number) for number in numbers]
+
+    def fetch(self, leaves: Leaves, at: At) -> tuple[list[Tensor], optree.PyTreeSpec]:
+        """Return the number of a block: there are no leaves in it."""
+        del leaves
+        return [], self._specs[at.start if isinstance(at, slice) else at]
 
 
 def _length(leaves: Leaves, *, least: int = 1) -> int:

@@ -115,6 +115,7 @@ class _Scan(torch.autograd.Function):
             call.random = call.generators.read()
             execution = call.begin(tensors)
             final = execution.forward(call.split(tensors)[1], call.outputs)
+            call.core.check_unchanged()
             call.generators.settle()
         call.outputs.ended(call.choice.inputs.steps)
         call.surroundings.settle()
@@ -145,6 +146,7 @@ class _Scan(torch.autograd.Function):
 
 def _backward(call: Call, ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
     init, xs, params = call.split(ctx.saved_tensors)
+    compact = not call.core.forms.alike
     carry, ys = list(grads[: call.final_leaves]), list(grads[call.final_leaves :])
     with (
         call.subclasses(),
@@ -161,7 +163,7 @@ def _backward(call: Call, ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Ten
             call.generators.write(call.random)
             ctx.execution = call.begin(ctx.saved_tensors)
             ctx.execution.forward(xs, None)
-        adjoint = _sweep(call, ctx, xs, lambda: Adjoint(list(carry), ys, call.outputs, xs, params))
+        adjoint = _sweep(call, ctx, xs, lambda: Adjoint(list(carry), ys, call.outputs, xs, params, compact=compact))
         call.hook_start(init, adjoint.hooks)
     gradients: Gradients = [*adjoint.carry, *adjoint.xs, *adjoint.params]
     return (None, *gradients)
@@ -235,7 +237,7 @@ def _error(call: Call, doubt: Doubt, replay: Replay | None) -> RuntimeError:
     at = call.choice.inputs.at(doubt.core)
     steps = f"steps {at.start} to {at.stop - 1}" if isinstance(at, slice) else f"step {at}"
     changed = [*map(call.surroundings.name, call.surroundings.changed()), *call.surroundings.replaced()]
-    return error(doubt, replay, call.core.name(doubt.what, doubt.leaf, call.outputs), steps, changed)
+    return error(doubt, replay, call.core.name(doubt.what, doubt.core, doubt.leaf, call.outputs), steps, changed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import optree
 import torch
 
 from membptt.run.inputs import Inputs
+from membptt.state.forms import Alike, Unlike
 from membptt.state.leaves import Leaves, check_tensors
 from membptt.step.declared import Params, declared_by
 from membptt.step.reach import Reach, reach
@@ -30,6 +31,8 @@ class Problem:
         inputs: the input sequence.
         params: declared tensors that the step uses and whose gradients are wanted.
         segments: `step` is a segment: ``x`` and ``y`` have time as first dimension.
+        forms: what is known of the forms of the carries.
+        rewound: tensors that the step itself rewinds wherever it is run once more.
     """
 
     step: Step
@@ -38,6 +41,8 @@ class Problem:
     inputs: Inputs
     params: Leaves
     segments: bool
+    forms: type[Alike | Unlike] = Alike
+    rewound: Leaves = ()
 
     @classmethod
     def of(cls, step: Step, init: Any, xs: Any, params: Params | None, *, segments: bool) -> Problem:

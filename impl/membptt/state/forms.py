@@ -1,8 +1,8 @@
-"""The form of a carry: structure, shapes, dtypes and devices, which the first step may settle."""
+"""The form of a carry: structure, shapes, dtypes and devices. One for all, which the first step may settle; or many."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import optree
 import torch
@@ -15,6 +15,87 @@ _Signature = tuple[tuple[torch.Size, torch.dtype, torch.device], ...]
 
 class Starting:
     """A node of a starting carry in whose place the first step puts whatever it makes."""
+
+
+class Forms(Protocol):
+    """The forms of the carries of one call, by position.
+
+    Attributes:
+        alike: whether all of them are alike, but for what the first step makes of the starting one.
+    """
+
+    alike: bool
+
+    @property
+    def last(self) -> Form:
+        """The form of the final carry, or of the last one that is known."""
+
+    def at(self, position: int) -> Form:
+        """Return the form of the carry at `position`."""
+
+    def settle(self, carry: Any, step: int) -> Leaves:
+        """Return the leaves of the carry that `step` returned in the first pass, which may settle its form.
+
+        Raises:
+            TypeError: a leaf is no tensor.
+            ValueError: it is of another form than it may be.
+        """
+
+
+class Alike:
+    """The forms of the carries of a sequence: all are alike, but for what the first step makes of the starting one.
+
+    Args:
+        spec: structure of the starting carry.
+        leaves: its leaves.
+    """
+
+    alike = True
+
+    def __init__(self, spec: optree.PyTreeSpec, leaves: Leaves) -> None:
+        self._start = self.last = Form(spec, leaves, starting=True)
+
+    def at(self, position: int) -> Form:
+        """Return the form of the carry at `position`."""
+        return self.last if position > 0 else self._start
+
+    def settle(self, carry: Any, step: int) -> Leaves:
+        """Return the leaves of a carry of the first pass; see `Forms`."""
+        if step == 0:
+            self.last = self._start.after(carry)
+        return self.last.flatten(carry, step)
+
+
+class Unlike:
+    """The forms of the states of a chain: each is its own, settled by the first pass.
+
+    Args:
+        spec: structure of the chain's input.
+        leaves: its leaves.
+    """
+
+    alike = False
+
+    def __init__(self, spec: optree.PyTreeSpec, leaves: Leaves) -> None:
+        self._forms = [Form(spec, leaves, starting=True)]
+
+    @property
+    def last(self) -> Form:
+        """The last form that is known."""
+        return self._forms[-1]
+
+    def at(self, position: int) -> Form:
+        """Return the form of the state at `position`."""
+        return self._forms[position]
+
+    def settle(self, carry: Any, step: int) -> Leaves:
+        """Return the leaves of a state of the first pass; see `Forms`."""
+        if len(self._forms) > step + 1:  # the first pass is run once more
+            return self._forms[step + 1].flatten(carry, step)
+        leaves, spec = optree.tree_flatten(carry)
+        flat = check_tensors(f"what blocks[{step}] returned", leaves)
+        self._forms.append(_Settled(spec, flat, starting=False))
+        return flat
 
 
 class Form:
@@ -97,6 +178,21 @@ class Form:
         return _START if self.starting else _LATER
 
 
+class _Settled(Form):
+    """The form of a chain's state, which the first pass settled."""
+
+    def _other_structure(self, spec: optree.PyTreeSpec, step: int) -> ValueError:
+        return ValueError(
+            f"blocks[{step}] returned a state of structure {spec}, in the first pass one of {self.spec}: {_SETTLED}"
+        )
+
+    def _other_leaves(self, given: _Signature, kept: _Signature, step: int) -> ValueError:
+        return ValueError(
+            f"blocks[{step}] returned a state of shape, dtype and device {_readable(given)}, in the first pass "
+            f"{_readable(kept)}: {_SETTLED}"
+        )
+
+
 def _is_missing(node: Any) -> bool:
     return node is None or isinstance(node, Starting) or (isinstance(node, Tensor) and node.numel() == 0)
 
@@ -106,4 +202,5 @@ def _readable(leaves: _Signature) -> list[str]:
 
 
 _START = "start from a carry like the one that the step returns, or from None where the first step is to make it"
+_SETTLED = "a block returns the same structure and shapes whenever it is given the same state"
 _LATER = "only the first step may make what was None; return as output y what grows from step to step"

@@ -121,6 +121,7 @@ class Internal:
         x_in: the inputs' leaves; those whose gradient is wanted are autograd leaves.
         carry_out: the output carry's leaves, with graph: the output hidden state.
         emitted: where the outputs' graphs begin. An output itself is not kept, unless it is a leaf of the carry.
+        used: which of the declared tensors its graph reaches.
         before: the random state before the core.
         random: the random state after the core.
         saved: bytes by storage of what the graph saved; filled only while a meter runs.
@@ -132,6 +133,7 @@ class Internal:
     x_in: Leaves
     carry_out: Leaves
     emitted: list[Emitted]
+    used: list[int]
     before: RandomState
     random: RandomState
     saved: dict[int, int]

@@ -23,14 +23,22 @@ class Unchanged:
         self._inputs = len(xs)
         # What was made in inference mode has no counter.
         self._tensors = [tensor for tensor in (*xs, *params) if not tensor.is_inference()]
+        self._any_inference = len(self._tensors) < len(xs) + len(params)
         self._before = versions(self._tensors)
 
-    def check(self) -> None:
+    def check(self, used: Sequence[int] | None = None) -> None:
         """Refuse a change since construction.
+
+        Args:
+            used: the parameters that are looked at beside the inputs; by default all of them.
 
         Raises:
             RuntimeError: a tensor was changed in place.
         """
+        if used is not None and not self._any_inference:
+            places = [*range(self._inputs), *(self._inputs + index for index in used)]
+            if versions([self._tensors[place] for place in places]) == tuple([self._before[place] for place in places]):
+                return
         now = versions(self._tensors)
         if now != self._before:
             index = next(index for index, pair in enumerate(zip(now, self._before, strict=True)) if pair[0] != pair[1])

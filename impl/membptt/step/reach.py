@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple
 
 from torch import Tensor, nn
 
+from membptt.step.blocks import Blocks
+
 _MANY = 64  # longer containers hold data
 _MOST = 4096  # things that are looked at
 
@@ -53,6 +55,12 @@ def reach(step: Callable[..., Any], /) -> Reach:
         if len(pending) < _MOST:
             pending += islice(_inside(name, value), _MOST)
     return Reach(tuple(named), tuple(functions))
+
+
+def modules_of(step: Callable[..., Any], /) -> list[nn.Module]:
+    """Return the modules that `step` names, and all below them."""
+    roots = [value for _, value in reach(step).named if isinstance(value, nn.Module)]
+    return list(dict.fromkeys(module for root in roots for module in root.modules()))
 
 
 class Variable(NamedTuple):
@@ -140,6 +148,8 @@ def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield "", value.func
             yield from _numbered("argument", value.args)
             yield from value.keywords.items()
+        case Blocks():
+            yield from ((f"blocks[{number}]", block) for number, block in enumerate(value.blocks))
         case list() | tuple():
             yield from _numbered(name, value)
         case dict():

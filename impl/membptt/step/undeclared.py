@@ -35,54 +35,72 @@ class Undeclared:
         self, step: Callable[..., Any], declared: Sequence[Tensor], read: Callable[..., Any] | None = None
     ) -> None:
         self._steps = (step,) if read is None else (step, read)
-        self._ids = {id(tensor) for tensor in declared}
-        self._accumulators: set[Any] = {None}  # of declared tensors, as they are met
+        self._ids = {id(tensor): index for index, tensor in enumerate(declared)}
+        self._accumulators: dict[Any, int] = {}  # of declared tensors, as they are met
         # Of a node with several outputs, such as unbind's, one may be declared and another not.
-        self._edges = {(tensor.grad_fn, tensor.output_nr) for tensor in declared if tensor.grad_fn is not None}
+        self._edges = {
+            (tensor.grad_fn, tensor.output_nr): index
+            for index, tensor in enumerate(declared)
+            if tensor.grad_fn is not None
+        }
 
-    def refuse(self, returned: Iterable[Tensor], own: Iterable[Tensor], since: float) -> list[Any]:
+    def refuse(self, returned: Iterable[Tensor], own: Iterable[Tensor], since: float) -> tuple[list[Any], list[int]]:
         """Search the graphs of `returned`, what one core returned, down to `own`, its inputs.
 
         Not meant are leaves that the core made itself, where `since` is what `nodes_made` gave before it, and that
         nobody else holds: nobody can ask for their gradients. A step that differentiates inside makes such.
 
         Returns:
-            The nodes of these graphs.
+            The nodes of these graphs, and which of the declared tensors they reach, in ascending order.
 
         Raises:
             ValueError: names a tensor whose gradient would be lost; of several, one that the step's code names.
         """
-        edges, mine = self._edges, {id(tensor) for tensor in own}
-        seen = self._accumulators.copy()
+        accumulators, edges, mine = self._accumulators, self._edges, {id(tensor) for tensor in own}
+        seen: set[Any] = {None}
+        used: set[int] = set()
         pending: list[Any] = []
         lost: list[Tensor] = []
         for tensor in returned:
             node = tensor.grad_fn
             if node is None:
-                if tensor.requires_grad and id(tensor) not in mine and id(tensor) not in self._ids:
-                    lost.append(tensor)
-            elif node not in seen and not (edges and (node, tensor.output_nr) in edges):
+                if tensor.requires_grad and id(tensor) not in mine:
+                    if id(tensor) not in self._ids:
+                        lost.append(tensor)
+                    else:
+                        used.add(self._ids[id(tensor)])
+            elif edges and (node, tensor.output_nr) in edges:
+                used.add(edges[node, tensor.output_nr])
+            elif node not in seen:
                 seen.add(node)
                 pending.append(node)
         for node in pending:
             for child, output in node.next_functions:
-                if child not in seen and not (edges and (child, output) in edges):
-                    seen.add(child)
-                    if child.__class__ is not _Accumulate:
-                        pending.append(child)
-                    elif id(child.variable) in self._ids:
-                        self._accumulators.add(child)
-                    elif id(child.variable) not in mine and not (node._sequence_nr() >= since and _is_nobodys(child)):
-                        lost.append(child.variable)
+                if child in seen:
+                    continue
+                if edges and (child, output) in edges:
+                    used.add(edges[child, output])
+                    continue
+                seen.add(child)
+                if child.__class__ is not _Accumulate:
+                    pending.append(child)
+                elif child in accumulators:
+                    used.add(accumulators[child])
+                elif id(child.variable) in self._ids:
+                    accumulators[child] = self._ids[id(child.variable)]
+                    used.add(accumulators[child])
+                elif id(child.variable) not in mine and not (node._sequence_nr() >= since and _is_nobodys(child)):
+                    lost.append(child.variable)
         if lost:
             raise self._error(lost, pending)
-        return pending
+        return pending, sorted(used)
 
     def gates(self, nodes: Iterable[Any], since: float) -> Iterator[Any]:
         """Yield, of the nodes that a core made, those from which a gradient goes on to a declared tensor."""
-        own = self._accumulators - {None}
         for node in nodes:
-            ends = any(child in own or (child, output) in self._edges for child, output in node.next_functions)
+            ends = any(
+                child in self._accumulators or (child, output) in self._edges for child, output in node.next_functions
+            )
             if ends and node._sequence_nr() >= since:
                 yield node
 

@@ -1,0 +1,153 @@
+"""The public calls for very deep networks: a chain of unequal blocks in a budget of bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import optree
+import torch
+
+from membptt.calls.execute import execute
+from membptt.calls.remembered import measured, remembered_chain_plan
+from membptt.planning.chain_plan import ChainPlan
+from membptt.planning.profile import bytes_of
+from membptt.run.course import Whole
+from membptt.run.inputs import Numbers
+from membptt.run.node import Choice
+from membptt.run.problem import Problem
+from membptt.state.forms import Unlike
+from membptt.state.leaves import check_tensors
+from membptt.step.blocks import LONGEST, Block, Blocks
+from membptt.step.declared import Params, declared_by, needs_grad
+from membptt.step.reach import modules_of
+from membptt.step.refusals import refuse_cache, refuse_transforms, refuse_wrapped
+from membptt.torch_private import untraced
+from membptt_theory.schedule import Schedule
+
+
+@untraced
+def chain(
+    blocks: Iterable[Block],
+    x: Any,
+    /,
+    *,
+    budget: int | str | None = None,
+    plan: ChainPlan | None = None,
+    schedule: Schedule | None = None,
+    params: Params | None = None,
+    preserve_rng_state: bool = True,
+    check: bool | None = None,
+) -> Any:
+    """Apply `blocks` one after the other and make the result differentiable within a budget of bytes.
+
+    Computes ``for block in blocks: x = block(x)`` and returns ``x``, differentiable in `x` and in the blocks'
+    parameters. What is stored on the way, an output or all that a block's backward needs, and what is recomputed, is
+    what takes the least predicted time of all such schedules in the budget.
+
+    Running statistics of normalisation in training mode are updated once, dropout draws its masks once. Blocks may
+    share modules. A loss fits as the last block: what it needs is then part of the plan.
+
+    Args:
+        blocks: modules, modules' methods, or functions of one pytree of tensors that return one; at most 4,096. A
+            block may hand on a tuple: an open skip connection is part of the state. None changes in place what it is
+            given.
+        x: any pytree of tensors.
+        budget: bytes, or text such as ``"512MiB"``, for everything that lives during forward and backward beside `x`,
+            the parameters and their gradients. Planned once for blocks and shapes, by a short run of each distinct
+            block; scratch memory that a kernel takes for itself is in it on no device but CUDA.
+        plan: what `plan_chain` returned for these blocks, with a budget.
+        schedule: of as many cores as there are blocks, in place of a budget: of a front, a table, or of one's own.
+            Exactly one of `budget`, `plan` and `schedule` is given.
+        params: tensors used by blocks whose gradients are wanted, beside the parameters of blocks that are modules; or
+            modules.
+        preserve_rng_state: as for `scan`.
+        check: as for `scan`.
+
+    Raises:
+        TypeError: a leaf is not a tensor, a block contains a data-parallel wrapper, or not exactly one of
+            `budget`, `plan` and `schedule` is given.
+        ValueError: no block, a plan for other blocks, a budget that is too small (the message names the smallest
+            feasible one), or an undeclared tensor that requires grad.
+        RuntimeError: as `scan`; a block changes in place what it is given, or a state inside its module that is not
+            running statistics.
+
+    Ref: gruslys2016, appendix C; beaumont2019 (outputs and internal states).
+    Claim: chain-gradients-equal-autograd, chain-forwards-equal-front, chain-peak-within-budget.
+    """
+    if sum(given is not None for given in (budget, plan, schedule)) != 1:
+        raise TypeError("give exactly one of budget=, plan= and schedule=")
+    problem, step = pose(blocks, x, params)
+    count = len(step.blocks)
+    if budget is not None and needs_grad(problem.carry, problem.params):
+        plan = remembered_chain_plan(problem, step, budget)
+    if plan is not None:
+        plan.check(count, bytes_of(problem.carry))
+        schedule = plan.schedule()
+    result, _ = execute(
+        problem,
+        Choice(_course(schedule, count), problem.inputs),
+        reduce=None,
+        preserve_rng_state=preserve_rng_state,
+        compile=False,
+        check=check,
+    )
+    return result
+
+
+@untraced
+def plan_chain(
+    blocks: Iterable[Block], x: Any, /, *, budget: int | str | None = None, params: Params | None = None
+) -> ChainPlan:
+    """Measure the blocks of a chain on `x`, each distinct one once, and find every budget that makes a difference.
+
+    Nothing is left changed: running statistics, random generators and gradients are as before. Times are those of a
+    forward without graph, one with graph and a backward; bytes are those of the output, of all that the graph holds
+    besides, and of what each of these three needs while it runs.
+
+    Args:
+        blocks: as for `chain`, as are `x` and `params`.
+        x: its values are used.
+        budget: as for `chain`; without one, only the front is there, and ``plan.within(budget)`` chooses later.
+        params: tensors used by blocks that are no modules.
+
+    Raises:
+        TypeError: `budget` is neither bytes nor text; and as `chain`.
+        ValueError: no block, more than about 130 that all differ, a budget that is too small; and as `chain`.
+        RuntimeError: a block changes what it is given, or a state inside its module that is not running statistics.
+
+    Claim: chain-peak-within-budget.
+    """
+    problem, step = pose(blocks, x, params)
+    plan = measured(problem, step)
+    return plan if budget is None else plan.within(budget)
+
+
+def pose(blocks: Iterable[Block], x: Any, params: Params | None) -> tuple[Problem, Blocks]:
+    """Look at what a caller gave."""
+    refuse_cache()
+    refuse_transforms()
+    every = list(blocks)
+    if not 1 <= len(every) <= LONGEST:
+        raise ValueError(f"a chain has 1 to {LONGEST} blocks, got {len(every)}: join neighbouring ones")
+    leaves, spec = optree.tree_flatten(x)
+    step = Blocks(every, map(modules_of, every))
+    own = [tensor for block in every for tensor in declared_by(block, None)]
+    declared = declared_by(step, [*own, *(declared_by(step, params) if params is not None else ())])
+    inputs = Numbers(len(every))
+    problem = Problem(step, spec, check_tensors("x", leaves), inputs, declared, False, Unlike, tuple(step.rewound()))
+    for block in every:
+        refuse_wrapped(block, ())
+    refuse_wrapped(step, problem.reach.named if torch.is_grad_enabled() else ())
+    return problem, step
+
+
+def _course(schedule: Schedule | None, blocks: int) -> Whole:
+    """Return what is executed; ``None`` stands for nothing to differentiate."""
+    if schedule is None:
+        return Whole(blocks, lambda: iter(()))
+    if schedule.slow != 0:
+        raise ValueError("a chain has no slow tier: give a schedule of one tier")
+    settled = schedule.schedule(blocks)
+    settled.verify()
+    return Whole(blocks, settled.instructions)

@@ -1,0 +1,119 @@
+"""The blocks of a chain as one step that is told which block it is; what a block may update at its first run only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from typing import Any, Final
+
+import optree
+from optree.registry import __GLOBAL_NAMESPACE as GLOBAL
+from torch import Tensor, nn
+
+from membptt.torch_private import buffers_of, versions
+
+Block = Callable[[Any], Any]
+LONGEST: Final = 4096  # blocks
+
+
+class Number(int):
+    """The number of a block: what a chain's step is given in place of an input."""
+
+
+def _flatten(number: Any) -> tuple[tuple[()], int, tuple[()]]:
+    return (), int(number), ()
+
+
+def _unflatten(number: Any, nothing: Iterable[Any]) -> Number:
+    del nothing
+    return Number(int(number))
+
+
+optree.register_pytree_node(Number, _flatten, _unflatten, namespace=GLOBAL)  # type: ignore[arg-type]
+
+
+class Blocks:
+    """The blocks of a chain, as a step: ``step(state, number) -> (state, ())``.
+
+    A block's running statistics, those of batch and instance normalisation in training mode, are updated when it is run
+    for the first time. A later run starts from what they were then, and leaves them as they are now.
+
+    Args:
+        blocks: at least one.
+        modules: those that each block names, and all below them.
+    """
+
+    def __init__(self, blocks: Iterable[Block], modules: Iterable[Iterable[nn.Module]]) -> None:
+        self.blocks = tuple(blocks)
+        self._statistics = [list(_statistics(below)) for below in modules]
+        self._before: list[list[Tensor] | None] = [None for _ in self.blocks]
+
+    def again(self) -> Blocks:
+        """Return the same blocks, of which no run is the first one: the statistics stay as they are."""
+        blocks = copy(self)
+        blocks._before = [_copies(places) for places in self._statistics]
+        return blocks
+
+    def __call__(self, state: Any, number: int) -> tuple[Any, tuple[()]]:
+        """Run one block.
+
+        Raises:
+            RuntimeError: it changes in place what it is given.
+        """
+        leaves = [leaf for leaf in optree.tree_leaves(state) if isinstance(leaf, Tensor)]
+        given = versions(leaves)
+        try:
+            if self._statistics[number]:
+                with self._once(number):
+                    result = self.blocks[number](state)
+            else:
+                result = self.blocks[number](state)
+        except RuntimeError as error:
+            if "leaf Variable that requires grad is being used in an in-place operation" not in str(error):
+                raise
+            raise self._in_place(number) from error
+        if versions(leaves) != given:
+            raise self._in_place(number)
+        return result, ()
+
+    def rewound(self) -> Iterator[Tensor]:
+        """Yield the running statistics."""
+        return (place[key] for places in self._statistics for place, key in places)
+
+    @contextmanager
+    def _once(self, number: int) -> Iterator[None]:
+        """Let the first run of a block update its statistics; put copies in their place for every other run."""
+        places, before = self._statistics[number], self._before[number]
+        if before is None:
+            self._before[number] = _copies(places)
+            yield
+            return
+        own = [place[key] for place, key in places]
+        try:
+            for (place, key), tensor in zip(places, before, strict=True):
+                place[key] = tensor.clone()
+            yield
+        finally:
+            for (place, key), tensor in zip(places, own, strict=True):
+                place[key] = tensor
+
+    def _in_place(self, number: int) -> RuntimeError:
+        block = self.blocks[number]
+        kind = type(block).__name__ if isinstance(block, nn.Module) else getattr(block, "__name__", "a function")
+        return RuntimeError(
+            f"blocks[{number}] ({kind}) changes in place what it is given, which is stored as the output of the block "
+            f"before it: give it inplace=False, or make one block of the two (torch.nn.Sequential)"
+        )
+
+
+def _statistics(modules: Iterable[nn.Module]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the places of running statistics that a call in the present mode updates, each once."""
+    for module in dict.fromkeys(modules):
+        buffers = buffers_of(module)
+        if buffers and module.training and {"running_mean", "running_var"} <= buffers.keys():
+            yield from ((buffers, key) for key, tensor in buffers.items() if tensor is not None)
+
+
+def _copies(places: Sequence[tuple[dict[str, Any], str]]) -> list[Tensor]:
+    return [place[key].clone() for place, key in places]

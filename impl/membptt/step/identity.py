@@ -1,0 +1,42 @@
+"""What tells one step from another that needs a plan of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from types import CellType, FunctionType, MethodType
+from typing import Any
+
+from torch import Tensor, nn
+
+from membptt.state.leaves import signature
+
+
+def identity(step: Any, above: tuple[Any, ...] = ()) -> Any:
+    """Return what tells one step from another that needs a plan of its own: its code, and what that code captures.
+
+    A step that is created anew for every call is the same step where what it captures is alike. Globals are not looked
+    at, nor numbers inside objects and dicts: a counter among them would ask for a plan at every call.
+    """
+    if isinstance(step, (int, float, str, bool, bytes, type(None))):
+        return step
+    if isinstance(step, Tensor):
+        return signature((step,))
+    if isinstance(step, nn.Module):
+        kinds = [(type(module), module.training, module.extra_repr()) for module in step.modules()]
+        return *kinds, signature(tuple(step.parameters()))
+    if any(function is step for function in above):  # a function that captures itself
+        return type(step)
+    parts: Sequence[Any] = ()
+    kind: Any = type(step)
+    if isinstance(step, partial):
+        parts = (step.func, *step.args, *step.keywords.values())
+    elif isinstance(step, MethodType):
+        parts = (step.__func__, step.__self__)
+    elif isinstance(step, FunctionType):
+        kind = step.__code__
+        parts = [cell.cell_contents for cell in step.__closure__ or () if cell != CellType()]
+        parts += [*(step.__defaults__ or ()), *(step.__kwdefaults__ or {}).values()]
+    elif isinstance(step, (list, tuple)):
+        parts = step
+    return (kind, *(identity(part, (*above, step)) for part in parts))
