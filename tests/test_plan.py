@@ -317,7 +317,7 @@ def test_planning_leaves_the_random_state_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("budget", ["", "lots", 0, "-3MB", "3 m", 1.5, True])
+@pytest.mark.parametrize("budget", ["", "lots", 0, "-3MB", "3 x", 1.5, True])
 def test_what_is_not_a_size_is_refused(budget):
     with pytest.raises((TypeError, ValueError), match="budget"):
         scan(lambda c, x: (c, x), torch.ones(1), torch.ones(3), budget=budget)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 from weakref import finalize
 
@@ -21,11 +21,10 @@ from membptt.run.execution import Execution
 from membptt.run.inputs import Inputs
 from membptt.run.meter import Probe, Report
 from membptt.run.outputs import Outputs
-from membptt.run.verdict import Reached, Replay, error, forgiven
-from membptt.run.witness import NotDeterministicError
+from membptt.run.verdict import Comparison, Replay, error
 from membptt.slow.tier import SlowStates, SlowTier
 from membptt.state.leaves import Leaves, is_differentiable
-from membptt.state.states import Hidden, Internal, RandomState
+from membptt.state.states import Hidden, RandomState
 from membptt.step.autocast import Autocast
 from membptt.step.generators import Generators
 from membptt.step.surroundings import Surroundings
@@ -163,74 +162,24 @@ def _backward(call: Call, ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Ten
             call.generators.write(call.random)
             ctx.execution = call.begin(ctx.saved_tensors)
             ctx.execution.forward(xs, None)
-        adjoint = _sweep(call, ctx, xs, lambda: Adjoint(list(carry), ys, call.outputs, xs, params, compact=compact))
+        begin = partial(Adjoint, carry, ys, call.outputs, xs, params, compact=compact)
+        if call.continuity is None:
+            ctx.execution.backward(xs, adjoint := begin())
+        else:
+            again = partial(_again, call, ctx.saved_tensors, xs)
+            comparison = Comparison(call.continuity, call.core, xs, again, partial(_error, call))
+            adjoint = comparison.backpropagate(ctx.execution, begin)
         call.hook_start(init, adjoint.hooks)
     gradients: Gradients = [*adjoint.carry, *adjoint.xs, *adjoint.params]
     return (None, *gradients)
 
 
-def _sweep(call: Call, ctx: Any, xs: Leaves, begin: Callable[[], Adjoint]) -> Adjoint:
-    """Backpropagate all cores, and see that they belong together.
-
-    Raises:
-        RuntimeError: what a core gave is not what the core after it was recorded from.
-    """
-    continuity, adjoint = call.continuity, begin()
-    if continuity is None:
-        ctx.execution.backward(xs, adjoint)
-        return adjoint
-    _compared(call, continuity, ctx.execution, xs, adjoint)
-    if continuity.broken is not None:
-        # Other bits: rounding, or another function? Once more, with a look at the numbers.
-        first, bits, adjoint = continuity.broken, continuity.bits, begin()
-        continuity.begin(again=True)
-        call.generators.write(call.random)
-        execution = call.begin(ctx.saved_tensors, metered=False)
-        execution.forward(xs, None)
-        _compared(call, continuity, execution, xs, adjoint)
-        if continuity.bits != bits:
-            measured = continuity.doubt()
-            raise _error(
-                call, measured if measured is not None and measured.what == "carry" else _unmeasured(first), None
-            )
-        call.core.rounds()
-    doubt = continuity.doubt()
-    if doubt is not None:
-        replay = Replay(call.core, xs, continuity, doubt)
-        with suppress(Reached):
-            _replay(call, ctx.saved_tensors, xs, replay)
-        if not forgiven(replay):
-            raise _error(call, doubt, replay)
-    return adjoint
-
-
-def _compared(call: Call, continuity: Continuity, execution: Execution, xs: Leaves, adjoint: Adjoint) -> None:
-    """Backpropagate all cores, each compared with the one after it."""
-    try:
-        execution.backward(xs, _Compared(continuity, adjoint))
-    except (RuntimeError, ValueError) as failed:
-        # A step that has become another may well fail; that it has is the cause.
-        if isinstance(failed, torch.OutOfMemoryError | NotDeterministicError):
-            raise
-        doubt = continuity.doubt()
-        if doubt is None and continuity.broken is not None:
-            doubt = _unmeasured(continuity.broken)
-        if doubt is None:
-            raise
-        raise _error(call, doubt, None) from failed
-
-
-def _unmeasured(broken: tuple[int, int]) -> Doubt:
-    return Doubt("carry", *broken, math.nan, torch.empty(0), torch.empty(0))
-
-
-def _replay(call: Call, tensors: Leaves, xs: Leaves, replay: Replay) -> None:
-    """Execute the scan once more, for a closer look; a step that fails now is not what it was."""
+def _again(call: Call, tensors: Leaves, xs: Leaves) -> Execution:
+    """Begin the scan once more, and run it up to its first backward instruction."""
     call.generators.write(call.random)
     execution = call.begin(tensors, metered=False)
-    with suppress(RuntimeError, ValueError):
-        execution.forward(xs, None)
-        execution.backward(xs, replay)
+    execution.forward(xs, None)
+    return execution
 
 
 def _error(call: Call, doubt: Doubt, replay: Replay | None) -> RuntimeError:
@@ -238,15 +187,3 @@ def _error(call: Call, doubt: Doubt, replay: Replay | None) -> RuntimeError:
     steps = f"steps {at.start} to {at.stop - 1}" if isinstance(at, slice) else f"step {at}"
     changed = [*map(call.surroundings.name, call.surroundings.changed()), *call.surroundings.replaced()]
     return error(doubt, replay, call.core.name(doubt.what, doubt.core, doubt.leaf, call.outputs), steps, changed)
-
-
-@dataclass(frozen=True, slots=True)
-class _Compared:
-    """Has every core compared with the one after it before it is backpropagated."""
-
-    continuity: Continuity
-    adjoint: Adjoint
-
-    def step(self, internal: Internal) -> None:
-        self.continuity.backpropagated(internal)
-        self.adjoint.step(internal)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from membptt.run.continuity import Continuity, Doubt
+from membptt.run.continuity import Continuity, Doubt, Sweep
+from membptt.run.witness import NotDeterministicError
 from membptt.state.fingerprints import fingerprint, tolerance
 from membptt.state.leaves import Leaves
 from membptt.state.states import Hidden, Internal
@@ -22,6 +25,94 @@ class Evaluates(Protocol):
 
     def evaluate(self, state: Hidden, xs: Leaves, core: int, *, graph: bool) -> tuple[Leaves, Leaves]:
         """Return the carry after one core and its last output, without their graph."""
+
+    def rounds(self) -> None:
+        """Take note that the step gives other bits with graph than without."""
+
+
+class Executes(Protocol):
+    """A scan that has run up to its first backward instruction."""
+
+    def backward(self, xs: Leaves, sweep: Sweep) -> None:
+        """Run the rest, which gives every recorded core to `sweep`, the last one first."""
+
+
+S = TypeVar("S", bound=Sweep)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Backpropagates a scan, and sees that its cores belong together.
+
+    Args:
+        continuity: compares each core with the one after it.
+        core: evaluates cores beside the schedule.
+        xs: the input leaves.
+        again: executes the scan once more, up to its first backward instruction.
+        failure: returns the error for a discontinuity.
+    """
+
+    continuity: Continuity
+    core: Evaluates
+    xs: Leaves
+    again: Callable[[], Executes]
+    failure: Callable[[Doubt, Replay | None], RuntimeError]
+
+    def backpropagate(self, execution: Executes, begin: Callable[[], S]) -> S:
+        """Backpropagate all cores into what `begin` returns.
+
+        Raises:
+            RuntimeError: what a core gave is not what the core after it was recorded from.
+        """
+        continuity, sweep = self.continuity, begin()
+        self._run(execution, sweep)
+        if continuity.broken is not None:
+            # Other bits: rounding, or another function? Once more, with a look at the numbers.
+            first, bits, sweep = continuity.broken, continuity.bits, begin()
+            continuity.begin(again=True)
+            self._run(self.again(), sweep)
+            if continuity.bits != bits:
+                doubt = continuity.doubt()
+                raise self.failure(doubt if doubt is not None and doubt.what == "carry" else _unmeasured(first), None)
+            self.core.rounds()
+        doubt = continuity.doubt()
+        if doubt is not None:
+            replay = Replay(self.core, self.xs, continuity, doubt)
+            with suppress(Reached, RuntimeError, ValueError):  # a step that fails now is not what it was
+                self.again().backward(self.xs, replay)
+            if not forgiven(replay):
+                raise self.failure(doubt, replay)
+        return sweep
+
+    def _run(self, execution: Executes, sweep: Sweep) -> None:
+        try:
+            execution.backward(self.xs, _Compared(self.continuity, sweep))
+        except (RuntimeError, ValueError) as failed:
+            # A step that has become another may well fail; that it has is the cause.
+            if isinstance(failed, torch.OutOfMemoryError | NotDeterministicError):
+                raise
+            doubt, broken = self.continuity.doubt(), self.continuity.broken
+            if doubt is None and broken is not None:
+                doubt = _unmeasured(broken)
+            if doubt is None:
+                raise
+            raise self.failure(doubt, None) from failed
+
+
+def _unmeasured(broken: tuple[int, int]) -> Doubt:
+    return Doubt("carry", *broken, math.nan, torch.empty(0), torch.empty(0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """Has every core compared with the one after it before it is backpropagated."""
+
+    continuity: Continuity
+    sweep: Sweep
+
+    def step(self, internal: Internal) -> None:
+        self.continuity.backpropagated(internal)
+        self.sweep.step(internal)
 
 
 class Modes(NamedTuple):
