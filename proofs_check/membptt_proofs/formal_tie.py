@@ -103,16 +103,11 @@ def models() -> list[Model]:
 def report(actions: Sequence[TieredAction], steps: int, sizes: Sizes) -> tuple[int, tuple[int, int, int] | None]:
     """Return how many actions the product's machine accepts; forwards, recorded ones and peak of a complete stream."""
     machine = Machine(steps, sizes)
-    for count, action in enumerate(actions):
-        try:
-            machine.execute(action)
-        except IllegalActionError:
-            return count, None
-    try:
-        done = machine.finish()
-    except IllegalActionError:
-        return len(actions), None
-    return len(actions), (done.forwards, done.recorded, done.peak)
+    count, complete = _carried_out(machine, actions)
+    if not complete:
+        return count, None
+    done = machine.finish()
+    return count, (done.forwards, done.recorded, done.peak)
 
 
 def cases(count: int, rng: random.Random, /) -> Iterator[Case]:
@@ -250,16 +245,25 @@ def check(
 
 def _tiered_report(actions: Sequence[TieredAction], steps: int, *, slow: bool) -> tuple[int, tuple[int, ...] | None]:
     machine = TieredMachine(steps, start_slow=slow)
+    count, complete = _carried_out(machine, actions)
+    if not complete:
+        return count, None
+    done = machine.finish()
+    return count, (done.forwards, done.writes, done.reads, done.peak, done.slow_peak)
+
+
+def _carried_out(machine: Machine, actions: Sequence[TieredAction]) -> tuple[int, bool]:
+    """Return how many actions a machine accepts, and whether they are a complete stream."""
     for count, action in enumerate(actions):
         try:
             machine.execute(action)
         except IllegalActionError:
-            return count, None
+            return count, False
     try:
-        done = machine.finish()
+        machine.finish()
     except IllegalActionError:
-        return len(actions), None
-    return len(actions), (done.forwards, done.writes, done.reads, done.peak, done.slow_peak)
+        return len(actions), False
+    return len(actions), True
 
 
 def _mutated(actions: Sequence[A], steps: int, kinds: Sequence[type[A]], rng: random.Random) -> list[A]:

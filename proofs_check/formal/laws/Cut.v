@@ -182,10 +182,10 @@ Qed.
 
 (* The lowest v whose part fits in m' slots. If it is not the start, then at some instant, with the machine idle above v
    and every step below v run once, what is stored from v on takes all but a start's room. *)
-Lemma where_to_cut : forall pol m m' a hi l, fair pol -> sharing pol -> weigh pol true false false <= m' -> a <= hi ->
+Lemma where_it_fits : forall pol m m' a hi l, fair pol -> sharing pol -> weigh pol true false false <= m' -> a <= hi ->
   run pol hi m (init a hi) l -> lft (fin (init a hi) l) = a ->
   exists v, a <= v <= hi /\
-    (v < hi -> exists l', run pol hi m' (init v hi) l' /\ lft (fin (init v hi) l') = v /\ ev v hi l' <= ev v hi l) /\
+    (forall x s, In (x, s) l -> v < lft s -> right_room pol v hi s <= m') /\
     (v = a \/ exists l1 l2, l = l1 ++ l2 /\ let s := fin (init a hi) l1 in
        a < v /\ core s = None /\ (exists q, pos s = Some q /\ v <= q) /\ v <= lft s /\ v - a <= ev a v l1 /\
        m' < right_room pol (v - 1) hi s /\
@@ -200,8 +200,7 @@ Proof.
     replace s with (fin (init a hi) (k1 ++ [(x, s)])) by (rewrite fin_app; auto).
     apply Lmax with k2. rewrite E, <- app_assoc. auto. }
   exists v. split; [lia|]. split.
-  { intros Hlt. apply right_part with m a; auto; try lia. split; auto.
-    intros x s I Hl. rewrite forallb_forall in Hg. apply Hg in I. unfold good in I; simpl in I.
+  { intros x s I Hl. rewrite forallb_forall in Hg. apply Hg in I. unfold good in I; simpl in I.
     apply orb_prop in I. destruct I as [I|I]; apply Nat.leb_le in I; auto. lia. }
   destruct Hmin as [Hmin|(Hav & Hbad)]; auto. right.
   destruct (first_fail _ _ Hbad) as (k1 & [x s] & k2 & Ek & Hk1g & Hfail).
@@ -228,6 +227,20 @@ Proof.
   repeat split; auto; try lia.
   - exists q. split; auto. lia.
   - destruct (I v) as (_ & _ & B & _). apply B in HP. lia.
+Qed.
+(* that part is a schedule of its own *)
+Lemma where_to_cut : forall pol m m' a hi l, fair pol -> sharing pol -> weigh pol true false false <= m' -> a <= hi ->
+  run pol hi m (init a hi) l -> lft (fin (init a hi) l) = a ->
+  exists v, a <= v <= hi /\
+    (v < hi -> exists l', run pol hi m' (init v hi) l' /\ lft (fin (init v hi) l') = v /\ ev v hi l' <= ev v hi l) /\
+    (v = a \/ exists l1 l2, l = l1 ++ l2 /\ let s := fin (init a hi) l1 in
+       a < v /\ core s = None /\ (exists q, pos s = Some q /\ v <= q) /\ v <= lft s /\ v - a <= ev a v l1 /\
+       m' < right_room pol (v - 1) hi s /\
+       sumr (weight pol (hid s) (int s)) 0 v + m' < weigh pol true false (int s (v - 1)) + m).
+Proof.
+  intros pol m m' a hi l Fp Sh W Hk R F.
+  destruct (where_it_fits pol m m' a hi l Fp Sh W Hk R F) as (v & Hv & Fits & Cut).
+  exists v. repeat split; try lia; auto. intros Hlt. apply right_part with m a; auto; lia.
 Qed.
 
 (* at the last step there is nothing above to store but its internal state *)

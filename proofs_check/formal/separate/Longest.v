@@ -130,7 +130,16 @@ Proof.
       lia. rewrite Nat.div_small; lia. }
     replace (2 + q - 1) with (1 + q) in * by lia. lia.
 Qed.
-(* between them the cost is on the line, a hidden cut adding the left and the right line *)
+(* a hidden cut adds the left and the right line *)
+Lemma next_line : forall r m t y, 2 <= r -> 1 <= m -> 1 <= y < t -> V false y (S m) + F r (S m) <= r * y ->
+  V false (t - y) m + F (S r) m <= S r * (t - y) -> V false t (S m) + F (S r) (S m) <= S r * t.
+Proof.
+  intros r m t y Hr Hm Hy HL HR. pose proof (V_hidden false t y (S m) ltac:(lia) Hy) as C.
+  rewrite (F_step (S r)) by lia. replace (S m - 1) with m in * by lia. replace (S r - 1) with r in * by lia.
+  assert (S r * t = y + r * y + S r * (t - y)); [|lia]. replace t with (y + (t - y)) at 1 by lia. simpl Nat.mul.
+  rewrite Nat.mul_add_distr_l. lia.
+Qed.
+(* between them the cost is on the line *)
 Theorem on_the_line : forall r m t, 2 <= r -> 1 <= m -> lo r m <= t <= hi r m -> V false t m + F r m <= r * t.
 Proof.
   pose proof alpha2 as A. induction r as [|r IHr]; intros m t Hr Hm; [lia|].
@@ -145,11 +154,7 @@ Proof.
   pose proof (lo_pos r (S m)). pose proof (lo_pos (S r) m). pose proof (lo_hi r (S m)). pose proof (lo_hi (S r) m).
   assert (exists y, lo r (S m) <= y <= hi r (S m) /\ lo (S r) m <= t - y <= hi (S r) m /\ y < t) as (y & Y & Z & YT).
   { exists (Nat.max (lo r (S m)) (t - hi (S r) m)). lia. }
-  pose proof (V_hidden false t y (S m)). replace (S m - 1) with m in * by lia. specialize (IHr (S m) y).
-  specialize (IHm ltac:(lia) (t - y)).
-  rewrite (F_step (S r)) by lia. replace (S m - 1) with m in * by lia. replace (S r - 1) with r in * by lia.
-  assert (S r * t = y + r * y + S r * (t - y)); [|lia]. replace t with (y + (t - y)) at 1 by lia. simpl Nat.mul.
-  rewrite Nat.mul_add_distr_l. lia.
+  pose proof (lo_pos r (S m)). apply (next_line r m t y); try lia. apply IHr; lia. apply IHm; lia.
 Qed.
 (* the stretch begins before L_a(m) *)
 Lemma lo_L : forall a m, 1 <= a -> 1 <= m -> lo (S a) m <= L a m.

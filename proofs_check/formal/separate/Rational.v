@@ -64,11 +64,7 @@ Proof.
   pose proof (lo_pos r (S m)). pose proof (lo_pos (S r) m). pose proof (lo_top r (S m)). pose proof (lo_top (S r) m).
   assert (exists y, lo r (S m) <= y <= top r (S m) /\ lo (S r) m <= t - y <= top (S r) m /\ y < t) as (y & Y & Z & YT).
   { exists (Nat.max (lo r (S m)) (t - top (S r) m)). lia. }
-  pose proof (V_hidden false t y (S m)). replace (S m - 1) with m in * by lia. specialize (IHr (S m) y).
-  specialize (IHm ltac:(lia) (t - y)).
-  rewrite (F_step (S r)) by lia. replace (S m - 1) with m in * by lia. replace (S r - 1) with r in * by lia.
-  assert (S r * t = y + r * y + S r * (t - y)); [|lia]. replace t with (y + (t - y)) at 1 by lia. simpl Nat.mul.
-  rewrite Nat.mul_add_distr_l. lia.
+  pose proof (lo_pos r (S m)). apply (next_line r m t y); try lia. apply IHr; lia. apply IHm; lia.
 Qed.
 (* top outgrows F *)
 Lemma F_pos : forall r m, 2 <= r -> 1 <= m -> 1 <= F r m.

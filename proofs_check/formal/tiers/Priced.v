@@ -188,7 +188,8 @@ Proof.
       replace (k - 1) with (v - a) by (unfold v; lia). auto.
     - rewrite (proj2 (Nat.eqb_neq (k - 1) 0)) by lia. replace (v - a) with (k - 1) in A5 by (unfold v; lia).
       rewrite Nat.mul_succ_r. lia. }
-  destruct (where_cut HSM m m' a hi l Fp) as (v & Hv & Hall & Cut); auto; try discriminate; try (simpl; lia); try lia.
+  destruct (where_it_fits HSM m m' a hi l Fp) as (v & Hv & Hall & Cut); auto; try discriminate; try (simpl; lia);
+    try lia.
   destruct Cut as [->|(k1 & k2 & Ek & Hav & HC & (q & HP & Hq) & Hl & Hev & Hbad & Hsum)].
   { (* one slot is never needed *)
     destruct (right_run l false a m m' hi (init a hi) (init a hi)) as (l4 & B1 & B2 & B3); auto; try (simpl; lia).

@@ -5,54 +5,6 @@ Section Priced.
 Context {c : prices}.
 Notation fw := (forward c). Notation w := (write c). Notation r := (read c).
 
-(* Cut.v: where_to_cut, with what it shows of the stored sets *)
-Lemma where_cut : forall pol m m' a hi l, fair pol -> sharing pol -> weigh pol true false false <= m' -> a <= hi ->
-  run pol hi m (init a hi) l -> lft (fin (init a hi) l) = a ->
-  exists v, a <= v <= hi /\
-    (forall x s, In (x, s) l -> v < lft s -> right_room pol v hi s <= m') /\
-    (v = a \/ exists l1 l2, l = l1 ++ l2 /\ let s := fin (init a hi) l1 in
-       a < v /\ core s = None /\ (exists q, pos s = Some q /\ v <= q) /\ v <= lft s /\ v - a <= ev a v l1 /\
-       m' < right_room pol (v - 1) hi s /\
-       sumr (weight pol (hid s) (int s)) 0 v + m' < weigh pol true false (int s (v - 1)) + m).
-Proof.
-  intros pol m m' a hi l Fp Sh W Hk R F. destruct Fp as (Z & M).
-  assert (Lmax : forall l1 l2, l = l1 ++ l2 -> lft (fin (init a hi) l1) <= hi).
-  { intros k1 k2 ->. rewrite run_app in R. destruct R as (R1 & _). apply lft_run in R1. exact R1. }
-  destruct (lowest (hi - a) (fun v => forallb (good pol m' v hi) l) a) as (v & Hv & Hg & Hmin).
-  { apply forallb_forall. intros [x s] I. apply in_split in I. destruct I as (k1 & k2 & E).
-    unfold good. simpl. replace (a + (hi - a)) with hi by lia. apply orb_true_intro. left. apply Nat.leb_le.
-    replace s with (fin (init a hi) (k1 ++ [(x, s)])) by (rewrite fin_app; auto).
-    apply Lmax with k2. rewrite E, <- app_assoc. auto. }
-  exists v. split; [lia|]. split.
-  { intros x s I Hl. rewrite forallb_forall in Hg. apply Hg in I. unfold good in I; simpl in I.
-    apply orb_prop in I. destruct I as [I|I]; apply Nat.leb_le in I; auto. lia. }
-  destruct Hmin as [Hmin|(Hav & Hbad)]; auto. right.
-  destruct (first_fail _ _ Hbad) as (k1 & [x s] & k2 & Ek & Hk1g & Hfail).
-  assert (Ek' : l = (k1 ++ [(x, s)]) ++ k2) by (rewrite Ek, <- app_assoc; reflexivity).
-  exists (k1 ++ [(x, s)]), k2. split; auto. rewrite fin_app. simpl.
-  assert (Rk : run pol hi m (init a hi) (k1 ++ [(x, s)])) by (rewrite Ek', run_app in R; tauto).
-  assert (I : forall v', Inv a v' (ev a v' (k1 ++ [(x, s)])) s).
-  { intro v'. replace s with (fin (init a hi) (k1 ++ [(x, s)])) at 2 by (rewrite fin_app; auto).
-    replace (ev a v' (k1 ++ [(x, s)])) with (0 + ev a v' (k1 ++ [(x, s)])) by lia. eapply Inv_run; eauto.
-    apply Inv_init. }
-  rewrite run_app in Rk. destruct Rk as (R1 & T & Cs & _).
-  unfold good in Hfail; simpl in Hfail. apply orb_false_iff in Hfail. destruct Hfail as (Hl & Hc).
-  apply Nat.leb_gt in Hl. apply Nat.leb_gt in Hc.
-  (* before it there was room: so it has just stored a state at v or above *)
-  assert (Hprev : right_room pol (v - 1) hi (fin (init a hi) k1) <= m').
-  { destruct (last_in k1 (init a hi) _ Hk1g) as [->|(x' & E)].
-    - change (fin (init a hi) []) with (init a hi). rewrite right_room_init; try lia. split; auto.
-    - unfold good in E; simpl in E. apply orb_prop in E. destruct E as [E|E]; apply Nat.leb_le in E; auto.
-      apply lft_step in T. lia. }
-  assert (I0 : Inv a v (0 + ev a v k1) (fin (init a hi) k1)) by (eapply Inv_run; eauto; apply Inv_init).
-  destruct (just_stored pol hi _ x s (v - 1) a v _ T M Sh I0 ltac:(lia)) as (HC & q & HP & Hq).
-  pose proof (right_room_split pol (v - 1) hi s (conj Z M) ltac:(lia)) as Hs. replace (S (v - 1)) with v in Hs by lia.
-  rewrite room_sumr in Cs. rewrite (sumr_split _ 0 v (S hi)) in Cs by lia.
-  repeat split; auto; try lia.
-  - exists q. split; auto. lia.
-  - destruct (I v) as (_ & _ & B & _). apply B in HP. lia.
-Qed.
-
 (* nothing is stored that no step needs *)
 Definition neat s := forall q, hid s q = true -> q < lft s.
 (* s' is s without what no step needs; lost: the working state of s is restored from there *)
