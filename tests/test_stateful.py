@@ -634,3 +634,77 @@ def test_an_adapter_that_cuts_the_graph_is_caught(monkeypatch):
     monkeypatch.setattr(Stateful, "_call", cut)
     with pytest.raises(AssertionError):
         assert_equal(Spiking, 11, slots=2)
+
+
+class Cache:
+    """A plain object, as people keep what they remember in."""
+
+    def __init__(self, memory=None):
+        self.memory, self.calls = memory, 0
+
+
+class Caching(nn.Module):
+    """Remembers in an object, in objects of a list, and counts there; in place where that is asked for."""
+
+    def __init__(self, *, in_place=False, keep=Cache):
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell, self.in_place = nn.GRUCell(4, 4).double(), in_place
+        self.cache, self.later = keep(torch.zeros(2, 4, dtype=torch.float64)), [Cache(), Cache()]
+
+    def forward(self, h, x):
+        h = self.cell(x + self.cache.memory * (1 + self.cache.calls % 2), h)
+        if self.in_place:
+            self.cache.memory.mul_(0.9).add_(x)
+        else:
+            self.cache.memory = 0.9 * self.cache.memory + h
+        self.cache.calls += 1
+        for cache in self.later:
+            cache.memory = h * 0.1 if cache.memory is None else cache.memory * 0.5 + h
+        return h, h + self.later[1].memory
+
+
+@pytest.mark.parametrize(
+    "options", [{"slots": 3}, {"slots": 2, "chunk": 3}, {"slots": 4, "policy": "ism"}, {"budget": "64KiB"}]
+)
+def test_states_in_objects_that_a_module_holds_are_carried(options):
+    xs, h0 = torch.linspace(-1, 1, 72, dtype=torch.float64).view(9, 2, 4), torch.zeros(2, 4, dtype=torch.float64)
+    looped, scanned = Caching(), Caching()
+    h, ys = h0, []
+    for x in xs:
+        h, y = looped(h, x)
+        ys.append(y)
+    wanted = torch.autograd.grad(torch.stack(ys).square().sum(), list(looped.parameters()))
+    net = Stateful(scanned)
+    carry, ys = scan(net, net.init(h0), xs, **options)
+    actual = torch.autograd.grad(ys.square().sum(), list(scanned.parameters()))
+    assert all(map(torch.allclose, actual, wanted))
+    assert scanned.cache.calls == 0
+    net.load(carry)
+    assert scanned.cache.calls == 9
+    assert torch.allclose(scanned.cache.memory, looped.cache.memory)
+    assert torch.allclose(scanned.later[0].memory, looped.later[0].memory)
+
+
+class KeptInside(nn.Module):
+    """The same as a module of its own, as the error advises."""
+
+    def __init__(self, memory):
+        super().__init__()
+        self.register_buffer("memory", memory)
+        self.calls = 0
+
+
+def test_a_state_in_an_object_that_is_written_in_place_is_refused_and_in_a_module_it_works():
+    xs, h0 = torch.linspace(-1, 1, 72, dtype=torch.float64).view(9, 2, 4), torch.zeros(2, 4, dtype=torch.float64)
+    net = Stateful(Caching(in_place=True))
+    with pytest.raises(RuntimeError, match=r"writes to 'cache.memory' in place.*keep the state in a buffer"):
+        scan(net, net.init(h0), xs, slots=3)
+    looped, net = Caching(in_place=True, keep=KeptInside), Stateful(Caching(in_place=True, keep=KeptInside))
+    h = h0
+    for x in xs:
+        with torch.no_grad():
+            h, _ = looped(h, x)
+    carry, _ = scan(net, net.init(h0), xs, slots=3)
+    carry[1].sum().backward()
+    assert torch.allclose(carry[1], h)

@@ -1,10 +1,12 @@
-"""Where modules keep state: buffers, and attributes that are or contain tensors."""
+"""Where modules keep state: buffers, attributes that are or contain tensors, and plain objects that they hold."""
 
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
 import optree
@@ -21,22 +23,45 @@ _UNKNOWN: Final = object()
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 _CONTAINERS = frozenset({dict, OrderedDict, defaultdict, list, tuple, deque})
 _NUMBERS = {bool: torch.bool, int: torch.int64, float: torch.float64, complex: torch.complex128}
+_MANY: Final = 64  # longer containers, and larger objects, hold data
+_NO_OBJECTS = (nn.Module, Tensor, type, ModuleType, FunctionType, MethodType, BuiltinFunctionType, partial)
 _WORDS = (type(None), str, bytes, *_NUMBERS, torch.Size, torch.dtype, torch.device)
 
 
 def find_places(module: nn.Module) -> Iterator[Place]:
-    """Find every buffer and every attribute that holds a tensor which is not a parameter."""
-    return (place for place in all_places(module) if any(map(_is_state, leaves_of(place.value))))
+    """Find every buffer and every attribute of a module that holds a tensor which is not a parameter."""
+    places = (place for place in all_places(module) if not place.is_inside)
+    return (place for place in places if any(map(_is_state, leaves_of(place.value))))
 
 
 def all_places(module: nn.Module) -> Iterator[Place]:
-    """Yield every buffer and attribute, whatever it holds."""
+    """Yield every buffer and attribute, whatever it holds, and the attributes of plain objects, such as a cache."""
+    seen: set[int] = set()
     for prefix, owner in module.named_modules():
         attributes = [key for key in vars(owner) if key not in _OF_EVERY_MODULE]
         # keys(): what a scripted module has in place of a dict does not iterate.
         for is_buffer, keys in ((True, list(buffers_of(owner).keys())), (False, attributes)):
             for key in keys:
-                yield Place(f"{prefix}.{key}".lstrip("."), owner, key, is_buffer)
+                place = Place(f"{prefix}.{key}".lstrip("."), owner, key, is_buffer)
+                yield place
+                if not is_buffer:
+                    yield from _places_inside(place.name, place.value, seen)
+
+
+def _places_inside(name: str, value: Any, seen: set[int]) -> Iterator[Place]:
+    if is_container(value) and len(value) <= _MANY:
+        for inner, item in _named(name, value):
+            yield from _places_inside(inner, item, seen)
+    elif _is_plain_object(value) and id(value) not in seen and len(seen) < _MANY:
+        seen.add(id(value))
+        for key in list(vars(value)):
+            place = Place(f"{name}.{key}", value, key, is_buffer=False, is_inside=True)
+            yield place
+            yield from _places_inside(place.name, place.value, seen)
+
+
+def _is_plain_object(value: Any) -> bool:
+    return hasattr(value, "__dict__") and not isinstance(value, _NO_OBJECTS) and len(vars(value)) <= _MANY
 
 
 def refuse_shared(state: State) -> None:
@@ -50,12 +75,13 @@ def refuse_shared(state: State) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a module keeps a state: in a buffer, or in an attribute that is or contains tensors."""
+    """Where a module keeps a state: in a buffer, or in an attribute, its own or that of an object it holds."""
 
     name: str
-    owner: nn.Module
+    owner: Any = field(compare=False)
     key: str
     is_buffer: bool
+    is_inside: bool = False
 
     @property
     def namespace(self) -> dict[str, Any]:

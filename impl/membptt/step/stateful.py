@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import optree
@@ -22,8 +22,10 @@ from membptt.step.places import (
     in_containers_of_its_own,
     is_changed,
     is_container,
+    leaves_of,
     refuse_shared,
 )
+from membptt.torch_private import version
 
 
 class Stateful(nn.Module):
@@ -47,7 +49,8 @@ class Stateful(nn.Module):
             the graph); between the calls it is as it was before them.
         names: the buffers and attributes that change, by their qualified names, for example ``"norm.running_mean"``;
             by default all buffers, and all attributes that are tensors, numbers that the first step changes, or lists,
-            tuples and dicts of such. Each is part of every stored state, so leave large constants out.
+            tuples and dicts of such. Each is part of every stored state, so leave large constants out. Of plain objects
+            that a module holds, such as a cache, those attributes that the first step replaces.
 
     Raises:
         TypeError: `module` is not a module.
@@ -182,7 +185,14 @@ class Stateful(nn.Module):
                     place.put(in_containers_of_its_own(value, copies))
             for frame in first.frames:
                 frame.put(given)
+            counted = [(place, leaf, version(leaf)) for place, leaf in _inside(whole)]
             result = self.module(*own, x)
+            for place, leaf, count in counted:
+                if version(leaf) != count:
+                    raise RuntimeError(
+                        f"the step writes to {place.name!r} in place, which lies in an object that the module holds: "
+                        "let it assign a new tensor there, or keep the state in a buffer or an attribute of the module"
+                    )
             names: dict[int, str] = {}
             frames = []
             for place in was | dict.fromkeys(filter(self._holds, all_places(self.module))):
@@ -206,6 +216,13 @@ class Stateful(nn.Module):
         first.called = True
         self._frames[_key(after)] = frames
         return after, result
+
+
+def _inside(values: dict[Place, Any]) -> Iterator[tuple[Place, Tensor]]:
+    """Yield the tensors in objects that the module holds: there is no copy of them, as of its own."""
+    for place, value in values.items():
+        if place.is_inside:
+            yield from ((place, leaf) for leaf in leaves_of(value) if isinstance(leaf, Tensor))
 
 
 class _First:
