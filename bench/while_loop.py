@@ -97,8 +97,8 @@ def measure(name: str, steps: int, slots: Sequence[int], rounds: int, *, torchs:
 
     loops: dict[str, Callable[[Callable[[Carry], Carry]], Carry]] = {PLAIN: lambda body: _plain(problem, body)}
     if torchs:
-        loops[TORCH] = lambda body: torchs_while_loop(
-            lambda *carry: problem.cond(carry), lambda *carry: body(carry), _all_wanted(problem.start())
+        loops[TORCH] = lambda body: torchs_while_loop(  # which traces the body: it may not count
+            lambda *carry: problem.cond(carry), lambda *carry: problem.body(carry), _all_wanted(problem.start())
         )
     for m in slots:
         loops[_ours(m)] = lambda body, m=m: while_loop(  # type: ignore[misc]
@@ -113,7 +113,7 @@ def measure(name: str, steps: int, slots: Sequence[int], rounds: int, *, torchs:
     taken = ran
     for label in tqdm(loops, desc=f"{name}: memory and gradients", unit="run"):
         ran = 0
-        computed = gradient(label, body)  # torch's traces the body, and what it runs is not counted
+        computed = gradient(label, body)
         errors = [float((a - b).abs().max() / b.abs().max()) for a, b in zip(computed, expected, strict=True)]
         del computed
         gc.collect()

@@ -15,7 +15,7 @@ import torch
 import torch.nn.utils.prune
 from torch import nn
 
-from membptt import Indexed, SlowTier, scan
+from membptt import Indexed, SlowTier, scan, while_loop
 from membptt_theory.actions import Prices
 
 D = torch.float64
@@ -59,12 +59,42 @@ class Kept:
     """Holds anything."""
 
 
+def of_unknown_length(step: Any, init: Any, xs: Any, **options: Any) -> Any:
+    """Scan, and do not say how many steps there are."""
+    chosen = {key: value for key, value in options.items() if key not in ("policy", "internal", "spill")}
+    return scan(step, init, Indexed(None, reader(xs)), **chosen)
+
+
+def by_while_loop(step: Any, init: Any, xs: Any, **options: Any) -> Any:
+    """Count the steps in the carry, and write the outputs into it."""
+    read, steps = reader(xs), xs.steps if isinstance(xs, Indexed) else len(xs)
+
+    def body(carry: Any) -> Any:
+        inner, at, ys = carry
+        (x,) = read(int(at), int(at) + 1)
+        inner, y = step(inner, x)
+        return inner, at + 1, torch.cat([ys[:at], y[None], ys[at + 1 :]])
+
+    start = init, torch.tensor(0), torch.zeros(steps, 2, 3, dtype=D)
+    chosen = {key: value for key, value in options.items() if key in ("slots", "budget", "check", "params")}
+    carry, count = while_loop(lambda carry: carry[1] < steps, body, start, **chosen)
+    assert count == steps
+    return carry[0], carry[2]
+
+
+def reader(xs: Any) -> Any:
+    """Read as from a file: nothing beyond the end."""
+    steps = xs.steps if isinstance(xs, Indexed) else len(xs)
+    read = xs.read if isinstance(xs, Indexed) else lambda start, stop: xs[start:stop].clone()
+    return lambda start, stop: read(start, min(stop, steps)) if start < steps else None
+
+
 class Program:
     """The program that a seed describes."""
 
-    def __init__(self, seed: int, harmful: bool = True) -> None:
+    def __init__(self, seed: int, harmful: bool = True, way: Any = scan) -> None:
         choose = random.Random(seed)
-        self.seed = seed
+        self.seed, self.way = seed, way
         self.features = set(choose.sample(HARMLESS, choose.choice([0, 1, 1, 2, 3])))
         if harmful and choose.random() < 0.6:
             self.features |= set(choose.sample(HARMFUL, choose.choice([1, 1, 2])))
@@ -167,7 +197,7 @@ class Program:
         params = [module, encoder] if has("module as params") else leaves
         init = torch.zeros(2, 3, dtype=D), torch.tensor(0)
         if by_scan:
-            (h, _), ys = scan(step, init, xs, params=params, **{**self.options, **more})
+            (h, _), ys = self.way(step, init, xs, params=params, **{**self.options, **more})
         else:
             carry, outputs = init, []
             for x in xs:
@@ -200,14 +230,14 @@ def outcome(program: Program, **more: Any) -> str:
     return "equal" if (actual - expected).norm() <= 1e-9 * expected.norm() else "WRONG"
 
 
-def outcomes(seeds: range, **more: Any) -> tuple[Counter[str], list[str]]:
+def outcomes(seeds: range, way: Any = scan, **more: Any) -> tuple[Counter[str], list[str]]:
     """Return how often each outcome was met, and the programs that are wrong or refused without reason."""
     count: Counter[str] = Counter()
     bad = []
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for seed in seeds:
-            program = Program(seed)
+            program = Program(seed, way=way)
             said = outcome(program, **more)
             count[said.split(" ", 1)[0]] += 1
             if said not in ("equal", "refused"):
@@ -223,6 +253,22 @@ def test_a_random_program_has_the_loops_gradient_or_is_refused(block):
     assert bad == []
     assert count["equal"] >= 30
     assert count["refused"] >= 20
+
+
+@pytest.mark.parametrize("way", [of_unknown_length, by_while_loop])
+def test_a_random_program_of_unknown_length_has_the_loops_gradient_or_is_refused(way):
+    count, bad = outcomes(range(100), way)
+    assert bad == []
+    assert count["equal"] >= 30
+    assert count["refused"] >= 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", [of_unknown_length, by_while_loop])
+def test_two_thousand_random_programs_of_unknown_length_have_the_loops_gradient_or_are_refused(way):
+    count, bad = outcomes(range(1000, 3000), way)
+    assert bad == []
+    assert sum(count.values()) == 2000
 
 
 @pytest.mark.slow

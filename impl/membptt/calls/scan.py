@@ -57,7 +57,9 @@ def scan(
         init: starting carry, any pytree of tensors. What the first step makes is ``None`` or a tensor without elements
             in it; what `Stateful.init` returns may be less than a state altogether.
         xs: inputs, any pytree of tensors with time as first dimension, all of length ``t >= 1``; or `Indexed`, which
-            reads them when they are needed.
+            reads them when they are needed. Where that does not know its length, hidden states are stored by an online
+            policy, at ``membptt_theory.online.cost(cores, slots)`` evaluations, and a budget is turned into slots, as
+            in `while_loop`.
         slots: the budget ``m >= 1``, in the policy's units: HSM hidden states (the starting one included), ISM internal
             states, MSM units of one hidden state (the starting one included). With `spill`, those of the fast tier.
             Exactly one of `slots`, `budget` and `plan` is given.
@@ -110,7 +112,7 @@ def scan(
 
     Ref: gruslys2016, Algorithm 2; two tiers: herrmann2020.
     Claim: scan-forwards-equal-table, scan-gradients-equal-autograd, starts-equal-loop, scan-continuity.
-    Claim: scan-tiers-equal-table, scan-tiers-gradients-equal-one-tier.
+    Claim: scan-tiers-equal-table, scan-tiers-gradients-equal-one-tier, scan-unknown-length-equals-loop.
     """
     if sum(given is not None for given in (slots, budget, plan)) > 1:
         raise TypeError(_ONE_BUDGET)
