@@ -164,6 +164,17 @@ def test_a_condition_may_be_a_bool_of_python():
     assert (count, carry.item()) == (4, 16)
 
 
+def test_what_only_the_condition_uses_need_not_be_declared():
+    weight, judge = torch.tensor(2.0, requires_grad=True), nn.Linear(1, 1)
+    nn.init.ones_(judge.weight)
+    nn.init.zeros_(judge.bias)
+    x, steps = while_loop(
+        lambda x: (judge(x) < 30).all(), lambda x: x * weight, torch.ones(1, 1), slots=2, params=[weight]
+    )
+    x.sum().backward()
+    assert (steps, weight.grad.item(), judge.weight.grad) == (5, 5 * 2**4, None)
+
+
 @pytest.mark.parametrize(
     ("answer", "what"),
     [

@@ -49,7 +49,8 @@ def while_loop(
 
     Args:
         cond: ``cond(carry)`` gives a bool, or a tensor of one without dimensions. It is evaluated once before every
-            step, and never again; it takes no gradient. What it is to count or to draw belongs into the carry.
+            step, and never again; it takes no gradient, and what it uses need not be declared. What it is to count or
+            to draw belongs into the carry. On an accelerator, every answer waits for the device.
         body: ``body(carry) -> carry``. A function, a module, or a module's method; the same structure, shapes and
             dtypes at every step; no in-place change of what it is given.
         init: starting carry, any pytree of tensors. What the first step makes is ``None`` in it.
