@@ -14,7 +14,7 @@ from membptt.calls import remembered
 from membptt.planning.trial import Trial
 from membptt_theory.actions import Prices
 from membptt_theory.footprint import peak_bytes
-from membptt_theory.policies import POLICIES
+from membptt_theory.policies import POLICIES, planned
 
 from .cells import CELLS, Lstm, ResidualMlp, gradients, plain, problem, relative_error
 
@@ -97,7 +97,7 @@ def test_a_step_whose_states_all_belong_to_the_caller_is_planned():
     xs = torch.ones(5, 3, requires_grad=True)
     plan = membptt.plan(lambda carry, x: (x, carry), torch.ones(3), xs, budget="1KiB")
     assert plan.chosen.measured.hidden == 0
-    assert {option.policy for option in plan.options} == set(POLICIES)
+    assert {option.policy for option in plan.options} == set(planned())
 
 
 class Clock:

@@ -10,11 +10,12 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from membptt import Indexed, plan, scan
 from membptt.calls import remembered
+from membptt_theory.cache import Cache
 
 
 @pytest.fixture(autouse=True)
 def forget(monkeypatch):
-    monkeypatch.setattr(remembered, "_plans", type(remembered._plans)())
+    monkeypatch.setattr(remembered, "_plans", Cache(remembered._plans.limit))
 
 
 def powers(n):

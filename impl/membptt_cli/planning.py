@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     sizes = [_core(options, chunk) for chunk in _chunks(options)]
     fitted = fitting(sizes, options.steps, budget, planned() if options.policy == "auto" else (options.policy,))
     if not fitted:
-        raise Refusal(too_small(sizes, budget))
+        raise Refusal(too_small(sizes, budget, options.policy, options.steps))
     if options.json:
         rows = [_row(option) for option in fitted]
         print_json({"steps": options.steps, "budget": budget, "digest": fitted[0].schedule().digest, "options": rows})

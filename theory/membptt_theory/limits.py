@@ -83,6 +83,8 @@ class TooLargeError(ValueError):
 
 # Of the many that are tried for a plan: a blink each.
 PLANNED: Final = Limit(2**22, 3 * 10**7, "to be planned with")
+# Up to which a plan has a table built where it could do with a formula: few megabytes, whatever the budget.
+SKETCHED: Final = Limit(2**17, 3 * 10**7, "to be planned with where there is a formula")
 # Of the one that a call builds: some gigabytes; a minute or two.
 BUILT: Final = Limit(2**28, 10**10, "to be built in a call")
 # Up to which a call builds a table where it could do with a formula: a second or so.

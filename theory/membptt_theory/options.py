@@ -12,7 +12,7 @@ from typing import Final
 from membptt_theory.actions import Prices
 from membptt_theory.footprint import Measured, most_copies, peak_bytes
 from membptt_theory.formula import solve
-from membptt_theory.limits import PLANNED
+from membptt_theory.limits import PLANNED, SKETCHED
 from membptt_theory.machine import meter_tiers
 from membptt_theory.policies import find, planned
 from membptt_theory.schedule import Schedule
@@ -91,7 +91,7 @@ class Option:
             self.policy,
             self.cores,
             self.slots,
-            PLANNED,
+            SKETCHED if find(self.policy).formula else PLANNED,
             internal=self.internal,
             internal_known=self.internal_known,
         )
@@ -158,8 +158,14 @@ def least_bytes(measured: Sequence[Measured]) -> int:
     return min(_floor(sizes) for sizes in measured)
 
 
-def too_small(measured: Sequence[Measured], budget: int) -> str:
-    """Return what is wrong with a budget for which there are no options."""
+def too_small(measured: Sequence[Measured], budget: int, policy: str = "auto", steps: int = 0) -> str:
+    """Return what is wrong with a budget, or with a policy for so many steps, for which there are no options."""
+    if budget >= least_bytes(measured):
+        chunk = -(-steps // PLANNED.most_cores(policy, 2))
+        return (
+            f"a table of policy {policy!r} for {-(-steps // measured[-1].chunk)} cores is too large to be planned "
+            f"with, whatever the budget: give chunk={chunk} or larger, or policy='auto'"
+        )
     return (
         f"a budget of {budget} bytes is too small: the starting state and one working core take "
         f"{least_bytes(measured)} bytes, the smallest feasible budget"

@@ -61,7 +61,7 @@ POLICIES: Final = {
     for policy in (
         Policy("hsm", "HSM", "hidden states only", hsm, shift=0, planned=True, spills=True),
         Policy("ism", "ISM", "internal states only", ism, shift=1, planned=True),
-        Policy("msm", "MSM", "either kind", msm, ("internal", "internal_known"), ((5, None), (5, 4)), planned=True),
+        Policy("msm", "MSM", "either kind", msm, ("internal", "internal_known"), ((5, None), (5, 4))),
         Policy(
             "msm_plus",
             "MSM+",

@@ -82,6 +82,11 @@ class PolicyTable:
         return int(self.costs.shape[1]) - 1
 
     @property
+    def kept_bytes(self) -> int:
+        """Bytes that it takes while it is kept: its arrays, and about a megabyte of short streams."""
+        return self.costs.nbytes + self.decisions.nbytes + self.splits.nbytes + 2**20
+
+    @property
     def title(self) -> str:
         """What it is, for people."""
         return self.policy

@@ -10,13 +10,13 @@ and the smallest optimal splits are ``max(1, beta(m, r-2), t - beta(m-1, r))``, 
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import comb
 
 import numpy as np
 
 from membptt_theory import mixed
 from membptt_theory.bellman import Sweep
+from membptt_theory.cache import TABLES
 from membptt_theory.policies import POLICIES, find, recurrence
 from membptt_theory.policy import PolicyTable
 from membptt_theory.recurrences import INFEASIBLE, Decision, Recurrence
@@ -121,7 +121,7 @@ def check_count(name: str, value: int, /, *, least: int = 1) -> int:
     return int(value)
 
 
-@lru_cache(maxsize=64)
+@TABLES.remember
 def _build(policy: str, steps: int, slots: int, internal: int, internal_known: int | None) -> PolicyTable:
     rule = recurrence(policy, internal=internal, internal_known=internal_known)
     shape = (len(rule.cuts), slots + 1, steps + 1)

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +47,7 @@ from membptt_theory.actions import (
     TieredInstruction,
 )
 from membptt_theory.archive import ARRAYS, Header, TableError, admit, digest_arrays, load_table, save_arrays
+from membptt_theory.cache import TABLES
 from membptt_theory.recurrences import INFEASIBLE
 from membptt_theory.schedule import Schedule
 from membptt_theory.tables import check_count
@@ -144,6 +145,11 @@ class TierTable:
     def slow(self) -> int | None:
         """Largest number of slow slots in the table; ``None`` where they do not run out."""
         return int(self.costs.shape[1]) - 1 if self.bounded else None
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of its arrays."""
+        return self.costs.nbytes + self.decisions.nbytes + self.splits.nbytes
 
     @property
     def title(self) -> str:
@@ -350,7 +356,7 @@ def _stream(table: TierTable, steps: int, fast: int, row: int, tier: Tier) -> It
             start, steps, tier = start + y, steps - y, Tier(decision)
 
 
-@lru_cache(maxsize=8)
+@TABLES.remember
 def _build(steps: int, fast: int, slow: int | None, prices: Prices) -> TierTable:
     sweep = TierSweep(prices, steps, fast, slow)
     shape = (2, 1 if slow is None else slow + 1, fast + 1, steps + 1)

@@ -44,6 +44,7 @@ def execute(
         compiled=compile_chunk(problem.step, devices) if compile else None,
         witness=Witness() if check else None,
         continuity=continuity,
+        promise=choice.promise,
         metered=report is not None or choice.weighed,
     )
     outputs = Outputs(inputs.steps if inputs.known else None, reduce)

@@ -45,7 +45,7 @@ def plan(
         budget: bytes, or text such as ``"512MiB"`` or ``"1.5 GB"``.
         params: what a step uses that is no module: tensors, modules, or one module.
         chunk: steps per core; ``None`` tries powers of two, up to 256, or 8 where compiled.
-        policy: a policy's name, or ``"auto"`` for all of them.
+        policy: a policy's name, or ``"auto"`` for all that may be the fastest: MSM is no faster than MSM+.
         segments: `step` eats a whole core.
         compile: measure compiled cores.
         spill: ``True``, or a `SlowTier` with a bound or a directory; the plan measures its prices.
@@ -94,5 +94,5 @@ def choose(
         trial.timed(measured), steps, limit, policies, tiers=slow is not None, slow=slow.slots if slow else None
     )
     if not fitting:
-        raise ValueError(too_small(measured, limit))
+        raise ValueError(too_small(measured, limit, policy, steps))
     return Plan(steps, limit, problem.segments, fitting[0].schedule().digest, tuple(fitting))

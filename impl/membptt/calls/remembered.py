@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from membptt.calls.plan import choose
 from membptt.planning.chain_plan import ChainPlan
@@ -15,10 +13,10 @@ from membptt.state.leaves import signature
 from membptt.step.autocast import Autocast
 from membptt.step.blocks import Blocks
 from membptt.step.identity import identity
+from membptt_theory.cache import Cache
 from membptt_theory.options import parse_bytes
 
-_REMEMBERED = 64
-_plans: OrderedDict[Any, Any] = OrderedDict()
+_plans: Final = Cache(2**21)
 
 
 def remembered_plan(problem: Problem, budget: int | str, **options: Any) -> Plan:
@@ -35,8 +33,7 @@ def remembered_plan(problem: Problem, budget: int | str, **options: Any) -> Plan
         tuple(options.items()),
         Autocast.current(problem.devices | {leaf.device for leaf in x}),
     )
-    plan: Plan = _remembered(key, lambda: choose(problem, budget, **options))
-    return plan
+    return _plans.get(key, lambda: choose(problem, budget, **options), lambda plan: 1024 * (4 + len(plan.options)))
 
 
 def remembered_chain_plan(problem: Problem, step: Blocks, budget: int | str) -> ChainPlan:
@@ -48,9 +45,8 @@ def remembered_chain_plan(problem: Problem, step: Blocks, budget: int | str) -> 
         tuple(leaf.requires_grad for leaf in problem.carry),
         Autocast.current(problem.devices),
     )
-    front: ChainPlan = _remembered(key, lambda: measured(problem, step))
-    plan: ChainPlan = _remembered((key, parse_bytes(budget)), lambda: front.within(budget))
-    return plan
+    front = _plans.get(key, lambda: measured(problem, step), _bytes_of)
+    return _plans.get((key, parse_bytes(budget)), lambda: front.within(budget), _bytes_of)
 
 
 def measured(problem: Problem, step: Blocks) -> ChainPlan:
@@ -59,9 +55,5 @@ def measured(problem: Problem, step: Blocks) -> ChainPlan:
     return ChainPlan(weighed.kinds, weighed.order, weighed.given, weighed.returned, weighed.kept)
 
 
-def _remembered(key: Any, make: Callable[[], Any]) -> Any:
-    if key not in _plans:
-        _plans[key] = make()
-        if len(_plans) > _REMEMBERED:
-            _plans.popitem(last=False)
-    return _plans[key]
+def _bytes_of(plan: ChainPlan) -> int:
+    return 1024 * (4 + len(plan.order))

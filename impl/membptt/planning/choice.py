@@ -13,6 +13,7 @@ from membptt.run.course import Loop, Whole
 from membptt.run.inputs import Inputs
 from membptt.run.node import Choice
 from membptt.run.problem import Problem
+from membptt.run.promise import Promise
 from membptt.slow.tier import SlowTier
 from membptt.state.leaves import Leaves
 from membptt.state.states import Hidden
@@ -88,7 +89,8 @@ def from_plan(problem: Problem, plan: Plan, *, slow: SlowTier | None = None, car
         raise ValueError(
             "a plan has slots and prices of its slow tier already: with plan=, spill names a directory only"
         )
-    return _choice(plan.chosen.schedule(), inputs, slow or SlowTier())
+    promise = Promise(plan.peak_bytes, sizes, (*problem.params, *inputs.leaves))
+    return _choice(plan.chosen.schedule(), inputs, slow or SlowTier())._replace(promise=promise)
 
 
 def from_loop(

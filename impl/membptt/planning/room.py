@@ -40,8 +40,8 @@ class Room:
             raise AssertionError("no core was recorded")
         at_hand.core.metered = active() is not None
         working = parts_of(core)
-        hidden = storages(core.carry_out).keys() - storages(core.carry_in).keys() - self._outside.keys()
-        state = sum(working[storage] for storage in hidden)
+        hidden, given = storages(at_hand.core.compact(core.output()).leaves), storages(core.carry_in)
+        state = sum(size for key, size in hidden.items() if key not in given and key not in self._outside)
         whole = {**self._start, **working}
         least = sum(size for storage, size in whole.items() if storage not in self._outside)
         sizes = Measured(1, 0, 0, least, least, 0, 0.0, 0.0)

@@ -19,7 +19,7 @@ from membptt.run.outputs import Outputs
 from membptt.run.problem import Problem
 from membptt.slow.tier import IN_FLIGHT, SlowStates, SlowTier
 from membptt.state.leaves import Layout, as_leaf, is_differentiable, storages
-from membptt.state.states import Hidden
+from membptt.state.states import Hidden, Internal
 from membptt.step.changes import InPlace
 from membptt.step.generators import Generators
 from membptt.step.surroundings import Surroundings
@@ -80,7 +80,8 @@ class Trial:
             for alone in (self._generators.exclusive(), self._generators.handed_on(), self._generators.preserved()):
                 stack.enter_context(alone)
             before = self._generators.read()
-            state = self._core(weighed[0].chunk).advance(self._start(), self._xs, 0, 1)
+            core = self._core(weighed[0].chunk)
+            state = core.compact(core.advance(self._start(), self._xs, 0, 1))
             figures: list[Callable[[], _Call]] = [partial(self._one_way, sizes.chunk, state) for sizes in weighed]
             figures += [partial(self._both_ways, sizes.chunk, state) for sizes in weighed]
             size = transit = 0
@@ -104,33 +105,35 @@ class Trial:
     def _weigh(self, chunk: int, shared: dict[int, int]) -> tuple[int, int]:
         """Return bytes of a hidden state, and of an internal state beyond its two hidden states."""
         core = self._core(chunk, metered=True)
-        state = core.advance(self._start(), self._xs, 0, 1)
+        state = core.compact(core.advance(self._start(), self._xs, 0, 1))
         internal = core.record(state, self._xs, 0)
-        whole = self._own(parts_of(internal), shared)
-        ends = self._own(storages((*state.leaves, *internal.carry_out)), shared)
-        return self._own(storages(internal.carry_out), shared), max(whole - ends, 0)
+        output = storages(core.compact(internal.output()).leaves)
+        return self._own(output, shared), self._inner(internal, state, output, shared)
 
     def _weigh_first(self, chunk: int, shared: dict[int, int]) -> int:
         """Return the same as `_weigh` of the internal state of the first core, where that makes the carry."""
         core = self._core(chunk, metered=True, problem=self._begin)
         start = Hidden.of(tuple(leaf.detach() for leaf in self._begin.carry), ())
         internal = core.record(start, self._xs, 0, Outputs(min(chunk, self._begin.inputs.steps)))
-        ends = storages((*start.leaves, *internal.carry_out))
-        return self._own(parts_of(internal), shared) - self._own(ends, shared)
+        return self._inner(internal, start, storages(core.compact(internal.output()).leaves), shared)
+
+    def _inner(self, internal: Internal, state: Hidden, output: dict[int, int], shared: dict[int, int]) -> int:
+        ends = storages(state.leaves).keys() | output.keys()
+        return self._own({key: size for key, size in parts_of(internal).items() if key not in ends}, shared)
 
     def _find_shared(self, guard: InPlace) -> dict[int, int]:
         """Find what two consecutive cores both refer to, beside the state that one hands to the other."""
         if self._shared is None:
             core = self._core(1, metered=True)
-            with torch.no_grad():  # as in a scan
-                state = core.advance(self._start(), self._xs, 0, 1, Outputs(1))  # a first pass: it checks the step
+            with torch.no_grad():  # as in a scan; a first pass checks the step
+                state = core.compact(core.advance(self._start(), self._xs, 0, 1, Outputs(1)))
             guard.check()
             if not core.form.starting:  # the first step made the carry: the others start from what it made
                 carry = tuple(map(as_leaf, state.leaves, core.form.differentiable))
                 self._problem = replace(self._problem, spec=core.form.spec, carry=carry)
                 core = self._core(1, metered=True)
             first = core.record(state, self._xs, 0)
-            second = core.record(first.output(), self._xs, 0)
+            second = core.record(core.compact(first.output()), self._xs, 0)
             between = storages(first.carry_out)
             constant = storages(state.leaves).keys() & between.keys() & storages(second.carry_out).keys()
             parts, others = parts_of(first), parts_of(second)

@@ -17,11 +17,12 @@ from membptt.run.continuity import Continuity, Sweep
 from membptt.run.inputs import UNKNOWN, Inputs
 from membptt.run.outputs import Outputs
 from membptt.run.problem import Problem, Step
+from membptt.run.promise import Promise
 from membptt.run.saved import record_saved, saved_by
 from membptt.run.verdict import only_rounds
 from membptt.run.witness import Witness
 from membptt.state.forms import Form, Forms
-from membptt.state.leaves import Leaves, as_leaf
+from membptt.state.leaves import Leaves, as_leaf, compacted
 from membptt.state.states import At, Emitted, Enclosure, Hidden, Internal, RandomState, head
 from membptt.step.changes import Unchanged
 from membptt.step.generators import Generators
@@ -40,6 +41,7 @@ class Core:
         compiled: runs a whole chunk of steps in place of the loop over them.
         witness: compares recomputed states with those of the first pass, bit by bit.
         continuity: compares the outputs of the last few cores with those of the first pass.
+        promise: sees the graphs, and whether they keep what a plan promised.
         metered: take note of what each graph saves.
 
     Attributes:
@@ -56,16 +58,18 @@ class Core:
         compiled: Chunk | None = None,
         witness: Witness | None = None,
         continuity: Continuity | None = None,
+        promise: Promise | None = None,
         metered: bool = False,
     ) -> None:
         self._step, self._segments, self.params = problem.step, problem.segments, problem.params
         self.forms: Forms = problem.forms(problem.spec, problem.carry)
         self._init_wanted = any(leaf.requires_grad for leaf in problem.carry)
         self._inputs = inputs
+        self._outside = (*inputs.leaves, *problem.params, *[leaf.detach() for leaf in problem.carry])
         self._generators = generators
         self._compiled = compiled
         self._witness = witness
-        self._continuity = continuity
+        self._continuity, self._promise = continuity, promise
         self.metered = metered
         self._watches: bool | None = None  # whether to note what is saved while it is; not decided
         self._unchanged = Unchanged(inputs.leaves, problem.params)
@@ -165,6 +169,8 @@ class Core:
         internal = Internal(at, carry_in, x_in, carry_out, heads, used, state.random, random, saved)
         if outputs is not None or self.metered:  # a plan's trial, too, whose step may hand tensors to others
             internal.enclosure = Enclosure.around(carry_in, self._undeclared.gates(nodes, since))
+        if self._promise is not None:
+            self._promise.see(core, internal, nodes)
         if self.metered:
             saved |= saved_by(nodes)
             if self._watches is None and any(map(is_opaque, nodes)):
@@ -234,6 +240,11 @@ class Core:
         _rounding[_kind(self._step)] = None
         if len(_rounding) > _REMEMBERED:
             del _rounding[next(iter(_rounding))]
+
+    def compact(self, state: Hidden) -> Hidden:
+        """Return a state to be stored: its leaves keep nothing alive but themselves, and what is alive anyway."""
+        leaves = compacted(state.leaves, self._outside)
+        return state if leaves is state.leaves else Hidden.of(leaves, state.random)
 
     def rewind(self, state: Hidden) -> None:
         """Prepare to recompute from `state`."""

@@ -129,14 +129,14 @@ class Execution:
             before = self._before
             self._store.hidden[place] = before[1] if before is not None and before[0] == place else self.newest()
         elif kind is Restore:
-            self._working = self._store.restore(place)
+            self._working = self.core.compact(self._store.restore(place))
             self.core.rewind(self._working)
         elif kind is DropHidden:
             del self._store.hidden[place]
         elif kind is StoreInternal:
             internal = self._internal()
             self._store.internal[place] = internal
-            self._working, self.recorded, self._before = internal.output(), None, None
+            self._working, self.recorded, self._before = self.core.compact(internal.output()), None, None
         elif kind is LoadInternal:
             self._working, self.recorded = None, self._store.internal.pop(place)
         elif kind is DropInternal:
@@ -159,6 +159,7 @@ class Execution:
             self._working = self.core.advance(self.newest(), xs, start, again)
         if max(start, again) < stop:
             self._working = self.core.advance(self.newest(), xs, max(start, again), stop, outputs)
+        self._working = self.core.compact(self.newest())
         self._reached = max(self._reached, stop)
 
     def _record(self, xs: Leaves, step: int, outputs: Outputs | None) -> None:
@@ -180,7 +181,7 @@ class Execution:
     def newest(self) -> Hidden:
         """Return the working state, or what the working core gave."""
         if self._working is None:
-            self._working = self._internal().output()
+            self._working = self.core.compact(self._internal().output())
         return self._working
 
     def _internal(self) -> Internal:

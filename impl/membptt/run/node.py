@@ -21,6 +21,7 @@ from membptt.run.execution import Execution
 from membptt.run.inputs import Inputs
 from membptt.run.meter import Probe, Report
 from membptt.run.outputs import Outputs
+from membptt.run.promise import Promise
 from membptt.run.verdict import Comparison, Replay, error
 from membptt.slow.tier import SlowStates, SlowTier
 from membptt.state.leaves import Leaves, is_differentiable
@@ -39,12 +40,14 @@ class Choice(NamedTuple):
         inputs: the inputs.
         slow: the slow tier.
         weighed: whether the course looks at what its first cores weigh.
+        promise: what a plan promised, if there is one.
     """
 
     course: Course
     inputs: Inputs
     slow: SlowTier = SlowTier(slots=0)
     weighed: bool = False
+    promise: Promise | None = None
 
 
 @dataclass(slots=True)

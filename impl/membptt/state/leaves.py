@@ -117,6 +117,25 @@ def storages(tensors: Iterable[Tensor], *, owned: bool = False) -> dict[int, int
     return sizes
 
 
+def compacted(leaves: Leaves, outside: Iterable[Tensor], /) -> Leaves:
+    """Return leaves that keep nothing alive but themselves: a view of something larger is copied, and lies as it lay.
+
+    Views of a storage that is `outside`, and alive anyway, stay; so do those that together fill theirs.
+    """
+    views = [leaf for leaf in leaves if _is_view(leaf)]
+    if not views:
+        return leaves
+    kept, filled = storages(outside), dict[int, int]()
+    for leaf in views:
+        storage = leaf.untyped_storage().data_ptr()
+        filled[storage] = filled.get(storage, 0) + Layout.of(leaf).nbytes
+    # What fills its storage by itself keeps it alive for the others.
+    kept |= storages(leaf for leaf in leaves if not _is_view(leaf))
+    large = {storage for storage, size in storages(views).items() if size > filled[storage] and storage not in kept}
+    copied = {id(leaf) for leaf in views if leaf.untyped_storage().data_ptr() in large}
+    return tuple([Layout.of(leaf).empty().copy_(leaf) if id(leaf) in copied else leaf for leaf in leaves])
+
+
 def dense_parts(tensor: Tensor, /) -> Iterator[Tensor]:
     """Yield the dense tensors that a sparse one, or a subclass that wraps others, is made of; a plain one itself."""
     if hasattr(tensor, "__tensor_flatten__"):
@@ -126,3 +145,8 @@ def dense_parts(tensor: Tensor, /) -> Iterator[Tensor]:
         yield tensor
     else:
         yield from sparse_parts(tensor.detach())
+
+
+def _is_view(leaf: Tensor) -> bool:
+    plain = type(leaf) is Tensor and leaf.layout is torch.strided and not leaf.is_meta
+    return plain and leaf.untyped_storage().nbytes() > leaf.nbytes
