@@ -48,6 +48,22 @@ class Layer(nn.Module):
         return self.head(self.layer(data)[0])
 
 
+class Deep(nn.Module):
+    """Calls a chain inside; each block stays a module of its own."""
+
+    def __init__(self, kind, **options):
+        super().__init__()
+        self.blocks = kind(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 4), **options)
+        self.head = nn.Linear(4, 1)
+
+    def forward(self, data):
+        return self.head(self.blocks(data))
+
+
+def chained():
+    return Deep(membptt.nn.Sequential, budget=4800)
+
+
 def scanned_cell():
     return Cell(lambda step, init, xs: scan(step, init, xs, slots=3))
 
@@ -57,6 +73,7 @@ def scanned_layer():
 
 
 MODELS = {
+    "deep": (lambda: Deep(nn.Sequential), chained),
     "cell": (lambda: Cell(plain), scanned_cell),
     "layer": (lambda: Layer(nn.LSTM(5, 4, 2)), scanned_layer),
 }

@@ -43,7 +43,7 @@ def ranks(tmp_path_factory):
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
-@pytest.mark.parametrize("model", ["cell", "layer"])
+@pytest.mark.parametrize("model", ["cell", "layer", "deep"])
 @pytest.mark.parametrize(
     "wrapped",
     [
@@ -66,7 +66,7 @@ def test_a_fused_layer_may_be_sharded_by_itself(ranks):
         assert rank["layer fsdp nested"] <= 1e-10
 
 
-@pytest.mark.parametrize(("model", "parameters"), [("cell", 8), ("layer", 10)])
+@pytest.mark.parametrize(("model", "parameters"), [("cell", 8), ("layer", 10), ("deep", 8)])
 def test_every_hook_fires_once_in_a_backward_pass(ranks, model, parameters):
     """A hook on the gradient, a hook after its accumulation, and the reducer, each for every parameter."""
     for rank in ranks:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import membptt
+from bench.deep import Residual, gpt, pyramid, residual_mlp, unet
 from bench.meter import bytes_beside
 from membptt import ChainPlan, PlanError, chain, plan_chain
 from membptt.planning.profile import _Measurement
@@ -21,8 +22,6 @@ from membptt.step.blocks import Blocks
 from membptt.torch_private import gradients as gradients_of
 from membptt_theory.actions import Advance, Backpropagate, DropHidden, Record, Restore, StoreHidden
 from membptt_theory.schedule import from_actions
-
-from .chains import Residual, gpt, pyramid, residual_mlp, unet
 
 MODELS = {
     "pyramid": lambda: (pyramid((2, 2, 2), width=4), torch.randn(2, 3, 16, 16)),

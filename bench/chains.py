@@ -1,0 +1,195 @@
+"""Very deep networks: the time of one gradient against its measured peak, every way to trade one for the other.
+
+    python -m bench.chains --models pyramid gpt residual --rounds 5
+
+Each method runs once in every round; time is the processor time of this process, one thread, and the median of its
+ratios to plain autograd of the same round: what else runs on the machine counts less than in elapsed time. The peak is
+that of all storages beside parameters, their gradients and the input, in a run of its own. Every chain ends in its
+loss. `checkpoint_sequential` runs at every number of segments, in both modes; a block's `checkpoint` is the
+non-reentrant one. *Hidden only* is appendix C's optimum, in bytes: the front of the same blocks where no internal state
+can be kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from statistics import median
+from time import process_time
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint, checkpoint_sequential
+from tqdm import tqdm
+
+from bench.deep import Block, gpt, pyramid, residual_mlp
+from bench.machine import here
+from bench.meter import bytes_beside
+from bench.store import FIGURE, path_of, resume, save_figure
+from membptt import ChainPlan, chain, plan_chain
+from membptt_theory.front import everything_alive, solve_front
+from membptt_theory.schedule import Schedule
+
+NAME: Final = "fig17"
+POINTS: Final = 8  # of a front
+_TOO_MUCH: Final = 2**38  # bytes: a point of a front below them keeps no internal state
+Run = Callable[[], Tensor]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what is not measured yet, and print it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args(arguments)
+    measure(options.models, options.rounds)
+
+
+def measure(models: Sequence[str] = (), rounds: int = 5) -> None:
+    """Measure the models that are not in the data file yet, one by one."""
+    torch.set_num_threads(1)
+    fresh = {"figure": NAME, "format": FIGURE, "command": "python -m bench.chains", "models": {}, **here()}
+    content = resume(path_of(NAME), fresh, ["models"])
+    for name in models or MODELS:
+        if name not in content["models"]:
+            content["models"][name] = measured(*MODELS[name](), rounds)
+            save_figure(NAME, content)
+        _show(name, content["models"][name])
+
+
+def measured(blocks: list[Block], x: Tensor, rounds: int) -> dict[str, Any]:
+    """Return the peak and the times of every method on one chain, whose last block is its loss."""
+    weights: list[Tensor] = [
+        weight for block in blocks if isinstance(block, nn.Module) for weight in block.parameters()
+    ]
+    buffers = [buffer for block in blocks if isinstance(block, nn.Module) for buffer in block.buffers()]
+    plan = plan_chain(blocks, x)
+    runs, budgets = methods(blocks, x, plan)
+    peaks = {}
+    for name, run in tqdm(runs.items(), desc="peaks"):
+        _gradient(run, weights)
+        peaks[name] = bytes_beside(partial(_gradient, run, weights), (x, *weights, *buffers), weights)
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in tqdm(range(rounds), desc="rounds"):
+        for name, run in runs.items():
+            start = process_time()
+            _gradient(run, weights)
+            times[name].append(process_time() - start)
+    return {
+        "blocks": len(blocks),
+        "plain_seconds": median(times["plain"]),
+        "front": [[point.bytes, point.seconds / plan.front[-1].seconds] for point in plan.front],
+        "methods": {
+            name: {
+                "peak": peaks[name],
+                "budget": budgets.get(name),
+                "ratio": median(a / b for a, b in zip(times[name], times["plain"], strict=True)),
+            }
+            for name in runs
+        },
+    }
+
+
+def methods(blocks: list[Block], x: Tensor, plan: ChainPlan) -> tuple[dict[str, Run], dict[str, int]]:
+    """Return every method by its name, and the budgets of those that have one."""
+    count = len(blocks)
+    runs: dict[str, Run] = {"plain": partial(_each, blocks, x, count + 1), "every block": partial(_each, blocks, x, 1)}
+    for step in range(2, min(count, 7)):
+        runs[f"every {step}th block"] = partial(_each, blocks, x, step)
+    for segments in _segments(count):
+        for reentrant in (False, True):
+            name = f"sequential {segments}{' reentrant' if reentrant else ''}"
+            runs[name] = partial(_sequential, blocks, x, segments, reentrant)
+    budgets: dict[str, int] = {}
+    for point in _spread([point.bytes for point in plan.front]):
+        budgets[f"chain {point}"] = point
+        runs[f"chain {point}"] = partial(chain, blocks, x, plan=plan.within(point))
+    for point, schedule in _hidden_only(plan):
+        budgets[f"hidden {point}"] = point
+        runs[f"hidden {point}"] = partial(chain, blocks, x, schedule=schedule)
+    return runs, budgets
+
+
+def _segments(count: int) -> list[int]:
+    """Return every number of segments; of very many blocks, powers of two."""
+    return list(range(2, count + 1)) if count <= 100 else [2**power for power in range(1, count.bit_length())]
+
+
+def _hidden_only(plan: ChainPlan) -> list[tuple[int, Schedule]]:
+    if len(plan.order) > 100:
+        return []  # HSM's table: the same as the front, where internal states are large
+    terms = everything_alive([plan.kinds[kind] for kind in plan.order]).returning(plan.returned)
+    front = solve_front(replace(terms, internal=(_TOO_MUCH,) * len(terms)))
+    beside = plan.returned + plan.kept
+    return [
+        (size + beside, front.schedule(size))
+        for size in _spread([size for size in front.bytes.tolist() if size < _TOO_MUCH])
+    ]
+
+
+def _spread(budgets: list[int]) -> list[int]:
+    """Return some budgets, evenly in bytes, the first and the last among them."""
+    low, high = budgets[0], budgets[-1]
+    wanted = [low + (high - low) * step / (POINTS - 1) for step in range(POINTS)]
+    return sorted({max(budget for budget in budgets if budget <= room + 0.5) for room in wanted})
+
+
+def _each(blocks: list[Block], x: Tensor, step: int) -> Tensor:
+    y: Any = x
+    for index, block in enumerate(blocks):
+        y = block(y) if (index + 1) % step else checkpoint(block, y, use_reentrant=False)
+    return y  # type: ignore[no-any-return]
+
+
+def _sequential(blocks: list[Block], x: Tensor, segments: int, reentrant: bool) -> Tensor:
+    modules: Any = blocks
+    given = x.detach().requires_grad_() if reentrant and x.is_floating_point() else x
+    return checkpoint_sequential(modules, segments, given, use_reentrant=reentrant)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _gradient(run: Run, weights: list[Tensor]) -> None:
+    for weight in weights:
+        weight.grad = None
+    run().backward()  # type: ignore[no-untyped-call]
+
+
+def _loss(y: Tensor) -> Tensor:
+    return y.square().mean()
+
+
+def _pyramid() -> tuple[list[Block], Tensor]:
+    torch.manual_seed(0)
+    return [*pyramid(width=16), _loss], torch.randn(2, 3, 64, 64)
+
+
+def _gpt() -> tuple[list[Block], Tensor]:
+    torch.manual_seed(0)
+    blocks = gpt(width=64, heads=4, length=64)
+    embedding = blocks.pop(0)  # the reentrant mode needs an input with a gradient
+    return [*blocks, _loss], embedding(torch.randint(0, 50, (4, 64))).detach()
+
+
+def _residual() -> tuple[list[Block], Tensor]:
+    torch.manual_seed(0)
+    return [*residual_mlp(width=64), _loss], torch.randn(128, 64)
+
+
+MODELS: Final[dict[str, Callable[[], tuple[list[Block], Tensor]]]] = {
+    "pyramid": _pyramid,
+    "gpt": _gpt,
+    "residual": _residual,
+}
+
+
+def _show(name: str, model: dict[str, Any]) -> None:
+    plain = model["methods"]["plain"]["peak"]
+    print(f"{name}: {model['blocks']} blocks, plain {model['plain_seconds']:.3f} s, {plain} bytes")
+    for method, row in sorted(model["methods"].items(), key=lambda item: item[1]["peak"]):
+        print(f"  {row['peak'] / plain:6.3f} of plain's bytes, {row['ratio']:6.3f} of its time  {method}")
+
+
+if __name__ == "__main__":
+    main()
