@@ -3,16 +3,18 @@
     python -m bench.chains --models pyramid gpt residual --rounds 5
 
 Each method runs once in every round; time is the processor time of this process, one thread, and the median of its
-ratios to plain autograd of the same round: what else runs on the machine counts less than in elapsed time. The peak is
-that of all storages beside parameters, their gradients and the input, in a run of its own. Every chain ends in its
-loss. `checkpoint_sequential` runs at every number of segments, in both modes; a block's `checkpoint` is the
-non-reentrant one. *Hidden only* is appendix C's optimum, in bytes: the front of the same blocks where no internal state
-can be kept.
+ratios to plain autograd of the same round: what else runs on the machine counts less than in elapsed time. Cost is what
+the machine's other work leaves alone: every forward that a method runs, and every backward, each at its block's own
+time, over plain's. The peak is that of all storages beside parameters, their gradients and the input, in a run of its
+own. Every chain ends in its loss. `checkpoint_sequential` runs at every number of segments, in both modes; a block's
+`checkpoint` is the non-reentrant one. *Hidden only* is appendix C's optimum, in bytes: the front of the same blocks
+where no internal state can be kept.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -52,25 +54,31 @@ def measure(models: Sequence[str] = (), rounds: int = 5) -> None:
     """Measure the models that are not in the data file yet, one by one."""
     torch.set_num_threads(1)
     fresh = {"figure": NAME, "format": FIGURE, "command": "python -m bench.chains", "models": {}, **here()}
-    content = resume(path_of(NAME), fresh, ["models"])
+    fresh["complete"] = False
+    content = resume(path_of(NAME), fresh, ["models", "complete"])
     for name in models or MODELS:
         if name not in content["models"]:
             content["models"][name] = measured(*MODELS[name](), rounds)
+            content["complete"] = content["models"].keys() == MODELS.keys()
             save_figure(NAME, content)
         _show(name, content["models"][name])
 
 
-def measured(blocks: list[Block], x: Tensor, rounds: int) -> dict[str, Any]:
-    """Return the peak and the times of every method on one chain, whose last block is its loss."""
+def measured(given: Sequence[Block], x: Tensor, rounds: int) -> dict[str, Any]:
+    """Return peak, cost and time of every method on one chain, whose last block is its loss."""
+    blocks = [_Counted(block) for block in given]
     weights: list[Tensor] = [
         weight for block in blocks if isinstance(block, nn.Module) for weight in block.parameters()
     ]
     buffers = [buffer for block in blocks if isinstance(block, nn.Module) for buffer in block.buffers()]
     plan = plan_chain(blocks, x)
     runs, budgets = methods(blocks, x, plan)
-    peaks = {}
+    peaks, costs = {}, {}
     for name, run in tqdm(runs.items(), desc="peaks"):
+        for block in blocks:
+            block.calls.clear()
         _gradient(run, weights)
+        costs[name] = _cost(blocks, plan)
         peaks[name] = bytes_beside(partial(_gradient, run, weights), (x, *weights, *buffers), weights)
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in tqdm(range(rounds), desc="rounds"):
@@ -86,6 +94,7 @@ def measured(blocks: list[Block], x: Tensor, rounds: int) -> dict[str, Any]:
             name: {
                 "peak": peaks[name],
                 "budget": budgets.get(name),
+                "cost": costs[name] / costs["plain"],
                 "ratio": median(a / b for a, b in zip(times[name], times["plain"], strict=True)),
             }
             for name in runs
@@ -93,7 +102,28 @@ def measured(blocks: list[Block], x: Tensor, rounds: int) -> dict[str, Any]:
     }
 
 
-def methods(blocks: list[Block], x: Tensor, plan: ChainPlan) -> tuple[dict[str, Run], dict[str, int]]:
+class _Counted(nn.Module):
+    """A block that counts its calls, without graph and with it."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.block, self.calls = block, Counter[bool]()
+
+    def forward(self, x: Any) -> Any:
+        self.calls[torch.is_grad_enabled()] += 1
+        return self.block(x)
+
+
+def _cost(blocks: Sequence[_Counted], plan: ChainPlan) -> int:
+    """Return nanoseconds: every forward that was run, and a backward of each block, at the time of the block's own."""
+    kinds = [plan.kinds[kind] for kind in plan.order]
+    return sum(
+        block.calls[False] * kind.advance + block.calls[True] * kind.record + kind.backward
+        for block, kind in zip(blocks, kinds, strict=True)
+    )
+
+
+def methods(blocks: Sequence[Block], x: Tensor, plan: ChainPlan) -> tuple[dict[str, Run], dict[str, int]]:
     """Return every method by its name, and the budgets of those that have one."""
     count = len(blocks)
     runs: dict[str, Run] = {"plain": partial(_each, blocks, x, count + 1), "every block": partial(_each, blocks, x, 1)}
@@ -137,15 +167,15 @@ def _spread(budgets: list[int]) -> list[int]:
     return sorted({max(budget for budget in budgets if budget <= room + 0.5) for room in wanted})
 
 
-def _each(blocks: list[Block], x: Tensor, step: int) -> Tensor:
+def _each(blocks: Sequence[Block], x: Tensor, step: int) -> Tensor:
     y: Any = x
     for index, block in enumerate(blocks):
         y = block(y) if (index + 1) % step else checkpoint(block, y, use_reentrant=False)
     return y  # type: ignore[no-any-return]
 
 
-def _sequential(blocks: list[Block], x: Tensor, segments: int, reentrant: bool) -> Tensor:
-    modules: Any = blocks
+def _sequential(blocks: Sequence[Block], x: Tensor, segments: int, reentrant: bool) -> Tensor:
+    modules: Any = list(blocks)
     given = x.detach().requires_grad_() if reentrant and x.is_floating_point() else x
     return checkpoint_sequential(modules, segments, given, use_reentrant=reentrant)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -188,7 +218,8 @@ def _show(name: str, model: dict[str, Any]) -> None:
     plain = model["methods"]["plain"]["peak"]
     print(f"{name}: {model['blocks']} blocks, plain {model['plain_seconds']:.3f} s, {plain} bytes")
     for method, row in sorted(model["methods"].items(), key=lambda item: item[1]["peak"]):
-        print(f"  {row['peak'] / plain:6.3f} of plain's bytes, {row['ratio']:6.3f} of its time  {method}")
+        shares = f"{row['peak'] / plain:6.3f} of plain's bytes, {row['cost']:6.3f} of its cost"
+        print(f"  {shares}, {row['ratio']:6.3f} of its time  {method}")
 
 
 if __name__ == "__main__":

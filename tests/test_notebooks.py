@@ -20,7 +20,7 @@ from membptt_theory.claims import CLAIMS
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-RUNTIME = ("01_ten_lines", "02_budget", "03_profile", "10_while_loop")  # these measure, and need torch
+RUNTIME = ("01_ten_lines", "02_budget", "03_profile", "10_while_loop", "11_chains")  # these measure, and need torch
 PLAIN = FOLDER / "04_hsm.ipynb"
 TIMEOUT = 120  # seconds a cell
 

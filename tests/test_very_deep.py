@@ -137,9 +137,18 @@ def test_planning_leaves_nothing_changed():
     assert all(weight.grad is None for weight in parameters(blocks))
 
 
-def test_blocks_that_differ_in_a_number_only_are_measured_apart():
-    plan = plan_chain([nn.LeakyReLU(0.1), nn.LeakyReLU(0.2), nn.LeakyReLU(0.1)], torch.randn(4))
-    assert plan.order == (0, 1, 0)
+def test_blocks_that_differ_in_a_number_or_a_function_only_are_measured_apart():
+    class Applies(nn.Module):
+        def __init__(self, function):
+            super().__init__()
+            self.function = function
+
+        def forward(self, x):
+            return self.function(x)
+
+    slopes = [nn.LeakyReLU(0.1), nn.LeakyReLU(0.2), nn.LeakyReLU(0.1)]
+    functions = [Applies(torch.sin), Applies(torch.exp), Applies(torch.sin), Applies(loss), Applies(lambda x: x)]
+    assert plan_chain([*slopes, *functions], torch.randn(4)).order == (0, 1, 0, 2, 3, 2, 4, 5)
 
 
 # --- plans

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, Final, TypeVar
 
 import torch
@@ -30,6 +31,8 @@ Result = TypeVar("Result")
 _SECONDS: Final = 0.02  # time spent on one block, at least
 _ROUNDS: Final = 3
 _MOST: Final = 16
+# What attributes of a module tell it from another: numbers, words, and functions such as an activation.
+_TELLING: Final = (bool, int, float, str, FunctionType, BuiltinFunctionType)
 _FINGERPRINTS: Final = 16  # of one state, that continuity has in hand at once, at most
 
 
@@ -175,13 +178,13 @@ def finish(devices: Iterable[torch.device]) -> None:
 
 def _kind(block: Any) -> Any:
     """Return what tells one block from another that is to be measured by itself."""
-    numbers = [
-        (key, value)
+    told_by = [
+        (key, identity(value))
         for module in (block.modules() if isinstance(block, nn.Module) else ())
         for key, value in vars(module).items()
-        if type(value) in (bool, int, float, str)
+        if type(value) in _TELLING
     ]
-    return identity(block), tuple(numbers)
+    return identity(block), tuple(told_by)
 
 
 def _layouts(leaves: Leaves) -> Any:

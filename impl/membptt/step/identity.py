@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from types import CellType, FunctionType, MethodType
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ def identity(step: Any, above: tuple[Any, ...] = ()) -> Any:
     A step that is created anew for every call is the same step where what it captures is alike. Globals are not looked
     at, nor numbers inside objects and dicts: a counter among them would ask for a plan at every call.
     """
-    if isinstance(step, (int, float, str, bool, bytes, type(None))):
+    if isinstance(step, (int, float, str, bool, bytes, type(None), BuiltinFunctionType)):
         return step
     if isinstance(step, Tensor):
         return signature((step,))
