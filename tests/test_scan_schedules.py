@@ -11,10 +11,12 @@ from membptt import meter, plan, scan
 from membptt_theory.actions import Advance, Backpropagate, DropHidden, Prices, Record, Restore, Sizes, StoreHidden
 from membptt_theory.chain import Chain, solve_chain
 from membptt_theory.chen import recursive_cost, recursive_schedule, sqrt_cost, sqrt_schedule
+from membptt_theory.formula import Formula
 from membptt_theory.front import solve_front
 from membptt_theory.machine import IllegalActionError, Machine
+from membptt_theory.named import NamedPolicy
 from membptt_theory.schedule import Schedule, from_actions
-from membptt_theory.tables import build
+from membptt_theory.tables import build, optimal_cost
 from membptt_theory.tiers import build_tiers
 
 from .cells import relative_error
@@ -81,6 +83,22 @@ def test_chens_strategies_run_in_torch_at_their_closed_forms_hypothesis(steps, s
     assert executes(sqrt) == sqrt_cost(steps, size, EACH_ONE, records_last=records_last).forwards
     recursive = recursive_schedule(steps, size + 1, records_last=records_last)
     assert executes(recursive) == recursive_cost(steps, size + 1, records_last=records_last).forwards
+
+
+@given(st.integers(1, 60), st.integers(1, 30), st.integers(2, 6))
+def test_a_schedule_without_a_table_runs_in_torch_hypothesis(steps, slots, internal):
+    for formula in (Formula("hsm"), Formula("ism"), Formula("msm_plus", internal)):
+        assert executes(formula.schedule(steps, slots)) == formula.cost(steps, slots)
+
+
+def test_a_call_takes_a_formula_where_the_table_would_be_large():
+    step, start, xs, weight = problem(1200)
+    with meter() as report:
+        h, ys = scan(step, start, xs, slots=60, policy="msm_plus", internal=5, params=[weight])
+        (gradient,) = torch.autograd.grad(h.sum() + ys.square().sum(), weight)
+    assert isinstance(NamedPolicy("msm_plus", 5).schedule(1200, 60).source, Formula)
+    assert report.forwards == optimal_cost("msm_plus", 1200, 60, internal=5)
+    assert relative_error([gradient], [plain_gradient(1200)]) <= 1e-10
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4)), min_size=1, max_size=9), st.integers(0, 12))
