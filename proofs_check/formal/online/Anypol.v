@@ -15,59 +15,52 @@ Proof.
   apply (G t). pose proof (b_ge m (q0 + t) H). lia.
 Qed.
 
-Section Then.
-Variables (m q0 : nat) (P : online_policy m).
+Section Again.
+Variable m : nat.
 Hypothesis Hm : 2 <= m.
 (* the restarted part *)
 Definition again t := hop (b m (lev m t)) (W (m - 1) (t - b m (lev m t))).
 (* what is held after a restart is in order *)
-Lemma again_rising : forall t, b m q0 < t -> rising 0 (again t) t.
+Lemma again_rising : forall q0 t, b m q0 < t -> rising 0 (again t) t.
 Proof.
-  intros t Ht. destruct (stretch_any m q0 t ltac:(lia) ltac:(lia)) as (q & Q1 & Q2). unfold again.
+  intros q0 t Ht. destruct (stretch_any m q0 t ltac:(lia) ltac:(lia)) as (q & Q1 & Q2). unfold again.
   rewrite (lev_is m t q) by lia.
   pose proof (b_pos m q). apply hop_rising; [lia|]. apply W_rising. lia.
 Qed.
-(* P up to b m q0, then restarted *)
-Definition then_restart : online_policy m.
+(* and fits *)
+Lemma again_fits : forall t, S (length (again t)) <= m.
+Proof. intros t. unfold again. rewrite hop_length. pose proof (W_fits (m - 1) (t - b m (lev m t))). lia. Qed.
+(* at a restart it holds the newest state only *)
+Lemma again_first : forall q t x, b m q = t -> In x (again (S t)) -> x = t.
 Proof.
-  refine (Pol m (fun t => if t <=? b m q0 then held P t else again t) (fun t =>
-    if t <=? b m q0 then used P t else again t) _ _ _ _ _).
-  - intros t Ht. destruct (Nat.leb_spec t (b m q0)). { apply (fits m P t Ht). }
-    unfold again. rewrite hop_length. pose proof (W_fits (m - 1) (t - b m (lev m t))). lia.
-  - intros t x Ht I. destruct (Nat.leb_spec t (b m q0)).
-    { apply (passed m P t x Ht I). } apply (rising_in _ _ _ _ (again_rising t H) I).
-  - intros t x Ht. destruct (Nat.leb_spec (S t) (b m q0)).
-    { rewrite (proj2 (Nat.leb_le t _)) by lia. apply (only_passed m P t x Ht). }
-    assert (First : forall q, b m q = t -> In x (again (S t)) -> x = t).
-    { intros q Eq I. unfold again in I. pose proof (b_strict m q ltac:(lia)).
-      rewrite (lev_is m (S t) q) in I by lia. rewrite Eq, W_0 in I by lia. destruct I as [<-|[]]. auto. }
-    destruct (Nat.leb_spec t (b m q0)). { intros I. left. apply (First q0); auto. lia. }
-    destruct (stretch_any m q0 t ltac:(lia) ltac:(lia)) as (q & Q1 & Q2).
-    destruct (Nat.eq_dec t (b m (S q))). { intros I. left. apply (First (S q)); auto. }
-    unfold again. rewrite (lev_is m (S t) q), (lev_is m t q) by lia. pose proof (b_pos m q).
-    pose proof (hop_next (b m q) _ _ _ (W_next (m - 1) (t - b m q) ltac:(lia))) as N.
-    replace (b m q + (t - b m q)) with t in N by lia. replace (S (t - b m q)) with (S t - b m q) in N by lia. apply N.
-  - intros t Ht. destruct (Nat.leb_spec t (b m q0)). { apply (of_held m P t Ht). } intros x I. exact I.
-  - intros t Ht. destruct (Nat.leb_spec t (b m q0)). { apply (in_order m P t Ht). } apply again_rising. auto.
-Defined.
-
-(* up to there it is P *)
-Lemma then_before : forall t, t <= b m q0 -> online then_restart t = online P t.
-Proof. intros. unfold online. simpl. rewrite (proj2 (Nat.leb_le t (b m q0))) by lia. auto. Qed.
-(* beyond, at most one more pass over b m q steps *)
-Lemma then_after : forall t q, q0 <= q -> b m q < t <= b m (S q) -> online then_restart t <= hsm t m + b m q.
+  intros q t x Eq I. unfold again in I. pose proof (b_strict m q ltac:(lia)).
+  rewrite (lev_is m (S t) q) in I by lia. rewrite Eq, W_0 in I by lia. destruct I as [<-|[]]. auto.
+Qed.
+(* and later nothing but that and what it held *)
+Lemma again_next : forall q0 t x, b m q0 <= t -> In x (again (S t)) -> x = t \/ (b m q0 < t /\ In x (again t)).
 Proof.
-  intros t q Hq H. unfold online. simpl. pose proof (b_mono m q0 q Hq). rewrite (proj2 (Nat.leb_gt t (b m q0))) by lia.
-  unfold again. rewrite (lev_is m t q) by lia. pose proof (b_pos m q). replace m with (S (m - 1)) at 1 by lia.
+  intros q0 t x Hq I. destruct (Nat.eq_dec t (b m q0)) as [E|E]. { left. apply (again_first q0); auto. }
+  destruct (stretch_any m q0 t ltac:(lia) ltac:(lia)) as (q & Q1 & Q2).
+  destruct (Nat.eq_dec t (b m (S q))). { left. apply (again_first (S q)); auto. }
+  revert I. unfold again. rewrite (lev_is m (S t) q), (lev_is m t q) by lia. pose proof (b_pos m q). intros I.
+  pose proof (hop_next (b m q) _ _ _ (W_next (m - 1) (t - b m q) ltac:(lia))) as N.
+  replace (b m q + (t - b m q)) with t in N by lia. replace (S (t - b m q)) with (S t - b m q) in N by lia.
+  destruct (N x I); auto. right. split; [lia | auto].
+Qed.
+(* at most one more pass over b m q steps *)
+Lemma again_after : forall t q, b m q < t <= b m (S q) -> evals t m (again t) <= hsm t m + b m q.
+Proof.
+  intros t q H. unfold again. rewrite (lev_is m t q) by lia. pose proof (b_pos m q).
+  replace m with (S (m - 1)) at 1 by lia.
   rewrite hop_evals by lia.
   replace (S (m - 1)) with m by lia. pose proof (hsm_along m q t ltac:(lia) ltac:(lia)) as A.
   assert (b m (S q) = b m q + b (m - 1) (S q)). { destruct m; [lia|]. rewrite b_SS. do 2 f_equal. lia. }
   pose proof (X_passes (m - 1) q (t - b m q) ltac:(lia) ltac:(lia)). lia.
 Qed.
-(* after b m q0 steps the ratio is at most 1 + (m + 1)/((q0 + 1) m + 1), whatever P is *)
-Theorem then_ratio : forall t, b m q0 < t -> ((q0 + 1) * m + 1) * online then_restart t <= ((q0 + 2) * m + 2) * hsm t m.
+(* after b m q0 steps the ratio is at most 1 + (m + 1)/((q0 + 1) m + 1), whatever was done before *)
+Lemma again_ratio : forall q0 t, b m q0 < t -> ((q0 + 1) * m + 1) * evals t m (again t) <= ((q0 + 2) * m + 2) * hsm t m.
 Proof.
-  intros t Ht. destruct (stretch_any m q0 t ltac:(lia) Ht) as (q & Hq & H). pose proof (then_after t q Hq H).
+  intros q0 t Ht. destruct (stretch_any m q0 t ltac:(lia) Ht) as (q & Hq & H). pose proof (again_after t q H).
   pose proof (hsm_full m q ltac:(lia)) as E. pose proof (hsm_along m q t ltac:(lia) ltac:(lia)) as A.
   assert (hsm (b m q) m <= hsm t m) by (rewrite A; apply Nat.le_add_r).
   assert (b m q * ((q0 + 1) * m + 1) <= (m + 1) * hsm t m).
@@ -76,19 +69,39 @@ Proof.
     pose proof (Nat.mul_le_mono_r (q0 + 1) (q + 1) m ltac:(lia)). lia. }
   eapply Nat.le_trans; [apply Nat.mul_le_mono_l; exact H0|]. nia.
 Qed.
-End Then.
+(* so a ratio of num/den up to b m q0 is one for every t, if 1 + (m + 1)/((q0 + 1) m + 1) <= num/den *)
+Lemma again_for_every_t : forall q0 num den t, b m q0 < t -> den * ((q0 + 2) * m + 2) <= num * ((q0 + 1) * m + 1) ->
+  den * evals t m (again t) <= num * hsm t m.
+Proof.
+  intros q0 num den t Ht G. pose proof (again_ratio q0 t Ht) as R.
+  apply (Nat.mul_le_mono_pos_l _ _ ((q0 + 1) * m + 1)); [lia|].
+  apply (Nat.mul_le_mono_l _ _ den) in R. apply (Nat.mul_le_mono_r _ _ (hsm t m)) in G. lia.
+Qed.
+End Again.
 
-(* a policy with ratio at most num/den up to b m q0 gives one for every t, if 1 + (m + 1)/((q0 + 1) m + 1) <= num/den *)
+(* P up to b m q0, then restarted *)
+Definition then_restart m (q0 : nat) (P : online_policy m) (Hm : 2 <= m) : online_policy m.
+Proof.
+  refine (Pol m (fun t => if t <=? b m q0 then held P t else again m t) (fun t =>
+    if t <=? b m q0 then used P t else again m t) _ _ _ _ _).
+  - intros t Ht. destruct (Nat.leb_spec t (b m q0)). apply (fits m P t Ht). apply again_fits. auto.
+  - intros t x Ht I. destruct (Nat.leb_spec t (b m q0)).
+    apply (passed m P t x Ht I). apply (rising_in _ _ _ _ (again_rising m Hm q0 t H) I).
+  - intros t x Ht. destruct (Nat.leb_spec (S t) (b m q0)).
+    { rewrite (proj2 (Nat.leb_le t _)) by lia. apply (only_passed m P t x Ht). }
+    intros I. destruct (again_next m Hm q0 t x ltac:(lia) I) as [->|(L & J)]; auto.
+    destruct (Nat.leb_spec t (b m q0)); [lia | auto].
+  - intros t Ht. destruct (Nat.leb_spec t (b m q0)). { apply (of_held m P t Ht). } intros x I. exact I.
+  - intros t Ht. destruct (Nat.leb_spec t (b m q0)). apply (in_order m P t Ht). apply (again_rising m Hm q0). auto.
+Defined.
+(* a ratio of at most num/den up to b m q0 is one for every t, if 1 + (m + 1)/((q0 + 1) m + 1) <= num/den *)
 Theorem for_every_t : forall m q0 num den (P : online_policy m), 2 <= m ->
   (forall t, 1 <= t <= b m q0 -> den * online P t <= num * hsm t m) ->
   den * ((q0 + 2) * m + 2) <= num * ((q0 + 1) * m + 1) ->
   exists P' : online_policy m, forall t, 1 <= t -> den * online P' t <= num * hsm t m.
 Proof.
-  intros m q0 num den P Hm H G. exists (then_restart m q0 P Hm). intros t Ht. destruct (le_lt_dec t (b m q0)).
-  - rewrite then_before by auto. apply H. lia.
-  - pose proof (then_ratio m q0 P Hm t l) as R.
-    apply (Nat.mul_le_mono_pos_l _ _ ((q0 + 1) * m + 1)); [lia|].
-    apply (Nat.mul_le_mono_l _ _ den) in R. apply (Nat.mul_le_mono_r _ _ (hsm t m)) in G. lia.
+  intros m q0 num den P Hm H G. exists (then_restart m q0 P Hm). intros t Ht. unfold online. simpl.
+  destruct (Nat.leb_spec t (b m q0)). apply H. lia. apply (again_for_every_t m Hm q0); auto.
 Qed.
 
 (* ---------------------------------------------------------------- exhaustive search for lower bounds *)

@@ -5,82 +5,29 @@ Local Notation nat_ := N.to_nat.
 
 (* ---------------------------------------------------------------- run D, then restart: as in Anypol.v *)
 
-Section Dthen.
-Variables (m q0 : nat) (P : delayed_policy m).
-Hypothesis Hm : 2 <= m.
-(* the restarted part *)
-Definition dagain t := hop (b m (lev m t)) (W (m - 1) (t - b m (lev m t))).
-(* what is held after a restart is in order *)
-Lemma dagain_rising : forall t, b m q0 < t -> rising 0 (dagain t) t.
+(* P up to b m q0, then restarted *)
+Definition dthen_restart m (q0 : nat) (P : delayed_policy m) (Hm : 2 <= m) : delayed_policy m.
 Proof.
-  intros t Ht. destruct (stretch_any m q0 t ltac:(lia) ltac:(lia)) as (q & Q1 & Q2). unfold dagain.
-  rewrite (lev_is m t q) by lia.
-  pose proof (b_pos m q). apply hop_rising; [lia|]. apply W_rising. lia.
-Qed.
-(* D up to b m q0, then restarted *)
-Definition dthen_restart : delayed_policy m.
-Proof.
-  refine (Dpol m (fun t => if t <=? b m q0 then dheld P t else dagain t) (fun t =>
-    if t <=? b m q0 then dused P t else dagain t) _ _ _ _ _).
-  - intros t Ht. destruct (Nat.leb_spec t (b m q0)). { apply (dfits m P t Ht). }
-    unfold dagain. rewrite hop_length. pose proof (W_fits (m - 1) (t - b m (lev m t))). lia.
+  refine (Dpol m (fun t => if t <=? b m q0 then dheld P t else again m t) (fun t =>
+    if t <=? b m q0 then dused P t else again m t) _ _ _ _ _).
+  - intros t Ht. destruct (Nat.leb_spec t (b m q0)). apply (dfits m P t Ht). apply again_fits. auto.
   - intros t x Ht I. destruct (Nat.leb_spec t (b m q0)).
-    { apply (dpassed m P t x Ht I). } apply (rising_in _ _ _ _ (dagain_rising t H) I).
+    apply (dpassed m P t x Ht I). apply (rising_in _ _ _ _ (again_rising m Hm q0 t H) I).
   - intros t x Ht. destruct (Nat.leb_spec (S t) (b m q0)).
     { rewrite (proj2 (Nat.leb_le t _)) by lia. apply (donly m P t x Ht). }
-    assert (First : forall q, b m q = t -> In x (dagain (S t)) -> x = t).
-    { intros q Eq I. unfold dagain in I. pose proof (b_strict m q ltac:(lia)).
-      rewrite (lev_is m (S t) q) in I by lia. rewrite Eq, W_0 in I by lia. destruct I as [<-|[]]. auto. }
-    destruct (Nat.leb_spec t (b m q0)). { intros I. left. apply (First q0); auto. lia. }
-    destruct (stretch_any m q0 t ltac:(lia) ltac:(lia)) as (q & Q1 & Q2).
-    destruct (Nat.eq_dec t (b m (S q))). { intros I. left. apply (First (S q)); auto. }
-    unfold dagain. rewrite (lev_is m (S t) q), (lev_is m t q) by lia. pose proof (b_pos m q).
-    pose proof (hop_next (b m q) _ _ _ (W_next (m - 1) (t - b m q) ltac:(lia))) as N.
-    replace (b m q + (t - b m q)) with t in N by lia. replace (S (t - b m q)) with (S t - b m q) in N by lia.
-    intros I. destruct (N x I); auto.
+    intros I. destruct (again_next m Hm q0 t x ltac:(lia) I) as [->|(L & J)]; auto.
+    destruct (Nat.leb_spec t (b m q0)); [lia | auto].
   - intros t Ht. destruct (Nat.leb_spec t (b m q0)). { apply (dof_held m P t Ht). } intros x I. exact I.
-  - intros t Ht. destruct (Nat.leb_spec t (b m q0)). { apply (din_order m P t Ht). } apply dagain_rising. auto.
+  - intros t Ht. destruct (Nat.leb_spec t (b m q0)). apply (din_order m P t Ht). apply (again_rising m Hm q0). auto.
 Defined.
-
-(* up to there it is D *)
-Lemma dthen_before : forall t, t <= b m q0 -> donline dthen_restart t = donline P t.
-Proof. intros. unfold donline. simpl. rewrite (proj2 (Nat.leb_le t (b m q0))) by lia. auto. Qed.
-(* beyond, at most one more pass over b m q steps *)
-Lemma dthen_after : forall t q, q0 <= q -> b m q < t <= b m (S q) -> donline dthen_restart t <= hsm t m + b m q.
-Proof.
-  intros t q Hq H. unfold donline. simpl. pose proof (b_mono m q0 q Hq). rewrite (proj2 (Nat.leb_gt t (b m q0))) by lia.
-  unfold dagain. rewrite (lev_is m t q) by lia. pose proof (b_pos m q). replace m with (S (m - 1)) at 1 by lia.
-  rewrite hop_evals by lia.
-  replace (S (m - 1)) with m by lia. pose proof (hsm_along m q t ltac:(lia) ltac:(lia)) as A.
-  assert (b m (S q) = b m q + b (m - 1) (S q)). { destruct m; [lia|]. rewrite b_SS. do 2 f_equal. lia. }
-  pose proof (X_passes (m - 1) q (t - b m q) ltac:(lia) ltac:(lia)). lia.
-Qed.
-(* after b m q0 steps the ratio is at most 1 + (m + 1)/((q0 + 1) m + 1), whatever P is *)
-Theorem dthen_ratio : forall t, b m q0 < t ->
-  ((q0 + 1) * m + 1) * donline dthen_restart t <= ((q0 + 2) * m + 2) * hsm t m.
-Proof.
-  intros t Ht. destruct (stretch_any m q0 t ltac:(lia) Ht) as (q & Hq & H). pose proof (dthen_after t q Hq H).
-  pose proof (hsm_full m q ltac:(lia)) as E. pose proof (hsm_along m q t ltac:(lia) ltac:(lia)) as A.
-  assert (hsm (b m q) m <= hsm t m) by (rewrite A; apply Nat.le_add_r).
-  assert (b m q * ((q0 + 1) * m + 1) <= (m + 1) * hsm t m).
-  { eapply Nat.le_trans; [|apply (Nat.mul_le_mono_l (hsm (b m q) m) (hsm t m) (m + 1));
-    auto]. rewrite E. apply Nat.mul_le_mono_l.
-    pose proof (Nat.mul_le_mono_r (q0 + 1) (q + 1) m ltac:(lia)). lia. }
-  eapply Nat.le_trans; [apply Nat.mul_le_mono_l; exact H0|]. nia.
-Qed.
-End Dthen.
-
-(* a policy with ratio at most num/den up to b m q0 gives one for every t, if 1 + (m + 1)/((q0 + 1) m + 1) <= num/den *)
+(* a ratio of at most num/den up to b m q0 is one for every t, if 1 + (m + 1)/((q0 + 1) m + 1) <= num/den *)
 Theorem dfor_every_t : forall m q0 num den (P : delayed_policy m), 2 <= m ->
   (forall t, 1 <= t <= b m q0 -> den * donline P t <= num * hsm t m) ->
   den * ((q0 + 2) * m + 2) <= num * ((q0 + 1) * m + 1) ->
   exists P' : delayed_policy m, forall t, 1 <= t -> den * donline P' t <= num * hsm t m.
 Proof.
-  intros m q0 num den P Hm H G. exists (dthen_restart m q0 P Hm). intros t Ht. destruct (le_lt_dec t (b m q0)).
-  - rewrite dthen_before by auto. apply H. lia.
-  - pose proof (dthen_ratio m q0 P Hm t l) as R.
-    apply (Nat.mul_le_mono_pos_l _ _ ((q0 + 1) * m + 1)); [lia|].
-    apply (Nat.mul_le_mono_l _ _ den) in R. apply (Nat.mul_le_mono_r _ _ (hsm t m)) in G. lia.
+  intros m q0 num den P Hm H G. exists (dthen_restart m q0 P Hm). intros t Ht. unfold donline. simpl.
+  destruct (Nat.leb_spec t (b m q0)). apply H. lia. apply (again_for_every_t m Hm q0); auto.
 Qed.
 
 (* ---------------------------------------------------------------- search, a state late *)

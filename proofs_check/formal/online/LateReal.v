@@ -108,59 +108,7 @@ Theorem late_real : forall m (P : delayed_policy m) t, 1 <= t ->
   exists rest, complete HSM m t (lroad P t ++ rest) = true /\ cost (lroad P t ++ rest) = donline P t.
 Proof.
   intros m P t Ht. split. { destruct t; [lia|]. eexists. reflexivity. }
-  destruct (lroad_ok m P t t ltac:(lia)) as (l & A & B & (C1 & C2 & C3 & C4 & C5) & D).
-  remember (Machine.fin (init 0 t) l) as s eqn:Es. destruct s as [w k h i n]. cbn [pos core lft int hid] in *.
-  subst w k n.
-  pose proof (dfits m P t Ht) as F0. pose proof (dused_fits m P t Ht) as F1. pose proof (din_order m P t Ht) as O.
-  set (s0 := mk (Some (t - 1)) None h i t).
-  destruct (drop_run (drops (dheld P t) (dused P t)) s0 t m) as (l1 & A1 & B1 & G1 & G2 & G3 & G4 & G5).
-  { unfold drops. apply NoDup_filter, NoDup_nodup. }
-  { intros x I. apply drops_in in I. destruct I as (I & _). split; [apply C5;
-    auto|]. pose proof (dpassed m P t x ltac:(lia) I). lia. }
-  { pose proof (stored_room t s0 (dheld P t) C5). lia. }
-  remember (Machine.fin s0 l1) as s2 eqn:E2. destruct s2 as [w2 k2 h2 i2 n2]. cbn [pos core lft int hid s0] in *.
-  subst w2 k2 n2 i2.
-  assert (K : forall x, h2 x = true <-> x = 0 \/ In x (dused P t)).
-  { intros x. rewrite G5, C5, drops_in. destruct (in_dec Nat.eq_dec x (dused P t)) as [I|I].
-    - pose proof (dof_held m P t Ht x I). tauto.
-    - split; [|intros [->|Q]; [|tauto]]. intros ([->|Q] & R); auto. exfalso. tauto.
-      split; auto. intros (Q & _). pose proof (dpassed m P t 0 Ht Q). lia. }
-  set (s3 := mk (Some t) (Some (t - 1)) h2 i t). set (s4 := mk None None h2 i (t - 1)).
-  assert (Tp : forall t', step HSM (S t') (mk (Some t') None h2 i (S t')) (Record t') (mk (Some (S t')) (Some t') h2 i
-    (S t'))) by (intros; constructor; lia).
-  assert (Bk : forall t', step HSM (S t') (mk (Some (S t')) (Some t') h2 i (S t')) (Backpropagate t') (mk None None h2
-    i t')) by (intros; constructor).
-  specialize (Tp (t - 1)). specialize (Bk (t - 1)). replace (S (t - 1)) with t in Tp, Bk by lia. fold s3 in Tp, Bk.
-  fold s4 in Bk.
-  pose proof (stored_room t s4 (dused P t) K) as R4.
-  destruct (gaps (dused P t) 0 t t m m s4) as (l2 & Q0 & Q1 & Q2 & Q3 & Q4 & Q5 & Q6); auto.
-  { cbn [s4 hid]. apply K. auto. } { intros x I. cbn [s4 hid]. apply K. auto. }
-  { intros x Hx I. cbn [s4 hid] in I. apply K in I. destruct I; [lia|auto]. } { lia. }
-  remember (Machine.fin s4 l2) as s5 eqn:E5. destruct s5 as [w5 k5 h5 i5 n5]. cbn [core lft int hid] in *. subst k5 n5.
-  set (s6 := mk w5 None (del h5 0) i5 0).
-  assert (Z : h5 0 = true). { rewrite Q4. simpl. rewrite (proj2 (K 0)); auto. }
-  assert (R6 : room t s6 = 0).
-  { rewrite room_count. apply sumr_zero. intros x _. unfold s6. cbn [hid]. unfold del. destruct (Nat.eqb_spec x 0);
-      auto.
-    rewrite Q4. destruct (Nat.leb_spec x 0); [lia|]. now rewrite andb_false_r. }
-  exists (map DropHidden (drops (dheld P t) (dused P t)) ++ Record (t - 1) :: Backpropagate (t - 1) :: map fst l2 ++
-    [DropHidden 0]).
-  assert (E : lroad P t ++ map DropHidden (drops (dheld P t) (dused P t)) ++ Record (t - 1) :: Backpropagate (t - 1) ::
-    map fst l2 ++ [DropHidden 0]
-    = map fst (l ++ l1 ++ (Record (t - 1), s3) :: (Backpropagate (t - 1), s4) :: l2 ++ [(DropHidden 0, s6)])).
-  { rewrite !map_app. cbn [map fst]. rewrite map_app, B, B1. reflexivity. }
-  rewrite E. split.
-  - apply run_complete.
-    + rewrite run_app, <- Es. split; auto. rewrite run_app. fold s0. rewrite <- E2. split; auto. cbn [run].
-      split. { exact Tp. } split. { unfold s3. rewrite (room_w t None None h2 i (t - 1)). fold s4. lia. }
-      split. { exact Bk. } split. { lia. }
-      rewrite run_app, <- E5. split; auto. cbn [run]. split. { constructor; auto. } split; auto. lia.
-    + rewrite fin_app, <- Es, fin_app. fold s0. rewrite <- E2. cbn [Machine.fin]. rewrite fin_app, <- E5. reflexivity.
-    + rewrite fin_app, <- Es, fin_app. fold s0. rewrite <- E2. cbn [Machine.fin]. rewrite fin_app, <- E5.
-      cbn [Machine.fin]. auto.
-  - rewrite !map_app. cbn [map fst]. rewrite map_app, B, B1. rewrite !cost_app. cbn [cost span fst snd map].
-    rewrite cost_app, Q6, D.
-    assert (Co : forall D, cost (map DropHidden D) = 0) by (intros D'; induction D'; cbn [map cost span snd fst];
-      lia). rewrite Co.
-    cbn [cost span fst snd]. unfold donline, evals. lia.
+  destruct (lroad_ok m P t t ltac:(lia)) as (l & A & B & C & D). apply (completed m t _ l (dheld P t)); auto.
+  exact (dfits m P t Ht). exact (dused_fits m P t Ht). exact (din_order m P t Ht). exact (dof_held m P t Ht).
+  intros x. exact (dpassed m P t x Ht).
 Qed.

@@ -211,30 +211,28 @@ Proof.
       rewrite Ro, cost_app. cbn [cost span fst snd]. rewrite app_nil_r, Co, D. lia.
 Qed.
 
-(* for every policy and every end there is a legal, complete schedule of online P t forwards that begins with the
-   road *)
-Theorem online_real : forall m (P : online_policy m) t, 1 <= t ->
-  (exists more, road P (S t) = road P t ++ more) /\
-  exists rest, complete HSM m t (road P t ++ rest) = true /\ cost (road P t ++ rest) = online P t.
+(* A road that leaves H, of which U is used, is completed by the gaps of U. *)
+Lemma completed : forall m t road l H U, 1 <= t -> run HSM t m (init 0 t) l -> map fst l = road ->
+  On t t (Machine.fin (init 0 t) l) H -> cost road = t - 1 -> S (length H) <= m -> S (length U) <= m -> rising 0 U t ->
+  incl U H -> (forall x, In x H -> 0 < x < t) ->
+  exists rest, complete HSM m t (road ++ rest) = true /\ cost (road ++ rest) = evals t m U.
 Proof.
-  intros m P t Ht. split. { destruct t; [lia|]. eexists. reflexivity. }
-  destruct (road_ok m P t t ltac:(lia)) as (l & A & B & (C1 & C2 & C3 & C4 & C5) & D).
+  intros m t road l H U Ht A B (C1 & C2 & C3 & C4 & C5) D F0 F1 O Of Pa.
   remember (Machine.fin (init 0 t) l) as s eqn:Es. destruct s as [w k h i n]. cbn [pos core lft int hid] in *.
   subst w k n.
-  pose proof (fits m P t Ht) as F0. pose proof (used_fits m P t Ht) as F1. pose proof (in_order m P t Ht) as O.
   set (s0 := mk (Some (t - 1)) None h i t).
-  destruct (drop_run (drops (held P t) (used P t)) s0 t m) as (l1 & A1 & B1 & G1 & G2 & G3 & G4 & G5).
+  destruct (drop_run (drops H U) s0 t m) as (l1 & A1 & B1 & G1 & G2 & G3 & G4 & G5).
   { unfold drops. apply NoDup_filter, NoDup_nodup. }
   { intros x I. apply drops_in in I. destruct I as (I & _). split; [apply C5;
-    auto|]. pose proof (passed m P t x ltac:(lia) I). lia. }
-  { pose proof (stored_room t s0 (held P t) C5). lia. }
+    auto|]. pose proof (Pa x I). lia. }
+  { pose proof (stored_room t s0 H C5). lia. }
   remember (Machine.fin s0 l1) as s2 eqn:E2. destruct s2 as [w2 k2 h2 i2 n2]. cbn [pos core lft int hid s0] in *.
   subst w2 k2 n2 i2.
-  assert (K : forall x, h2 x = true <-> x = 0 \/ In x (used P t)).
-  { intros x. rewrite G5, C5, drops_in. destruct (in_dec Nat.eq_dec x (used P t)) as [I|I].
-    - pose proof (of_held m P t Ht x I). tauto.
+  assert (K : forall x, h2 x = true <-> x = 0 \/ In x U).
+  { intros x. rewrite G5, C5, drops_in. destruct (in_dec Nat.eq_dec x U) as [I|I].
+    - pose proof (Of x I). tauto.
     - split; [|intros [->|Q]; [|tauto]]. intros ([->|Q] & R); auto. exfalso. tauto.
-      split; auto. intros (Q & _). pose proof (passed m P t 0 Ht Q). lia. }
+      split; auto. intros (Q & _). pose proof (Pa 0 Q). lia. }
   set (s3 := mk (Some t) (Some (t - 1)) h2 i t). set (s4 := mk None None h2 i (t - 1)).
   assert (Tp : forall t', step HSM (S t') (mk (Some t') None h2 i (S t')) (Record t') (mk (Some (S t')) (Some t') h2 i
     (S t'))) by (intros; constructor; lia).
@@ -242,8 +240,8 @@ Proof.
     i t')) by (intros; constructor).
   specialize (Tp (t - 1)). specialize (Bk (t - 1)). replace (S (t - 1)) with t in Tp, Bk by lia. fold s3 in Tp, Bk.
   fold s4 in Bk.
-  pose proof (stored_room t s4 (used P t) K) as R4.
-  destruct (gaps (used P t) 0 t t m m s4) as (l2 & Q0 & Q1 & Q2 & Q3 & Q4 & Q5 & Q6); auto.
+  pose proof (stored_room t s4 U K) as R4.
+  destruct (gaps U 0 t t m m s4) as (l2 & Q0 & Q1 & Q2 & Q3 & Q4 & Q5 & Q6); auto.
   { cbn [s4 hid]. apply K. auto. } { intros x I. cbn [s4 hid]. apply K. auto. }
   { intros x Hx I. cbn [s4 hid] in I. apply K in I. destruct I; [lia|auto]. } { lia. }
   remember (Machine.fin s4 l2) as s5 eqn:E5. destruct s5 as [w5 k5 h5 i5 n5]. cbn [core lft int hid] in *. subst k5 n5.
@@ -253,9 +251,9 @@ Proof.
   { rewrite room_count. apply sumr_zero. intros x _. unfold s6. cbn [hid]. unfold del. destruct (Nat.eqb_spec x 0);
       auto.
     rewrite Q4. destruct (Nat.leb_spec x 0); [lia|]. now rewrite andb_false_r. }
-  exists (map DropHidden (drops (held P t) (used P t)) ++ Record (t - 1) :: Backpropagate (t - 1) :: map fst l2 ++
+  exists (map DropHidden (drops H U) ++ Record (t - 1) :: Backpropagate (t - 1) :: map fst l2 ++
     [DropHidden 0]).
-  assert (E : road P t ++ map DropHidden (drops (held P t) (used P t)) ++ Record (t - 1) :: Backpropagate (t - 1) ::
+  assert (E : road ++ map DropHidden (drops H U) ++ Record (t - 1) :: Backpropagate (t - 1) ::
     map fst l2 ++ [DropHidden 0]
     = map fst (l ++ l1 ++ (Record (t - 1), s3) :: (Backpropagate (t - 1), s4) :: l2 ++ [(DropHidden 0, s6)])).
   { rewrite !map_app. cbn [map fst]. rewrite map_app, B, B1. reflexivity. }
@@ -272,5 +270,17 @@ Proof.
     rewrite cost_app, Q6, D.
     assert (Co : forall D, cost (map DropHidden D) = 0) by (intros D'; induction D'; cbn [map cost span snd fst];
       lia). rewrite Co.
-    cbn [cost span fst snd]. unfold online, evals. lia.
+    cbn [cost span fst snd]. unfold evals. lia.
+Qed.
+
+(* for every policy and every end there is a legal, complete schedule of online P t forwards that begins with the
+   road *)
+Theorem online_real : forall m (P : online_policy m) t, 1 <= t ->
+  (exists more, road P (S t) = road P t ++ more) /\
+  exists rest, complete HSM m t (road P t ++ rest) = true /\ cost (road P t ++ rest) = online P t.
+Proof.
+  intros m P t Ht. split. { destruct t; [lia|]. eexists. reflexivity. }
+  destruct (road_ok m P t t ltac:(lia)) as (l & A & B & C & D). apply (completed m t _ l (held P t)); auto.
+  exact (fits m P t Ht). exact (used_fits m P t Ht). exact (in_order m P t Ht). exact (of_held m P t Ht).
+  intros x. exact (passed m P t x Ht).
 Qed.
