@@ -14,6 +14,7 @@ from membptt.calls import remembered
 from membptt.planning.trial import Trial
 from membptt_theory.actions import Prices
 from membptt_theory.footprint import peak_bytes
+from membptt_theory.options import readable
 from membptt_theory.policies import POLICIES, planned
 
 from .cells import CELLS, Lstm, ResidualMlp, gradients, plain, problem, relative_error
@@ -348,6 +349,31 @@ def test_a_plan_explains_and_draws_itself(capsys):
     cells = plan.chosen.forwards + plan.chosen.cores
     assert len(axes.patches) == cells
     assert (axes.get_xlabel(), axes.get_ylim()[0] > axes.get_ylim()[1]) == ("position [cores]", True)
+
+
+def test_a_plan_is_printed_in_three_lines():
+    step, init, xs = problem(Lstm, 30, torch.float32)
+    plan = membptt.plan(step, init, xs, budget="4KiB")
+    choice, cost, beside = str(plan).splitlines()
+    assert choice.startswith("30 steps within 4 KiB: ")
+    assert f"{plan.chosen.slots} slots of {readable(plan.chosen.unit)}" in choice
+    assert f"{plan.chosen.forwards} forwards of {plan.chosen.cores} cores" in cost
+    assert f"a peak of {readable(plan.peak_bytes)}" in cost
+    assert "parameters and their gradients" in beside
+
+
+def test_explain_shows_the_best_option_of_each_policy_and_every_option_on_request(capsys):
+    step, init, xs = problem(Lstm, 30, torch.float32)
+    plan = membptt.plan(step, init, xs, budget="4KiB")
+    policies = [option.policy for option in plan.options]
+
+    def rows(**more):
+        plan.explain(**more)
+        lines = capsys.readouterr().out.splitlines()
+        return [line.split()[0] for line in lines if line.split()[:1] and line.split()[0] in policies]
+
+    assert rows() == list(dict.fromkeys(policies))
+    assert rows(everything=True) == policies
 
 
 @pytest.mark.usefixtures("_transfers_for_nothing")

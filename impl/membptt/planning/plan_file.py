@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from membptt_theory.actions import Prices
 from membptt_theory.files import read_json, write_whole
 from membptt_theory.footprint import Measured
-from membptt_theory.options import Option, Tiers, check_size
+from membptt_theory.options import Option, Tiers, check_size, readable
+from membptt_theory.policies import POLICIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,9 +37,9 @@ class PlanError(ValueError):
     """A file that should hold a plan is not what it claims to be."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Plan:
-    """What `plan` chose, and what it chose from.
+    """What `plan` chose, and what it chose from; printed, a few lines.
 
     Args:
         steps: length of the sequence it was made for.
@@ -74,11 +75,32 @@ class Plan:
         """Predicted time of one gradient."""
         return self.chosen.seconds
 
-    def explain(self) -> None:
-        """Print the alternatives, fastest first, with predicted peak and time."""
+    @property
+    def plain(self) -> float:
+        """Predicted time of plain backpropagation through the same cores, which keeps them all."""
+        return self.chosen.cores * self.chosen.measured.backprop
+
+    def __repr__(self) -> str:
+        """Say what was chosen, in words."""
+        option, title = self.chosen, POLICIES[self.chosen.policy].title
+        slow = f" and {option.tiers.peak} in the slow tier" if option.tiers else ""
+        return (
+            f"{self.steps} steps within {readable(self.budget)}: {title}, {self.chunk} steps a core, "
+            f"{option.slots} slots of {readable(option.unit)}{slow}\n"
+            f"  {option.forwards} forwards of {option.cores} cores; predicted: a peak of {readable(self.peak_bytes)}, "
+            f"{option.seconds / self.plain:.2f} of plain backpropagation's time\n"
+            "  beside the budget: inputs, stacked outputs, parameters and their gradients"
+        )
+
+    def explain(self, *, everything: bool = False) -> None:
+        """Print what was chosen and why: the best option of each policy, fastest first, with predicted peak and time.
+
+        Args:
+            everything: every option that fits, not only the best of each policy.
+        """
         from membptt.planning.view import show  # noqa: PLC0415  (rich is slow to import)
 
-        show(self)
+        show(self, everything=everything)
 
     def draw(self) -> Figure:
         """Draw the chosen schedule: position to the right, execution downward (needs matplotlib)."""

@@ -18,13 +18,18 @@ if TYPE_CHECKING:
     from membptt.planning.plan_file import Plan
 
 
-def show(plan: Plan) -> None:
-    """Print the alternatives of a plan, fastest first."""
+def show(plan: Plan, *, everything: bool) -> None:
+    """Print a plan in words, then its alternatives, fastest first: the best of each policy, or every one."""
+    console = Console()
+    best = {option.policy: option for option in reversed(plan.options)}
+    shown = plan.options if everything else sorted(best.values(), key=plan.options.index)
+    hidden = len(plan.options) - len(shown)
+    console.print(f"{plan}\n  it has the least predicted time of {len(plan.options)} options that fit", highlight=False)
     print_options(
-        plan.options,
-        Console(),
+        shown,
+        console,
         title=f"{plan.steps} steps within {readable(plan.budget)}",
-        caption=f"table {plan.digest[:12]}",
+        caption=f"table {plan.digest[:12]}" + f"; {hidden} more with explain(everything=True)" * bool(hidden),
         time=lambda option: _readable(option.seconds),
     )
 
