@@ -12,7 +12,7 @@ from torch import nn
 
 from membptt import Indexed, SlowTier, meter, scan
 from membptt.run import continuity as continuity_module
-from membptt.run.continuity import Continuity
+from membptt.run.continuity import MARKS, Continuity
 from membptt.run.verdict import distance
 from membptt.state import fingerprints as fingerprints_module
 from membptt.state.fingerprints import ROW, fingerprint, hashed, is_small, tolerance
@@ -70,6 +70,35 @@ def test_a_step_that_drifts_at_any_position_is_noticed_exhaustive(policy, sizes,
 def test_a_step_that_drifts_at_any_position_is_noticed_hypothesis(which, steps, position, slots, chunk):
     policy, sizes = which
     assert noticed(position % steps, steps, slots=slots, policy=policy, chunk=chunk, **sizes)
+
+
+@pytest.mark.parametrize("steps", [30, 300])
+def test_a_drift_that_all_recomputations_share_is_noticed_though_its_effect_fades_before_the_end(steps):
+    for position in (*range(6), steps // 2):
+        assert noticed(position, steps, slots=1 if steps == 30 else 3)
+        assert noticed(position, steps, slots=2, reduce="mean")
+
+
+def test_what_is_kept_of_the_first_pass_does_not_grow_with_its_length():
+    continuity = Continuity(None, 1)
+    for core in range(10 * MARKS * 4):
+        continuity.passed(core, (torch.tensor([float(core)]),))
+    assert MARKS // 2 <= len(continuity._marks) <= MARKS
+    assert max(continuity._marks) > 9 * MARKS * 4
+
+
+def test_a_first_pass_that_comes_out_again_is_rounding_and_another_one_is_not():
+    def passes(second):
+        continuity = Continuity(3, 1)
+        for core in range(3):
+            continuity.passed(core, (torch.ones(2),))
+        continuity.ended((torch.ones(2),), 3)
+        continuity.begin(again=True)
+        continuity.passed(0, (torch.full((2,), second),))
+        return continuity.strayed
+
+    assert passes(1.0) is None
+    assert passes(1.0 + 2**-20) == (0, 0)
 
 
 def test_without_the_comparison_the_drift_is_a_wrong_gradient():

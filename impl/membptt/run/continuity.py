@@ -2,7 +2,8 @@
 
 Both are at hand when a core is backpropagated, for nothing. Comparing their fingerprints notices every step that is not
 at its recomputation what it was before, whatever made it another: a counter, a cache, a weight that moved, a kernel
-that computes something else with graph. Nothing is read from a device before the gradients are complete.
+that computes something else with graph. Where all recomputations agree and only the first pass was another, what it
+gave is remembered of a few cores. Nothing is read from a device before the gradients are complete.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from membptt.state.states import At, Internal
 
 What = Literal["carry", "output"]
 
+MARKS: Final = 256  # cores of the first pass, at most, the carries after which are kept as hashes
+_EVERY: Final = 4  # core of a short scan is among them
 OUTPUTS: Final = 3  # cores, the last ones, whose outputs are compared with those of the first pass
 _WINDOW: Final = 64  # pairs of fingerprints that are compared at once
 
@@ -63,7 +66,9 @@ class Continuity:
     Attributes:
         first: the first core whose outputs are compared.
         bits: a hash of all bits that were looked at in this backward pass.
-        broken: the first core, and the leaf, whose bits are others than those the core after it was recorded from.
+        broken: the first core, and the leaf, whose bits are others than those the core after it was recorded from, or
+            than those of the first pass.
+        strayed: the first core, and the leaf, whose bits are others when the first pass is run once more.
     """
 
     def __init__(self, cores: int | None, chunk: int, *, numbers: bool = False, alike: bool = True) -> None:
@@ -74,8 +79,12 @@ class Continuity:
         self._last = _Kinds([], [], [])
         self._final: tuple[list[Tensor], list[int]] = [], []
         self._outputs: dict[int, list[Tensor]] = {}
+        self._marks: dict[int, list[int]] = {}
+        self._every = _EVERY
+        self._over = False  # the first pass
         self.first = max(self._cores - OUTPUTS, 0)
         self.broken: tuple[int, int] | None = None
+        self.strayed: tuple[int, int] | None = None
         self.begin()
 
     def begin(self, *, again: bool = False) -> None:
@@ -94,12 +103,34 @@ class Continuity:
         self._now: list[list[Tensor]] = []
         self._worst: dict[tuple[What, int, torch.dtype, int], _Worst] = {}
         self.bits = 0
-        self.broken = None
+        self.broken = self.strayed = None
+
+    def passed(self, core: int, carry: Leaves) -> None:
+        """Take note of the carry after a core of the first pass, or compare it where that is run once more.
+
+        A number of cores that does not grow with the scan's length: of a long scan every second one is given up.
+        """
+        if core % self._every or self._numbers:
+            return
+        bits = [hashed(leaf) for leaf in carry if is_small(leaf)]
+        if self._over:
+            self.strayed = self.strayed or self._other_bits(core, bits, _Kinds.of(carry).small)
+            return
+        self._marks[core] = bits
+        if len(self._marks) > MARKS:
+            self._every *= 2
+            self._marks = {core: bits for core, bits in self._marks.items() if core % self._every == 0}
+
+    def _other_bits(self, core: int, bits: list[int], leaves: list[int]) -> tuple[int, int] | None:
+        """Return the core and the first leaf that the first pass left with other bits, if it was noted."""
+        known = self._marks.get(core, bits)
+        others = (leaf for leaf, now, then in zip(leaves, bits, known, strict=True) if now != then)
+        return next(((core, leaf) for leaf in others), None)
 
     def ended(self, carry: Leaves, cores: int) -> None:
         """Take note of the first pass's final carry, and of how many cores led to it."""
         self._cores, self.first = cores, max(cores - OUTPUTS, 0)
-        self._last = _Kinds.of(carry)
+        self._last, self._over = _Kinds.of(carry), True
         self._final = [fingerprint(leaf) for leaf in carry], [hashed(carry[leaf]) for leaf in self._last.small]
 
     def emitted(self, core: int, outputs: Leaves) -> None:
@@ -125,6 +156,7 @@ class Continuity:
             if bits != self._next_bits and self.broken is None:
                 differs = [bit != next_bit for bit, next_bit in zip(bits, self._next_bits, strict=True)]
                 self.broken = self._at, small[differs.index(True)]
+            self.broken = self.broken or self._other_bits(self._at, bits, small)
             self.bits = hash((self.bits, *bits, *self._next_bits))
         if looked_at:
             self._then.append(self._next)

@@ -120,8 +120,10 @@ class Core:
                     ys = [*ys, emitted] if self._witness is not None else [emitted]
                 elif self._witness is not None:
                     ys.append(tuple(optree.tree_leaves(y)))
-            if outputs is not None and core >= self._compared and self._continuity is not None:
-                self._continuity.emitted(core, ys[-1])
+            if outputs is not None and self._continuity is not None:
+                self._continuity.passed(core, leaves)
+                if core >= self._compared:
+                    self._continuity.emitted(core, ys[-1])
             if self._records:  # or the graphs of all cores would hang together, and stay
                 carry = self.forms.at(core + 1).spec.unflatten([leaf.detach() for leaf in self._flatten(carry, at)])
             if self._witness is not None:
@@ -155,8 +157,11 @@ class Core:
         nodes, used = self._undeclared.refuse(returned, own, since)
         self._unchanged.check(used)
         state.check(core)
-        if core >= self._compared and self._continuity is not None:
-            self._continuity.emitted(core, emitted[-1][1])
+        if self._continuity is not None:
+            if outputs is not None:
+                self._continuity.passed(core, carry_out)
+            if core >= self._compared:
+                self._continuity.emitted(core, emitted[-1][1])
         if self._witness is not None:
             ys, rounds = [leaves for _, leaves in emitted], partial(only_rounds, self, state, xs, core)
             self._witness.see(core, carry_in, carry, ys, graph=True, rounds=rounds)

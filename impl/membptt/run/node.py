@@ -20,7 +20,7 @@ from membptt.run.course import Course
 from membptt.run.execution import Execution
 from membptt.run.inputs import Inputs
 from membptt.run.meter import Probe, Report
-from membptt.run.outputs import Outputs
+from membptt.run.outputs import Outputs, Unkept
 from membptt.run.promise import Promise
 from membptt.run.verdict import Comparison, Replay, error
 from membptt.slow.tier import SlowStates, SlowTier
@@ -181,7 +181,7 @@ def _again(call: Call, tensors: Leaves, xs: Leaves) -> Execution:
     """Begin the scan once more, and run it up to its first backward instruction."""
     call.generators.write(call.random)
     execution = call.begin(tensors, metered=False)
-    execution.forward(xs, None)
+    execution.forward(xs, Unkept())
     return execution
 
 

@@ -105,3 +105,14 @@ class Outputs:
 
 def _readable(shapes: list[tuple[torch.Size, torch.dtype]]) -> str:
     return ", ".join(f"{tuple(shape)} {str(dtype).removeprefix('torch.')}" for shape, dtype in shapes)
+
+
+class Unkept(Outputs):
+    """The outputs of a first pass that is run once more: only looked at."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def put(self, at: At, y: Any) -> Leaves:
+        """Return the leaves of one output."""
+        return tuple(optree.tree_leaves(y))

@@ -71,8 +71,8 @@ class Comparison:
             first, bits, sweep = continuity.broken, continuity.bits, begin()
             continuity.begin(again=True)
             self._run(self.again(), sweep)
-            if continuity.bits != bits:
-                doubt = continuity.doubt()
+            if continuity.bits != bits or continuity.strayed is not None:
+                doubt, first = continuity.doubt(), continuity.strayed or first
                 raise self.failure(doubt if doubt is not None and doubt.what == "carry" else _unmeasured(first), None)
             self.core.rounds()
         doubt = continuity.doubt()
