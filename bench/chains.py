@@ -37,6 +37,7 @@ from membptt_theory.schedule import Schedule
 
 NAME: Final = "fig17"
 POINTS: Final = 8  # of a front
+MOST: Final = 3  # times plain's cost: beyond that nobody goes
 _TOO_MUCH: Final = 2**38  # bytes: a point of a front below them keeps no internal state
 Run = Callable[[], Tensor]
 
@@ -88,6 +89,7 @@ def measured(given: Sequence[Block], x: Tensor, rounds: int) -> dict[str, Any]:
             times[name].append(process_time() - start)
     return {
         "blocks": len(blocks),
+        "rounds": rounds,
         "plain_seconds": median(times["plain"]),
         "front": [[point.bytes, point.seconds / plan.front[-1].seconds] for point in plan.front],
         "methods": {
@@ -134,7 +136,8 @@ def methods(blocks: Sequence[Block], x: Tensor, plan: ChainPlan) -> tuple[dict[s
             name = f"sequential {segments}{' reentrant' if reentrant else ''}"
             runs[name] = partial(_sequential, blocks, x, segments, reentrant)
     budgets: dict[str, int] = {}
-    for point in _spread([point.bytes for point in plan.front]):
+    affordable = [point.bytes for point in plan.front if point.seconds <= MOST * plan.front[-1].seconds]
+    for point in _spread(affordable):
         budgets[f"chain {point}"] = point
         runs[f"chain {point}"] = partial(chain, blocks, x, plan=plan.within(point))
     for point, schedule in _hidden_only(plan):
@@ -161,9 +164,9 @@ def _hidden_only(plan: ChainPlan) -> list[tuple[int, Schedule]]:
 
 
 def _spread(budgets: list[int]) -> list[int]:
-    """Return some budgets, evenly in bytes, the first and the last among them."""
+    """Return some budgets, in equal ratios, the first and the last among them."""
     low, high = budgets[0], budgets[-1]
-    wanted = [low + (high - low) * step / (POINTS - 1) for step in range(POINTS)]
+    wanted = [low * (high / low) ** (step / (POINTS - 1)) for step in range(POINTS)]
     return sorted({max(budget for budget in budgets if budget <= room + 0.5) for room in wanted})
 
 
@@ -192,19 +195,19 @@ def _loss(y: Tensor) -> Tensor:
 
 def _pyramid() -> tuple[list[Block], Tensor]:
     torch.manual_seed(0)
-    return [*pyramid(width=16), _loss], torch.randn(2, 3, 64, 64)
+    return [*pyramid(width=16), _loss], torch.randn(2, 3, 32, 32)
 
 
 def _gpt() -> tuple[list[Block], Tensor]:
     torch.manual_seed(0)
-    blocks = gpt(width=64, heads=4, length=64)
+    blocks = gpt(depth=12, length=32)
     embedding = blocks.pop(0)  # the reentrant mode needs an input with a gradient
-    return [*blocks, _loss], embedding(torch.randint(0, 50, (4, 64))).detach()
+    return [*blocks, _loss], embedding(torch.randint(0, 50, (4, 32))).detach()
 
 
 def _residual() -> tuple[list[Block], Tensor]:
     torch.manual_seed(0)
-    return [*residual_mlp(width=64), _loss], torch.randn(128, 64)
+    return [*residual_mlp(width=16), _loss], torch.randn(64, 16)
 
 
 MODELS: Final[dict[str, Callable[[], tuple[list[Block], Tensor]]]] = {

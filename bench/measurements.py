@@ -54,6 +54,12 @@ def _fig12() -> None:
     equal_memory.measure()
 
 
+def _fig17() -> None:
+    from bench import chains
+
+    chains.measure()
+
+
 def _fig_charlm() -> None:
     from bench import charlm
 
@@ -67,6 +73,7 @@ _MEASUREMENTS: Final[dict[str, Callable[[], None]]] = {
     "fig10": _fig10,
     "fig11": _fig11,
     "fig12": _fig12,
+    "fig17": _fig17,
     "fig_charlm": _fig_charlm,
 }
 MEASURED: Final = tuple(_MEASUREMENTS)

@@ -40,6 +40,7 @@ FIGURES: Final = (
     "fig14",
     "fig15",
     "fig16",
+    "fig17",
     "fig_charlm",
 )
 COMPARED: Final = ("pdf", "svg")

@@ -1,0 +1,91 @@
+"""Very deep networks, measured: figure 17's claim holds on the committed file, and what contradicts it is refused."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from bench import chains, store
+from bench.deep import residual_mlp
+from paper_figs import evidence, fig17, make
+from paper_figs.evidence import DataMissingError, FigureClaimError
+
+
+@pytest.fixture(scope="module")
+def models():
+    return evidence.load_measured("fig17")["models"]
+
+
+def test_the_claim_holds_and_the_figure_is_drawn(tmp_path):
+    (path,) = make.make("fig17", tmp_path, formats=("svg",))
+    assert path.stat().st_size > 1000
+
+
+def beyond_its_budget(models):
+    row = chain(models["pyramid"])
+    row["peak"] = row["budget"] + 1
+
+
+def far_below_its_budget(models):
+    chain(models["gpt"])["peak"] *= 0.9
+
+
+def costs_more_than_the_front(models):
+    chain(models["residual"])["cost"] += 0.01
+
+
+def torch_is_cheaper(models):
+    models["pyramid"]["methods"]["sequential 7"]["cost"] = 1.0
+
+
+def other_numbers(models):
+    models["gpt"]["methods"]["every block"]["peak"] *= 0.5
+
+
+def chain(model):
+    return next(row for name, row in model["methods"].items() if name.startswith("chain"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [beyond_its_budget, far_below_its_budget, costs_more_than_the_front, torch_is_cheaper, other_numbers],
+)
+def test_a_measurement_that_contradicts_the_claim_is_refused(models, change):
+    changed = copy.deepcopy(models)
+    change(changed)
+    with pytest.raises(FigureClaimError):
+        fig17.check(changed)
+
+
+def test_what_was_not_measured_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(store, "DATA", tmp_path)
+    with pytest.raises(DataMissingError):
+        fig17.data()
+
+
+def test_a_small_chain_is_measured_and_resumed(monkeypatch, tmp_path):
+    monkeypatch.setattr(store, "DATA", tmp_path)
+    torch.manual_seed(0)
+    small = [*residual_mlp(5, width=8), chains._loss], torch.randn(4, 8)
+    monkeypatch.setattr(chains, "MODELS", {"small": lambda: small})
+    chains.measure(rounds=1)
+    content = evidence.load_measured("fig17")
+    methods = content["models"]["small"]["methods"]
+    assert {"plain", "every block", "every 2th block", "sequential 2", "sequential 6 reentrant"} <= methods.keys()
+    assert methods["plain"]["cost"] == 1
+    assert all(row["peak"] <= row["budget"] for row in methods.values() if row["budget"] is not None)
+    monkeypatch.setattr(chains, "measured", None)  # nothing is measured again
+    chains.measure(rounds=1)
+    assert evidence.load_measured("fig17") == content
+
+
+def test_calls_are_counted_without_graph_and_with_it():
+    block = chains._Counted(nn.Tanh())
+    with torch.no_grad():
+        block(torch.ones(1))
+    block(torch.ones(1))
+    block(torch.ones(1))
+    assert (block.calls[False], block.calls[True]) == (1, 2)
