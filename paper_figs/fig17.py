@@ -20,8 +20,8 @@ LEAST: Final = {"pyramid": (0.2983, 0.3176), "gpt": (0.1002, 0.1218), "residual"
 EXTRA: Final = {"pyramid": 0.65, "gpt": 0.89, "residual": 1.0}
 CLAIM: Final = (
     "Counted on three networks: in the bytes of any use of torch's checkpoint (checkpoint_sequential at every number "
-    "of segments, at powers of two for 1,000 layers, in either mode; every block; every n-th), within one in a hundred, a "
-    "chain costs no more. Between half and nine tenths of plain's peak it costs, beyond plain, at most "
+    "of segments, at powers of two for 1,000 layers, in either mode; every block; every n-th), within one in a "
+    "hundred, a chain costs no more. Between half and nine tenths of plain's peak it costs, beyond plain, at most "
     f"{EXTRA['pyramid']:.0%} of what they do on the pyramid, {EXTRA['gpt']:.0%} on the transformer, and up to "
     f"{EXTRA['residual']:.0%} on equal layers. 1,000 layers run in {LEAST['residual'][0]:.2%} of plain's bytes, where "
     f"theirs take at least {LEAST['residual'][1]:.1%}. A chain's measured peak is 0.97 to 1 of its budget."
