@@ -10,6 +10,8 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import membptt
@@ -151,6 +153,35 @@ def test_blocks_that_differ_in_a_number_or_a_function_only_are_measured_apart():
     assert plan_chain([*slopes, *functions], torch.randn(4)).order == (0, 1, 0, 2, 3, 2, 4, 5)
 
 
+KINDS = [
+    lambda: nn.Linear(4, 4),
+    nn.Tanh,
+    lambda: nn.BatchNorm1d(4),
+    lambda: nn.Dropout(0.5),
+    lambda: nn.Sequential(nn.Linear(4, 16), nn.ReLU(inplace=True), nn.Linear(16, 4)),
+    lambda: Residual(4),
+    lambda: lambda x: x * x.detach().mean(),
+    lambda: lambda x: x[:, :2].repeat(1, 2),
+    nn.Identity,
+]
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(0, len(KINDS) - 1), min_size=1, max_size=7), st.floats(0, 1), st.booleans())
+def test_any_chain_in_any_budget_gives_plain_autograd_s_gradients_within_it_hypothesis(kinds, place, wanted):
+    torch.manual_seed(0)
+    blocks = [nn.Linear(4, 4), *(KINDS[kind]() for kind in kinds), loss]
+    x = torch.randn(6, 4, requires_grad=wanted)
+    plan = plan_chain(blocks, x)
+    chosen = plan.within(plan.front[int(place * (len(plan.front) - 1))].bytes)
+    plainly = gradients(run_plainly, blocks, x)
+    assert_same(gradients(lambda some, x: chain(some, x, plan=chosen), blocks, x), plainly)
+    weights = parameters(blocks)
+    outside = (x, *weights, *buffers(blocks), *([x.grad] if x.grad is not None else []))
+    own = [*weights, *([x] if wanted else [])]
+    assert bytes_beside(lambda: chain(blocks, x, plan=chosen).backward(), outside, own) <= chosen.peak_bytes
+
+
 # --- plans
 
 
@@ -167,9 +198,9 @@ def test_a_budget_below_the_least_names_that_one_which_then_works():
 def test_exactly_one_of_budget_plan_and_schedule_is_given():
     blocks, x = model("mlp")
     plan = plan_chain(blocks, x, budget="1MiB")
-    for given in ({}, {"budget": "1MiB", "plan": plan}, {"plan": plan, "schedule": plan.schedule()}):
+    for options in ({}, {"budget": "1MiB", "plan": plan}, {"plan": plan, "schedule": plan.schedule()}):
         with pytest.raises(TypeError, match="exactly one of budget=, plan= and schedule="):
-            chain(blocks, x, **given)
+            chain(blocks, x, **options)
 
 
 def test_a_plan_without_a_budget_says_how_to_choose_one():
@@ -453,6 +484,41 @@ def test_an_exception_at_any_forward_leaves_nothing_alive(at):
     assert all(weight.grad is None for weight in (x, *parameters(blocks)))
     chain(blocks, x, schedule=quadratic(5)).backward()  # the next one is whole
     assert_same([x.grad], torch.autograd.grad(run_plainly(blocks, x), x))
+
+
+class FailsBackward(torch.autograd.Function):
+    """Hands on what it is given; its backward fails."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        raise ArithmeticError("no way back")
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_an_exception_in_a_backward_leaves_nothing_alive(place):
+    seen = []
+
+    def block(x):
+        seen.append(weakref.ref(x))
+        return FailsBackward.apply(x)
+
+    blocks = [nn.Linear(4, 4), nn.Tanh(), nn.Tanh(), loss]
+    blocks.insert(place, block)
+    x = torch.randn(3, 4, requires_grad=True)
+
+    def attempt():
+        chain(blocks, x, schedule=quadratic(5)).backward()
+
+    with pytest.raises(ArithmeticError):
+        attempt()
+    gc.collect()
+    assert seen
+    assert [each for each in seen if each() is not None] == []
+    assert all(weight.grad is None for weight in (x, *parameters(blocks)))
 
 
 def test_a_data_parallel_wrapper_inside_is_refused():
