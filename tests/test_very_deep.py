@@ -115,6 +115,24 @@ def test_the_peak_is_within_the_budget_and_near_what_is_predicted(name):
         assert (0.85 if name == "unet" else 0.97) * budget <= peak <= budget
 
 
+def test_the_peak_is_within_the_budget_under_autocast():
+    blocks, x = model("pyramid")
+    weights = parameters(blocks)
+    with torch.autocast("cpu", torch.bfloat16):
+        plan = plan_chain(blocks, x)
+        for budget in spread(plan.front):
+            chosen = plan.within(budget)
+            chain(blocks, x, plan=chosen).backward()
+            for weight in weights:
+                weight.grad = None
+            peak = bytes_beside(
+                lambda: chain(blocks, x, plan=chosen).backward(),  # noqa: B023
+                (x, *weights, *buffers(blocks)),
+                weights,
+            )
+            assert 0.9 * budget <= peak <= budget
+
+
 def test_a_budget_is_planned_once_for_blocks_and_shapes(monkeypatch):
     blocks, x = model("mlp")
     least = plan_chain(blocks, x).front[0].bytes

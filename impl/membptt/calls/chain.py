@@ -55,7 +55,7 @@ def chain(
         x: any pytree of tensors.
         budget: bytes, or text such as ``"512MiB"``, for everything that lives during forward and backward beside `x`,
             the parameters and their gradients. Planned once for blocks and shapes, by a short run of each distinct
-            block; scratch memory that a kernel takes for itself is in it on no device but CUDA.
+            block. Scratch memory that a kernel takes for itself is not seen.
         plan: what `plan_chain` returned for these blocks, with a budget.
         schedule: of as many cores as there are blocks, in place of a budget: of a front, a table, or of one's own.
             Exactly one of `budget`, `plan` and `schedule` is given.

@@ -19,6 +19,7 @@ from membptt.run.problem import Problem
 from membptt.state.fingerprints import fingerprint
 from membptt.state.leaves import Leaves, as_leaf, is_differentiable, signature
 from membptt.state.states import Hidden, Internal
+from membptt.step.autocast import Autocast
 from membptt.step.blocks import Blocks
 from membptt.step.changes import InPlace
 from membptt.step.generators import Generators
@@ -69,8 +70,9 @@ def profile(problem: Problem, blocks: Blocks) -> Profile:
     guard = InPlace(surroundings, rewound=(*surroundings.vectors, *problem.rewound))
     generators = Generators(problem.devices)
     generators.follow(surroundings.vectors)
+    as_called = Autocast.current(problem.devices).replayed()
     undone = generators.exclusive(), generators.handed_on(), generators.preserved()
-    with undone[0], undone[1], undone[2], torch.enable_grad(), hooks_deferred(problem.params):
+    with undone[0], undone[1], undone[2], as_called, torch.enable_grad(), hooks_deferred(problem.params):
         # As if the input wanted a gradient: so the first block is like others of its kind.
         carry = tuple(as_leaf(leaf, is_differentiable(leaf)) for leaf in problem.carry)
         still = replace(problem, step=blocks.again(), carry=carry)
