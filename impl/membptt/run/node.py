@@ -137,11 +137,13 @@ class _Scan(torch.autograd.Function):
         # Only create_graph=True runs this with grad mode on; what follows would be missing from that graph.
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "scan cannot be differentiated twice: call backward without create_graph=True, "
+                "scan and while_loop cannot be differentiated twice: call backward without create_graph=True, "
                 "or run the loop under plain autograd where a second derivative is needed"
             )
         if any(grad is not None and is_batched(grad) for grad in grads):
-            raise RuntimeError("scan takes one gradient at a time: leave out is_grads_batched=True and vectorize=True")
+            raise RuntimeError(
+                "scan and while_loop take one gradient at a time: leave out is_grads_batched=True and vectorize=True"
+            )
         call: Call = ctx.call
         return call.context.copy().run(_backward, call, ctx, grads)
 

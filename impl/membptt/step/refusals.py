@@ -25,8 +25,8 @@ def refuse_cache() -> None:
     """
     if caches_parametrizations():
         raise RuntimeError(
-            "scan runs inside torch.nn.utils.parametrize.cached(): a weight cached without graph would serve a core "
-            "with graph, and its gradient lost; leave the cache off around scan"
+            "scan or while_loop runs inside torch.nn.utils.parametrize.cached(): a weight cached without graph would "
+            "serve a core with graph, and its gradient lost; leave the cache off around it"
         )
 
 
@@ -38,12 +38,13 @@ def refuse_transforms() -> None:
     """
     if forward_mode_active():
         raise RuntimeError(
-            "scan has no forward-mode derivative (torch.func.jvp, dual numbers): run the loop under it, or use backward"
+            "scan and while_loop have no forward-mode derivative (torch.func.jvp, dual numbers): run the plain loop "
+            "under it, or use backward"
         )
     if torch.is_grad_enabled() and transforms_active():
         raise RuntimeError(
-            "torch.func (grad, vjp, vmap) cannot transform a scan that may record gradients: use torch.autograd, or "
-            "torch.func inside the step, or torch.no_grad()"
+            "torch.func (grad, vjp, vmap) cannot transform a scan or while_loop that may record gradients: use "
+            "torch.autograd, or torch.func inside the step, or torch.no_grad()"
         )
 
 
@@ -105,7 +106,7 @@ def refuse_wrapped(step: Callable[..., Any], named: Named) -> None:
         for wrapper in wrappers & {kind.__name__ for kind in type(module).__mro__}:
             raise TypeError(
                 f"the step contains a {wrapper} module, whose communication would run once for every recorded step; "
-                "wrap the module that calls scan instead"
+                "wrap the module that calls scan or while_loop instead"
             )
 
 
