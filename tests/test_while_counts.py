@@ -50,6 +50,9 @@ class CountingCore:
         self.forwards += 1
         return Graph(step)
 
+    def compact(self, state):
+        return state
+
     def rewind(self, state):
         pass
 
