@@ -19,6 +19,7 @@ from bench import (
     long_sequence,
     meter,
     methods,
+    overhead,
     record,
     report,
     schedule_speed,
@@ -319,6 +320,16 @@ def test_schedule_speed_prints_its_ratio_and_writes_its_data(tmp_path, capsys):
     assert content["forwards"] == optimal_cost("hsm", 300, 5)
     assert len(content["rounds"]) == 2
     assert set(content["times_faster"]) == {"cold", "instructions", "actions"}
+
+
+def test_the_runtimes_own_cost_is_measured_in_pairs_and_written(tmp_path, capsys):
+    overhead.main(["--rounds", "2", "--steps", "50", "--repeat", "2", "--data", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "continuity: " in printed
+    content = json.loads((tmp_path / "overhead.json").read_text())
+    assert [len(call["rounds"]) for call in content["calls"].values()] == [2, 2]
+    assert content["calls"]["20"]["evaluations"] == optimal_cost("hsm", 20, overhead.SLOTS)
+    assert len(content["continuity"]["rounds"]) == 2
 
 
 def test_the_long_sequence_stays_within_its_memory_and_resumes(tmp_path, capsys, monkeypatch):

@@ -27,36 +27,53 @@ UNREACHABLE: Final = 2**40
 Costs = NDArray[np.int64]
 
 
-def least_cost(
-    steps: int, fast: int, slow: int, /, *, forward: int = 1, write: int = 0, read: int = 0, start_slow: bool = False
-) -> int:
-    """Return the least cost of ``steps`` steps over every legal schedule.
+def least_costs(
+    steps: int, fast: int, slow: int, /, *, forward: int = 1, write: int = 0, read: int = 0
+) -> list[tuple[int | None, int | None]]:
+    """Return the least cost of 0 .. `steps` steps over every legal schedule, by the tier that the start is stored in.
 
     Args:
-        steps: ``t``, at least 0. Time and memory grow as ``4**t``; ``t = 8`` takes a second.
+        steps: ``t``, at least 0. In three slots a tier, ten steps take some seconds.
         fast: hidden states that the fast tier holds, the starting one included where it is there.
         slow: hidden states that the slow tier holds, the starting one included where it is there.
         forward: cost of one step forward.
         write: cost of a store to the slow tier.
         read: cost of a restart from the slow tier.
-        start_slow: the starting state is stored in the slow tier, else in the fast one. It is the working state too.
+
+    Returns:
+        A pair for each number of steps, the start in the fast tier first; ``None`` where that has no room for it. The
+        start is the working state too.
 
     Raises:
-        ValueError: a number is out of range, or the tier has no room for the starting state.
+        ValueError: a number is out of range.
 
     Claim: tiers-optimal.
     """
     if min(steps, fast, slow, write, read) < 0 or forward < 1:
         raise ValueError("numbers must not be negative, and a forward must cost at least 1")
-    if (slow if start_slow else fast) < 1:
-        raise ValueError("the tier of the starting state has no room for it")
-    if not steps:
-        return 0
-    rest = np.zeros((1, 1), dtype=np.int64)
+    costs: list[tuple[int | None, int | None]] = [(0 if fast else None, 0 if slow else None)]
+    before, rest = (_Sets(0, fast), _Sets(0, slow)), np.zeros((1, 1), dtype=np.int64)
     for n in range(1, steps + 1):
-        at = _relaxed(rest, n, (fast, slow), (forward, write, read))
-        rest = _restarted(at, read)
-    return int(at[0, 0, 1] if start_slow else at[0, 1, 0])
+        sets = _Sets(n, fast), _Sets(n, slow)
+        at = _relaxed(rest, before, sets, (forward, write, read))
+        before, rest = sets, _restarted(at, sets, read)
+        starts = at[0, sets[0].index[1], 0] if fast else None, at[0, 0, sets[1].index[1]] if slow else None
+        costs.append((None if starts[0] is None else int(starts[0]), None if starts[1] is None else int(starts[1])))
+    return costs
+
+
+def least_cost(
+    steps: int, fast: int, slow: int, /, *, forward: int = 1, write: int = 0, read: int = 0, start_slow: bool = False
+) -> int:
+    """Return the least cost of `steps` steps, with the start in one tier; see `least_costs`.
+
+    Raises:
+        ValueError: a number is out of range, or the tier has no room for the starting state.
+    """
+    cost = least_costs(steps, fast, slow, forward=forward, write=write, read=read)[-1][start_slow]
+    if cost is None:
+        raise ValueError("the tier of the starting state has no room for it")
+    return cost
 
 
 def naive_tiers(
@@ -103,43 +120,60 @@ def naive_tiers(
     }
 
 
-def _relaxed(rest: Costs, n: int, room: tuple[int, int], costs: tuple[int, int, int]) -> Costs:
-    """Return the least cost to the end by working position ``0 .. n-1``, fast set and slow set, with `n` steps left.
+class _Sets:
+    """What one tier may hold with `n` steps left: every set of positions below `n`, of at most `room`.
+
+    Attributes:
+        sets: as bit masks, the empty one first.
+        index: of each mask among them; -1 where it holds too many.
+    """
+
+    def __init__(self, n: int, room: int) -> None:
+        masks = np.arange(2**n)
+        self.sets = masks[[int(mask).bit_count() <= room for mask in masks]]
+        self.index = np.full(2**n, -1)
+        self.index[self.sets] = np.arange(len(self.sets))
+
+    def with_and_without(self, q: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return, as indices, the sets that hold position `q`, and the same without it."""
+        holding = np.flatnonzero(self.sets >> q & 1)
+        return holding, self.index[self.sets[holding] & ~(1 << q)]
+
+
+def _relaxed(rest: Costs, before: tuple[_Sets, _Sets], sets: tuple[_Sets, _Sets], costs: tuple[int, int, int]) -> Costs:
+    """Return the least cost to the end by working position, fast set and slow set.
 
     Args:
-        rest: the same right after the backward of step ``n - 1``, by fast set and slow set.
-        n: steps left.
-        room: states that each tier holds.
+        rest: the same right after the backward of the last step, by the sets of `before`.
+        before: what each tier may hold with a step less.
+        sets: what it may hold.
         costs: of a forward, a write, a read.
     """
     forward, write, read = costs
-    sets = np.arange(2**n)
-    count = np.array([int(stored).bit_count() for stored in sets])
-    illegal = (count > room[0])[:, None] | (count > room[1])[None, :]
-    below = sets % 2 ** (n - 1)
-    at = np.full((n, 2**n, 2**n), UNREACHABLE, dtype=np.int64)
-    at[n - 1] = np.where(illegal, UNREACHABLE, rest[below][:, below] + forward)
+    n = len(sets[0].index).bit_length() - 1
+    # What is stored behind the last step is of no use once that is done.
+    left = [earlier.index[tier.sets % 2 ** (n - 1)] for earlier, tier in zip(before, sets, strict=True)]
+    at = np.full((n, *(len(tier.sets) for tier in sets)), UNREACHABLE, dtype=np.int64)
+    at[n - 1] = rest[left[0]][:, left[1]] + forward
     while True:
-        before = at.copy()
+        known = at.copy()
         np.minimum(at[:-1], at[1:] + forward, out=at[:-1])
         for q in range(n):
-            held, dropped = sets | 1 << q, sets & ~(1 << q)
-            np.minimum(at[q], at[q][held], out=at[q])
-            np.minimum(at[q], at[q][:, held] + write, out=at[q])
-            np.minimum(at, at[:, dropped], out=at)
-            np.minimum(at, at[:, :, dropped], out=at)
-            at[:, illegal] = UNREACHABLE
-        np.minimum(at, _restarted(at, read), out=at)
-        at[:, illegal] = UNREACHABLE
-        if (at == before).all():
+            (held, bare), (held_slow, bare_slow) = (tier.with_and_without(q) for tier in sets)
+            at[q, bare] = np.minimum(at[q, bare], at[q, held])  # stored
+            at[q][:, bare_slow] = np.minimum(at[q][:, bare_slow], at[q][:, held_slow] + write)
+            at[:, held] = np.minimum(at[:, held], at[:, bare])  # dropped
+            at[:, :, held_slow] = np.minimum(at[:, :, held_slow], at[:, :, bare_slow])
+        np.minimum(at, _restarted(at, sets, read), out=at)
+        if (at == known).all():
             return at
 
 
-def _restarted(at: Costs, read: int) -> Costs:
+def _restarted(at: Costs, sets: tuple[_Sets, _Sets], read: int) -> Costs:
     """Return the least cost after a restart from a stored state, by fast set and slow set."""
     best = np.full(at.shape[1:], UNREACHABLE, dtype=np.int64)
     for q, value in enumerate(at):
-        held = np.flatnonzero(np.arange(len(best)) >> q & 1)
+        held, slow = (tier.with_and_without(q)[0] for tier in sets)
         best[held] = np.minimum(best[held], value[held])
-        best[:, held] = np.minimum(best[:, held], value[:, held] + read)
+        best[:, slow] = np.minimum(best[:, slow], value[:, slow] + read)
     return best

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import product
 from typing import Final
 
 from membptt_proofs.checks.registry import Covered, Effort, check, need
-from membptt_proofs.tiers_oracle import least_cost, naive_tiers
+from membptt_proofs.tiers_oracle import least_costs, naive_tiers
 from membptt_theory.machine import meter_tiers
 from membptt_theory.tables import optimal_cost
 from membptt_theory.tiers import Prices, Tier, TierTable, build_tiers
@@ -45,7 +46,7 @@ def tiers_bellman(effort: Effort) -> str:
 @check("tiers-optimal")
 def tiers_optimal(effort: Effort) -> str:
     """Search all legal two-tier schedules."""
-    return _equals_search(effort.pick(5, 6), PRICES, range(4), range(4))
+    return _equals_search(effort.pick(5, 10), PRICES, range(4), range(4))
 
 
 @check("tiers-reached")
@@ -57,7 +58,7 @@ def tiers_reached(effort: Effort) -> str:
 @check("one-tier-optimal")
 def one_tier_optimal(effort: Effort) -> str:
     """Search all legal schedules of the fast tier alone, and of the slow one."""
-    steps = effort.pick(5, 6)
+    steps = effort.pick(5, 10)
     alone = (_equals_search(steps, PRICES, *rooms) for rooms in ((range(1, 4), range(1)), (range(1), range(1, 4))))
     return "; ".join(alone)
 
@@ -66,34 +67,34 @@ def one_tier_optimal(effort: Effort) -> str:
 def free_slow_optimal(effort: Effort) -> str:
     """Search all legal two-tier schedules where transfers cost nothing."""
     free = tuple(Prices(forward, 0, 0) for forward in (1, 3))
-    return _equals_search(effort.pick(5, 6), free, range(4), range(4))
+    return _equals_search(effort.pick(5, 10), free, range(4), range(4))
 
 
 @check("tiers-never-below")
 def tiers_never_below(effort: Effort) -> str:
     """Compare the search with as many slots in the fast tier alone."""
-    steps, covered = effort.pick(5, 6), Covered()
+    steps, covered = effort.pick(5, 10), Covered()
     for prices in covered.counted("prices", PRICES):
-        for t, f, s in product(range(1, steps + 1), range(4), range(4)):
-            for start_slow, room in ((False, f), (True, s)):
-                if room:
-                    search = least_cost(t, f, s, start_slow=start_slow, **_money(prices))
-                    bound = prices.forward * optimal_cost("hsm", t, f + s)
-                    need(search >= bound, f"{prices}, t={t}, f={f}, s={s}: search {search}, bound {bound}")
-                    covered.note(t=t, f=f, s=s)
+        for f, s in product(range(4), range(4)):
+            for t, *costs in _searched(steps, f, s, prices):
+                for search in costs:
+                    if search is not None:
+                        bound = prices.forward * optimal_cost("hsm", t, f + s)
+                        need(search >= bound, f"{prices}, t={t}, f={f}, s={s}: search {search}, bound {bound}")
+                        covered.note(t=t, f=f, s=s)
     return str(covered)
 
 
 def _equals_search(steps: int, every: tuple[Prices, ...], fast: range, slow: range) -> str:
     covered = Covered()
     for prices in covered.counted("prices", every):
-        for t, f, s in product(range(1, steps + 1), fast, slow):
-            table = build_tiers(t, f, s, prices) if f + s else None
-            for tier, room in ((Tier.FAST, f), (Tier.SLOW, s)):
-                if table and room:
-                    search = least_cost(t, f, s, start_slow=tier is Tier.SLOW, **_money(prices))
-                    need(table.cost(t, f, s, tier) == search, f"{prices}, t={t}, f={f}, s={s}, {tier}: {search}")
-                    covered.note(t=t, f=f, s=s)
+        for f, s in product(fast, slow):
+            table = build_tiers(steps, f, s, prices) if f + s else None
+            for t, *costs in _searched(steps, f, s, prices):
+                for tier, search in zip((Tier.FAST, Tier.SLOW), costs, strict=True):
+                    if table and search is not None:
+                        need(table.cost(t, f, s, tier) == search, f"{prices}, t={t}, f={f}, s={s}, {tier}: {search}")
+                        covered.note(t=t, f=f, s=s)
     return f"{covered}, both tiers to start in"
 
 
@@ -109,6 +110,13 @@ def tiers_metered(effort: Effort) -> str:
             need(fits and report.cost(prices) == table.cost(t, f, s), f"{prices}, t={t}, f={f}, s={s}: {report}")
             covered.note(t=t, f=f, s=s)
     return str(covered)
+
+
+def _searched(steps: int, f: int, s: int, prices: Prices) -> Iterator[tuple[int, int | None, int | None]]:
+    """Yield each length and the least cost over all legal schedules, from a start in the fast tier and in the slow one."""
+    for t, costs in enumerate(least_costs(steps, f, s, **_money(prices))):
+        if t:
+            yield t, *costs
 
 
 def _money(prices: Prices) -> dict[str, int]:
