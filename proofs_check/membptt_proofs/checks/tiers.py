@@ -113,7 +113,7 @@ def tiers_metered(effort: Effort) -> str:
 
 
 def _searched(steps: int, f: int, s: int, prices: Prices) -> Iterator[tuple[int, int | None, int | None]]:
-    """Yield each length and the least cost over all legal schedules, from a start in the fast tier and in the slow one."""
+    """Yield each length and the least cost over all legal schedules, by the tier that the start is stored in."""
     for t, costs in enumerate(least_costs(steps, f, s, **_money(prices))):
         if t:
             yield t, *costs
