@@ -18,7 +18,7 @@ needs_coq = pytest.mark.skipif(not coq.installed(), reason=coq.ABSENT)
 @pytest.fixture(scope="module")
 def compiled():
     """Return the folder in which what the checks need is compiled."""
-    coq.build(names=["Meter", "Value"])
+    coq.build(names=[*tie.IMPORTED, *tie.NAMED])
     return coq.OUT
 
 

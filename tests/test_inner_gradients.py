@@ -86,7 +86,7 @@ WAYS = {
     "checked": {"slots": 3, "check": True},
     "checked chunks": {"slots": 2, "chunk": 5, "check": True},
 }
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*is deprecated:DeprecationWarning")  # torch.func.jvp
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*is deprecated")  # torch.func.jvp
 every_idiom = pytest.mark.parametrize("idiom", IDIOMS)
 
 

@@ -89,7 +89,7 @@ def scripted(h):
     return (h.sin() * h).exp() * h
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*is deprecated")
 @pytest.mark.parametrize("function", [written, scripted])
 def test_what_a_node_does_not_tell_is_seen_while_it_is_saved(function):
     inner = torch.jit.script(function) if function is scripted else function

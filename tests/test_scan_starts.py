@@ -215,7 +215,7 @@ def test_what_was_made_of_a_leaf_that_nobody_holds_any_more_is_still_refused():
         scan(step, None, torch.ones(6, 3, requires_grad=True), slots=2)[0].sum().backward()
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_a_parameter_that_only_a_scripted_module_holds_is_still_refused():
     scripted = torch.jit.script(torch.nn.Linear(3, 3))
 

@@ -658,7 +658,7 @@ def test_a_gradient_inside_the_step_works_under_a_budget_too(functional, options
     assert same(lambda fn: fn(step, start, data()[1], params=leaves)[1].mean().backward(), leaves, options)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated")
 @pytest.mark.parametrize("kind", ["scripted", "traced"])
 def test_scripted_and_traced_modules_work(kind):
     class Net(nn.Module):

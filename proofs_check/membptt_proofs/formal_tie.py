@@ -42,6 +42,12 @@ A = TypeVar("A", bound=TieredAction)
 ALPHAS: Final = (2, 3, 5)
 STEPS: Final = 8
 SLOTS: Final = 9
+IMPORTED: Final = ("Machine", "Policies", "Recurrences", "Meter")  # modules of the development that the checks' files
+NAMED: Final = ("Tiers", "Value", "Online", "Restart")  # import, and those whose names they write out
+_HEAD: Final = (
+    f"From Membptt Require Import {' '.join(IMPORTED)}.",
+    f"From Membptt Require {' '.join(NAMED)}.",
+)
 _COMPUTED: Final = "Proof. vm_compute. reflexivity. Qed."
 _CAPACITIES: Final = ((Tier.FAST, 1, 0), (Tier.FAST, 2, 1), (Tier.FAST, 1, 2), (Tier.SLOW, 0, 2), (Tier.SLOW, 2, 1))
 _PLACES: Final = (
@@ -156,7 +162,7 @@ def streams_file(single: Sequence[Case], tiered: Sequence[Case], /) -> str:
 
     Each expectation is spoilt in turn as well, and the comparison must notice.
     """
-    lines = ["From Membptt Require Import Machine Policies Meter.", "From Membptt Require Tiers."]
+    lines = [*_HEAD]
     for name, held, checks in (("single", single, "agrees notices"), ("tiered", tiered, "tiers_agree tiers_notice")):
         rows = ";\n".join(f"({case.stream}, {case.report})" for case in held)
         lines.append(f"Definition {name} := [\n{rows}].")
@@ -166,10 +172,7 @@ def streams_file(single: Sequence[Case], tiered: Sequence[Case], /) -> str:
 
 def tables_file(steps: int, slots: int, /) -> str:
     """Return a Coq file that holds exactly where Coq's recurrences are the product's tables, to `steps` and `slots`."""
-    lines = [
-        "From Membptt Require Import Machine Recurrences Meter.",
-        "From Membptt Require Tiers Value Online Restart.",
-    ]
+    lines = [*_HEAD]
 
     def equal(name: str, function: str, values: Callable[[int, int], int]) -> None:
         rows = _listed(_listed(str(values(t, m)) for t in range(1, steps + 1)) for m in range(1, slots + 1))
