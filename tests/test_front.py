@@ -470,3 +470,33 @@ def test_a_recurrence_with_methods_of_its_own_is_not_taken_for_equal_blocks():
 
     own = Dearer(*terms.terms())
     assert solve_front(own).bytes[0] == solve_front(terms).bytes[0] + 5
+
+
+# --- equal blocks with others before them
+
+EQUAL = Block(advance=10, record=11, backward=20, output=5, internal=15, backward_need=6)
+OTHERS = (
+    Block(advance=3, record=4, backward=7, output=5, internal=9, backward_need=3),
+    Block(advance=8, record=9, backward=9, output=2, internal=30, advance_need=4, backward_need=1),
+)
+TAIL = Block(advance=1, record=2, backward=3, output=1, internal=7, backward_need=3)
+
+
+@pytest.mark.parametrize("others", [1, 2])
+@pytest.mark.parametrize("count", [2, 5, 12, 30])
+def test_with_others_before_equal_blocks_every_point_is_metered_and_near_the_exact_front(others, count):
+    chain = [*OTHERS[:others], *[EQUAL] * count, TAIL]
+    exact, front = solve_front(chain), front_module.front_with_others_before(everything_alive(chain), others)
+    for room, cost in front.points:
+        report = meter_chain(front.schedule(room), chain)
+        assert (report.bytes, report.cost) == (room, cost)
+        assert cost >= exact.cost(room)
+    for room, cost in exact.points:
+        assert front.cost(room + EQUAL.output + OTHERS[0].output) <= cost
+
+
+def test_a_thousand_equal_blocks_with_others_before_them_are_solved():
+    front = solve_front([*OTHERS, *[EQUAL] * 1000, TAIL])
+    for room, cost in (front.points[0], front.points[len(front) // 2], front.points[-1]):
+        report = meter_chain(front.schedule(room), [*OTHERS, *[EQUAL] * 1000, TAIL])
+        assert (report.bytes, report.cost) == (room, cost)
