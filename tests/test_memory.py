@@ -192,3 +192,22 @@ def test_a_step_whose_work_grows_past_its_plan_is_told_once_and_planned_where_it
     with meter() as report:
         scan(stiffening, h, xs, plan=plan)[1].sum().backward()
     assert report.peak_bytes <= plan.peak_bytes
+
+
+def widening(h, x):
+    h = torch.tanh(1.01 * h.expand(int(x), 100)).mean(0)
+    return h, h.sum()
+
+
+@pytest.mark.parametrize("policy", ["hsm", "ism"])
+def test_a_step_of_which_only_the_sizes_grow_is_told_too(policy):
+    xs, h = 1 + torch.arange(60), torch.full((100,), 0.1, requires_grad=True)
+    plan = membptt.plan(widening, h, xs, budget=20_000, policy=policy, chunk=1)
+    with meter() as report, pytest.warns(BrokenPromiseWarning, match="plan with a carry") as told:
+        scan(widening, h, xs, plan=plan)[1].sum().backward()
+    assert len(told) == 1
+    assert report.peak_bytes > plan.peak_bytes
+    plan = membptt.plan(widening, h, xs.flip(0), budget=200_000, policy=policy, chunk=1)  # the advice
+    with meter() as report:
+        scan(widening, h, xs, plan=plan)[1].sum().backward()
+    assert report.peak_bytes <= plan.peak_bytes

@@ -1,5 +1,6 @@
 """What users' steps do to a scan: the gradient is the loop's, or one true error says what to do, and that works."""
 
+import itertools
 import random
 import types
 from functools import partial
@@ -774,3 +775,120 @@ def test_a_device_whose_random_numbers_cannot_be_restored_is_refused(monkeypatch
     with pytest.raises(ValueError, match="give preserve_rng_state=False"):
         Generators({torch.device("hpu", 0)})
     assert Generators({torch.device("hpu", 0)}, enabled=False).read() == ()
+
+
+# Planning runs the step before the scan does; where the scan recomputes nothing, continuity has nothing to compare
+
+
+PLANNED = [{"budget": "64MiB", "policy": "ism"}, {"budget": "64MiB", "chunk": 12}]
+however_planned = pytest.mark.parametrize("options", PLANNED, ids=["stores everything", "one core"])
+
+
+@however_planned
+@pytest.mark.parametrize("place", ["closure", "attribute"])
+def test_what_a_step_assigns_to_while_it_is_planned_is_put_back(options, place):
+    cell, gains = gru(), nn.Parameter(1 + torch.rand(12, 4, dtype=D))
+    leaves = [*cell.parameters(), gains]
+
+    def run(fn):
+        at, cell.at, cell.mean = 0, 0, torch.zeros(4, dtype=D)
+
+        def closure(h, x):
+            nonlocal at
+            h, at = cell(x * gains[at % 12], h), at + 1
+            return h, h
+
+        def attribute(h, x):
+            h, cell.at = cell(x * gains[cell.at % 12] - cell.mean, h), cell.at + 1
+            cell.mean = 0.9 * cell.mean + 0.1 * h.detach().mean(0)
+            return h, h
+
+        fn(closure if place == "closure" else attribute, *data(), params=leaves)[1].square().mean().backward()
+
+    assert same(run, leaves, options)
+
+
+def _with_a_list(gains, cell):
+    counter = [0]
+
+    def step(h, x):
+        h, counter[0] = cell(x * gains[counter[0] % 12], h), counter[0] + 1
+        return h, h
+
+    return step
+
+
+def _with_an_iterator(gains, cell):
+    turns = itertools.cycle(range(12))
+
+    def step(h, x):
+        h = cell(x * gains[next(turns)], h)
+        return h, h
+
+    return step
+
+
+def _only_in_the_output(gains, cell):
+    turns = itertools.cycle(range(12))
+
+    def step(h, x):
+        h = cell(x, h)
+        return h, h * gains[next(turns)]
+
+    return step
+
+
+def _after_a_while(gains, cell):
+    counter = []
+
+    def step(h, x):
+        counter.append(None)
+        h = cell(x * gains[int(len(counter) > 4)], h)
+        return h, h
+
+    return step
+
+
+@however_planned
+@pytest.mark.parametrize("kind", [_with_a_list, _with_an_iterator, _only_in_the_output, _after_a_while])
+def test_what_planning_cannot_put_back_is_refused_and_in_the_carry_it_works(options, kind):
+    cell, gains = gru(), nn.Parameter(1 + torch.rand(12, 4, dtype=D))
+    leaves = [*cell.parameters(), gains]
+    with pytest.raises(RuntimeError, match=r"planning runs the step a few times, .* Hand that state on in the carry"):
+        scan(kind(gains, cell), *data(), params=leaves, **options)
+
+    def counting(carry, x):
+        h, at = carry
+        h = cell(x * gains[at % 12], h)
+        return (h, at + 1), h
+
+    h0, xs = data()
+
+    def run(fn):
+        fn(counting, (h0, torch.tensor(0)), xs, params=leaves)[1].square().mean().backward()
+
+    assert same(run, leaves, options)
+
+
+def test_planning_a_chain_puts_back_what_a_block_assigns_to_and_refuses_what_it_cannot_put_back():
+    torch.manual_seed(0)
+    first, second, x = nn.Linear(4, 4).double(), nn.Linear(4, 4).double(), torch.randn(2, 4, dtype=D)
+    first.at, turns = 0, itertools.cycle([1.0, 2.0])
+
+    def counts(x):
+        first.at += 1
+        return first(x) * first.at
+
+    def turning(x):
+        return second(x) * next(turns)
+
+    leaves = [*first.parameters(), *second.parameters()]
+    membptt.chain([counts, second], x, budget="1MiB", params=leaves).square().sum().backward()
+    gradients = [leaf.grad.clone() for leaf in leaves]
+    first.at = 0
+    for leaf in leaves:
+        leaf.grad = None
+    second(counts(x)).square().sum().backward()
+    assert all(torch.equal(*pair) for pair in zip(gradients, [leaf.grad for leaf in leaves], strict=True))
+    with pytest.raises(RuntimeError, match=r"planning runs blocks\[1\] a few times"):
+        membptt.chain([first, turning], x, budget="1MiB", params=leaves)

@@ -8,8 +8,9 @@ is looked up when something is compiled.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from math import prod
 from types import ModuleType
 from typing import Any, Final, TypeVar, cast
 
@@ -25,7 +26,7 @@ class MissingPrivateNameWarning(UserWarning):
     """This torch has lost a name that is not public, and the runtime what it served."""
 
 
-def find(name: str, lost: str, instead: Any, root: ModuleType = torch) -> Any:
+def find(name: str, lost: str, instead: Any, root: ModuleType | type = torch) -> Any:
     """Return a name below `root`, or `instead`, with a warning that names what is `lost`."""
     value: Any = root
     for part in name.split("."):
@@ -125,6 +126,19 @@ def inputs_of_region(unpack: Any) -> Sequence[Any]:
             if getattr(type(cell.cell_contents), "get_inputs", _ABSENT) is _inputs_of_region:
                 return cast("Sequence[Any]", cell.cell_contents.get_inputs())
     return ()
+
+
+_accumulate: type = torch.autograd.graph.get_gradient_edge(torch.zeros((), requires_grad=True)).node.__class__
+_outputs = find("_input_metadata", "a run whose tensors grow past its plan is not told", None, _accumulate)
+
+
+def elements_of(nodes: Iterable[Any]) -> int:
+    """Return how many elements the operations have given that these nodes of the graph stand for."""
+    if _outputs is None:
+        return 0
+    with suppress(RuntimeError):  # nested tensors, which have no shape
+        return sum(prod(output.shape) for node in nodes for output in node._input_metadata)
+    return 0
 
 
 def is_opaque(node: Any) -> bool:

@@ -54,7 +54,7 @@ def plan(
         TypeError: `budget` is neither bytes nor text, or `chunk` is no integer; and as `scan`.
         ValueError: text that names no size, an unknown policy or one that cannot spill, given prices, or a budget that
             is too small: the message names the smallest feasible one; and as `scan`.
-        RuntimeError: the step changes what it is given, or a state outside the carry.
+        RuntimeError: the step changes what it is given, or keeps a state outside the carry that cannot be put back.
 
     Claim: plan-bounds-peak, plan-tiers-bounds-peak.
     """

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from membptt.planning.repeat import Repeat
 from membptt.planning.tally import Tally, rounded
 from membptt.run.adjoint import Adjoint, hooks_deferred
 from membptt.run.core import Core
@@ -64,7 +66,7 @@ def profile(problem: Problem, blocks: Blocks) -> Profile:
 
     Raises:
         ValueError: a block uses a tensor that requires grad and was not declared.
-        RuntimeError: a block changes what it is given, or a state inside its module.
+        RuntimeError: a block changes what it is given, or a state inside its module or beside it.
     """
     surroundings = Surroundings.of(problem.reach)
     guard = InPlace(surroundings, rewound=(*surroundings.vectors, *problem.rewound))
@@ -85,12 +87,16 @@ def profile(problem: Problem, blocks: Blocks) -> Profile:
         fingerprints = 0
         state = Hidden.of(tuple(leaf.detach() for leaf in problem.carry), ())
         for number, block in enumerate(blocks.blocks):
-            with torch.no_grad():
+            with surroundings.undone(), torch.no_grad():
                 after = core.advance(state, (), number, number + 1, outputs)
             key = _kind(block), core.forms.at(number).spec, _layouts(state.leaves)
             if key not in numbers:
                 numbers[key] = len(kinds)
-                kinds.append(_Measurement(core, number, state, after, outside).block())
+                again = partial(core.evaluate, state, (), number, graph=False)
+                repeat = Repeat(again, generators, surroundings, f"blocks[{number}]")
+                with surroundings.undone():
+                    kinds.append(_Measurement(core, number, state, after, outside).block())
+                repeat.check()
             order.append(numbers[key])
             fingerprints = max(fingerprints, sum(bytes_of([fingerprint(leaf)]) for leaf in after.leaves))
             state = after

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from membptt.kernels.compiled import compile_chunk
+from membptt.planning.repeat import Repeat
 from membptt.run.adjoint import Adjoint
 from membptt.run.core import Core
 from membptt.run.meter import parts_of
@@ -61,7 +62,7 @@ class Trial:
             RuntimeError: the step keeps state inside its module.
         """
         guard = InPlace(self._surroundings, rewound=self._surroundings.vectors)
-        with self._generators.exclusive(), self._generators.handed_on(), self._generators.preserved():
+        with self._undone():
             shared = self._find_shared(guard)
             hidden, internal = self._weigh(chunk, shared)
             rest = self._problem.inputs.steps % chunk
@@ -76,9 +77,7 @@ class Trial:
 
         All is timed in turns: what the machine does meanwhile is not to decide which chunk or tier comes first.
         """
-        with ExitStack() as stack:
-            for alone in (self._generators.exclusive(), self._generators.handed_on(), self._generators.preserved()):
-                stack.enter_context(alone)
+        with self._undone(), ExitStack() as stack:
             before = self._generators.read()
             core = self._core(weighed[0].chunk)
             state = core.compact(core.advance(self._start(), self._xs, 0, 1))
@@ -95,12 +94,21 @@ class Trial:
                 transit = (IN_FLIGHT + 1) * sum(Layout.of(x).nbytes for x in state.leaves if x.is_cuda)
                 figures += [lambda: lambda: _write(states, stored), lambda: lambda: states.restore(1)]
             seconds = self._in_turns(figures)
+        with self._undone():
+            self._repeat.check()
         advance, backprop = seconds[: len(weighed)], seconds[len(weighed) : 2 * len(weighed)]
         write, read = seconds[2 * len(weighed) :] or (0.0, 0.0)
         return [
             replace(sizes, advance=min(ahead, both), backprop=both, slow=size, transit=transit, write=write, read=read)
             for sizes, ahead, both in zip(weighed, advance, backprop, strict=True)
         ]
+
+    @contextmanager
+    def _undone(self) -> Iterator[None]:
+        """Leave random generators, and what the step assigns to, as they are."""
+        generators = self._generators
+        with generators.exclusive(), generators.handed_on(), generators.preserved(), self._surroundings.undone():
+            yield
 
     def _weigh(self, chunk: int, shared: dict[int, int]) -> tuple[int, int]:
         """Return bytes of a hidden state, and of an internal state beyond its two hidden states."""
@@ -125,9 +133,12 @@ class Trial:
         """Find what two consecutive cores both refer to, beside the state that one hands to the other."""
         if self._shared is None:
             core = self._core(1, metered=True)
-            with torch.no_grad():  # as in a scan; a first pass checks the step
+            with self._surroundings.undone(), torch.no_grad():  # as in a scan; a first pass checks the step
                 state = core.compact(core.advance(self._start(), self._xs, 0, 1, Outputs(1)))
             guard.check()
+            again = partial(core.evaluate, self._start(), self._xs, 0, graph=False)
+            self._repeat = Repeat(again, self._generators, self._surroundings)
+            self._repeat.check()
             if not core.form.starting:  # the first step made the carry: the others start from what it made
                 carry = tuple(map(as_leaf, state.leaves, core.form.differentiable))
                 self._problem = replace(self._problem, spec=core.form.spec, carry=carry)

@@ -98,6 +98,24 @@ class Surroundings:
             for table, entries in tables:
                 table.restore(entries)
 
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Leave everything, on the way out, as it was on the way in, what the step assigns to included: a trial."""
+        tables = [(table, dict(table.entries)) for table in self.tables]
+        modes = [(module, module.training) for module, _ in self.modules]
+        variables = [(variable, variable.read()) for variable, _ in self.variables if variable.written]
+        try:
+            yield
+        finally:
+            for variable, value in variables:
+                if variable.read() is not value:
+                    variable.write(value)
+            for module, mode in modes:
+                if module.training != mode:
+                    module.training = mode
+            for table, entries in tables:
+                table.undo(entries)
+
     def tensors(self) -> Iterator[tuple[int, Tensor, bool]]:
         """Yield every tensor that was found: its number, itself, and whether it was a module's buffer or attribute."""
         for number, (table, _, held) in enumerate(self.watched):
@@ -176,6 +194,17 @@ class _Table:
                 self.entries[key] = value
         for key in self.before.keys() - entries.keys():
             self.entries.pop(key, None)
+
+    def undo(self, entries: dict[str, Any]) -> None:
+        """Put the tensors and numbers among `entries` in their places, and take out those that are new."""
+        for key in [*self.entries]:
+            value = self.entries[key]
+            if key not in entries and (isinstance(value, Tensor) or type(value) in _NUMBERS):
+                del self.entries[key]
+        for key, value in entries.items():
+            plain = self.kind != "attribute" or isinstance(value, Tensor) or type(value) in _NUMBERS
+            if plain and self.entries.get(key, _GONE) is not value:
+                self.entries[key] = value
 
     def full(self, key: str) -> str:
         """Return the qualified name of an entry."""
