@@ -150,7 +150,7 @@ def test_a_missing_gradient_is_refused_and_the_culprit_named():
     layer = torch.nn.Linear(1, 1)
     with pytest.raises(ValueError, match="the tensor 'weight'"):
         scan(lambda carry, x: (carry * weight, x), torch.ones((), requires_grad=True), torch.ones(4), slots=2)
-    with pytest.raises(ValueError, match=r"the parameter 'layer\.bias'"):
+    with pytest.raises(ValueError, match=r"the parameter 'layer\.weight'"):
         scan(lambda carry, x: (layer(carry), x), torch.ones(1, requires_grad=True), torch.ones(4), slots=2)
 
 

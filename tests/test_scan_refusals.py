@@ -30,7 +30,7 @@ BAD_CALLS = [
     (keep, ONE, LONG, {"slots": 9, "spill": True}, ValueError, "9 slots is too large.* are 1 slots, or 33333 cores"),
     (keep, ONE, LONG, {"slots": 2, "spill": SlowTier(9)}, ValueError, "18 slots .of both tiers, multiplied. is too"),
     (keep, ONE, LONG, {"slots": 4, "policy": "msm", "internal": 2}, ValueError, "4 slots is too large"),
-    (keep, ONE, LONG, {"slots": 9999, "policy": "ism"}, ValueError, "are 2684 slots, or 26845 cores"),
+    (keep, ONE, LONG, {"slots": 9999, "policy": "msm", "internal": 2}, ValueError, "are 1 slots, or 1000 cores"),
     (keep, ONE, LONG, {"slots": 9999, "policy": "best"}, ValueError, "known policies"),
     (keep, ONE, torch.ones(0), {"slots": 2}, ValueError, "xs is empty"),
     (keep, ONE, (), {"slots": 2}, ValueError, "xs is empty"),
