@@ -147,6 +147,15 @@ def test_a_budget_is_planned_once_for_blocks_and_shapes(monkeypatch):
     assert len(measured) == 4
 
 
+def test_a_model_with_another_activation_is_planned_anew(monkeypatch):
+    measured, measure = [], _Measurement.block
+    monkeypatch.setattr(_Measurement, "block", lambda self: measured.append(1) or measure(self))
+    for activation in ("relu", "gelu", "relu"):
+        layer = nn.TransformerEncoderLayer(8, 1, 16, batch_first=True, activation=activation)
+        chain([layer, loss], torch.randn(2, 3, 8), budget="1MiB").backward()
+    assert len(measured) == 4
+
+
 def test_planning_leaves_nothing_changed():
     blocks, x = model("pyramid")
     blocks.insert(-1, nn.Dropout(0.5))

@@ -24,7 +24,13 @@ def identity(step: Any, above: tuple[Any, ...] = ()) -> Any:
         return signature((step,))
     if isinstance(step, nn.Module):
         kinds = [(type(module), module.training, module.extra_repr()) for module in step.modules()]
-        return *kinds, signature(tuple(step.parameters()))
+        functions = [  # an activation, for example
+            getattr(value, "__code__", value)
+            for module in step.modules()
+            for value in vars(module).values()
+            if type(value) in (FunctionType, BuiltinFunctionType)
+        ]
+        return *kinds, *functions, signature(tuple(step.parameters()))
     if any(function is step for function in above):  # a function that captures itself
         return type(step)
     parts: Sequence[Any] = ()
