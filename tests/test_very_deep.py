@@ -166,6 +166,27 @@ def test_planning_leaves_nothing_changed():
     assert all(weight.grad is None for weight in parameters(blocks))
 
 
+class Counts(nn.Module):
+    """Multiplies by how often it was called."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return x * self.calls
+
+
+def test_what_a_block_assigns_to_is_put_back_by_planning_and_other_state_is_refused():
+    counts, x = Counts(), torch.randn(3, 4)
+    plan_chain([nn.Linear(4, 4), counts, loss], x)
+    assert counts.calls == 0
+    calls = []
+    with pytest.raises(RuntimeError, match=r"planning runs blocks\[1\] a few times"):
+        plan_chain([nn.Linear(4, 4), lambda x: calls.append(1) or x * len(calls), loss], x)
+
+
 def test_blocks_that_differ_in_a_number_or_a_function_only_are_measured_apart():
     class Applies(nn.Module):
         def __init__(self, function):

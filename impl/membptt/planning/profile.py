@@ -74,7 +74,15 @@ def profile(problem: Problem, blocks: Blocks) -> Profile:
     generators.follow(surroundings.vectors)
     as_called = Autocast.current(problem.devices).replayed()
     undone = generators.exclusive(), generators.handed_on(), generators.preserved()
-    with undone[0], undone[1], undone[2], as_called, torch.enable_grad(), hooks_deferred(problem.params):
+    with (
+        undone[0],
+        undone[1],
+        undone[2],
+        surroundings.undone(),
+        as_called,
+        torch.enable_grad(),
+        hooks_deferred(problem.params),
+    ):
         # As if the input wanted a gradient: so the first block is like others of its kind.
         carry = tuple(as_leaf(leaf, is_differentiable(leaf)) for leaf in problem.carry)
         still = replace(problem, step=blocks.again(), carry=carry)
@@ -92,10 +100,13 @@ def profile(problem: Problem, blocks: Blocks) -> Profile:
             key = _kind(block), core.forms.at(number).spec, _layouts(state.leaves)
             if key not in numbers:
                 numbers[key] = len(kinds)
+                run = partial(core.evaluate, state, (), number, graph=False)
+                repeat = Repeat(run, generators, surroundings, f"blocks[{number}]")
                 again = partial(core.evaluate, state, (), number, graph=False)
                 repeat = Repeat(again, generators, surroundings, f"blocks[{number}]")
                 with surroundings.undone():
                     kinds.append(_Measurement(core, number, state, after, outside).block())
+                repeat.check()
                 repeat.check()
             order.append(numbers[key])
             fingerprints = max(fingerprints, sum(bytes_of([fingerprint(leaf)]) for leaf in after.leaves))
