@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from statistics import median
 from typing import Any
 
@@ -62,13 +63,37 @@ def executed(where: str, digest: Any, policy: str, steps: int, slots: int, /, **
     Raises:
         FigureClaimError: it was another table, or the file names one that is too large.
     """
+    _check_named(where, policy, steps, slots)
+    table = build(policy, steps, slots, **sizes)
+    require(digest == table.digest, f"{where}: measured with table {digest}, not {table.digest}")
+    return table
+
+
+def executed_cost(where: str, digest: Any, policy: str, steps: int, slots: int, /, **sizes: Any) -> int:
+    """Require that a measurement names the table that was executed, as `executed` does; return its ``C(t, m)``.
+
+    The table itself is given up, which may take hundreds of megabytes.
+
+    Raises:
+        FigureClaimError: it was another table, or the file names one that is too large.
+    """
+    _check_named(where, policy, steps, slots)
+    right, cost = _digest_and_cost(policy, steps, slots, **sizes)
+    require(digest == right, f"{where}: measured with table {digest}, not {right}")
+    return cost
+
+
+@cache
+def _digest_and_cost(policy: str, steps: int, slots: int, /, **sizes: Any) -> tuple[str, int]:
+    table = build(policy, steps, slots, **sizes)
+    return table.digest, table.cost(steps, slots)
+
+
+def _check_named(where: str, policy: str, steps: Any, slots: Any) -> None:
     try:
         NAMED.check(policy, check_count("steps", steps), check_count("slots", slots))
     except TooLargeError as error:
         raise FigureClaimError(f"{where}: {error}") from error
-    table = build(policy, steps, slots, **sizes)
-    require(digest == table.digest, f"{where}: measured with table {digest}, not {table.digest}")
-    return table
 
 
 def load_measured(name: str, /, *, figure: str | None = None) -> dict[str, Any]:

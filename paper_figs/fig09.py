@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from membptt_theory.palette import GREY
 from membptt_theory.tables import optimal_cost
-from paper_figs.evidence import DataMissingError, executed, load_benchmark, one_device, reading, require
+from paper_figs.evidence import DataMissingError, executed_cost, load_benchmark, one_device, reading, require
 from paper_figs.style import PAGE, SERIES, label_panels, panels
 
 CLAIM: Final = (
@@ -238,8 +238,7 @@ def _run(file: dict[str, Any], run: dict[str, Any]) -> Run:
     steps, slots, chunk = file["steps"], run["slots"], run["chunk"]
     cores = -(-steps // chunk)
     name = f"T = {steps}, 1/{run['fraction']}"
-    executed(name, run["table_digest"], "hsm", cores, slots)
-    cost = optimal_cost("hsm", cores, slots) / cores
+    cost = executed_cost(name, run["table_digest"], "hsm", cores, slots) / cores
     require(run["forwards_a_step"] == cost, f"{name}: {run['forwards_a_step']} forwards a step, not {cost}")
     require(run["peak_bytes"] <= run["limit_bytes"], f"{name}: {run['peak_bytes']} bytes, the limit is exceeded")
     require(isfinite(run["gradient_norm"]) and run["gradient_norm"] > 0, f"{name}: no gradient was computed")

@@ -9,7 +9,7 @@ from typing import Any, Final
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper_figs.evidence import executed, load_benchmark, one_device, reading, require
+from paper_figs.evidence import executed_cost, load_benchmark, one_device, reading, require
 from paper_figs.style import PAGE, SERIES, label_panels, panels
 
 CLAIM: Final = (
@@ -138,4 +138,4 @@ def _check_table(steps: int, method: dict[str, Any]) -> None:
     calls = steps // (KERNEL_STEPS if method["kernel"] == "fused" else 1)
     sizes = {"internal": setting["internal"], "internal_known": setting["internal_known"]}
     cores = -(-calls // setting["chunk"])
-    executed(f"T = {steps}", method["table_digest"], setting["policy"], cores, setting["slots"], **sizes)
+    executed_cost(f"T = {steps}", method["table_digest"], setting["policy"], cores, setting["slots"], **sizes)
