@@ -3,6 +3,7 @@
 import gc
 import tracemalloc
 import weakref
+from itertools import pairwise
 
 import pytest
 import torch
@@ -144,7 +145,7 @@ def test_tables_of_many_lengths_are_kept_within_their_bytes(monkeypatch):
 
 def test_what_is_remembered_is_bounded_by_default():
     assert TABLES.limit <= 2**28
-    assert remembered._plans.limit <= 2**21
+    assert remembered._plans.limit + remembered._fronts.limit <= 2**22
 
 
 def test_plans_of_a_hundred_lengths_are_kept_within_their_bytes(monkeypatch):
@@ -211,3 +212,20 @@ def test_a_step_of_which_only_the_sizes_grow_is_told_too(policy):
     with meter() as report:
         scan(widening, h, xs, plan=plan)[1].sum().backward()
     assert report.peak_bytes <= plan.peak_bytes
+
+
+def test_fronts_of_chains_are_counted_and_what_was_chosen_on_them_outlives_them(monkeypatch):
+    plans, fronts, measured = Cache(40_000), Cache(10_000), []
+    monkeypatch.setattr(remembered, "_plans", plans)
+    monkeypatch.setattr(remembered, "_fronts", fronts)
+    measure = remembered.measured
+    monkeypatch.setattr(remembered, "measured", lambda *args: measured.append(measure(*args)) or measured[-1])
+    widths = [4 + 3 * (number % 5) + number for number in range(15)]
+    chains = [[torch.nn.Linear(*pair) for pair in pairwise(order)] for order in (widths, widths[::-1])]
+    for _ in range(3):
+        for blocks in chains:
+            membptt.chain(blocks, torch.ones(2, blocks[0].in_features), budget="1MiB").sum().backward()
+    assert len(measured) == 2
+    assert all(plan.kept_bytes > fronts.limit for plan in measured)
+    assert len(fronts) == 1
+    assert plans.bytes <= plans.limit

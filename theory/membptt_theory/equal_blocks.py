@@ -69,6 +69,12 @@ class EqualBlocks:
         return EqualBlocks(max(0, self.count - 1), self.output, self.internal, rows=self._stop)
 
     @property
+    def kept_bytes(self) -> int:
+        """Bytes of the table, and about those that `run` takes once it is asked for."""
+        own = self._room.nbytes + sum(table.nbytes for table in self._tables)
+        return own if self.last == 0 else 2 * own
+
+    @property
     def additions(self) -> int:
         """About as many additions does the table take: its rows, and for each of them all ``k`` of all ``t``."""
         internal = -(-self._stop // self.internal)  # at most so many internal states, and outputs in what is left

@@ -169,12 +169,14 @@ class Front:
         bytes: int64, ascending: the budgets.
         costs: int64, descending: the least cost in each.
         choose: ``(start, stop, bytes)`` of a part -> `INTERNAL`, or how many blocks to advance over.
+        kept_bytes: of the fronts of all parts, which `choose` looks at.
     """
 
     recurrence: Recurrence
     bytes: Ints
     costs: Ints
     choose: Callable[[int, int, int], int]
+    kept_bytes: int
 
     def __len__(self) -> int:
         return len(self.bytes)
@@ -281,7 +283,7 @@ def solve_front(chain: Sequence[Block] | Recurrence, /) -> Front:
         return front_with_others_before(terms, others)
     parts = Parts(terms)
     whole = parts.of(0, len(terms))
-    return Front(terms, whole.bytes, whole.costs, parts.choose)
+    return Front(terms, whole.bytes, whole.costs, parts.choose, parts.kept_bytes)
 
 
 def _only_three_sizes_matter(terms: Recurrence) -> bool:
@@ -315,7 +317,7 @@ def _front_of_equal_blocks(terms: Recurrence, solved: EqualBlocks) -> Front:
     def choose(start: int, stop: int, room: int) -> int:
         return (solved if stop == n else solved.run).split(stop - start - 1, room - own)
 
-    return Front(terms, part.bytes, part.costs, choose)
+    return Front(terms, part.bytes, part.costs, choose, solved.kept_bytes)
 
 
 def _before_equal_blocks(terms: Recurrence) -> int:
@@ -360,4 +362,5 @@ def front_with_others_before(terms: Recurrence, others: int, /) -> Front:
         part = parts[start]
         return int(part.choices[np.searchsorted(part.bytes, room, side="right") - 1])
 
-    return Front(terms, parts[0].bytes, parts[0].costs, choose)
+    kept_bytes = rest.kept_bytes + before.kept_bytes + sum(part.kept_bytes for part in parts.values())
+    return Front(terms, parts[0].bytes, parts[0].costs, choose, kept_bytes)

@@ -19,6 +19,8 @@ Ints: TypeAlias = NDArray[np.int64]
 
 BYTES: Final = 48  # bits of a number of bytes: 256 TiB
 INTERNAL: Final = 0  # the choice that is no number of blocks to advance over
+_OBJECTS: Final = 400  # bytes of a `Part` and its three arrays, beside what they hold
+_PLACE: Final = 8
 LIMIT: Final = 4 * 10**8  # steps of fronts that are merged before a chain is refused: about a minute
 
 
@@ -35,6 +37,11 @@ class Part:
     bytes: Ints
     costs: Ints
     choices: Ints
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes that it takes."""
+        return self.bytes.nbytes + self.costs.nbytes + self.choices.nbytes + _OBJECTS
 
 
 class Parts:
@@ -64,6 +71,12 @@ class Parts:
                     solved[key] = (len(solved) + 1, self._solve(start, start + length))
                 longest[start], part = solved[key]
                 self._parts[start].append(part)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of all fronts, and of the places that refer to them."""
+        fronts = {id(part): part for parts in self._parts for part in parts}.values()
+        return sum(part.kept_bytes for part in fronts) + _PLACE * len(self._terms) ** 2 // 2
 
     def of(self, start: int, stop: int, /) -> Part:
         """Return the front of blocks ``start .. stop-1``."""

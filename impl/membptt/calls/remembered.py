@@ -17,6 +17,7 @@ from membptt_theory.cache import Cache
 from membptt_theory.options import parse_bytes
 
 _plans: Final = Cache(2**21)
+_fronts: Final = Cache(2**21)  # of chains: one that is larger would push out all plans
 
 
 def remembered_plan(problem: Problem, budget: int | str, **options: Any) -> Plan:
@@ -45,15 +46,15 @@ def remembered_chain_plan(problem: Problem, step: Blocks, budget: int | str) -> 
         tuple(leaf.requires_grad for leaf in problem.carry),
         Autocast.current(problem.devices),
     )
-    front = _plans.get(key, lambda: measured(problem, step), _bytes_of)
-    return _plans.get((key, parse_bytes(budget)), lambda: front.within(budget), _bytes_of)
+
+    def front() -> ChainPlan:
+        return _fronts.get(key, lambda: measured(problem, step), lambda plan: plan.kept_bytes)
+
+    chosen = key, parse_bytes(budget)
+    return _plans.get(chosen, lambda: front().within(budget).settled(), lambda plan: plan.kept_bytes)
 
 
 def measured(problem: Problem, step: Blocks) -> ChainPlan:
     """Measure a chain."""
     weighed = profile(problem, step)
     return ChainPlan(weighed.kinds, weighed.order, weighed.given, weighed.returned, weighed.kept)
-
-
-def _bytes_of(plan: ChainPlan) -> int:
-    return 1024 * (4 + len(plan.order))

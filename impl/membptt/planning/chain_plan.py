@@ -103,6 +103,17 @@ class ChainPlan:
         vars(plan).update(_front=self._front, _schedule=schedule)  # solved already
         return plan
 
+    @cached_property
+    def kept_bytes(self) -> int:
+        """Bytes that the plan takes while it is kept, with its front."""
+        return self._bytes + self._front.kept_bytes
+
+    def settled(self) -> ChainPlan:
+        """Return the same plan without its front, which may take much more than the schedule."""
+        plan = replace(self)
+        vars(plan).update(_schedule=self.schedule(), kept_bytes=self._bytes)
+        return plan
+
     def schedule(self) -> Schedule:
         """Return the schedule that will be executed.
 
@@ -178,6 +189,11 @@ class ChainPlan:
     def _beside(self) -> int:
         """Bytes beside the schedule's own."""
         return self.returned + self.kept
+
+    @property
+    def _bytes(self) -> int:
+        """Bytes of a plan and its schedule, about."""
+        return 1024 * (4 + len(self.order))
 
     @cached_property
     def _front(self) -> Front:
