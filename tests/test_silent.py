@@ -892,3 +892,79 @@ def test_planning_a_chain_puts_back_what_a_block_assigns_to_and_refuses_what_it_
     assert all(torch.equal(*pair) for pair in zip(gradients, [leaf.grad for leaf in leaves], strict=True))
     with pytest.raises(RuntimeError, match=r"planning runs blocks\[1\] a few times"):
         membptt.chain([first, turning], x, budget="1MiB", params=leaves)
+
+
+# What has no shape yet, what is computed once, and how a difference is told
+
+
+def test_lazy_parameters_are_refused_and_after_a_call_they_work():
+    cell, (h0, xs) = gru(), data()
+
+    def run(fn, first=True):
+        torch.manual_seed(3)
+        lazy = nn.LazyLinear(4, dtype=D)
+
+        def step(h, x):
+            h = cell(lazy(x), h)
+            return h, h
+
+        if first:
+            with torch.no_grad():
+                step(h0, xs[0])
+        fn(step, h0, xs, params=[cell, lazy])[1].square().mean().backward()
+
+    with pytest.raises(ValueError, match="Call the step once before the scan"):
+        run(partial(scan, slots=3), first=False)
+    assert same(
+        lambda fn: run(lambda *args, params, **_: fn(*args, params=params)), list(cell.parameters()), {"slots": 3}
+    )
+
+
+def test_a_parameter_that_the_step_makes_itself_is_named_and_declared_beforehand_it_works():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.gain = gru(), None
+
+        def forward(self, h, x):
+            if self.gain is None:
+                self.gain = nn.Parameter(torch.full((4,), 1.5, dtype=D))
+            h = self.cell(x * self.gain, h)
+            return h, h
+
+    h0, xs = data()
+    with pytest.raises(ValueError, match="the parameter 'gain', of shape"):
+        scan(Net(), h0, xs, slots=3)
+    net = Net()
+    net(h0, xs[0])  # now it is there, and a parameter of the step's module
+    assert same(lambda fn: fn(net, h0, xs)[1].square().mean().backward(), list(net.parameters()), {"slots": 3})
+
+
+def test_a_weight_that_is_computed_once_is_computed_before_the_scan_and_declared():
+    """What continuity cannot see: the first call, without graph, would cache it as a constant."""
+    cell, (h0, xs) = gru(), data()
+    half = nn.Parameter(torch.randn(4, 4, dtype=D))
+
+    def run(fn):
+        weight = half + half.T
+
+        def step(h, x):
+            h = cell(x @ weight, h)
+            return h, h
+
+        fn(step, h0, xs, params=[cell, weight])[1].square().mean().backward()
+
+    assert same(run, [*cell.parameters(), half], {"slots": 3})
+
+
+def test_a_small_difference_is_told_in_figures_that_are_not_zero():
+    cell, (h0, xs), third = gru(), data(), [1 / 3]
+
+    def step(h, x):
+        h = cell(x * third[0], h)
+        return h, h
+
+    _, ys = scan(step, h0, xs, slots=3, params=[cell])
+    third[0] += 1e-7
+    with pytest.raises(RuntimeError, match=r"differs by [1-9]e-0\d% of its size"):
+        ys.square().mean().backward()

@@ -33,10 +33,12 @@ def execute(
     """Return the final carry and the outputs; ``None`` in place of them where there was no step."""
     carry, declared, devices, inputs = problem.carry, problem.params, problem.devices, choice.inputs
     generators = Generators(devices, enabled=preserve_rng_state)
-    report = active()
+    report, wanted = active(), needs_grad(carry, inputs.leaves, declared)
     numbers = compile or is_known_to_round(problem.step)
     cores, alike = inputs.cores if inputs.known else None, problem.forms.alike
-    continuity = Continuity(cores, inputs.chunk, numbers=numbers, alike=alike) if check is not False else None
+    continuity = (
+        Continuity(cores, inputs.chunk, numbers=numbers, alike=alike) if wanted and check is not False else None
+    )
     core = Core(
         problem,
         inputs,
@@ -48,7 +50,7 @@ def execute(
         metered=report is not None or choice.weighed,
     )
     outputs = Outputs(inputs.steps if inputs.known else None, reduce)
-    if needs_grad(carry, inputs.leaves, declared):
+    if wanted:
         refuse_kernel_dropout(problem.reach.named, devices)
         autocast = Autocast.current(devices)
         surroundings = Surroundings.of(problem.reach)

@@ -73,9 +73,9 @@ class Trial:
         return Measured(chunk, start, hidden, internal, tail, sum(shared.values()), 0.0, 0.0)
 
     def timed(self, weighed: Sequence[Measured]) -> list[Measured]:
-        """Add times, and what there is to know of the slow tier.
+        """Add times, and the sizes and times of the slow tier.
 
-        All is timed in turns: what the machine does meanwhile is not to decide which chunk or tier comes first.
+        All is timed in turns, so that what else the machine does cannot decide which chunk or tier is chosen.
         """
         with self._undone(), ExitStack() as stack:
             before = self._generators.read()

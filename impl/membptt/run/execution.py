@@ -195,7 +195,7 @@ class Execution:
         return self._slow_states
 
     def close(self) -> None:
-        """Let go of every stored state."""
+        """Release every stored state."""
         self.finished = True
         self._store.clear()
         if self._slow_states is not None:

@@ -21,7 +21,7 @@ def saved_by(nodes: Iterable[Any]) -> dict[int, int]:
     """Return the bytes, by storage, of what the nodes of a graph keep for their backward.
 
     The graph itself is asked, when it is complete: a step may differentiate inside, which hooks of saved tensors forbid
-    `torch.func` to do, and a graph that it has let go of by then weighs nothing.
+    `torch.func` to do, and a graph that it has released by then weighs nothing.
     """
     return storages(tensor for node in nodes for tensor in _kept_by(node))
 
@@ -31,7 +31,7 @@ def _kept_by(node: Any) -> Iterator[Tensor]:
     for name in ("_raw_saved_tensors",) if isinstance(node, FunctionCtx) else _saved_names(kind):
         try:
             saved = getattr(node, name)
-        except RuntimeError:  # backpropagated inside the step, and let go of
+        except RuntimeError:  # backpropagated inside the step, and released
             continue
         for variable in saved if isinstance(saved, tuple) else (saved,):
             yield from _tensors(variable.data)

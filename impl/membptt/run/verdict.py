@@ -223,7 +223,7 @@ def error(doubt: Doubt, replay: Replay | None, name: str, steps: str, changed: S
         steps: that the core covers.
         changed: what the step reads and was changed since the call.
     """
-    by = "" if math.isnan(doubt.gap) else f" by {doubt.gap:.1%} of its size" if doubt.gap < 10 else " entirely"
+    by = "" if math.isnan(doubt.gap) else f" by {_percent(doubt.gap)} of its size" if doubt.gap < 10 else " entirely"
     where = f"core {doubt.core} ({steps})"
     if doubt.what == "carry":
         what = f"recomputing {where} gave another carry than the one the scan went on from: {name} differs{by}"
@@ -246,6 +246,10 @@ def error(doubt: Doubt, replay: Replay | None, name: str, steps: str, changed: S
         "another order each time (draw from torch's, Python's or numpy's global generator, and see "
         "torch.use_deterministic_algorithms). check=True finds the first such core; check=False compares nothing"
     )
+
+
+def _percent(gap: float) -> str:
+    return f"{gap:.1%}" if gap >= 0.001 else f"{100 * gap:.1g}%"
 
 
 def distance(a: Tensor, b: Tensor, /) -> float:

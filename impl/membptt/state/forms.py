@@ -21,7 +21,7 @@ class Forms(Protocol):
     """The forms of the carries of one call, by position.
 
     Attributes:
-        alike: whether all of them are alike, but for what the first step makes of the starting one.
+        alike: whether all of them are alike, except for what the first step makes of the starting one.
     """
 
     alike: bool
@@ -43,7 +43,7 @@ class Forms(Protocol):
 
 
 class Alike:
-    """The forms of the carries of a sequence: all are alike, but for what the first step makes of the starting one.
+    """The forms of the carries of a sequence: all are alike, except for what the first step makes of the starting one.
 
     Args:
         spec: structure of the starting carry.

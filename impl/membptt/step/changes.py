@@ -54,8 +54,8 @@ class InPlace:
 
     Running statistics are such: the carry may not show that they are spoiled. All tensors that the step finds around it
     are watched by their in-place counter, nothing is copied for it; of floating buffers and attributes, which some
-    kernels write to without counting, up to 1,024 elements besides. What the step replaces is none of its business:
-    a recomputation finds it as it was, and the carry shows where it matters.
+    kernels write to without counting, up to 1,024 elements besides. What the step replaces is not watched: a
+    recomputation finds it as it was, and the carry shows where it matters.
 
     Args:
         surroundings: what is watched.

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
+from torch.nn.parameter import is_lazy
 
 from membptt.state.leaves import check_tensors
 
@@ -29,7 +30,7 @@ def declared_by(step: Callable[..., Any], params: Params | None) -> tuple[Tensor
 
     Raises:
         TypeError: something else than a module, or an iterable of tensors and modules.
-        ValueError: one was computed from another, whose gradient would be counted twice.
+        ValueError: one has no shape yet, or was computed from another, whose gradient would be counted twice.
     """
     owner = owning_module(step)
     tensors: tuple[Tensor, ...] = tuple(owner.parameters()) if owner is not None else ()
@@ -37,6 +38,11 @@ def declared_by(step: Callable[..., Any], params: Params | None) -> tuple[Tensor
         raise TypeError("params must be a module, or an iterable of tensors; of one tensor, write params=[tensor]")
     given = [params] if isinstance(params, nn.Module) else params if params is not None else ()
     tensors += check_tensors("params", list(chain.from_iterable(map(_tensors_of, given))))
+    if any(map(is_lazy, tensors)):
+        raise ValueError(
+            "a parameter has no shape yet: a lazy module (such as torch.nn.LazyLinear) makes it at its first call. "
+            "Call the step once before the scan, under torch.no_grad()"
+        )
     declared = tuple({id(tensor): tensor for tensor in tensors if tensor.requires_grad}.values())
     _refuse_dependent(declared)
     return declared

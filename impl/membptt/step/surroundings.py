@@ -27,7 +27,7 @@ class Surroundings:
 
     Put back are, of every module that the step is or names and of those below it, parameters, buffers and attributes
     that are tensors, as objects, and the training mode; and the variables of the step's closure and globals. What the
-    step itself assigns to is its own and is left to it. What was changed in place stays changed, but for the vectors of
+    step itself assigns to is its own and is left to it. What was changed in place stays changed, except the vectors of
     spectral norms, which `Generators` rewinds. Containers and other objects are not looked into, so that nothing here
     grows with what they hold.
     """
@@ -180,7 +180,7 @@ class _Table:
         return [key for key, held in self.before.items() if self.entries.get(key) is not _given(held)]
 
     def put_back(self) -> None:
-        """Put back what was in it at the call, but for what the step replaces."""
+        """Put back what was in it at the call, except what the step replaces."""
         for key, held in self.before.items():
             tensor = _given(held)
             if key not in self.own and tensor is not _GONE and self.entries.get(key, _GONE) is not tensor:

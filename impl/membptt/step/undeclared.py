@@ -138,7 +138,10 @@ class Undeclared:
         names: list[tuple[str, Tensor]] = []
         for name, value in (pair for step in self._steps for pair in reach(step).named):
             if isinstance(value, nn.Module):
-                names += [(f"the parameter '{name}.{inner}'", tensor) for inner, tensor in value.named_parameters()]
+                names += [
+                    (f"the parameter '{f'{name}.{inner}'.lstrip('.')}'", tensor)
+                    for inner, tensor in value.named_parameters()
+                ]
             elif value.grad_fn in computed and id(value) not in self._ids:
                 return f"the tensor {name!r}", value
             else:
