@@ -381,6 +381,7 @@ def test_nothing_is_read_from_a_device_core_by_core(monkeypatch):
         for x in xs:
             states.append(step(x, states[-1]).detach())
         compared.ended((states[-1],), cores)
+        compared.begin()
         reads.clear()
         for before, after in reversed(list(pairwise(states))):
             compared.backpropagated(Fake((before,), (after,)))

@@ -98,6 +98,7 @@ class Continuity:
         self._everything = again or self._numbers
         self._at = self._cores  # the core that was backpropagated last
         self._kinds = self._last  # of the carry that it was given
+        self._only_bits = self._alike and self._hashes and not self._looked_at
         self._next, self._next_bits = [numbers[leaf] for leaf in self._looked_at], bits
         self._then: list[list[Tensor]] = []
         self._now: list[list[Tensor]] = []
@@ -149,15 +150,15 @@ class Continuity:
     def backpropagated(self, internal: Internal) -> None:
         """Compare what `internal` gave with what the core after it, which was backpropagated before, was given."""
         self._at -= 1
+        if self._only_bits:  # the usual case on the host, where every call is felt
+            bits = list(map(hashed, internal.carry_out))
+            self._look_at(bits)
+            self._next_bits = list(map(hashed, internal.carry_in)) if self._at else []
+            return
         after, before = internal.carry_out, internal.carry_in
         small, looked_at = self._kinds.small, self._looked_at
         if self._hashes and small:
-            bits = [hashed(after[leaf]) for leaf in small]
-            if bits != self._next_bits and self.broken is None:
-                differs = [bit != next_bit for bit, next_bit in zip(bits, self._next_bits, strict=True)]
-                self.broken = self._at, small[differs.index(True)]
-            self.broken = self.broken or self._other_bits(self._at, bits, small)
-            self.bits = hash((self.bits, *bits, *self._next_bits))
+            self._look_at([hashed(after[leaf]) for leaf in small])
         if looked_at:
             self._then.append(self._next)
             self._now.append([fingerprint(after[leaf]) for leaf in looked_at])
@@ -168,6 +169,14 @@ class Continuity:
                 self._kinds = _Kinds.of(before)
             self._next_bits = [hashed(before[leaf]) for leaf in self._kinds.small] if self._hashes else []
             self._next = [fingerprint(before[leaf]) for leaf in self._looked_at]
+
+    def _look_at(self, bits: list[int]) -> None:
+        """Compare by bits what the present core gave with what the core after it was given, and with the first pass."""
+        if bits != self._next_bits or self._marks.get(self._at, bits) != bits:
+            differs = [bit != next_bit for bit, next_bit in zip(bits, self._next_bits, strict=True)]
+            here = (self._at, self._kinds.small[differs.index(True)]) if any(differs) else None
+            self.broken = self.broken or here or self._other_bits(self._at, bits, self._kinds.small)
+        self.bits = hash((self.bits, *bits))
 
     def doubt(self) -> Doubt | None:
         """Return the worst discontinuity, if there is one beyond rounding. This waits for the device, once."""
