@@ -2,6 +2,8 @@
 
 import copy
 from dataclasses import asdict, replace
+from itertools import count
+from time import sleep
 
 import numpy as np
 import pytest
@@ -368,6 +370,20 @@ def test_the_command_without_a_set_or_with_an_absent_one_says_so(tmp_path, capsy
     assert "--mnist FOLDER or --text FILE" in capsys.readouterr().err
     assert fig12.main(["--mnist", str(tmp_path)]) == 1
     assert "nothing is downloaded" in capsys.readouterr().err
+
+
+def test_by_a_clock_that_counts_batches_training_is_the_same_at_every_pace():
+    def curve(pace):
+        def clock():
+            sleep(pace)
+            return next(ticks)
+
+        ticks = count()
+        result = convergence.train({**asdict(COPYING), "seconds": 10}, clock=clock)["curve"]
+        return {key: values for key, values in result.items() if key != "processor"}
+
+    assert curve(0) == curve(0.01)
+    assert curve(0)["updates"][-1] == 10
 
 
 def test_training_is_written_down_as_it_happened():

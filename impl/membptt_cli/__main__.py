@@ -18,7 +18,7 @@ EXAMPLES = (
     "membptt plan --steps 2000 --hidden-bytes 8192 --internal-bytes 40960 --budget 4MiB",
     "membptt schedule --policy msm --steps 10 --slots 4 --draw",
     "membptt table export --policy hsm --steps 300 --slots 40 --out hsm.npz",
-    "membptt prove hsm-closed-form",
+    "membptt prove chen-sqrt-cost",
 )
 
 

@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
         run,
         "check the claims, one verdict each",
         "Without an ID all of them, on the ranges of CLAIMS.md: that takes a while. Exit status 1 if one fails.",
-        "membptt prove hsm-closed-form",
+        "membptt prove chen-sqrt-cost",
         "membptt prove --list",
         "membptt prove --quick --json hsm-splits ism-splits",
     )
