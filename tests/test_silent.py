@@ -849,8 +849,22 @@ def _after_a_while(gains, cell):
     return step
 
 
+def _at_its_first_call(gains, cell):
+    flags = {"first": True}
+
+    def step(h, x):
+        h = cell(x, h + gains[0] if flags["first"] else h)
+        flags["first"] = False
+        return h, h
+
+    return step
+
+
+KINDS = [_with_a_list, _with_an_iterator, _only_in_the_output, _after_a_while, _at_its_first_call]
+
+
 @however_planned
-@pytest.mark.parametrize("kind", [_with_a_list, _with_an_iterator, _only_in_the_output, _after_a_while])
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_planning_cannot_put_back_is_refused_and_in_the_carry_it_works(options, kind):
     cell, gains = gru(), nn.Parameter(1 + torch.rand(12, 4, dtype=D))
     leaves = [*cell.parameters(), gains]

@@ -95,18 +95,17 @@ def profile(problem: Problem, blocks: Blocks) -> Profile:
         fingerprints = 0
         state = Hidden.of(tuple(leaf.detach() for leaf in problem.carry), ())
         for number, block in enumerate(blocks.blocks):
+            random = generators.read()
             with surroundings.undone(), torch.no_grad():
                 after = core.advance(state, (), number, number + 1, outputs)
             key = _kind(block), core.forms.at(number).spec, _layouts(state.leaves)
             if key not in numbers:
                 numbers[key] = len(kinds)
                 run = partial(core.evaluate, state, (), number, graph=False)
-                repeat = Repeat(run, generators, surroundings, f"blocks[{number}]")
-                again = partial(core.evaluate, state, (), number, graph=False)
-                repeat = Repeat(again, generators, surroundings, f"blocks[{number}]")
+                first = Hidden.of(after.leaves, random)
+                repeat = Repeat(run, generators, surroundings, first, f"blocks[{number}]")
                 with surroundings.undone():
                     kinds.append(_Measurement(core, number, state, after, outside).block())
-                repeat.check()
                 repeat.check()
             order.append(numbers[key])
             fingerprints = max(fingerprints, sum(bytes_of([fingerprint(leaf)]) for leaf in after.leaves))

@@ -7,21 +7,26 @@ from collections.abc import Callable
 from membptt.run.verdict import distance
 from membptt.state.fingerprints import tolerance
 from membptt.state.leaves import Leaves
+from membptt.state.states import Hidden
 from membptt.step.generators import Generators
 from membptt.step.surroundings import Surroundings
 
 
 class Repeat:
-    """Runs a core when planning begins, and whenever it is asked to.
+    """Runs a core again whenever it is asked to, beginning at once, and compares.
 
     Random generators, and what the step assigns to, are put back between the runs. What cannot be put back would have
     moved on before the scan begins, and where that recomputes nothing, nobody would notice.
 
     Args:
         run: runs the core, always from the same state, and returns the carry after it and its last output.
-        generators: as they are when planning begins.
+        generators: that the step may draw from.
         surroundings: what the step finds around it.
+        first: what the very first run gave, and the state of the generators before it.
         name: of the step, for people.
+
+    Raises:
+        RuntimeError: as `check`.
     """
 
     def __init__(
@@ -29,20 +34,23 @@ class Repeat:
         run: Callable[[], tuple[Leaves, Leaves]],
         generators: Generators,
         surroundings: Surroundings,
+        first: Hidden,
         name: str = "the step",
     ) -> None:
         self._run, self._generators, self._surroundings, self._name = run, generators, surroundings, name
-        self._random = generators.read()
-        self._first = self._again()
+        self._random = first.random
+        self._first: tuple[Leaves, Leaves | None] = first.leaves, None
+        self._first = first.leaves, self.check()
 
-    def check(self) -> None:
-        """Run it once more.
+    def check(self) -> Leaves:
+        """Run it once more, and return its output.
 
         Raises:
             RuntimeError: it gives something else, by more than rounding.
         """
-        pairs = zip(("carry", "output"), self._first, self._again(), strict=True)
-        others = [what for what, then, now in pairs if not _alike(then, now)]
+        carry, output = self._again()
+        pairs = ("carry", self._first[0], carry), ("output", self._first[1], output)
+        others = [what for what, then, now in pairs if then is not None and not _alike(then, now)]
         if others:
             raise RuntimeError(
                 f"planning runs {self._name} a few times, and from the same state it gave another {others[0]} the "
@@ -50,6 +58,7 @@ class Repeat:
                 "an iterator or a cache, or it draws from a generator of its own. Hand that state on in the carry, or "
                 "draw from torch's, Python's or numpy's global generator"
             )
+        return output
 
     def _again(self) -> tuple[Leaves, Leaves]:
         self._generators.write(self._random)

@@ -133,11 +133,13 @@ class Trial:
         """Find what two consecutive cores both refer to, beside the state that one hands to the other."""
         if self._shared is None:
             core = self._core(1, metered=True)
+            random = self._generators.read()
             with self._surroundings.undone(), torch.no_grad():  # as in a scan; a first pass checks the step
                 state = core.compact(core.advance(self._start(), self._xs, 0, 1, Outputs(1)))
             guard.check()
             again = partial(core.evaluate, self._start(), self._xs, 0, graph=False)
-            self._repeat = Repeat(again, self._generators, self._surroundings)
+            start = Hidden.of(state.leaves, random)
+            self._repeat = Repeat(again, self._generators, self._surroundings, start)
             self._repeat.check()
             if not core.form.starting:  # the first step made the carry: the others start from what it made
                 carry = tuple(map(as_leaf, state.leaves, core.form.differentiable))
