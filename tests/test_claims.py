@@ -471,6 +471,24 @@ def an_online_stream_in_fewer_slots(monkeypatch):
     monkeypatch.setattr(online, "schedule", lambda t, m, policy: right(t, max(1, m - 1), policy=policy))
 
 
+def an_internal_stream_in_more_slots(monkeypatch):
+    right = online.schedule
+    monkeypatch.setattr(online, "schedule", lambda t, m, internal: right(t, m + 1, internal=internal))
+
+
+def a_rule_that_looks_further_ahead(monkeypatch):
+    monkeypatch.setattr(online.internal, "AHEAD", 3)
+
+
+def a_graph_that_takes_a_slot_more(monkeypatch):
+    right = online.internal.costs
+    monkeypatch.setattr(online.internal, "costs", lambda m, alpha: right(m, alpha + 1))
+
+
+def no_graph_is_kept(monkeypatch):
+    monkeypatch.setattr(online.internal, "costs", lambda m, alpha: online.POLICIES["greedy"].costs(m))
+
+
 def a_search_with_the_other_delay(monkeypatch):
     right = online.least_worst_ratio
     wrong = lambda m, t, *, delay, most: right(m, t, delay=not delay, most=Fraction(2))  # noqa: E731
@@ -500,6 +518,10 @@ MUTANTS = [
     ("online-rules", online_stores_of("budget", "greedy")),
     ("online-rules", online_stores_of("greedy", "budget")),
     ("online-rules", online_stores_of("wang_moin_iaccarino", "equinox")),
+    ("online-internal-metered", an_internal_stream_in_more_slots),
+    ("online-internal-rule", a_rule_that_looks_further_ahead),
+    ("online-internal-fits", a_graph_that_takes_a_slot_more),
+    ("online-internal-range", no_graph_is_kept),
     ("online-equinox", online_gaps_of_hsm),
     ("online-equinox", online_stores_of("equinox", "wang_moin_iaccarino")),
     ("online-below-equinox", online_stores_of("for_every_t", "wang_moin_iaccarino")),

@@ -11,6 +11,7 @@ from membptt_theory.actions import (
     DropInternal,
     LoadInternal,
     Record,
+    ReduceInternal,
     Restore,
     Sizes,
     StoreHidden,
@@ -58,6 +59,8 @@ ILLEGAL = [
     ([LoadInternal(0)], "not stored"),
     ([DropHidden(1)], "not stored"),
     ([DropInternal(0)], "not stored"),
+    ([ReduceInternal(0)], "not stored"),
+    ([Record(0), StoreInternal(0), ReduceInternal(0)], "its input is stored already"),
     ([Advance(0, 1), Record(1), Record(2)], "busy"),
     ([Advance(0, 2), Record(2)], "there is no step 2"),
     ([Record(0), StoreInternal(0), Restore(0), Record(0), StoreInternal(0)], "stored already"),
@@ -87,6 +90,8 @@ def test_a_kind_of_state_that_the_policy_lacks_cannot_be_stored():
         meter([Record(0), StoreInternal(0)], steps=2, sizes=Sizes(hidden=1, internal=None))
     with pytest.raises(IllegalActionError, match="hidden states cannot"):
         meter([Advance(0, 1), StoreHidden(1)], steps=2, sizes=Sizes(hidden=None, internal=1))
+    with pytest.raises(IllegalActionError, match="hidden states cannot"):
+        meter([Record(0), StoreInternal(0), ReduceInternal(0)], steps=2, sizes=Sizes(hidden=None, internal=1))
 
 
 def test_an_internal_state_is_cheaper_while_its_input_is_stored():
@@ -98,6 +103,26 @@ def test_an_internal_state_is_cheaper_while_its_input_is_stored():
     assert meter(kept, steps=2, sizes=MIXED).peak == 1 + 4
     assert meter(dropped_first, steps=2, sizes=MIXED).peak == 5
     assert meter(kept, steps=2, sizes=Sizes(1, 5)).peak == 1 + 5
+
+
+def test_an_internal_state_that_gives_up_its_graph_remains_as_its_input_and_never_takes_more():
+    """The start lives on in the first graph, then by itself again; the working core may be busy meanwhile."""
+    stream = [
+        DropHidden(0),
+        Record(0),
+        StoreInternal(0),
+        Record(1),
+        ReduceInternal(0),
+        Backpropagate(1),
+        Restore(0),
+        Record(0),
+        Backpropagate(0),
+        DropHidden(0),
+    ]
+    report = meter(stream, steps=2, sizes=Sizes(hidden=1, internal=5))
+    assert (report.forwards, report.peak) == (3, 5)
+    with pytest.raises(IllegalActionError, match="internal states \\[\\]"):
+        meter([*stream[:5], LoadInternal(0)], steps=2, sizes=Sizes(hidden=1, internal=5))
 
 
 def test_a_chain_of_internal_states_shares_its_hidden_states():
@@ -128,7 +153,11 @@ def test_a_stream_with_any_one_action_missing_is_refused_exhaustive(policy, size
             meter(without, steps=9, sizes=table.sizes)
 
 
-@given(st.lists(st.sampled_from([*GOOD, StoreInternal(0), LoadInternal(0), DropInternal(0)]), max_size=12))
+@given(
+    st.lists(
+        st.sampled_from([*GOOD, StoreInternal(0), LoadInternal(0), DropInternal(0), ReduceInternal(0)]), max_size=12
+    )
+)
 def test_a_random_stream_is_metered_or_refused_hypothesis(stream):
     try:
         report = meter(stream, steps=2, sizes=MIXED)

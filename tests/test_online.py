@@ -9,16 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from membptt_proofs.online_oracle import by_budget, by_levels, equinox_forwards, least_worst_ratio
+from membptt_proofs.online_oracle import by_budget, by_levels, equinox_forwards, least_worst_ratio, with_graphs
 from membptt_proofs.online_ranges import costs_by_slopes, worst_ratio
 from membptt_theory import online
-from membptt_theory.actions import Advance, DropHidden, Record, StoreHidden
+from membptt_theory.actions import Advance, DropHidden, Record, ReduceInternal, Sizes, StoreHidden
+from membptt_theory.footprint import Measured, peak_bytes
 from membptt_theory.machine import IllegalActionError, Machine, meter
+from membptt_theory.online import internal
 from membptt_theory.online.gaps import NEVER, gap_cost, gap_split, gaps_cost, losses, reach
 from membptt_theory.online.policies import CHECKED, MOST_CHECKED, change, for_every_t, handover_level
 from membptt_theory.online.rule import Rule, by_rule, filled, front_filling
 from membptt_theory.online.staged import bound_after, handed_over, held_at
 from membptt_theory.tables import optimal_cost, optimal_split
+from membptt_theory.timeline import timeline
 
 NAMES = list(online.POLICIES)
 
@@ -351,3 +354,94 @@ def test_a_stream_with_a_store_left_out_is_illegal():
     actions = [action for action in online.schedule(40, 3) if action != StoreHidden(1)]
     with pytest.raises(IllegalActionError):
         meter(actions, steps=40, sizes=online.SIZES)
+
+
+MIXED = {alpha: Sizes(hidden=1, internal=alpha) for alpha in range(2, 13)}
+
+
+def metered_with_graphs(steps: int, slots: int, alpha: int):
+    return meter(online.schedule(steps, slots, internal=alpha), steps=steps, sizes=MIXED[alpha])
+
+
+def test_with_internal_states_metered_forwards_are_the_cost_and_the_peak_fits_exhaustive():
+    for alpha in (2, 3, 5):
+        for m in range(1, 9):
+            for t, cost in enumerate(islice(internal.costs(m, alpha), 30), start=1):
+                report = metered_with_graphs(t, m, alpha)
+                assert report.forwards == cost == online.cost(t, m, internal=alpha)
+                assert report.peak <= m
+                assert optimal_cost("msm_plus", t, m, internal=alpha) <= cost
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 600), st.integers(1, 60), st.integers(2, 12))
+def test_with_internal_states_metered_forwards_are_the_cost_and_the_peak_fits(steps, slots, alpha):
+    report = metered_with_graphs(steps, slots, alpha)
+    assert report.forwards == online.cost(steps, slots, internal=alpha)
+    assert report.forwards >= optimal_cost("msm_plus", steps, slots, internal=alpha)
+    assert report.peak <= slots
+
+
+def test_what_is_held_with_internal_states_is_what_a_naive_simulation_holds():
+    for alpha in (2, 4):
+        for m in (1, 3, 4, 7, 10):
+            stream = online.Stream(m, internal=alpha)
+            for step, (held, tail) in enumerate(with_graphs(m, alpha, 50)):
+                stream.before(step)
+                assert (stream.held, stream.tail) == (held, tail)
+
+
+@given(st.integers(1, 200), st.integers(2, 8))
+def test_while_every_graph_fits_no_step_is_run_twice(slots, alpha):
+    fit = 1 + slots // alpha
+    assert online.cost(fit, slots, internal=alpha) == fit
+    assert online.cost(fit + 1, slots, internal=alpha) > fit + 1
+
+
+def test_a_stream_with_internal_states_is_legal_as_a_runtime_drives_it_that_learns_the_end_at_the_end():
+    """Each step is recorded before it is known whether there is another; a graph that is given up is no core then."""
+    for m in range(1, 12):
+        for t in range(1, 25):
+            stream, machine = online.Stream(m, internal=3), Machine(NEVER, MIXED[3])
+            for step in range(t):
+                for kind, places in stream.before(step):
+                    if kind is StoreHidden:  # the input of the newest step, which is at hand
+                        machine.core, machine.position = None, *places
+                    machine.execute(kind(*places))
+                assert machine.used == len(stream.held) + 3 * stream.tail <= m
+                machine.core, machine.position = None, step
+                machine.execute(Record(step))
+            machine.next_backward = t - 1
+            for kind, places in stream.end(t):
+                machine.execute(kind(*places))
+            machine.finish()
+
+
+def test_what_is_done_before_the_second_step_is_the_same_in_any_room_that_holds_a_graph():
+    for alpha in (2, 3, 7):
+        for m in range(alpha, 40):
+            assert online.Stream(m, internal=alpha).before(1) == internal.FIRST
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"internal": 1}, ValueError, "internal must be at least 2, got 1"),
+        ({"internal": 2.5}, TypeError, "internal must be an integer"),
+        ({"internal": True}, TypeError, "internal must be an integer"),
+        ({"internal": 3, "policy": "greedy"}, ValueError, "give internal or policy, not both"),
+    ],
+)
+def test_alphas_that_cannot_be_are_refused(options, error, says):
+    for call in (online.cost, online.instructions, online.schedule, lambda t, m, **given: online.Stream(m, **given)):
+        with pytest.raises(error, match=says):
+            call(5, 4, **options)
+
+
+def test_a_stream_with_internal_states_shows_in_a_timeline_and_weighs_what_its_states_do():
+    stream = list(online.schedule(12, 9, internal=3))
+    assert any(isinstance(action, ReduceInternal) for action in stream)
+    laid_out = timeline(stream, steps=12, sizes=MIXED[3])
+    assert laid_out.forwards == online.cost(12, 9, internal=3)
+    # A graph of one byte between two states of one: three of them hold four states, not six.
+    assert peak_bytes(stream, 12, Measured(1, 1, 1, 1, 1, 0, 0.0, 0.0)) <= 9 + 3

@@ -21,6 +21,7 @@ from membptt_theory.actions import (
     DropSlow,
     LoadInternal,
     Record,
+    ReduceInternal,
     Restore,
     RestoreSlow,
     StoreHidden,
@@ -155,7 +156,7 @@ def test_templates_are_few_and_go_with_their_table():
 
 
 KINDS = [Record, Backpropagate, StoreHidden, StoreInternal, Restore, LoadInternal, DropHidden, DropInternal]
-KINDS += [StoreSlow, RestoreSlow, DropSlow]
+KINDS += [ReduceInternal, StoreSlow, RestoreSlow, DropSlow]
 
 
 def test_actions_are_equal_exactly_where_kind_and_places_are():

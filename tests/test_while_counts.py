@@ -9,11 +9,15 @@ from itertools import islice
 from time import process_time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from membptt.run.course import Loop
+from membptt.run.course import Slots as Room
 from membptt.run.execution import Execution
 from membptt_theory import online
 from membptt_theory.online import Stream
+from membptt_theory.online.internal import FIRST, costs
 from membptt_theory.online.peers import halving_split
 
 
@@ -28,6 +32,10 @@ class Graph(int):
     """A working core of one step."""
 
     carry_out = ()
+
+    @property
+    def start(self) -> Position:
+        return Position(self)
 
     def output(self) -> Position:
         return Position(self + 1)
@@ -63,21 +71,23 @@ class CountingCore:
 class Slots:
     """Sees that no more states are stored than there are slots, after any action, and that each is what it is."""
 
-    def __init__(self, slots: int) -> None:
-        self.slots = slots
+    def __init__(self, slots: int, internal: int | None) -> None:
+        self.slots, self.internal = slots, internal or 0
 
     def after(self, instruction, working, recorded, store, slow):
-        assert len(store.hidden) <= self.slots, f"{len(store.hidden)} states are stored in {self.slots} slots"
+        used = len(store.hidden) + self.internal * len(store.internal)
+        assert used <= self.slots, f"{used} states are stored in {self.slots} slots"
+        assert all(place == state for kind in (store.hidden, store.internal) for place, state in kind.items())
 
     def close(self):
         pass
 
 
-def executed(steps: int, slots: int) -> int:
+def executed(steps: int, slots: int, internal: int | None = None, **options) -> int:
     """Forwards of a loop that turns out to have so many steps."""
     core = CountingCore()
-    loop = Loop(lambda step, state, _: step < steps, lambda at_hand: slots)
-    execution = Execution(core, loop, Position(0), Slots(slots))
+    loop = Loop(lambda step, state, _: step < steps, lambda at_hand: Room(slots, internal), **options)
+    execution = Execution(core, loop, Position(0), Slots(slots, internal))
     execution.forward((), None)
     assert core.forwards == loop.cores == steps
     execution.backward((), None)
@@ -94,6 +104,27 @@ def forwards_are_the_costs(most_steps: int, most_slots: int) -> None:
 
 def test_executed_forwards_are_the_cost_and_the_slots_suffice_exhaustive():
     forwards_are_the_costs(60, 12)
+
+
+def test_with_internal_states_executed_forwards_are_the_cost_exhaustive():
+    for internal in range(2, 6):
+        for slots in range(1, 13):
+            for steps, cost in enumerate(islice(costs(slots, internal), 60), start=1):
+                assert executed(steps, slots, internal, settled=1) == cost
+
+
+def test_what_is_stored_before_a_budget_became_slots_is_what_the_slots_say():
+    for internal in (2, 3, 5):
+        for slots in range(internal, 13):
+            for steps in range(1, 30):
+                cost = online.cost(steps, slots, internal=internal)
+                assert executed(steps, slots, internal, first=FIRST) == cost
+
+
+@given(st.integers(1, 300), st.integers(1, 60), st.integers(2, 12))
+@settings(max_examples=15)
+def test_with_internal_states_executed_forwards_are_the_cost(steps, slots, internal):
+    assert executed(steps, slots, internal, settled=1) == online.cost(steps, slots, internal=internal)
 
 
 @pytest.mark.slow
@@ -122,6 +153,14 @@ def test_a_stream_that_drops_a_state_too_late_is_caught(monkeypatch):
     monkeypatch.setattr(Stream, "before", lambda self, step: before(self, step)[::-1])
     with pytest.raises(AssertionError, match="5 states are stored in 4 slots"):
         executed(40, 4)
+    with pytest.raises(AssertionError, match="states are stored in 9 slots"):
+        executed(40, 9, 3, settled=1)
+
+
+def test_an_execution_that_keeps_another_state_of_a_graph_is_caught(monkeypatch):
+    monkeypatch.setattr(Graph, "start", property(Graph.output))
+    with pytest.raises(AssertionError):
+        executed(12, 9, 3, settled=1)
 
 
 def test_a_stream_that_stores_another_state_than_it_says_is_caught(monkeypatch):
@@ -138,8 +177,8 @@ def test_a_stream_that_stores_another_state_than_it_says_is_caught(monkeypatch):
 def test_a_gap_that_is_cut_elsewhere_is_caught(monkeypatch):
     init = Stream.__init__
 
-    def halving(self, slots):
-        init(self, slots)
+    def halving(self, slots, **options):
+        init(self, slots, **options)
         self.policy = replace(self.policy, gap_split=halving_split)
 
     monkeypatch.setattr(Stream, "__init__", halving)

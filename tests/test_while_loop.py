@@ -96,7 +96,16 @@ def test_values_and_gradients_are_those_of_the_loop_hypothesis(steps, slots, see
     are_equal(by_both(steps, seed, slots=slots if slots > 1 or steps < 30 else 2))
 
 
-@pytest.mark.parametrize("options", [{"check": True}, {"check": False}, {"budget": "1KiB"}, {"max_steps": 9}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"check": True},
+        {"check": False},
+        {"budget": "1KiB"},
+        {"max_steps": 9},
+        {"check": True, "slots": 8, "internal": 3},
+    ],
+)
 def test_options_change_no_gradient(options):
     are_equal(by_both(9, **{"slots": 3} | options if "budget" not in options else options))
 
@@ -525,3 +534,129 @@ def test_a_batch_whose_members_stop_at_different_times():
     assert steps == max(counts)
     expected = torch.autograd.grad(sum(x for x, _ in alone), [start, weight])
     assert relative_error(torch.autograd.grad(x.sum(), [start, weight]), expected) <= 1e-10
+
+
+def test_with_internal_states_values_and_gradients_are_those_of_the_loop_exhaustive():
+    for steps in (0, 1, 2, 3, 4, 7, 12):
+        for slots, internal in ((1, 2), (4, 3), (4, 4), (6, 2), (9, 3), (40, 3)):
+            are_equal(by_both(steps, slots=slots, internal=internal))
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 80), st.integers(2, 30), st.integers(2, 8), st.integers(0, 99))
+def test_with_internal_states_values_and_gradients_are_those_of_the_loop_hypothesis(steps, slots, internal, seed):
+    are_equal(by_both(steps, seed, slots=slots, internal=internal))
+
+
+def evaluated(steps, **options):
+    """What one gradient took: the meter's report."""
+    body, init, _ = setting(0)
+    with meter() as report:
+        carry, _ = while_loop(lambda c: c["count"] < steps, body, init, params=[body.outside], **options)
+        gradients(carry, list(body.cell.parameters()))
+    return report
+
+
+def test_while_every_graph_fits_a_loop_costs_what_it_does_under_plain_autograd_and_then_what_is_said():
+    for steps in range(1, 30):
+        forwards = evaluated(steps, slots=12, internal=3).forwards
+        assert forwards == online.cost(steps, 12, internal=3)
+        assert forwards == steps if steps <= 5 else forwards > steps
+        assert forwards < evaluated(steps, slots=12).forwards or steps == 1
+
+
+def test_a_budget_is_kept_with_internal_states_too_and_the_smallest_feasible_one_is_named():
+    with pytest.raises(
+        ValueError, match=r"too small to keep a graph: .* take (\d+) bytes; leave internal out"
+    ) as error:
+        evaluated(60, budget=500, internal=True)
+    least = int(str(error.value).split(" take ")[1].split()[0])
+    assert evaluated(60, budget=500).peak_bytes <= 500
+    with pytest.raises(ValueError, match="too small"):
+        evaluated(60, budget=least - 1, internal=True)
+    counts = []
+    for budget in (least, least + 600, 3 * least, 10 * least, 100 * least):
+        for steps in (1, 2, 3, 60):
+            report = evaluated(steps, budget=budget, internal=True)
+            assert report.live_bytes == 0
+            assert report.peak_bytes <= budget
+            assert report.forwards <= evaluated(steps, budget=budget).forwards
+        counts.append(report.forwards)
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] == 60
+
+
+def test_a_budget_of_many_small_states_holds_as_many_graphs_and_little_work():
+    """A state of eight bytes beside a graph of some 16,000: slots are made larger, the budget is kept."""
+    weight = torch.linspace(0.1, 0.9, 1_000, dtype=D, requires_grad=True)
+
+    def run(steps, budget):
+        start = (torch.ones((), dtype=D, requires_grad=True), torch.tensor(0))
+        with meter() as report:
+            carry, _ = while_loop(
+                lambda carry: carry[1] < steps,
+                lambda carry: (torch.tanh(weight * carry[0]).mean(), carry[1] + 1),
+                start,
+                budget=budget,
+                internal=True,
+                params=[weight],
+            )
+            carry[0].backward()
+        assert report.peak_bytes <= budget
+        return report.forwards
+
+    assert [run(steps, 400_000) for steps in (1, 2, 20)] == [1, 2, 20]
+    assert 60 < run(60, 400_000) < online.cost(60, 10)
+
+
+def test_a_body_that_changes_nothing_runs_in_the_smallest_budget_that_is_named():
+    start = torch.ones(4, dtype=D, requires_grad=True)
+    for steps in (1, 2, 3, 20):
+        remaining = iter([True] * steps)
+        carry, count = while_loop(
+            lambda _, left=remaining: next(left, False), lambda x: x, start, budget=1_000, internal=True
+        )
+        assert count == steps
+        assert torch.equal(*torch.autograd.grad(carry.sum(), [start]), torch.ones(4, dtype=D))
+
+
+def test_a_retained_graph_is_backpropagated_again_with_internal_states_too():
+    for options in ({"slots": 7, "internal": 3}, {"budget": "4KiB", "internal": True}):
+        for steps in (1, 2, 9):
+            body, init, wanted = setting(0)
+            carry, _ = while_loop(lambda c, n=steps: c["count"] < n, body, init, params=[body.outside], **options)
+            loss = sum(leaf.sum() for leaf in floating(carry))
+            first = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True, materialize_grads=True)
+            again = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
+            assert all(map(torch.equal, first, again))
+
+
+def test_a_state_that_remains_of_a_graph_may_not_be_changed_in_place():
+    """In five slots, two a graph, step 3 gives up its graph before step 6, and the state before it stays, as it was."""
+    seen = []
+
+    def body(carry):
+        seen.append(carry)
+        if len(seen) == 6:
+            seen[3].detach().mul_(2)
+        return torch.sin(carry)
+
+    start = torch.ones(3, dtype=D, requires_grad=True)
+    carry, _ = while_loop(lambda _: len(seen) < 9, body, start, slots=5, internal=2)
+    with pytest.raises(RuntimeError, match="carry at position 3 was changed in place"):
+        carry.sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"slots": 4, "internal": 1}, ValueError, "internal must be at least 2, got 1"),
+        ({"slots": 4, "internal": 2.0}, TypeError, "internal must be an integer"),
+        ({"slots": 4, "internal": True}, TypeError, "at least 2, got True"),
+        ({"budget": "1MiB", "internal": 3}, TypeError, "give internal=True, got 3"),
+        ({"internal": 3}, TypeError, "exactly one of slots= and budget="),
+    ],
+)
+def test_what_internal_cannot_be_is_refused_before_anything_runs(options, error, says):
+    with pytest.raises(error, match=says):
+        while_loop(lambda _: pytest.fail("asked"), lambda x: x, torch.ones(1), **options)

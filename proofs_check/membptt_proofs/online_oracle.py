@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import combinations, pairwise
 
-from membptt_proofs.dp import hsm
+from membptt_proofs.dp import hsm, msm_plus
 
 Costs = Sequence[Sequence[float]]
 Held = tuple[int, ...]
@@ -88,6 +88,45 @@ def by_budget(
                 key=lambda h: (max(allowed, int(forwards(h, t, slots, costs))), forwards(h, t + ahead, slots, costs)),
             )
         yield held
+
+
+def with_graphs(slots: int, alpha: int, steps: int, *, ahead: int = 1) -> Iterator[tuple[Held, int]]:
+    """Yield what is held after ``1, 2, ..`` steps where graphs are kept too: hidden states, and how many graphs.
+
+    All choices are evaluated from scratch, with the costs of MSM+ as its recurrence gives them. The start is among the
+    hidden states here, unless every graph is kept.
+
+    Args:
+        slots: ``m``, of a hidden state each.
+        alpha: slots of a graph.
+        steps: the last length.
+        ahead: how many steps later the choices are compared.
+    """
+    costs = msm_plus(steps + ahead, slots, alpha)
+
+    def later(held: Held, graphs: int, t: int) -> float:
+        points = (*held, t + ahead - 1 - graphs)
+        return sum(costs[slots - j][b - a] for j, (a, b) in enumerate(pairwise(points)))
+
+    held: Held = (0,)
+    graphs = 0
+    for t in range(1, steps + 1):
+        if alpha * (t - 1) <= slots:
+            held, graphs = () if t > 1 else (0,), t - 1
+        else:
+            choices: list[tuple[float, int, Held, int]] = []
+            for fewer in (graphs, graphs - 1):
+                given_up = range(t - 2 - graphs, t - 1 - fewer)
+                kept = held or (0,)
+                for more in ((), *((state,) for state in given_up if state not in kept)):
+                    states = (*kept, *more)
+                    while len(states) > max(1, slots - alpha * fewer):
+                        losses = [states[:j] + states[j + 1 :] for j in range(1, len(states))]
+                        states = min((later(loss, fewer, t), j, loss) for j, loss in enumerate(losses))[2]
+                    if fewer >= 0 and len(states) + alpha * fewer <= slots:
+                        choices.append((later(states, fewer, t), len(choices), states, fewer))
+            _, _, held, graphs = min(choices)
+        yield held, graphs
 
 
 def by_levels(slots: int, steps: int) -> Iterator[Held]:

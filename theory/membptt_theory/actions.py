@@ -113,8 +113,23 @@ class DropInternal(_OfStep):
     __slots__ = ()
 
 
+class ReduceInternal(_OfStep):
+    """Turn a stored internal state into a hidden one: its graph is given up, the state it was recorded from remains."""
+
+    __slots__ = ()
+
+
 Action = (
-    Advance | Record | Backpropagate | StoreHidden | StoreInternal | Restore | LoadInternal | DropHidden | DropInternal
+    Advance
+    | Record
+    | Backpropagate
+    | StoreHidden
+    | StoreInternal
+    | Restore
+    | LoadInternal
+    | DropHidden
+    | DropInternal
+    | ReduceInternal
 )
 
 

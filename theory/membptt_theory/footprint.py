@@ -13,6 +13,7 @@ from membptt_theory.actions import (
     DropSlow,
     LoadInternal,
     Record,
+    ReduceInternal,
     Restore,
     RestoreSlow,
     StoreHidden,
@@ -136,6 +137,9 @@ def peak_bytes(actions: Iterable[TieredAction], cores: int, sizes: Measured) -> 
             case DropSlow(position):
                 put(("slow", position), {})
             case DropInternal(step):
+                put(("internal", step), {})
+            case ReduceInternal(step):
+                put(("hidden", step), hidden(step))
                 put(("internal", step), {})
         held_bytes.peak_bytes = max(held_bytes.peak_bytes, held_bytes.live_bytes)
     return held_bytes.peak_bytes

@@ -16,6 +16,7 @@ from membptt_theory.actions import (
     LoadInternal,
     Prices,
     Record,
+    ReduceInternal,
     Restore,
     RestoreSlow,
     Sizes,
@@ -139,6 +140,12 @@ class Machine:
             case DropInternal(step):
                 self._need(step in self.internal, action, "that internal state is not stored")
                 self._change(self.internal, step, add=False)
+            case ReduceInternal(step):
+                self._need(self.sizes.hidden is not None, action, "hidden states cannot be stored by this policy")
+                self._need(step in self.internal, action, "that internal state is not stored")
+                self._need(step not in self.hidden, action, "its input is stored already: drop the internal state")
+                self._change(self.internal, step, add=False)
+                self._change(self.hidden, step, add=True)
             case _:
                 self._need(False, action, "this machine does not know that action")
         self.count += 1

@@ -15,6 +15,7 @@ from membptt_theory.actions import (
     DropSlow,
     LoadInternal,
     Record,
+    ReduceInternal,
     Restore,
     RestoreSlow,
     Sizes,
@@ -72,6 +73,9 @@ def timeline(actions: Iterable[TieredAction], *, steps: int, sizes: Sizes, start
                 since["internal", step] = now
             case LoadInternal(step) | DropInternal(step):
                 internal.append(Stored(step, since.pop(("internal", step)), now))
+            case ReduceInternal(step):
+                internal.append(Stored(step, since.pop(("internal", step)), now))
+                since["hidden", step] = now
             case StoreSlow(position):
                 since["slow", position] = now
             case DropSlow(position):

@@ -32,6 +32,7 @@ def while_loop(
     *,
     slots: int | None = None,
     budget: int | str | None = None,
+    internal: int | bool | None = None,
     params: Params | None = None,
     max_steps: int | None = None,
     strict: bool = True,
@@ -47,6 +48,11 @@ def while_loop(
     most ``membptt_theory.online.promise(slots)`` times those of a loop whose length was known. Memory does not grow
     with the number of steps. The newest step's graph is kept, so that the last step is never run twice.
 
+    With `internal`, the graphs of further steps are kept too, all of them while they fit: a short loop then costs what
+    it costs under plain autograd, and a longer one turns its graphs into hidden states, a few at a time. `body` is
+    evaluated ``online.cost(steps, slots, internal=internal)`` times in all. What was counted is in the claims; no bound
+    is promised for every length, and once the slots are full the policy's own work at a step grows with them.
+
     Args:
         cond: ``cond(carry)`` gives a bool, or a tensor of one without dimensions. It is evaluated once before every
             step, and never again; it takes no gradient, and what it uses need not be declared. What it is to count or
@@ -58,6 +64,9 @@ def while_loop(
         budget: bytes for stored states and one working core (a step's graph, its input and its output), or text such
             as ``"64MiB"``. The second step is weighed as it runs, so that no length and no trial run is needed; a body
             whose later steps need more than that goes beyond the budget by as much.
+        internal: with `slots`, how many of them the graph of one step takes, with its input and its output: alpha, at
+            least 2. With `budget`, ``True``: what a graph takes is weighed, and one must fit beside the working core.
+            ``None``: hidden states only.
         params: as for `scan`: what `body` uses, beside the parameters of the module that it is or belongs to.
         max_steps: the most steps; ``None`` for any number.
         strict: whether a loop that is not over after `max_steps` is an error; ``False`` returns what was reached.
@@ -71,13 +80,13 @@ def while_loop(
     Raises:
         TypeError: a leaf is not a tensor, `cond` gives no bool, neither or both of `slots` and `budget` are given, a
             number is not an integer, or `body` contains a data-parallel wrapper.
-        ValueError: no slot, ``max_steps < 1``, too small a budget (the smallest feasible one is named), a carry that
-            changes structure, shape or dtype, or an undeclared tensor that requires grad.
+        ValueError: no slot, ``internal < 2``, ``max_steps < 1``, too small a budget (the smallest feasible one is
+            named), a carry that changes structure, shape or dtype, or an undeclared tensor that requires grad.
         RuntimeError: `max_steps` are over and `cond` still holds; `cond` and `body` draw from one generator; and as
             `scan`. After an error in `cond` or `body`, nothing is kept.
 
     Ref: the online policies of `membptt_theory.online`; wang2009 and stumm2010 for loops of unknown length.
-    Claim: while-forwards-equal-online-cost, while-gradients-equal-autograd.
+    Claim: while-forwards-equal-online-cost, while-gradients-equal-autograd, while-internal-states.
     """
     most = check_count("max_steps", max_steps) if max_steps is not None else None
     refuse_cache()
@@ -87,7 +96,7 @@ def while_loop(
     carry = check_tensors("init", leaves)
     problem = Problem(_Step(body), spec, carry, Inputs.nothing(), declared_by(body, params), segments=False)
     refuse_wrapped(body, problem.reach.named if torch.is_grad_enabled() else ())
-    choice = from_loop(problem, Condition(cond, most, strict=strict), slots, budget)
+    choice = from_loop(problem, Condition(cond, most, strict=strict), slots, budget, internal=internal)
     after, _ = execute(
         problem, choice, reduce=None, preserve_rng_state=preserve_rng_state, compile=compile, check=check
     )

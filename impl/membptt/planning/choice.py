@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from membptt.planning.plan_file import Plan
 from membptt.planning.room import Room
 from membptt.run.core import Core
-from membptt.run.course import Loop, Whole
+from membptt.run.course import Loop, Slots, Whole
 from membptt.run.inputs import Inputs
 from membptt.run.node import Choice
 from membptt.run.problem import Problem
@@ -19,6 +19,8 @@ from membptt.state.leaves import Leaves
 from membptt.state.states import Hidden
 from membptt_theory.actions import Prices
 from membptt_theory.named import NamedPolicy
+from membptt_theory.online.internal import FIRST
+from membptt_theory.online.stream import check_internal
 from membptt_theory.schedule import Schedule
 from membptt_theory.tables import check_count
 
@@ -100,6 +102,7 @@ def from_loop(
     budget: int | str | None,
     *,
     inputs: Inputs | None = None,
+    internal: int | bool | None = None,
 ) -> Choice:
     """Take slots, or a budget, for a loop whose end is asked for.
 
@@ -109,18 +112,24 @@ def from_loop(
         slots: of hidden states.
         budget: bytes, or text.
         inputs: the inputs, if there are any, cut into cores.
+        internal: alpha, with `slots`; ``True`` with `budget`: internal states are stored too.
 
     Raises:
         TypeError: neither of both or both are given, or of another type.
-        ValueError: no slot, or text that names no size.
+        ValueError: no slot, ``internal < 2``, or text that names no size.
     """
     inputs = inputs or problem.inputs
     if budget is not None and slots is None:
-        return Choice(Loop(goes_on, Room(budget, problem)), inputs, weighed=True)
+        if internal is not None and internal is not True:
+            raise TypeError(f"with budget=, what a graph takes is weighed: give internal=True, got {internal!r}")
+        room = Room(budget, problem, internal=bool(internal))
+        return Choice(Loop(goes_on, room, first=FIRST if internal else ()), inputs, weighed=True)
     if slots is None or budget is not None:
         raise TypeError("of a loop whose length nobody knows, give exactly one of slots= and budget=")
-    settled = check_count("slots", slots)
-    return Choice(Loop(goes_on, lambda at_hand: settled), inputs)
+    if internal is True:
+        raise TypeError("with slots=, internal= is how many of them one step's graph takes: at least 2, got True")
+    settled = Slots(check_count("slots", slots), check_internal(internal))
+    return Choice(Loop(goes_on, lambda at_hand: settled, settled=1), inputs)
 
 
 def _choice(schedule: Schedule, inputs: Inputs, slow: SlowTier) -> Choice:

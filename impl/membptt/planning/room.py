@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from membptt.run.course import Slots
 from membptt.run.execution import AtHand
 from membptt.run.meter import active, parts_of
 from membptt.run.problem import Problem
 from membptt.state.leaves import storages
 from membptt_theory.footprint import Measured
 from membptt_theory.options import least_bytes, parse_bytes, too_small
+
+_UNITS: Final = 1024  # slots beyond which they are made larger, as long as a graph takes two of them
 
 
 class Room:
@@ -18,22 +23,24 @@ class Room:
     Args:
         budget: bytes, or text.
         problem: of the call.
+        internal: whether internal states are stored too.
 
     Raises:
         TypeError: neither bytes nor text.
         ValueError: text that names no size.
     """
 
-    def __init__(self, budget: int | str, problem: Problem) -> None:
+    def __init__(self, budget: int | str, problem: Problem, *, internal: bool = False) -> None:
         self._budget = parse_bytes(budget)
+        self._internal = internal
         self._start = storages(problem.carry)
         self._outside = storages((*problem.params, *problem.inputs.leaves))
 
-    def __call__(self, at_hand: AtHand) -> int:
-        """Return the slots.
+    def __call__(self, at_hand: AtHand) -> Slots:
+        """Return the slots and, where internal states are stored too, how many of them one takes.
 
         Raises:
-            ValueError: the starting state and one working core do not fit.
+            ValueError: the starting state and one working core do not fit, or not one stored graph beside them.
         """
         core = at_hand.recorded
         if core is None:
@@ -47,4 +54,15 @@ class Room:
         sizes = Measured(1, 0, 0, least, least, 0, 0.0, 0.0)
         if least_bytes([sizes]) > self._budget:
             raise ValueError(too_small([sizes], self._budget))
-        return 1 + (self._budget - least) // max(state, 1)
+        room, unit = self._budget - least, max(state, 1)
+        if not self._internal:
+            return Slots(1 + room // unit)
+        graph = max(unit, sum(size for storage, size in working.items() if storage not in self._outside))
+        if graph > room:
+            raise ValueError(
+                f"a budget of {self._budget} bytes is too small to keep a graph: the starting state, one working core "
+                f"and one stored graph take {least + graph} bytes; leave internal out, or give as many"
+            )
+        # Larger than a hidden state where it would be many slots: the policy's own work at a step grows with them.
+        unit = max(unit, min(graph // 2, room // _UNITS))
+        return Slots(1 + room // unit, max(2, -(-graph // unit)))

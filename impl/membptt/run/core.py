@@ -171,7 +171,7 @@ class Core:
             for index, leaf in enumerate(leaves)
         ]
         random = self._generators.read()
-        internal = Internal(at, carry_in, x_in, carry_out, heads, used, state.random, random, saved)
+        internal = Internal(at, carry_in, x_in, carry_out, heads, used, state, random, saved)
         if outputs is not None or self.metered:  # a plan's trial, too, whose step may hand tensors to others
             internal.enclosure = Enclosure.around(carry_in, self._undeclared.gates(nodes, since))
         if self._promise is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import torch
 
@@ -13,10 +13,10 @@ from membptt.run.execution import AtHand
 from membptt.run.outputs import Outputs
 from membptt.state.leaves import Leaves
 from membptt.state.states import Hidden
-from membptt_theory.actions import Record, TieredInstruction
+from membptt_theory.actions import Instruction, Record, TieredInstruction
 from membptt_theory.online import Stream
 
-_FIRST_DUE: Final = 2  # nothing is stored before this core: the slots need not be known earlier
+_WEIGHED: Final = 2  # before this core a budget becomes slots: of the second one it is known what it takes
 
 
 class Course(Protocol):
@@ -55,16 +55,32 @@ class Whole:
         return core.advance(start, xs, 0, self.cores, outputs)
 
 
+class Slots(NamedTuple):
+    """What a loop may store.
+
+    Args:
+        hidden: slots, each of a hidden state.
+        internal: alpha, slots of an internal state; ``None`` where hidden states only are stored.
+    """
+
+    hidden: int
+    internal: int | None = None
+
+
 class Loop:
     """A loop whose end is asked for, once a core; its states are stored by an online policy.
 
-    Each new core is recorded, since it may be the last one, and only the newest graph is kept. Once the length is known
-    nothing is asked any more: a further execution runs as many cores, and does just what the first one did.
+    Each new core is recorded, since it may be the last one, and only the newest graph is kept, beside those that are
+    stored as internal states. Once the length is known nothing is asked any more: a further execution runs as many
+    cores, and does just what the first one did.
 
     Args:
         goes_on: ``goes_on(cores, state, core)``: whether, after so many cores that led to `state`, there is another;
             `core` runs them.
-        slots: gives the slots, once, by what is at hand when they are first needed: the second core, or the only one.
+        room: gives the slots and, where internal states are stored too, alpha: once, by what is at hand before core
+            `settled`, or at the end.
+        settled: 2 where the second core is weighed for it. Nothing is stored before but for what `first` says.
+        first: what is done before core 1, in any room that may be given at core 2.
 
     Attributes:
         cores: how many there were, once the first pass is over.
@@ -72,10 +88,19 @@ class Loop:
     Ref: `membptt_theory.online`.
     """
 
-    def __init__(self, goes_on: Callable[[int, Hidden, Core], bool], slots: Callable[[AtHand], int]) -> None:
+    def __init__(
+        self,
+        goes_on: Callable[[int, Hidden, Core], bool],
+        room: Callable[[AtHand], Slots],
+        *,
+        settled: int = _WEIGHED,
+        first: tuple[Instruction, ...] = (),
+    ) -> None:
         self._goes_on = goes_on
-        self._slots = slots
-        self._settled: int | None = None
+        self._room = room
+        self._settled_at = settled
+        self._first = first
+        self._settled: Slots | None = None
         self._ended = False
         self.cores = 0
 
@@ -83,15 +108,17 @@ class Loop:
         """Yield those of one execution, which may not be over before the loop is."""
         at, stream = 0, None
         while at < self.cores if self._ended else self._asked(at, at_hand):
-            if at == _FIRST_DUE:
-                stream = self._stream(at_hand)
+            if at == self._settled_at:
+                stream = self._stream(at, at_hand)
             if stream is not None and at == stream.due:
                 yield from stream.before(at)
+            elif at == 1:
+                yield from self._first
             yield Record, (at,)
             at += 1
         self.cores, self._ended = at, True
         if at:
-            stream = stream or self._stream(at_hand)
+            stream = stream or self._stream(at, at_hand)
             del at_hand  # it holds what runs here
             yield from stream.end(at)
 
@@ -107,7 +134,10 @@ class Loop:
         with torch.enable_grad():  # what is read for the next core is recorded with it
             return self._goes_on(at, at_hand.newest(), at_hand.core)
 
-    def _stream(self, at_hand: AtHand) -> Stream:
+    def _stream(self, at: int, at_hand: AtHand) -> Stream:
         if self._settled is None:
-            self._settled = self._slots(at_hand)
-        return Stream(self._settled)
+            self._settled = self._room(at_hand)
+        stream = Stream(self._settled.hidden, internal=self._settled.internal)
+        while stream.due < at:
+            stream.before(stream.due)  # was done already, by `first`
+        return stream

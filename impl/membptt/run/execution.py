@@ -22,6 +22,7 @@ from membptt_theory.actions import (
     DropSlow,
     LoadInternal,
     Record,
+    ReduceInternal,
     Restore,
     RestoreSlow,
     StoreHidden,
@@ -141,6 +142,8 @@ class Execution:
             self._working, self.recorded = None, self._store.internal.pop(place)
         elif kind is DropInternal:
             del self._store.internal[place]
+        elif kind is ReduceInternal:
+            self._store.hidden[place] = self._store.internal.pop(place).start
         elif kind is StoreSlow:
             self._slow().store(place, self.newest())
         elif kind is RestoreSlow:

@@ -22,6 +22,7 @@ from membptt_theory.actions import (
     LoadInternal,
     Prices,
     Record,
+    ReduceInternal,
     RestoreSlow,
     StoreHidden,
     StoreInternal,
@@ -133,6 +134,9 @@ class Probe:
             self._put(("hidden", place), store.hidden.get(place))
         elif kind in {StoreInternal, LoadInternal, DropInternal}:
             self._put(("internal", place), store.internal.get(place))
+        elif kind is ReduceInternal:
+            self._put(("hidden", place), store.hidden[place])
+            self._put(("internal", place), None)
         elif kind in {StoreSlow, DropSlow} and slow is not None:
             report.writes += kind is StoreSlow
             self._put(("slow", place), slow.kept(place))

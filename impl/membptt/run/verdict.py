@@ -194,7 +194,7 @@ class Replay:
         doubt, core = self._doubt, self._continuity.core(internal.at)
         if core == doubt.core:
             start = tuple(leaf.detach() for leaf in internal.carry_in)
-            self.modes = modes = compare_modes(self._core, Hidden.of(start, internal.before), self._xs, core)
+            self.modes = modes = compare_modes(self._core, Hidden.of(start, internal.start.random), self._xs, core)
             side = doubt.what == "output"
             plain, graphed = modes.plain[side][doubt.leaf], modes.graphed[side][doubt.leaf]
             now = graphed if side else internal.carry_out[doubt.leaf]

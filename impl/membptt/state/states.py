@@ -122,7 +122,7 @@ class Internal:
         carry_out: the output carry's leaves, with graph: the output hidden state.
         emitted: where the outputs' graphs begin. An output itself is not kept, unless it is a leaf of the carry.
         used: which of the declared tensors its graph reaches.
-        before: the random state before the core.
+        start: the hidden state that it was recorded from.
         random: the random state after the core.
         saved: bytes by storage of what the graph saved; filled only while a meter runs.
         enclosure: of a core recorded in the first pass.
@@ -134,7 +134,7 @@ class Internal:
     carry_out: Leaves
     emitted: list[Emitted]
     used: list[int]
-    before: RandomState
+    start: Hidden
     random: RandomState
     saved: dict[int, int]
     enclosure: Enclosure | None = None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import product
+from itertools import count, product
 from typing import Final
 
 from membptt_proofs.checks.registry import Covered, Effort, check, need
 from membptt_proofs.dp import hsm
-from membptt_proofs.online_oracle import by_budget, by_levels, equinox_forwards, least_worst_ratio
+from membptt_proofs.online_oracle import by_budget, by_levels, equinox_forwards, least_worst_ratio, with_graphs
 from membptt_proofs.online_ranges import costs_by_slopes, worst_ratio
+from membptt_theory.actions import Sizes
 from membptt_theory.machine import meter
-from membptt_theory.online import POLICIES, SIZES, promise, schedule
+from membptt_theory.online import POLICIES, SIZES, internal, promise, schedule
 from membptt_theory.online.gaps import reach
 from membptt_theory.online.policies import (
     CHECKED,
@@ -70,6 +71,68 @@ def online_rules(effort: Effort) -> str:
     return str(covered)
 
 
+@check("online-internal-metered")
+def online_internal_metered(effort: Effort) -> str:
+    """Execute every stream that stores internal states too on paper."""
+    steps, slots, covered = effort.pick(25, 60), effort.pick(8, 12), Covered()
+    for alpha in covered.over("alpha", range(2, 6)):
+        for m in covered.over("m", range(1, slots + 1)):
+            costs = internal.costs(m, alpha)
+            for t in covered.over("t", range(1, steps + 1)):
+                stream = schedule(t, m, internal=alpha)
+                report, cost = meter(stream, steps=t, sizes=Sizes(hidden=1, internal=alpha)), next(costs)
+                fits = report.peak <= m and report.forwards == cost
+                need(fits, f"t={t}, m={m}, alpha={alpha}: cost {cost}, {report}")
+                single = internal.cost(t, m, alpha)
+                need(t % 7 > 0 or single == cost, f"t={t}, m={m}, alpha={alpha}: {single} by itself, {cost} in a row")
+    return str(covered)
+
+
+@check("online-internal-rule")
+def online_internal_rule(effort: Effort) -> str:
+    """Compare what is held with a naive simulation."""
+    steps, slots, covered = effort.pick(40, 200), effort.pick(7, 12), Covered()
+    for alpha in covered.over("alpha", range(2, 6)):
+        for m in covered.over("m", range(1, slots + 1)):
+            simulated = with_graphs(m, alpha, steps)
+            for t, expected, now in zip(
+                covered.over("t", range(1, steps + 1)), simulated, _now(m, alpha), strict=False
+            ):
+                need(now == expected, f"t={t}, m={m}, alpha={alpha}: {now}, simulated {expected}")
+    return str(covered)
+
+
+@check("online-internal-fits")
+def online_internal_fits(effort: Effort) -> str:
+    """Compare with one forward a step, while every graph fits and a step beyond."""
+    slots, covered = effort.pick(20, 100), Covered()
+    for alpha in covered.over("alpha", range(2, 11)):
+        for m in covered.over("m", range(1, slots + 1)):
+            fit, costs = 1 + m // alpha, internal.costs(m, alpha)
+            for t in covered.every("t", range(1, fit + 1)):
+                cost = next(costs)
+                need(cost == t, f"t={t}, m={m}, alpha={alpha}: {cost}")
+            need(next(costs) > fit + 1, f"t={fit + 1}, m={m}, alpha={alpha}: still a forward a step")
+    return str(covered)
+
+
+@check("online-internal-range")
+def online_internal_range(effort: Effort) -> str:
+    """Compare with offline MSM+, and with hidden states alone."""
+    steps, slots, covered = effort.pick(60, 1_000), effort.pick(12, 30), Covered()
+    for alpha in covered.over("alpha", range(2, 6)):
+        for m in covered.over("m", range(1, slots + 1)):
+            costs, of_hidden = internal.costs(m, alpha), POLICIES["for_every_t"].costs(m)
+            for t in covered.over("t", range(1, steps + 1)):
+                cost, offline, alone = next(costs), optimal_cost("msm_plus", t, m, internal=alpha), next(of_hidden)
+                where = f"t={t}, m={m}, alpha={alpha}: {cost}, offline {offline}, hidden states alone {alone}"
+                need(4 * cost <= 5 * offline, where)
+                need(m < 10 or t <= 2 * m or 9 * cost <= 10 * offline, where)
+                need(m < 10 or t <= 3 * m or 15 * cost <= 16 * offline, where)
+                need(m < 10 or cost <= alone, where)
+    return str(covered)
+
+
 @check("online-equinox")
 def online_equinox(effort: Effort) -> str:
     """Walk through equinox's loop as it is programmed, and read its published counts."""
@@ -79,8 +142,8 @@ def online_equinox(effort: Effort) -> str:
         for t in covered.over("t", range(1, steps + 1)):
             cost, walked = next(costs), equinox_forwards(m, t)
             need(cost == walked, f"t={t}, m={m}: {cost}, walked {walked}")
-    for (t, m), count in EQUINOX.items():
-        need(POLICIES["equinox"].cost(t, m) == count == equinox_forwards(m, t), f"t={t}, m={m}: not {count}")
+    for (t, m), stated in EQUINOX.items():
+        need(POLICIES["equinox"].cost(t, m) == stated == equinox_forwards(m, t), f"t={t}, m={m}: not {stated}")
     return f"{covered}, and {len(EQUINOX)} counts to t = 1778"
 
 
@@ -200,6 +263,16 @@ def online_every_length(effort: Effort) -> str:
     exact = hsm(60, 4)
     need(all(costs[m, t] == exact[m][t] for m in range(1, 5) for t in range(61)), "the slopes are not HSM's")
     return f"{covered}, t <= {steps}"
+
+
+def _now(slots: int, alpha: int) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Yield what is held after ``1, 2, ..`` steps where internal states are stored too, and how many of those."""
+    now, changes = internal.START, internal.changes(slots, alpha)
+    following = next(changes, None)
+    for t in count(1):
+        if following and following.due < t:
+            now, following = following, next(changes, None)
+        yield now.held, now.tail
 
 
 def _held(name: str, slots: int) -> Iterator[list[int]]:

@@ -7,7 +7,7 @@ included. The closed forms are those of `membptt_theory.tables`.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from math import comb
@@ -55,14 +55,16 @@ def gaps_cost(gaps: Sequence[int], slots: int, /) -> int:
     return sum(map(kept_gap_cost, gaps, range(slots, 0, -1)))
 
 
-def losses(gaps: Sequence[int], slots: int, /) -> tuple[int, list[int]]:
+def losses(
+    gaps: Sequence[int], slots: int, /, gap_cost: Callable[[int, int], int] = kept_gap_cost
+) -> tuple[int, list[int]]:
     """Return what `gaps` cost, and what with the state before the second of them lost, the third, ..: ``O(m)`` for all.
 
     A state that is lost joins two gaps, and those behind it have a slot more.
     """
-    *before, kept = accumulate(map(kept_gap_cost, gaps, range(slots, 0, -1)), initial=0)
-    joined = map(kept_gap_cost, map(int.__add__, gaps, gaps[1:]), range(slots, 0, -1))
-    roomier = list(map(kept_gap_cost, gaps[2:], range(slots - 1, 0, -1)))
+    *before, kept = accumulate(map(gap_cost, gaps, range(slots, 0, -1)), initial=0)
+    joined = map(gap_cost, map(int.__add__, gaps, gaps[1:]), range(slots, 0, -1))
+    roomier = list(map(gap_cost, gaps[2:], range(slots - 1, 0, -1)))
     behind = list(accumulate(reversed(roomier), initial=0))
     return kept, [a + b + c for a, b, c in zip(before, joined, reversed(behind), strict=False)]
 

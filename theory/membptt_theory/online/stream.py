@@ -11,13 +11,17 @@ from membptt_theory.actions import (
     Backpropagate,
     DropHidden,
     Instruction,
+    LoadInternal,
     Record,
     Restore,
     Sizes,
     StoreHidden,
+    StoreInternal,
 )
+from membptt_theory.online import internal as _internal
 from membptt_theory.online.gaps import NEVER
-from membptt_theory.online.policies import DEFAULT, change
+from membptt_theory.online.internal import START, Change
+from membptt_theory.online.policies import DEFAULT, Policy, change
 from membptt_theory.online.policies import policy as _policy
 from membptt_theory.tables import check_count
 
@@ -41,35 +45,48 @@ class Stream:
 
     What ``before(p)`` stores is at hand: position ``p - 1`` is the input of the newest step, which its graph holds;
     position ``p`` is its output, the carry. The default stores the first until it hands over to the staged policy,
-    which stores the second.
+    which stores the second. With internal states, ``before(p)`` may store that of step ``p - 1``, whose graph is then
+    not given up.
 
     Args:
         slots: ``m``, the starting state's included.
         policy: a name of `POLICIES`.
+        internal: alpha, slots of an internal state, to store those too by the rule of `membptt_theory.online.internal`;
+            ``None``: hidden states only.
 
     Attributes:
         slots: ``m``.
         policy: the record of the policy.
+        internal: alpha, or ``None``.
         due: the next step before which something is to be done; `NEVER` if there is none.
 
     Raises:
-        TypeError: `slots` is not an integer.
-        ValueError: ``slots < 1``, or an unknown policy.
+        TypeError: a number is not an integer.
+        ValueError: ``slots < 1``, ``internal < 2``, an unknown policy, or another than the default with `internal`.
     """
 
-    def __init__(self, slots: int, /, *, policy: str = DEFAULT) -> None:
+    def __init__(self, slots: int, /, *, policy: str = DEFAULT, internal: int | None = None) -> None:
         self.slots = check_count("slots", slots)
         self.policy = _policy(policy)
-        self._stores = self.policy.stores(self.slots)
-        self._held = [0]
+        self.internal = check_internal(internal, policy)
+        if self.internal:
+            self._changes = _internal.changes(self.slots, self.internal)
+        else:
+            self._changes = _of_hidden(self.policy, self.slots)
+        self._now = START
         self._steps = 0  # known to exist
         self._ended = 0
         self._next()
 
     @property
     def held(self) -> tuple[int, ...]:
-        """The stored positions, in order."""
-        return tuple(self._held)
+        """The positions of the stored hidden states, in order."""
+        return self._now.held
+
+    @property
+    def tail(self) -> int:
+        """How many steps before the newest are stored as internal states."""
+        return self._now.tail
 
     def before(self, step: int, /) -> tuple[Instruction, ...]:
         """Return what is to be done before `step` is run, now that it is known to exist: mostly nothing.
@@ -86,16 +103,16 @@ class Stream:
         self._steps = step + 1
         if step < self.due:
             return ()
-        store = self._store
-        change(self._held, store)
+        self._now = self._following
         self._next()
-        return *((DropHidden, (position,)) for position in store.dropped), (StoreHidden, (store.position,))
+        return self._now.todo
 
     def end(self, steps: int, /) -> Iterator[Instruction]:
         """Yield the backward pass of a loop of ``t`` steps; ask again for another pass over the same states.
 
-        It begins with the newest step, recorded already where the policy keeps that graph, and completes the gaps from
-        the last to the first, the j-th in ``m - j`` slots. Every slot is free at the end.
+        It begins with the newest step, recorded already where the policy keeps that graph, goes on with the stored
+        internal states, and completes the gaps from the last to the first, the j-th in ``m - j`` slots. Every slot is
+        free at the end.
 
         Args:
             steps: ``t >= 1``; a loop of no step has no backward pass.
@@ -112,61 +129,98 @@ class Stream:
         if steps > self.due:
             raise ValueError(f"step {self.due} was passed over: a state is stored before it, announce it first")
         self._ended = steps
-        return self._backward(steps, list(self._held))
+        return self._backward(steps, self._now)
 
     def _next(self) -> None:
-        store = next(self._stores, None)
-        if store:
-            self._store = store
-        self.due = store.due if store else NEVER
+        following = next(self._changes, None)
+        if following:
+            self._following = following
+        self.due = following.due if following else NEVER
 
-    def _backward(self, steps: int, held: list[int]) -> Iterator[Instruction]:
+    def _backward(self, steps: int, now: Change) -> Iterator[Instruction]:
         stop = steps
         if self.policy.keeps_newest:
             yield Backpropagate, (steps - 1,)
             stop -= 1
-        for j in range(len(held) - 1, -1, -1):
-            yield from _complete(held[j], stop - held[j], self.slots - j, self.policy.gap_split)
-            stop = held[j]
+        for _ in range(now.tail):
+            stop -= 1
+            yield LoadInternal, (stop,)
+            yield Backpropagate, (stop,)
+        for j in range(len(now.held) - 1, -1, -1):
+            start, slots = now.held[j], self.slots - j
+            if self.internal and start < stop:
+                yield from _internal.complete(start, stop - start, slots, self.internal)
+            else:
+                yield from _complete(start, stop - start, slots, self.policy.gap_split)
+            stop = start
 
 
-def instructions(steps: int, slots: int, /, *, policy: str = DEFAULT) -> Iterator[Instruction]:
+def instructions(
+    steps: int, slots: int, /, *, policy: str = DEFAULT, internal: int | None = None
+) -> Iterator[Instruction]:
     """Yield the whole stream of a loop that turns out to have ``t`` steps, as `Machine` executes it.
 
     Args:
         steps: ``t``, at least 1.
         slots: ``m``, the starting state's included.
         policy: a name of `POLICIES`.
+        internal: alpha, to store internal states too.
 
     Raises:
         TypeError: a number is not an integer.
-        ValueError: a number is below 1, or an unknown policy. Raised at the call, not at the first instruction.
+        ValueError: as `Stream`, and ``steps < 1``. Raised at the call, not at the first instruction.
 
-    Claim: online-metered.
+    Claim: online-metered, online-internal-metered.
     """
-    return _whole(check_count("steps", steps), Stream(slots, policy=policy))
+    return _whole(check_count("steps", steps), Stream(slots, policy=policy, internal=internal))
 
 
-def schedule(steps: int, slots: int, /, *, policy: str = DEFAULT) -> Iterator[Action]:
+def schedule(steps: int, slots: int, /, *, policy: str = DEFAULT, internal: int | None = None) -> Iterator[Action]:
     """Yield the stream of `instructions` as actions.
 
     Raises:
         TypeError: a number is not an integer.
-        ValueError: a number is below 1, or an unknown policy. Raised at the call, not at the first action.
+        ValueError: as `instructions`. Raised at the call, not at the first action.
     """
-    return starmap(tuple.__new__, instructions(steps, slots, policy=policy))
+    return starmap(tuple.__new__, instructions(steps, slots, policy=policy, internal=internal))
+
+
+def check_internal(internal: int | None, policy: str = DEFAULT, /) -> int | None:
+    """Return alpha as an int, or ``None``.
+
+    Raises:
+        TypeError: it is not an integer.
+        ValueError: it is below 2, or comes with another policy than the default.
+    """
+    if internal is None:
+        return None
+    if policy != DEFAULT:
+        raise ValueError(f"policy {policy!r} stores hidden states only: give internal or policy, not both")
+    return check_count("internal", internal, least=2)
+
+
+def _of_hidden(policy: Policy, slots: int) -> Iterator[Change]:
+    held = [0]
+    for store in policy.stores(slots):
+        change(held, store)
+        drops: list[Instruction] = [(DropHidden, (position,)) for position in store.dropped]
+        todo = *drops, (StoreHidden, (store.position,))
+        yield Change(store.due, todo, tuple(held), 0)
 
 
 def _whole(steps: int, stream: Stream) -> Iterator[Instruction]:
     at = 0
     while stream.due < steps:
-        *drops, store = stream.before(stream.due)
-        position = store[1][0]
-        if position > at:
-            yield Advance, (at, position)
-        at = position
-        yield from drops
-        yield store
+        todo = stream.before(stream.due)
+        kind, (place, *_) = todo[-1]
+        if kind in (StoreHidden, StoreInternal):
+            if place > at:
+                yield Advance, (at, place)
+            at = place
+        if kind is StoreInternal:
+            yield Record, (place,)
+            at += 1
+        yield from todo
     last = steps - stream.policy.keeps_newest
     if last > at:
         yield Advance, (at, last)
