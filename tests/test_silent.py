@@ -982,3 +982,33 @@ def test_a_small_difference_is_told_in_figures_that_are_not_zero():
     third[0] += 1e-7
     with pytest.raises(RuntimeError, match=r"differs by [1-9]e-0\d% of its size"):
         ys.square().mean().backward()
+
+
+class _Symmetric(nn.Module):
+    def __init__(self, *, keeps):
+        super().__init__()
+        self.cell, self.root, self.weight, self.keeps = gru(), nn.Parameter(torch.ones(4, 4, dtype=D)), None, keeps
+        self.mask = self.looked_at = None
+
+    def forward(self, h, x):
+        if self.weight is None or not self.keeps:
+            self.weight = self.root + self.root.T
+        if self.mask is None:  # a cache of what wants no gradient
+            self.mask = torch.arange(4, dtype=D)
+        self.looked_at = h = self.cell(self.mask * x @ self.weight, h)
+        return h, h
+
+
+@every_way
+def test_a_weight_that_a_module_computes_once_is_refused_and_at_every_step_it_works(options):
+    h0, xs = data()
+    if options.get("policy") in (None, "hsm"):
+        with pytest.raises(RuntimeError, match=r"computes 'weight' at its first call, .* Compute it at every step"):
+            scan(_Symmetric(keeps=True), h0, xs, **options)
+    net = _Symmetric(keeps=False)
+
+    def run(fn):
+        net.weight = net.mask = net.looked_at = None
+        fn(net, h0, xs)[1].square().mean().backward()
+
+    assert same(run, list(net.parameters()), options)

@@ -118,6 +118,7 @@ class _Scan(torch.autograd.Function):
             execution = call.begin(tensors)
             final = execution.forward(call.split(tensors)[1], call.outputs)
             call.core.check_unchanged()
+            _refuse_kept(call, tensors)
             call.generators.settle()
         call.outputs.ended(call.choice.inputs.steps)
         call.surroundings.settle()
@@ -177,6 +178,20 @@ def _backward(call: Call, ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Ten
         call.hook_start(init, adjoint.hooks)
     gradients: Gradients = [*adjoint.carry, *adjoint.xs, *adjoint.params]
     return (None, *gradients)
+
+
+def _refuse_kept(call: Call, tensors: Leaves) -> None:
+    """Refuse a step that keeps, from its first call, what wants a gradient: that call was without graph."""
+    if call.continuity is None:
+        return
+    carry, xs, _ = call.split(tensors)
+    kept = call.surroundings.kept(partial(call.core.evaluate, Hidden.of(carry, call.random), xs, 0, graph=True))
+    if kept:
+        raise RuntimeError(
+            f"the step computes {' and '.join(map(repr, kept))} at its first call, from tensors that require grad, and "
+            "keeps it: that call is without graph, and the gradient would be lost. Compute it at every step, or before "
+            "the scan, as a tensor that is declared in params="
+        )
 
 
 def _again(call: Call, tensors: Leaves, xs: Leaves) -> Execution:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -116,6 +116,27 @@ class Surroundings:
             for table, entries in tables:
                 table.undo(entries)
 
+    def kept(self, run: Callable[[], object]) -> list[str]:
+        """Return the names of what the step computes with a gradient at its first call, and keeps for later ones.
+
+        Looked at are attributes of modules that have become tensors since the call, without a graph; only where there
+        are any, the step is run twice: what the second run replaces is no cache.
+        """
+        new = [(table, key) for table in self.tables for key in table.appeared()]
+        if not new:
+            return []
+        with self.undone():
+            for table, key in new:
+                table.entries[key] = None
+            run()
+            first = [table.entries.get(key) for table, key in new]
+            run()
+            return [
+                table.full(key)
+                for (table, key), tensor in zip(new, first, strict=True)
+                if isinstance(tensor, Tensor) and tensor.requires_grad and table.entries.get(key) is tensor
+            ]
+
     def tensors(self) -> Iterator[tuple[int, Tensor, bool]]:
         """Yield every tensor that was found: its number, itself, and whether it was a module's buffer or attribute."""
         for number, (table, _, held) in enumerate(self.watched):
@@ -178,6 +199,12 @@ class _Table:
     def replaced(self) -> list[str]:
         """Return the keys at which there are other tensors now."""
         return [key for key, held in self.before.items() if self.entries.get(key) is not _given(held)]
+
+    def appeared(self) -> list[str]:
+        """Return the attributes that were ``None`` and are tensors without a graph now."""
+        empty = [key for key, number in self.numbers.items() if number is None]
+        values = ((key, self.entries.get(key)) for key in empty)
+        return [key for key, value in values if isinstance(value, Tensor) and not value.requires_grad]
 
     def put_back(self) -> None:
         """Put back what was in it at the call, except what the step replaces."""
