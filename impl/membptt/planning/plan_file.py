@@ -126,8 +126,8 @@ class Plan:
             stored = read_json(Path(path), limit=LARGEST_FILE)
             if not isinstance(stored, dict):
                 raise ValueError(f"it holds a {type(stored).__name__}, a plan is an object")
-            if (found_format := stored.pop("format")) != FORMAT:
-                raise PlanError(f"{path}: format is {found_format!r}, this version reads {FORMAT!r}: plan anew")
+            if (stored_format := stored.pop("format")) != FORMAT:
+                raise PlanError(f"{path}: format is {stored_format!r}, this version reads {FORMAT!r}: plan anew")
             options = tuple(_option(entry) for entry in stored["options"])
             plan: Plan = exactly(cls, {**stored, "options": options})
             for option in options:
