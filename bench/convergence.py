@@ -182,6 +182,7 @@ def _weigh(setup: Setup) -> dict[str, int]:
     task = make_task(setup)
     model = Model(task, setup.hidden)
     drawn = task.draw(torch.Generator().manual_seed(0), setup.batch)
+    _peak(model, drawn, setup, setup.steps)  # makes what is made once a process, and belongs to no method
     full = _peak(model, drawn, setup, setup.steps)
     truncated = replace(setup, method="truncated")
     low, high = 1, setup.steps  # a window of `low` fits; one of `high` does not, or is all there is

@@ -30,27 +30,47 @@ set_style()
 # %% [markdown]
 # ## A solver that chooses its own steps
 #
-# Dormand and Prince's method on Van der Pol's oscillator, which is stiff: where the solution turns, steps are twenty
-# times smaller than elsewhere. A step whose error is too large is rejected and tried again. `solvers.step` is the whole
-# method, in 20 lines of torch.
+# Bogacki and Shampine's method of orders 3 and 2 on Van der Pol's oscillator, which is stiff: where the solution turns,
+# steps are many times smaller than elsewhere. A step whose error is too large is rejected and tried again.
+# `bench/solvers.py` has Dormand and Prince's method in the same form.
 
 # %%
-from functools import partial
-
 import torch
 
-from bench import solvers
 from membptt import meter, while_loop
 
 torch.set_num_threads(1)
 stiffness = torch.tensor(20.0, dtype=torch.float64, requires_grad=True)
-y0 = torch.tensor([[2.0, 0.0]], dtype=torch.float64, requires_grad=True)
-f, END = solvers.van_der_pol(stiffness), 25.0
-goes_on, body = partial(solvers.goes_on, end=END), lambda state: solvers.step(f, state, END, 1e-5)
+y0 = torch.tensor([2.0, 0.0], dtype=torch.float64, requires_grad=True)
 
+
+def f(y):
+    return torch.stack([y[1], stiffness * (1 - y[0] ** 2) * y[1] - y[0]])
+
+
+def solver(end, tolerance=1e-4):
+    """Condition, body and start of a loop to time `end`; its carry is time, solution and the size of the next step."""
+
+    def body(carry):
+        time, y, wanted = carry
+        size = torch.minimum(wanted, end - time)
+        k1 = f(y)
+        k2 = f(y + size / 2 * k1)
+        k3 = f(y + size * 3 / 4 * k2)
+        new = y + size * (2 * k1 + 3 * k2 + 4 * k3) / 9
+        error = size * (-5 / 72 * k1 + k2 / 12 + k3 / 9 - f(new) / 8) / (tolerance * (1 + y.abs()))
+        norm = error.square().mean().sqrt().clamp_min(1e-6)
+        accepted = norm <= 1
+        factor = (0.9 * norm ** (-1 / 3)).clamp(0.2, 5)
+        return torch.where(accepted, time + size, time), torch.where(accepted, new, y), size * factor
+
+    return lambda carry: carry[0] < end, body, (y0.new_zeros(()), y0, y0.new_tensor(1e-3))
+
+
+goes_on, body, start = solver(25.0)
 with meter() as report:
-    state, steps = while_loop(goes_on, body, solvers.start(f, y0, 1e-3), slots=10, params=[stiffness])
-    gradients = torch.autograd.grad(state.y.sum(), [stiffness, y0])
+    state, steps = while_loop(goes_on, body, start, slots=10, params=[stiffness])
+    gradients = torch.autograd.grad(state[1].sum(), [stiffness, y0])
 print(f"{steps} steps, {report.forwards} evaluations forward and backward, {report.peak_bytes} bytes at most")
 
 # %% [markdown]
@@ -61,13 +81,13 @@ print(f"{steps} steps, {report.forwards} evaluations forward and backward, {repo
 # %%
 from membptt_theory import online
 
-states = [solvers.start(f, y0, 1e-3)]
+states = [start]
 while goes_on(states[-1]):
     states.append(body(states[-1]))
-expected = torch.autograd.grad(states[-1].y.sum(), [stiffness, y0])
+expected = torch.autograd.grad(states[-1][1].sum(), [stiffness, y0])
 assert len(states) - 1 == steps
 assert report.forwards == online.cost(steps, 10)
-assert torch.equal(states[-1].y, state.y)
+assert torch.equal(states[-1][1], state[1])
 gradients_equal = all(torch.allclose(a, b, rtol=1e-10) for a, b in zip(gradients, expected, strict=True))
 assert gradients_equal
 print("d/d stiffness =", f"{gradients[0]:.6f}")
@@ -75,13 +95,13 @@ print("d/d stiffness =", f"{gradients[0]:.6f}")
 # %%
 from membptt_theory.palette import BLACK, BLUE, GREY, ORANGE, VERMILLION
 
-times = torch.stack([state.time for state in states]).detach()
-tried = torch.stack([state.size for state in states]).detach()
+times = torch.stack([time for time, _, _ in states]).detach()
+tried = torch.stack([size for _, _, size in states]).detach()
 rejected = times[1:] == times[:-1]
 assert 0 < int(rejected.sum()) < steps / 4
 
 figure, (left, right) = plt.subplots(1, 2)
-left.plot(times, [state.y[0, 0].item() for state in states], color=BLUE)
+left.plot(times, [y[0].item() for _, y, _ in states], color=BLUE)
 left.set(xlabel="time", ylabel="position")
 right.plot(times[:-1], tried[:-1], color=GREY, linewidth=0.8, label="tried")
 right.plot(times[:-1][rejected], tried[:-1][rejected], "x", color=VERMILLION, markersize=4, label="rejected")
@@ -139,41 +159,38 @@ plt.show()
 #
 # The solver again, to later and later ends. Ours do not grow with the number of steps; plain autograd's do.
 
-# %%
-from bench.meter import live_bytes
-
-
-def peak(end: float, loop) -> tuple[int, int]:
-    """Steps, and bytes that a gradient takes at most."""
-    counts = []
-
-    def run() -> None:
-        cond, body = partial(solvers.goes_on, end=end), lambda state: solvers.step(f, state, end, 1e-5)
-        state, steps = loop(cond, body, solvers.start(f, y0, 1e-3))
-        torch.autograd.grad(state.y.sum(), [stiffness, y0])
-        counts.append(steps)
-
-    return live_bytes(run, [y0, stiffness], []).peak, counts[0]
-
 
 # %%
-def plain(cond, body, carry):
-    """The loop, under plain autograd."""
-    steps = 0
-    while cond(carry):
-        carry, steps = body(carry), steps + 1
-    return carry, steps
+def plain_bytes(end):
+    """Steps to `end`, and the bytes that plain autograd keeps for their graph, each storage once."""
+    goes_on, body, carry = solver(end)
+    steps, kept = 0, {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        while goes_on(carry):
+            carry, steps = body(carry), steps + 1
+    return steps, sum(kept.values())
 
 
-ENDS = (1.0, 2.0, 4.0, 8.0)
+def loop_bytes(end):
+    """The same of `while_loop` in five slots: the peak of stored states and working core."""
+    goes_on, body, start = solver(end)
+    with meter() as report:
+        state, steps = while_loop(goes_on, body, start, slots=5, params=[stiffness])
+        torch.autograd.grad(state[1].sum(), [stiffness, y0])
+    return steps, report.peak_bytes
+
+
 figure, ax = plt.subplots(figsize=(3.6, 2.9))
-ours = partial(while_loop, slots=5, params=[stiffness])
-loops = {"plain autograd": (plain, BLACK), "while_loop, 5 slots": (ours, BLUE)}
-for label, (loop, color) in loops.items():
-    sizes = [peak(end, loop) for end in ENDS]
-    ax.plot([steps for _, steps in sizes], [size / 1024 for size, _ in sizes], "o-", color=color, label=label)
-    print(f"{label}: {[size for size, _ in sizes]} bytes at {[steps for _, steps in sizes]} steps")
-assert sizes[-1][0] < 1.05 * sizes[0][0], "what is stored does not grow with the number of steps"
+for label, count, color in (("plain autograd", plain_bytes, BLACK), ("while_loop, 5 slots", loop_bytes, BLUE)):
+    points = [count(end) for end in (1.0, 2.0, 4.0, 8.0)]
+    ax.plot([steps for steps, _ in points], [size / 1024 for _, size in points], "o-", color=color, label=label)
+    print(f"{label}: {[size for _, size in points]} bytes at {[steps for steps, _ in points]} steps")
+assert points[-1][1] < 1.05 * points[0][1], "what is stored does not grow with the number of steps"
 ax.set(xlabel="steps", ylabel="peak [KiB]", yscale="log")
 ax.legend()
 plt.show()
@@ -199,6 +216,8 @@ def moons(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 cell, head = torch.nn.GRUCell(2, 16), torch.nn.Linear(16, 2)
 weights = [*cell.parameters(), *head.parameters()]
+from functools import partial
+
 bounded = partial(while_loop, slots=4, max_steps=30, strict=False, params=weights)
 
 
