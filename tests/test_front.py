@@ -259,6 +259,14 @@ def test_equal_blocks_have_the_front_of_all_their_parts_hypothesis(chain):
     assert solve_front(chain).points == all_parts(chain)
 
 
+def test_few_equal_blocks_of_odd_sizes_need_no_table_of_gigabytes():
+    block = Block(advance=2, record=2, backward=2, output=100, internal=101, backward_need=10**12)
+    chain = [block, block, replace(block, internal=2 * 10**12)]
+    assert front_module._equal_blocks(everything_alive(chain)).table_bytes > front_module.TABLE
+    assert solve_front(chain).points == all_parts(chain)
+    assert_every_point_is_metered_exactly(chain)
+
+
 @settings(max_examples=25)
 @given(equal_blocks(longest=40, most=10**6))
 def test_equal_blocks_are_metered_exactly_hypothesis(chain):

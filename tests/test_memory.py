@@ -229,3 +229,15 @@ def test_fronts_of_chains_are_counted_and_what_was_chosen_on_them_outlives_them(
     assert all(plan.kept_bytes > fronts.limit for plan in measured)
     assert len(fronts) == 1
     assert plans.bytes <= plans.limit
+
+
+def test_what_is_kept_of_a_number_is_not_given_for_an_equal_number_of_another_type():
+    calls = []
+    ask = Cache(100).remember(lambda number: calls.append(number) or Weighed())
+    for number in (2, 2.0, True, 1, 2):
+        ask(number)
+    assert calls == [2, 2.0, True, 1]
+
+
+class Weighed:
+    kept_bytes = 1

@@ -58,7 +58,8 @@ class Cache:
 
         @wraps(function)
         def remembered(*args: Given.args, **kwargs: Given.kwargs) -> Weighed:
-            return self.get((function, args), lambda: function(*args, **kwargs), lambda result: result.kept_bytes)
+            key = function, args, tuple(map(type, args))  # 2.0 is no 2: it is to be refused, whatever is kept of 2
+            return self.get(key, lambda: function(*args, **kwargs), lambda result: result.kept_bytes)
 
         return remembered
 

@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ROWS: Final = 64  # of the table that are solved together: what they touch stays in a processor's cache
+_ROW_BYTES: Final = 12  # a row and a block, of three tables
 _INFINITE: Final = 2**29  # three of them still fit in an int32
 
 
@@ -77,9 +78,18 @@ class EqualBlocks:
     @property
     def additions(self) -> int:
         """About as many additions does the table take: its rows, and for each of them all ``k`` of all ``t``."""
+        return self._rows * self.count**2 // 2
+
+    @property
+    def table_bytes(self) -> int:
+        """About as many bytes does the table take, before it is built: few blocks of odd sizes may have many rows."""
+        return self._rows * _ROW_BYTES * (self.count + 2)
+
+    @property
+    def _rows(self) -> int:
         internal = -(-self._stop // self.internal)  # at most so many internal states, and outputs in what is left
         rows = internal + (internal * self._stop - self.internal * internal * (internal - 1) // 2) // self.output
-        return rows * (1 if self.last == 0 else 2) * self.count**2 // 2
+        return rows * (1 if self.last == 0 else 2)
 
     def points(self) -> dict[int, int]:
         """Return the least ``G(count, s)`` by every ``s`` at which it may step."""

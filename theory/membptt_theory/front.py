@@ -59,6 +59,7 @@ from membptt_theory.schedule import Schedule, from_actions
 
 MANY: Final = 200  # equal blocks: beyond that, parts that start before them are not all solved
 ADDITIONS: Final = 10**10  # that the table of equal blocks may take: about ten seconds
+TABLE: Final = 2**28  # bytes: beyond, few equal blocks are solved as blocks that differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +277,7 @@ def solve_front(chain: Sequence[Block] | Recurrence, /) -> Front:
     terms = chain if isinstance(chain, Recurrence) else everything_alive(chain)
     if _only_three_sizes_matter(terms):
         solved = _equal_blocks(terms)
-        if solved.additions <= ADDITIONS:
+        if solved.additions <= ADDITIONS and solved.table_bytes <= TABLE:
             return _front_of_equal_blocks(terms, solved)
     others = _before_equal_blocks(terms)
     if 0 < others <= MANY < len(terms) - others:
