@@ -10,6 +10,8 @@ from torch import nn
 import membptt
 from membptt import Prices, SlowTier, Stateful, scan
 
+from .cells import plain as loop
+
 D = torch.float64
 
 
@@ -28,14 +30,6 @@ def recurrence(cell):
         return h, h
 
     return step
-
-
-def loop(step, carry, xs):
-    ys = []
-    for x in xs:
-        carry, y = step(carry, x)
-        ys.append(y)
-    return carry, torch.stack(ys)
 
 
 def same(step, init, xs, leaves, **options):

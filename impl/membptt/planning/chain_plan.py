@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from membptt.planning.plan_file import LARGEST_FILE, PlanError, exactly
+from membptt.planning.plan_file import PlanError, exactly, reading
 from membptt_theory.actions import Block
-from membptt_theory.files import read_json, write_whole
+from membptt_theory.files import write_whole
 from membptt_theory.front import Front, everything_alive, solve_front
 from membptt_theory.options import parse_bytes, readable
 from membptt_theory.schedule import Schedule
@@ -162,20 +162,9 @@ class ChainPlan:
         Raises:
             PlanError: no such plan: missing, foreign, another version, or its schedule has another digest now.
         """
-        try:
-            stored = read_json(Path(path), limit=LARGEST_FILE)
-            if not isinstance(stored, dict):
-                raise ValueError(f"it holds a {type(stored).__name__}, a plan is an object")
-            if (stored_format := stored.pop("format")) != FORMAT:
-                raise PlanError(f"{path}: format is {stored_format!r}, this version reads {FORMAT!r}: plan anew")
+        with reading(path, FORMAT) as stored:
             plan = _plan(cls, stored)
             digest = plan.schedule().digest if plan.budget is not None else None
-        except PlanError:
-            raise
-        except KeyError as error:
-            raise PlanError(f"{path}: not a readable plan (it has no {error})") from error
-        except (ValueError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
-            raise PlanError(f"{path}: not a readable plan ({error})") from error
         if digest != plan.digest:
             raise PlanError(f"{path}: its schedule has digest {digest}, the plan says {plan.digest}: plan anew")
         return plan

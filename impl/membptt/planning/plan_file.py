@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -122,12 +123,7 @@ class Plan:
         Raises:
             PlanError: no such plan: missing, foreign, another version, or its table has another digest now.
         """
-        try:
-            stored = read_json(Path(path), limit=LARGEST_FILE)
-            if not isinstance(stored, dict):
-                raise ValueError(f"it holds a {type(stored).__name__}, a plan is an object")
-            if (stored_format := stored.pop("format")) != FORMAT:
-                raise PlanError(f"{path}: format is {stored_format!r}, this version reads {FORMAT!r}: plan anew")
+        with reading(path, FORMAT) as stored:
             options = tuple(_option(entry) for entry in stored["options"])
             plan: Plan = exactly(cls, {**stored, "options": options})
             for option in options:
@@ -135,15 +131,27 @@ class Plan:
                 if option.cores != -(-plan.steps // option.measured.chunk):
                     raise ValueError(f"{plan.steps} steps are not {option.cores} cores of {option.measured.chunk}")
             digest = plan.chosen.schedule().digest
-        except PlanError:
-            raise
-        except KeyError as error:
-            raise PlanError(f"{path}: not a readable plan (it has no {error})") from error
-        except (ValueError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
-            raise PlanError(f"{path}: not a readable plan ({error})") from error
         if digest != plan.digest:
             raise PlanError(f"{path}: its policy table has digest {digest}, the plan says {plan.digest}: plan anew")
         return plan
+
+
+@contextmanager
+def reading(path: str | Path, expected: str, /) -> Iterator[dict[str, Any]]:
+    """Hand out what a plan's file of the expected format holds; whatever is wrong with it is a `PlanError`."""
+    try:
+        stored = read_json(Path(path), limit=LARGEST_FILE)
+        if not isinstance(stored, dict):
+            raise ValueError(f"it holds a {type(stored).__name__}, a plan is an object")
+        if (stored_format := stored.pop("format")) != expected:
+            raise PlanError(f"{path}: format is {stored_format!r}, this version reads {expected!r}: plan anew")
+        yield stored
+    except PlanError:
+        raise
+    except KeyError as error:
+        raise PlanError(f"{path}: not a readable plan (it has no {error})") from error
+    except (ValueError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
+        raise PlanError(f"{path}: not a readable plan ({error})") from error
 
 
 def _option(entry: dict[str, Any]) -> Option:
