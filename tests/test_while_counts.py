@@ -87,7 +87,7 @@ def executed(steps: int, slots: int, internal: int | None = None, **options) -> 
     """Forwards of a loop that turns out to have so many steps."""
     core = CountingCore()
     loop = Loop(lambda step, state, _: step < steps, lambda at_hand: Room(slots, internal), **options)
-    execution = Execution(core, loop, Position(0), Slots(slots, internal))
+    execution = Execution(core, loop, Position(0), observers=[Slots(slots, internal)])
     execution.forward((), None)
     assert core.forwards == loop.cores == steps
     execution.backward((), None)

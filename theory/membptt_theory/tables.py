@@ -10,6 +10,7 @@ and the smallest optimal splits are ``max(1, beta(m, r-2), t - beta(m-1, r))``, 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from math import comb
 
 import numpy as np
@@ -79,6 +80,22 @@ def optimal_cost(policy: str, steps: int, slots: int, /, *, internal: int = 1) -
         return 0
     r = repetitions(t, m)
     return (r + 1 - shift) * t - (comb(m + r, r - 1) if r else 0)
+
+
+def fewest_slots(steps: int, forwards: int, /) -> int:
+    """Return the least ``m`` in which HSM backpropagates ``t`` steps in so many forwards.
+
+    >>> fewest_slots(20_000, 3 * 20_000)
+    198
+
+    Raises:
+        TypeError: a number is not an integer.
+        ValueError: ``steps < 1``, or fewer forwards than any number of slots takes.
+    """
+    steps = check_count("steps", steps)
+    if forwards < optimal_cost("hsm", steps, steps):
+        raise ValueError(f"{steps} steps take {optimal_cost('hsm', steps, steps)} forwards at least, got {forwards}")
+    return bisect_left(range(1, steps), -forwards, key=lambda slots: -optimal_cost("hsm", steps, slots)) + 1
 
 
 def optimal_split(policy: str, steps: int, slots: int, /) -> int:

@@ -16,6 +16,7 @@ from membptt.run.course import Whole
 from membptt.run.inputs import Numbers
 from membptt.run.node import Choice
 from membptt.run.problem import Problem
+from membptt.run.progress import Progress
 from membptt.state.forms import Unlike
 from membptt.state.leaves import check_tensors
 from membptt.step.blocks import LONGEST, Block, Blocks
@@ -38,6 +39,7 @@ def chain(
     params: Params | None = None,
     preserve_rng_state: bool = True,
     check: bool | None = None,
+    progress: Progress = None,
 ) -> Any:
     """Apply `blocks` one after the other and make the result differentiable within a budget of bytes.
 
@@ -63,6 +65,7 @@ def chain(
             modules.
         preserve_rng_state: as for `scan`.
         check: as for `scan`.
+        progress: as for `scan`.
 
     Raises:
         TypeError: a leaf is not a tensor, a block contains a data-parallel wrapper, or not exactly one of
@@ -80,7 +83,7 @@ def chain(
     problem, step = pose(blocks, x, params)
     count = len(step.blocks)
     if budget is not None and needs_grad(problem.carry, problem.params):
-        plan = remembered_chain_plan(problem, step, budget)
+        plan = remembered_chain_plan(problem, step, budget, progress)
     if plan is not None:
         plan.check(count, bytes_of(problem.carry))
         schedule = plan.schedule()
@@ -91,13 +94,20 @@ def chain(
         preserve_rng_state=preserve_rng_state,
         compile=False,
         check=check,
+        progress=progress,
     )
     return result
 
 
 @untraced
 def plan_chain(
-    blocks: Iterable[Block], x: Any, /, *, budget: int | str | None = None, params: Params | None = None
+    blocks: Iterable[Block],
+    x: Any,
+    /,
+    *,
+    budget: int | str | None = None,
+    params: Params | None = None,
+    progress: Progress = None,
 ) -> ChainPlan:
     """Measure the blocks of a chain on `x`, each distinct one once, and find every budget that makes a difference.
 
@@ -110,6 +120,7 @@ def plan_chain(
         x: its values are used.
         budget: as for `chain`; without one, only the front is there, and ``plan.within(budget)`` chooses later.
         params: tensors used by blocks that are no modules.
+        progress: as for `plan`.
 
     Raises:
         TypeError: `budget` is neither bytes nor text; and as `chain`.
@@ -119,7 +130,7 @@ def plan_chain(
     Claim: chain-peak-within-budget.
     """
     problem, step = pose(blocks, x, params)
-    plan = measured(problem, step)
+    plan = measured(problem, step, progress)
     return plan if budget is None else plan.within(budget)
 
 

@@ -11,6 +11,7 @@ from membptt.run.meter import active
 from membptt.run.node import Call, Choice
 from membptt.run.outputs import Outputs, Reduce
 from membptt.run.problem import Problem
+from membptt.run.progress import Progress, told
 from membptt.run.witness import Witness
 from membptt.state.states import Hidden
 from membptt.step.autocast import Autocast
@@ -29,9 +30,11 @@ def execute(
     preserve_rng_state: bool,
     compile: bool,
     check: bool | None,
+    progress: Progress,
 ) -> tuple[Any, Any]:
     """Return the final carry and the outputs; ``None`` in place of them where there was no step."""
     carry, declared, devices, inputs = problem.carry, problem.params, problem.devices, choice.inputs
+    tell = told(progress, "gradient")
     generators = Generators(devices, enabled=preserve_rng_state)
     report, wanted = active(), needs_grad(carry, inputs.leaves, declared)
     numbers = compile or is_known_to_round(problem.step)
@@ -58,7 +61,7 @@ def execute(
         rewound = surroundings.vectors if preserve_rng_state else ()
         inner = InPlace(surroundings, rewound=(*rewound, *problem.rewound))
         sizes, own = (len(carry), len(inputs.leaves)), tuple(leaf if leaf.is_leaf else None for leaf in carry)
-        call = Call(core, choice, outputs, generators, autocast, surroundings, *sizes, report, continuity, own)
+        call = Call(core, choice, outputs, generators, autocast, surroundings, *sizes, report, continuity, tell, own)
         flat = call.apply(carry, inputs.leaves, declared)
         inner.check()  # which also releases it and its samples
     else:

@@ -9,6 +9,7 @@ import torch
 from membptt.planning.plan_file import Plan
 from membptt.planning.trial import Trial
 from membptt.run.problem import Problem, Step
+from membptt.run.progress import Progress, told
 from membptt.slow.tier import SlowTier, slow_tier
 from membptt.step.declared import Params
 from membptt_theory.options import least_bytes, options, parse_bytes, too_small
@@ -30,6 +31,7 @@ def plan(
     segments: bool = False,
     compile: bool = False,
     spill: bool | SlowTier = False,
+    progress: Progress = None,
 ) -> Plan:
     """Measure `step` on a short run and choose the policy, slots and chunk of least predicted time within `budget`.
 
@@ -49,6 +51,7 @@ def plan(
         segments: `step` eats a whole core.
         compile: measure compiled cores.
         spill: ``True``, or a `SlowTier` with a bound or a directory; the plan measures its prices.
+        progress: as for `scan`; what is counted are the measurements of time.
 
     Raises:
         TypeError: `budget` is neither bytes nor text, or `chunk` is no integer; and as `scan`.
@@ -59,17 +62,24 @@ def plan(
     Claim: plan-bounds-peak, plan-tiers-bounds-peak.
     """
     problem = Problem.of(step, init, xs, params, segments=segments)
-    return choose(problem, budget, chunk=chunk, policy=policy, compile=compile, spill=spill)
+    return choose(problem, budget, chunk=chunk, policy=policy, compile=compile, spill=spill, progress=progress)
 
 
 def choose(
-    problem: Problem, budget: int | str, *, chunk: int | None, policy: str, compile: bool, spill: bool | SlowTier
+    problem: Problem,
+    budget: int | str,
+    *,
+    chunk: int | None,
+    policy: str,
+    compile: bool,
+    spill: bool | SlowTier,
+    progress: Progress = None,
 ) -> Plan:
     """Do what `plan` does for a problem."""
     if torch.is_inference_mode_enabled():  # in which no core can be recorded
         with torch.inference_mode(mode=False):
-            return choose(problem, budget, chunk=chunk, policy=policy, compile=compile, spill=spill)
-    limit = parse_bytes(budget)
+            return choose(problem, budget, chunk=chunk, policy=policy, compile=compile, spill=spill, progress=progress)
+    limit, tell = parse_bytes(budget), told(progress, "planning", "measurement")
     by_name = find(policy) if policy != "auto" else None
     slow = slow_tier(spill)
     if slow is not None and by_name is not None and not by_name.spills:
@@ -90,9 +100,8 @@ def choose(
             break
         measured.append(trial.weigh(2 * measured[-1].chunk))
     policies = None if policy == "auto" else (policy,)
-    fitting = options(
-        trial.timed(measured), steps, limit, policies, tiers=slow is not None, slow=slow.slots if slow else None
-    )
+    timed = trial.timed(measured, tell)
+    fitting = options(timed, steps, limit, policies, tiers=slow is not None, slow=slow.slots if slow else None)
     if not fitting:
         raise ValueError(too_small(measured, limit, policy, steps))
     return Plan(steps, limit, problem.segments, fitting[0].schedule().digest, tuple(fitting))

@@ -9,6 +9,7 @@ from membptt.planning.chain_plan import ChainPlan
 from membptt.planning.plan_file import Plan
 from membptt.planning.profile import profile
 from membptt.run.problem import Problem
+from membptt.run.progress import Progress, planning, told
 from membptt.state.leaves import signature
 from membptt.step.autocast import Autocast
 from membptt.step.blocks import Blocks
@@ -20,7 +21,7 @@ _plans: Final = Cache(2**21)
 _fronts: Final = Cache(2**21)  # of chains: one that is larger would push out all plans
 
 
-def remembered_plan(problem: Problem, budget: int | str, **options: Any) -> Plan:
+def remembered_plan(problem: Problem, budget: int | str, progress: Progress = None, **options: Any) -> Plan:
     """Plan once for each step function and shapes: training calls the same scan again and again."""
     inputs = problem.inputs
     x = inputs.leaves if inputs.read is None else tuple(inputs.fetch((), 0)[0])
@@ -34,10 +35,15 @@ def remembered_plan(problem: Problem, budget: int | str, **options: Any) -> Plan
         tuple(options.items()),
         Autocast.current(problem.devices | {leaf.device for leaf in x}),
     )
-    return _plans.get(key, lambda: choose(problem, budget, **options), lambda plan: 1024 * (4 + len(plan.options)))
+    wanted = planning(progress)
+    return _plans.get(
+        key,
+        lambda: choose(problem, budget, progress=wanted, **options),
+        lambda plan: 1024 * (4 + len(plan.options)),
+    )
 
 
-def remembered_chain_plan(problem: Problem, step: Blocks, budget: int | str) -> ChainPlan:
+def remembered_chain_plan(problem: Problem, step: Blocks, budget: int | str, progress: Progress = None) -> ChainPlan:
     """Measure a chain once for its blocks and shapes, and choose once for each budget."""
     key = (
         tuple(map(identity, step.blocks)),
@@ -48,13 +54,13 @@ def remembered_chain_plan(problem: Problem, step: Blocks, budget: int | str) -> 
     )
 
     def front() -> ChainPlan:
-        return _fronts.get(key, lambda: measured(problem, step), lambda plan: plan.kept_bytes)
+        return _fronts.get(key, lambda: measured(problem, step, planning(progress)), lambda plan: plan.kept_bytes)
 
     chosen = key, parse_bytes(budget)
     return _plans.get(chosen, lambda: front().within(budget).settled(), lambda plan: plan.kept_bytes)
 
 
-def measured(problem: Problem, step: Blocks) -> ChainPlan:
+def measured(problem: Problem, step: Blocks, progress: Progress = None) -> ChainPlan:
     """Measure a chain."""
-    weighed = profile(problem, step)
+    weighed = profile(problem, step, told(progress, "planning", "block"))
     return ChainPlan(weighed.kinds, weighed.order, weighed.given, weighed.returned, weighed.kept)

@@ -13,6 +13,7 @@ from membptt.planning.choice import Policy, from_loop, from_plan, from_slots
 from membptt.planning.plan_file import Plan
 from membptt.run.outputs import Reduce
 from membptt.run.problem import Problem, Step
+from membptt.run.progress import Progress
 from membptt.slow.tier import SlowTier, slow_tier
 from membptt.step.declared import Params
 from membptt.step.refusals import refuse_cache, refuse_transforms, refuse_wrapped
@@ -40,6 +41,7 @@ def scan(
     preserve_rng_state: bool = True,
     compile: bool = False,
     check: bool | None = None,
+    progress: Progress = None,
 ) -> tuple[Any, Any]:
     """Apply `step` along a sequence and make the result differentiable within a budget of slots or bytes.
 
@@ -95,13 +97,16 @@ def scan(
             pass; a few numbers are kept for it, and read from a device once, before gradients are returned. ``True``,
             for debugging, compares every recomputed state and output with the first pass's besides, bit by bit.
             ``False`` compares nothing.
+        progress: ``True`` shows a bar on standard error, ``None`` after some seconds and in a terminal only, ``False``
+            never. Or a function ``progress(done, total)``, called whenever more cores are done: each counts once when
+            it first runs and once when it is backpropagated, and `total` is 0 while the length is not known.
 
     Returns:
         The final carry, and `y` of every step stacked along a new first dimension, or reduced.
 
     Raises:
         TypeError: a leaf is not a tensor, `step` does not take or return a pair or contains a data-parallel wrapper,
-            or a number is not an integer.
+            a number is not an integer, or `progress` is neither a bool nor a function.
         ValueError: no step, no slot, an unknown policy or one that cannot spill, a carry or output that changes
             structure, shape or dtype, an undeclared tensor that requires grad, or a layer of torch.nn whose dropout
             cuDNN draws.
@@ -134,7 +139,7 @@ def scan(
         if policy is not None and not isinstance(policy, str):
             raise TypeError(f"a budget chooses among policies by name; with a {type(policy).__name__} give slots=")
         wishes = {"chunk": chunk, "policy": policy or "auto", "compile": compile, "spill": slow or False}
-        plan = remembered_plan(problem, budget, **wishes)
+        plan = remembered_plan(problem, budget, progress, **wishes)
         # The plan keeps to the bound on the slow tier's slots; only where its file goes is left to be said.
         choice = from_plan(problem, plan, slow=slow and replace(slow, slots=None))
     elif plan is not None:
@@ -151,7 +156,15 @@ def scan(
         )
     else:
         raise TypeError(_ONE_BUDGET)
-    return execute(problem, choice, reduce=reduce, preserve_rng_state=preserve_rng_state, compile=compile, check=check)
+    return execute(
+        problem,
+        choice,
+        reduce=reduce,
+        preserve_rng_state=preserve_rng_state,
+        compile=compile,
+        check=check,
+        progress=progress,
+    )
 
 
 _SETTLED = (

@@ -15,6 +15,7 @@ from membptt.planning.choice import from_loop
 from membptt.run.condition import Condition
 from membptt.run.inputs import Inputs
 from membptt.run.problem import Problem
+from membptt.run.progress import Progress
 from membptt.state.leaves import check_tensors
 from membptt.step.declared import Params, declared_by
 from membptt.step.refusals import refuse_cache, refuse_transforms, refuse_wrapped
@@ -39,6 +40,7 @@ def while_loop(
     preserve_rng_state: bool = True,
     compile: bool = False,
     check: bool | None = None,
+    progress: Progress = None,
 ) -> tuple[Carry, int]:
     """Apply `body` while `cond` holds, and make the result differentiable within a budget of slots or bytes.
 
@@ -73,6 +75,7 @@ def while_loop(
         preserve_rng_state: as for `scan`.
         compile: as for `scan`; `cond` is not compiled.
         check: as for `scan`.
+        progress: as for `scan`; `total` is 0 in the first pass.
 
     Returns:
         The final carry, and the number of steps. Without a single step, the carry is `init`.
@@ -98,7 +101,13 @@ def while_loop(
     refuse_wrapped(body, problem.reach.named if torch.is_grad_enabled() else ())
     choice = from_loop(problem, Condition(cond, most, strict=strict), slots, budget, internal=internal)
     after, _ = execute(
-        problem, choice, reduce=None, preserve_rng_state=preserve_rng_state, compile=compile, check=check
+        problem,
+        choice,
+        reduce=None,
+        preserve_rng_state=preserve_rng_state,
+        compile=compile,
+        check=check,
+        progress=progress,
     )
     return after, choice.course.cores
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from membptt.planning.plan_file import Plan
 from membptt.planning.room import Room
@@ -22,7 +23,11 @@ from membptt_theory.named import NamedPolicy
 from membptt_theory.online.internal import FIRST
 from membptt_theory.online.stream import check_internal
 from membptt_theory.schedule import Schedule
-from membptt_theory.tables import check_count
+from membptt_theory.tables import check_count, fewest_slots
+
+
+class HopelessScheduleWarning(UserWarning):
+    """A schedule will take very much longer than the loop."""
 
 
 class Policy(Protocol):
@@ -134,5 +139,23 @@ def from_loop(
 
 def _choice(schedule: Schedule, inputs: Inputs, slow: SlowTier) -> Choice:
     schedule.verify()
+    _warn_if_hopeless(schedule)
     course = Whole(schedule.cores, schedule.instructions)
     return Choice(course, inputs, replace(slow, slots=schedule.slow, prices=schedule.prices))
+
+
+def _warn_if_hopeless(schedule: Schedule) -> None:
+    """Say before it begins that a schedule takes a hundred times as long as the loop, and what to do."""
+    cores, cost = schedule.cores, schedule.cost
+    if schedule.prices is None and cost > max(_HOPELESS, _OFTEN * cores):
+        enough = fewest_slots(cores, 3 * cores)
+        warnings.warn(
+            f"{cores:,} cores in {schedule.slots} slots are {cost:,} forwards, {cost // cores:,} for each core: in "
+            f"slots={enough}, policy='hsm' takes 3; or make larger cores (chunk=), or give budget= in bytes",
+            HopelessScheduleWarning,
+            stacklevel=2,
+        )
+
+
+_HOPELESS: Final = 10**6  # forwards
+_OFTEN: Final = 50  # forwards of each core

@@ -18,6 +18,7 @@ from membptt.run.adjoint import Adjoint, hooks_deferred
 from membptt.run.core import Core
 from membptt.run.outputs import Outputs
 from membptt.run.problem import Problem
+from membptt.run.progress import Tell, shown
 from membptt.state.fingerprints import fingerprint
 from membptt.state.leaves import Leaves, as_leaf, is_differentiable, signature
 from membptt.state.states import Hidden, Internal
@@ -58,7 +59,7 @@ class Profile:
     kept: int
 
 
-def profile(problem: Problem, blocks: Blocks) -> Profile:
+def profile(problem: Problem, blocks: Blocks, tell: Tell | None = None) -> Profile:
     """Measure every distinct block once, at the state that the blocks before it give; nothing is left changed.
 
     Blocks are alike where their code, their modules' kinds, modes, numbers and parameters' shapes, and the shapes of
@@ -82,6 +83,7 @@ def profile(problem: Problem, blocks: Blocks) -> Profile:
         as_called,
         torch.enable_grad(),
         hooks_deferred(problem.params),
+        shown(tell),
     ):
         # As if the input wanted a gradient: so the first block is like others of its kind.
         carry = tuple(as_leaf(leaf, is_differentiable(leaf)) for leaf in problem.carry)
@@ -110,6 +112,8 @@ def profile(problem: Problem, blocks: Blocks) -> Profile:
             order.append(numbers[key])
             fingerprints = max(fingerprints, sum(bytes_of([fingerprint(leaf)]) for leaf in after.leaves))
             state = after
+            if tell is not None:
+                tell(number + 1, len(blocks.blocks))
     guard.check()
     kept = sum(bytes_of([tensor]) for tensor in blocks.rewound()) + _FINGERPRINTS * fingerprints
     return Profile(tuple(kinds), tuple(order), bytes_of(problem.carry), bytes_of(state.leaves), kept)

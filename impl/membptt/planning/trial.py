@@ -18,6 +18,7 @@ from membptt.run.core import Core
 from membptt.run.meter import parts_of
 from membptt.run.outputs import Outputs
 from membptt.run.problem import Problem
+from membptt.run.progress import Tell, shown
 from membptt.slow.tier import IN_FLIGHT, SlowStates, SlowTier
 from membptt.state.leaves import Layout, as_leaf, is_differentiable, storages
 from membptt.state.states import Hidden, Internal
@@ -72,7 +73,7 @@ class Trial:
                 start += max(0, self._weigh_first(chunk, shared) - min(internal, tail))
         return Measured(chunk, start, hidden, internal, tail, sum(shared.values()), 0.0, 0.0)
 
-    def timed(self, weighed: Sequence[Measured]) -> list[Measured]:
+    def timed(self, weighed: Sequence[Measured], tell: Tell | None = None) -> list[Measured]:
         """Add times, and the sizes and times of the slow tier.
 
         All is timed in turns, so that what else the machine does cannot decide which chunk or tier is chosen.
@@ -93,7 +94,7 @@ class Trial:
                 size = states.spill.bytes
                 transit = (IN_FLIGHT + 1) * sum(Layout.of(x).nbytes for x in state.leaves if x.is_cuda)
                 figures += [lambda: lambda: _write(states, stored), lambda: lambda: states.restore(1)]
-            seconds = self._in_turns(figures)
+            seconds = self._in_turns(figures, tell)
         with self._undone():
             self._repeat.check()
         advance, backprop = seconds[: len(weighed)], seconds[len(weighed) : 2 * len(weighed)]
@@ -182,18 +183,20 @@ class Trial:
 
         return run
 
-    def _in_turns(self, figures: Sequence[Callable[[], _Call]]) -> list[float]:
+    def _in_turns(self, figures: Sequence[Callable[[], _Call]], tell: Tell | None) -> list[float]:
         """Return the least time of each figure: each is set up, timed and released in every round."""
         taken: list[list[float]] = [[] for _ in figures]
-        for _ in range(_ROUNDS):
-            for prepare, times in zip(figures, taken, strict=True):
+        with shown(tell):
+            for turn, (prepare, times) in enumerate([*zip(figures, taken, strict=True)] * _ROUNDS, start=1):
                 call = prepare()
                 if not times:
                     call()
-                turn = [self._time(call)]
-                while sum(turn) < _SECONDS / _ROUNDS and len(turn) < _CALLS:
-                    turn.append(self._time(call))
-                times += turn
+                calls = [self._time(call)]
+                while sum(calls) < _SECONDS / _ROUNDS and len(calls) < _CALLS:
+                    calls.append(self._time(call))
+                times += calls
+                if tell is not None:
+                    tell(turn, _ROUNDS * len(figures))
         return [min(times) for times in taken]
 
     def _time(self, call: _Call) -> float:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 from membptt.run.continuity import Sweep
 from membptt.run.core import Core
-from membptt.run.meter import Probe
 from membptt.run.outputs import Outputs
 from membptt.slow.spill import ahead
 from membptt.slow.tier import SlowStates
@@ -49,6 +48,24 @@ class AtHand(Protocol):
         """Return the working state, or what the working core gave."""
 
 
+class Observer(Protocol):
+    """Who is told of every action."""
+
+    def after(
+        self,
+        instruction: TieredInstruction | None,
+        working: Hidden | None,
+        recorded: Internal | None,
+        store: Store,
+        slow: SlowStates | None,
+        /,
+    ) -> None:
+        """Take note of what an instruction ran and of what is held after it; ``None`` stands for the start."""
+
+    def close(self) -> None:
+        """Release everything."""
+
+
 class Instructs(Protocol):
     """What is executed: each instruction is asked for once the one before it was executed."""
 
@@ -66,8 +83,8 @@ class Execution:
         core: runs the user's step.
         course: gives the instructions: `forward` takes those before the first backward and `backward` the rest.
         start: the starting hidden state.
-        probe: is told of every action.
         slow: the slow tier of a two-tier stream.
+        observers: are told of every action.
     """
 
     def __init__(
@@ -75,8 +92,8 @@ class Execution:
         core: Core,
         course: Instructs,
         start: Hidden,
-        probe: Probe | None = None,
         slow: SlowStates | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.core = core
         stream = course.instructions(self)
@@ -86,7 +103,7 @@ class Execution:
         self._working: Hidden | None = start
         self._before: tuple[int, Hidden] | None = None  # position and state that the working core was recorded from
         self.recorded: Internal | None = None
-        self._probe = probe
+        self._observers = observers
         self._reached = 0
         self.finished = False
         self._report(None)
@@ -178,8 +195,8 @@ class Execution:
         self._report(instruction)
 
     def _report(self, instruction: TieredInstruction | None) -> None:
-        if self._probe is not None:
-            self._probe.after(instruction, self._working, self.recorded, self._store, self._slow_states)
+        for observer in self._observers:
+            observer.after(instruction, self._working, self.recorded, self._store, self._slow_states)
 
     def newest(self) -> Hidden:
         """Return the working state, or what the working core gave."""
@@ -205,5 +222,5 @@ class Execution:
             self._slow_states.close()
         self._working = self._before = self.recorded = None
         self._stream = iter(())
-        if self._probe is not None:
-            self._probe.close()
+        for observer in self._observers:
+            observer.close()

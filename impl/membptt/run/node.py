@@ -17,10 +17,11 @@ from membptt.run.adjoint import Adjoint, Gradients, Hook, hooks_deferred
 from membptt.run.continuity import Continuity, Doubt
 from membptt.run.core import Core
 from membptt.run.course import Course
-from membptt.run.execution import Execution
+from membptt.run.execution import Execution, Observer
 from membptt.run.inputs import Inputs
 from membptt.run.meter import Probe, Report
 from membptt.run.outputs import Outputs, Unkept
+from membptt.run.progress import Follower, Tell, shown
 from membptt.run.promise import Promise
 from membptt.run.verdict import Comparison, Replay, error
 from membptt.slow.tier import SlowStates, SlowTier
@@ -64,6 +65,7 @@ class Call:
     input_leaves: int
     report: Report | None
     continuity: Continuity | None
+    tell: Tell | None  # how far it is
     init: tuple[Tensor | None, ...]  # the starting carry's leaves of autograd: what is saved of them may be a copy
     hooked: bool = field(init=False, default=False)
     random: RandomState = field(init=False, default=())
@@ -95,16 +97,20 @@ class Call:
         rest = tensors[self.carry_leaves :]
         return tensors[: self.carry_leaves], rest[: self.input_leaves], rest[self.input_leaves :]
 
-    def begin(self, tensors: Leaves, *, metered: bool = True) -> Execution:
+    def begin(self, tensors: Leaves, *, observed: bool = True) -> Execution:
         """Start the course from the starting carry, in the random state of the first pass."""
         carry, xs, params = self.split(tensors)
         start = Hidden.of(carry, self.random)
         slow = SlowStates(start, self.choice.slow.directory) if self.choice.slow.slots != 0 else None
-        if self.report is None or not metered:
-            return Execution(self.core, self.choice.course, start, None, slow)
-        probe = Probe(self.report, (*xs, *params))
-        execution = Execution(self.core, self.choice.course, start, probe, slow)
-        finalize(execution, probe.close)
+        observers: list[Observer] = []
+        probe = None
+        if self.report is not None and observed:
+            observers.append(probe := Probe(self.report, (*xs, *params)))
+        if self.tell is not None and observed:
+            observers.append(Follower(self.tell, self.choice.course))
+        execution = Execution(self.core, self.choice.course, start, slow, observers)
+        if probe is not None:
+            finalize(execution, probe.close)
         return execution
 
 
@@ -113,7 +119,7 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: Call, *tensors: Tensor) -> Leaves:
-        with call.generators.exclusive(), call.generators.handed_on(), call.autocast.replayed():
+        with call.generators.exclusive(), call.generators.handed_on(), call.autocast.replayed(), shown(call.tell):
             call.random = call.generators.read()
             execution = call.begin(tensors)
             final = execution.forward(call.split(tensors)[1], call.outputs)
@@ -161,6 +167,7 @@ def _backward(call: Call, ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Ten
         call.autocast.replayed(),
         call.surroundings.replayed(),
         hooks_deferred(call.core.params),
+        shown(call.tell),
     ):
         if call.continuity is not None:
             call.continuity.begin()
@@ -197,7 +204,7 @@ def _refuse_kept(call: Call, tensors: Leaves) -> None:
 def _again(call: Call, tensors: Leaves, xs: Leaves) -> Execution:
     """Begin the scan once more, and run it up to its first backward instruction."""
     call.generators.write(call.random)
-    execution = call.begin(tensors, metered=False)
+    execution = call.begin(tensors, observed=False)
     execution.forward(xs, Unkept())
     return execution
 
