@@ -107,7 +107,7 @@ class Workload:
         self._cell.zero_grad()
         xs = self._xs[:steps]
         _, ys = scan(self._step, self._init, xs, slots=slots, policy=self._table, params=self._params)
-        ys.square().mean().backward()
+        ys.square().mean().backward()  # type: ignore[no-untyped-call]
 
     def _operations(self) -> dict[str, float]:
         """Time the three operations of the cost model on the bare step, without the runtime; seconds each."""

@@ -52,5 +52,5 @@ def executed(table: PolicyTable, steps: int, slots: int, /) -> list[int]:
         return carry.sin(), carry
 
     carry, _ = scan(step, torch.ones((), requires_grad=True), torch.arange(steps), slots=slots, policy=table)
-    carry.backward()
+    carry.backward()  # type: ignore[no-untyped-call]
     return seen

@@ -1,6 +1,7 @@
 """Every refusal says what to do, and that works: those refusals whose advice no other test follows."""
 
 import copy
+from dataclasses import dataclass
 
 import optree
 import pytest
@@ -39,17 +40,44 @@ def same(step, init, xs, leaves, **options):
     return all(torch.allclose(*pair, rtol=1e-10, atol=1e-12) for pair in zip(scanned, looped, strict=True))
 
 
-def test_numbers_in_the_carry_are_wrapped():
+def test_a_number_in_the_carry_that_changes_is_wrapped():
     cell, (h0, xs) = gru(), data()
 
     def step(carry, x):
         h, gain = carry
         h = cell(gain * x, h)
-        return (h, gain), h
+        return (h, 0.9 * gain), h
 
-    with pytest.raises(TypeError, match="a float; only tensors are allowed: wrap numbers in"):
+    with pytest.raises(ValueError, match=r"0.45 in place of 0.5, carry\[1\]: .*wrap in torch.tensor what changes"):
         scan(step, (h0, 0.5), xs, slots=3, params=cell)
     assert same(step, (h0, torch.tensor(0.5)), xs, list(cell.parameters()), params=cell)
+
+
+def test_the_class_of_a_leaf_is_registered():
+    @dataclass
+    class Data:
+        h: torch.Tensor
+
+    class Box:
+        def __init__(self, h):
+            self.h = h
+
+    cell, (h0, xs) = gru(), data()
+    ways = {Data: lambda: torch.export.register_dataclass(Data)}
+    ways[Box] = lambda: optree.register_pytree_node(
+        Box, lambda box: ((box.h,), None), lambda _, children: Box(*children), namespace="membptt"
+    )
+    for kind, register in ways.items():
+
+        def step(carry, x, kind=kind):
+            h = cell(x, carry.h)
+            return kind(h), h
+
+        says = rf"is a {kind.__name__};.*: register its class, (torch|optree)\..*\({kind.__name__}"
+        with pytest.raises(TypeError, match=says):
+            scan(step, kind(h0), xs, slots=3, params=cell)
+        register()
+        assert same(step, kind(h0), xs, list(cell.parameters()), params=cell)
 
 
 def test_one_tensor_is_declared_in_a_list():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import membptt.nn
-from membptt import SlowTier, scan
+from membptt import Indexed, SlowTier, scan
 from membptt.step.reach import reach
 from membptt.step.refusals import refuse_kernel_dropout
 from membptt_theory.tables import build
@@ -32,18 +32,27 @@ BAD_CALLS = [
     (keep, ONE, LONG, {"slots": 4, "policy": "msm", "internal": 2}, ValueError, "4 slots is too large"),
     (keep, ONE, LONG, {"slots": 9999, "policy": "msm", "internal": 2}, ValueError, "are 1 slots, or 1000 cores"),
     (keep, ONE, LONG, {"slots": 9999, "policy": "best"}, ValueError, "known policies"),
-    (keep, ONE, torch.ones(0), {"slots": 2}, ValueError, "xs is empty"),
-    (keep, ONE, (), {"slots": 2}, ValueError, "xs is empty"),
+    (lambda carry, x: 1 / 0, ONE, torch.ones(0), {"slots": 2}, ValueError, "does not run on tensors that hold no data"),
+    (keep, ONE, torch.ones(0), {"slots": 2, "reduce": "mean"}, ValueError, "nothing has no mean"),
+    (keep, ONE, (), {"slots": 2}, ValueError, "xs is empty.*or the number of steps, length="),
+    (keep, ONE, FOUR, {"slots": 2, "length": 5}, ValueError, "length is 5, xs has 4 steps"),
+    (keep, ONE, None, {"slots": 2, "length": 2.0}, TypeError, "length must be an integer"),
+    (keep, ONE, None, {"slots": 2, "length": -1}, ValueError, "length must be at least 0"),
+    (keep, ONE, None, {"slots": 2, "length": 4, "segments": True}, ValueError, r"give xs=torch.arange\(length\)"),
+    (keep, ONE, Indexed(None, lambda a, b: None), {"slots": 2, "reverse": True}, ValueError, r"Indexed\(steps, re"),
+    (keep, ONE, FOUR, {"slots": 2, "unroll": 4}, TypeError, "scan has no unroll=.*give chunk=4"),
     (keep, ONE, torch.ones(()), {"slots": 2}, ValueError, "first dimension, time"),
     (keep, ONE, (FOUR, torch.ones(5)), {"slots": 2}, ValueError, r"lengths \[4, 5\]"),
-    (keep, ONE, [1.0, 2.0], {"slots": 2}, TypeError, "leaf 0 of xs is a float"),
-    (keep, 1.0, FOUR, {"slots": 2}, TypeError, "leaf 0 of init is a float"),
+    (keep, ONE, [1.0, 2.0], {"slots": 2}, ValueError, "or the number of steps, length="),
+    (keep, ONE, [b"1", FOUR], {"slots": 2}, TypeError, "leaf 0 of xs is a bytes"),
+    (keep, {1}, FOUR, {"slots": 2}, TypeError, "leaf 0 of init is a set"),
     (keep, ONE, FOUR, {"slots": 2, "params": [1.0]}, TypeError, "leaf 0 of params"),
     (keep, ONE, FOUR, {"slots": 2, "params": FOUR}, TypeError, r"write params=\[tensor\]"),
     (lambda carry, x: carry, ONE, FOUR, {"slots": 2}, TypeError, "must return a pair"),
     (lambda carry, x: (carry, 1.0), ONE, FOUR, {"slots": 2}, TypeError, "the output y is a float"),
     (lambda carry, x: ((carry,), x), ONE, FOUR, {"slots": 2}, ValueError, "carry of structure"),
-    (lambda carry, x: (1.0, x), ONE, FOUR, {"slots": 2}, TypeError, "the carry is a float"),
+    (lambda carry, x: (1.0, x), ONE, FOUR, {"slots": 2}, ValueError, "1.0 in place of a tensor, carry"),
+    (lambda carry, x: ({1}, x), ONE, FOUR, {"slots": 2}, TypeError, "the carry is a set"),
     (lambda carry, x: (carry.double(), x), ONE, FOUR, {"slots": 2}, ValueError, "must stay the same"),
     (lambda carry, x: (torch.stack([carry, x]), x), ONE, FOUR, {"slots": 2}, ValueError, "must stay the same"),
 ]

@@ -95,6 +95,33 @@ def _unset(flag: str) -> None:
         _remove(flag)
 
 
+# ---- pytrees ----
+
+_registry: dict[type, Any] = find(
+    "utils._pytree.SUPPORTED_NODES", "classes that torch's pytree knows have to be registered with optree", {}
+)
+
+
+def registered(kind: type) -> tuple[Callable[[Any], Any], Callable[[Any, Any], Any]] | None:
+    """Return how torch's pytree takes a class apart and puts it together again."""
+    node = _registry.get(kind)
+    return (node.flatten_fn, node.unflatten_fn) if node is not None else None
+
+
+# ---- tensors without data ----
+
+_fake = find("_subclasses.fake_tensor.FakeTensorMode", "a sequence without a step is refused", None)
+
+
+@contextmanager
+def without_data() -> Iterator[Callable[[Tensor], Tensor]]:
+    """Let operations make tensors that have shapes and no data; give the function that makes such a one of another."""
+    if _fake is None:
+        raise ValueError("xs is empty: it has no step, and at least one is needed")
+    with _fake(allow_non_fake_inputs=True) as mode:
+        yield mode.from_tensor
+
+
 # ---- autograd's graph ----
 
 # How many nodes of the graph this thread has created.

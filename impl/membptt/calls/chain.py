@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import optree
 import torch
 
 from membptt.calls.execute import execute
@@ -18,7 +17,7 @@ from membptt.run.node import Choice
 from membptt.run.problem import Problem
 from membptt.run.progress import Progress
 from membptt.state.forms import Unlike
-from membptt.state.leaves import check_tensors
+from membptt.state.trees import flatten
 from membptt.step.blocks import LONGEST, Block, Blocks
 from membptt.step.declared import Params, declared_by, needs_grad
 from membptt.step.reach import modules_of
@@ -141,12 +140,12 @@ def pose(blocks: Iterable[Block], x: Any, params: Params | None) -> tuple[Proble
     every = list(blocks)
     if not 1 <= len(every) <= LONGEST:
         raise ValueError(f"a chain has 1 to {LONGEST} blocks, got {len(every)}: join neighbouring ones")
-    leaves, spec = optree.tree_flatten(x)
+    leaves, spec = flatten("x", x)
     step = Blocks(every, map(modules_of, every))
     own = [tensor for block in every for tensor in declared_by(block, None)]
     declared = declared_by(step, [*own, *(declared_by(step, params) if params is not None else ())])
     inputs = Numbers(len(every))
-    problem = Problem(step, spec, check_tensors("x", leaves), inputs, declared, False, Unlike, tuple(step.rewound()))
+    problem = Problem(step, spec, leaves, inputs, declared, False, Unlike, tuple(step.rewound()))
     for block in every:
         refuse_wrapped(block, ())
     refuse_wrapped(step, problem.reach.named if torch.is_grad_enabled() else ())

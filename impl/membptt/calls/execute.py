@@ -52,7 +52,7 @@ def execute(
         promise=choice.promise,
         metered=report is not None or choice.weighed,
     )
-    outputs = Outputs(inputs.steps if inputs.known else None, reduce)
+    outputs = Outputs(inputs.steps if inputs.known else None, reduce, inputs.order)
     if wanted:
         refuse_kernel_dropout(problem.reach.named, devices)
         autocast = Autocast.current(devices)

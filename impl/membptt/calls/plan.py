@@ -22,8 +22,9 @@ _LARGEST_COMPILED: Final = 8  # each length is compiled twice, and that takes ti
 def plan(
     step: Step,
     init: Any,
-    xs: Any,
+    xs: Any = None,
     *,
+    length: int | None = None,
     budget: int | str,
     params: Params | None = None,
     chunk: int | None = None,
@@ -44,6 +45,7 @@ def plan(
         step: as for `scan`, as are `init`, `xs`, `params`, `segments` and `compile`.
         init: starting carry.
         xs: inputs.
+        length: as for `scan`.
         budget: bytes, or text such as ``"512MiB"`` or ``"1.5 GB"``.
         params: what a step uses that is no module: tensors, modules, or one module.
         chunk: steps per core; ``None`` tries powers of two, up to 256, or 8 where compiled.
@@ -61,7 +63,7 @@ def plan(
 
     Claim: plan-bounds-peak, plan-tiers-bounds-peak.
     """
-    problem = Problem.of(step, init, xs, params, segments=segments)
+    problem = Problem.of(step, init, xs, params, segments=segments, length=length)
     return choose(problem, budget, chunk=chunk, policy=policy, compile=compile, spill=spill, progress=progress)
 
 
@@ -91,6 +93,8 @@ def choose(
     if not problem.inputs.known:
         raise TypeError("a plan needs the length of xs, which nobody knows yet: scan(budget=) does without")
     steps = problem.inputs.steps
+    if steps == 0:
+        raise ValueError("xs is empty: it has no step, and there is nothing to plan")
     trial = Trial(problem, compile=compile, slow=slow)
     measured = [trial.weigh(problem.inputs.cut(chunk if chunk is not None else 1).chunk)]
     largest = min(steps, _LARGEST_COMPILED if compile else _LARGEST_CHUNK)

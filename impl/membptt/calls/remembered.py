@@ -11,6 +11,7 @@ from membptt.planning.profile import profile
 from membptt.run.problem import Problem
 from membptt.run.progress import Progress, planning, told
 from membptt.state.leaves import signature
+from membptt.state.trees import constants
 from membptt.step.autocast import Autocast
 from membptt.step.blocks import Blocks
 from membptt.step.identity import identity
@@ -24,12 +25,14 @@ _fronts: Final = Cache(2**21)  # of chains: one that is larger would push out al
 def remembered_plan(problem: Problem, budget: int | str, progress: Progress = None, **options: Any) -> Plan:
     """Plan once for each step function and shapes: training calls the same scan again and again."""
     inputs = problem.inputs
-    x = inputs.leaves if inputs.read is None else tuple(inputs.fetch((), 0)[0])
+    x, spec = inputs.fetch(inputs.leaves, 0)
     key = (
         identity(problem.step),
         problem.segments,
         inputs.steps,
-        *map(signature, (problem.carry, problem.params, x)),
+        constants(problem.spec),
+        constants(spec),
+        *map(signature, (problem.carry, problem.params, tuple(x))),
         inputs.wanted,
         parse_bytes(budget),
         tuple(options.items()),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -11,8 +12,9 @@ from membptt.calls.execute import execute
 from membptt.calls.remembered import remembered_plan
 from membptt.planning.choice import Policy, from_loop, from_plan, from_slots
 from membptt.planning.plan_file import Plan
+from membptt.run.empty import outputs_of_no_step
 from membptt.run.outputs import Reduce
-from membptt.run.problem import Problem, Step
+from membptt.run.problem import Problem
 from membptt.run.progress import Progress
 from membptt.slow.tier import SlowTier, slow_tier
 from membptt.step.declared import Params
@@ -20,13 +22,18 @@ from membptt.step.refusals import refuse_cache, refuse_transforms, refuse_wrappe
 from membptt.torch_private import untraced
 from membptt_theory.schedule import Schedule
 
+Carry = TypeVar("Carry")
+Output = TypeVar("Output")
+
 
 @untraced  # torch.compile around it goes on after it: what is inside is compiled by compile=True
 def scan(
-    step: Step,
-    init: Any,
-    xs: Any,
+    step: Callable[[Carry, Any], tuple[Carry, Output]],
+    init: Carry,
+    xs: Any = None,
     *,
+    length: int | None = None,
+    reverse: bool = False,
     slots: int | None = None,
     budget: int | str | None = None,
     plan: Plan | None = None,
@@ -42,13 +49,14 @@ def scan(
     compile: bool = False,
     check: bool | None = None,
     progress: Progress = None,
-) -> tuple[Any, Any]:
+    unroll: None = None,
+) -> tuple[Carry, Output]:
     """Apply `step` along a sequence and make the result differentiable within a budget of slots or bytes.
 
     Computes ``for p in range(t): carry, y[p] = step(carry, x[p])`` and returns ``(carry, ys)``. Backpropagation
     recomputes what was not stored, exactly as the policy table says: the number of core evaluations is
     ``table.cost(cores, slots)``, and no more than `slots` slots are ever in use, beside inputs, outputs and a working
-    core. A core is `chunk` steps under one graph; by default one step.
+    core. A core is `chunk` steps under one graph (JAX's ``unroll``); by default one step.
 
     Truncated backpropagation: a carry that one call returns and the next takes as `init` backpropagates across both;
     detach it in between to cut there.
@@ -57,11 +65,17 @@ def scan(
         step: ``step(carry, x) -> (carry, y)``. A function, a module, or a module's method; the same structure, shapes
             and dtypes at every step; no in-place change of what it is given.
         init: starting carry, any pytree of tensors. What the first step makes is ``None`` or a tensor without elements
-            in it; what `Stateful.init` returns may be less than a state altogether.
-        xs: inputs, any pytree of tensors with time as first dimension, all of length ``t >= 1``; or `Indexed`, which
+            in it; what `Stateful.init` returns may be less than a state altogether. Numbers, bools and strings in it
+            are constants, which every step finds as they are, and returns so.
+        xs: inputs, any pytree of tensors with time as first dimension, all of the same length t; or `Indexed`, which
             reads them when they are needed. Where that does not know its length, hidden states are stored by an online
             policy, at ``membptt_theory.online.cost(cores, slots)`` evaluations, and a budget is turned into slots, as
-            in `while_loop`.
+            in `while_loop`. Numbers, bools and strings among them are handed to every step as they are. Of a sequence
+            of length 0, the carry is `init` and outputs have length 0: the step is run once, without data, for their
+            shapes.
+        length: t, where no tensor of `xs` tells; ``xs=None`` hands ``None`` to every step.
+        reverse: run the last step first: ``for p in reversed(range(t))``. Outputs stand where their inputs do; several
+            steps of a segment come in the order in which they run.
         slots: the budget ``m >= 1``, in the policy's units: HSM hidden states (the starting one included), ISM internal
             states, MSM units of one hidden state (the starting one included). With `spill`, those of the fast tier.
             Exactly one of `slots`, `budget` and `plan` is given.
@@ -100,16 +114,17 @@ def scan(
         progress: ``True`` shows a bar on standard error, ``None`` after some seconds and in a terminal only, ``False``
             never. Or a function ``progress(done, total)``, called whenever more cores are done: each counts once when
             it first runs and once when it is backpropagated, and `total` is 0 while the length is not known.
+        unroll: not taken; an error says that it is `chunk`.
 
     Returns:
         The final carry, and `y` of every step stacked along a new first dimension, or reduced.
 
     Raises:
-        TypeError: a leaf is not a tensor, `step` does not take or return a pair or contains a data-parallel wrapper,
-            a number is not an integer, or `progress` is neither a bool nor a function.
-        ValueError: no step, no slot, an unknown policy or one that cannot spill, a carry or output that changes
-            structure, shape or dtype, an undeclared tensor that requires grad, or a layer of torch.nn whose dropout
-            cuDNN draws.
+        TypeError: a leaf is neither a tensor nor a constant, `step` does not take or return a pair or contains a
+            data-parallel wrapper, a number is not an integer, or `progress` is neither a bool nor a function.
+        ValueError: no step, and outputs of unknown shape; no slot, an unknown policy or one that cannot spill, a carry
+            or output that changes structure, shape, dtype or a constant, an undeclared tensor that requires grad, or a
+            layer of torch.nn whose dropout cuDNN draws.
         TableError: the table is not what its digest says.
         RuntimeError: a carry, an input, a parameter or a state that the step reaches was changed; on a double or a
             batched backward; under a transform of `torch.func`, or forward-mode differentiation. In the backward: a
@@ -121,15 +136,19 @@ def scan(
     """
     if sum(given is not None for given in (slots, budget, plan)) > 1:
         raise TypeError(_ONE_BUDGET)
+    if unroll is not None:
+        raise TypeError(f"{_UNROLL}: give chunk={unroll}")
     settled = policy if plan is not None else None, chunk if plan is not None else None, internal_known
     planned = budget is not None or plan is not None
     if planned and (internal != 1 or any(given is not None for given in settled)):
         raise TypeError(_SETTLED)
     refuse_cache()
     refuse_transforms()
-    problem = Problem.of(step, init, xs, params, segments=segments)
+    problem = Problem.of(step, init, xs, params, segments=segments, length=length, reverse=reverse)
     refuse_wrapped(step, problem.reach.named if torch.is_grad_enabled() else ())
     slow = slow_tier(spill)
+    if problem.inputs.steps == 0:
+        return init, outputs_of_no_step(problem, reduce)
     if not problem.inputs.known:
         if plan is not None or slow is not None or policy not in (None, "hsm", "auto") or internal != 1:
             raise TypeError(_ONLINE)
@@ -167,6 +186,7 @@ def scan(
     )
 
 
+_UNROLL = "scan has no unroll=: steps that run under one graph are a core, whose length is chunk="
 _SETTLED = (
     "a plan settles policy, chunk and the sizes of states: give policy and chunk to membptt.plan, or with budget=, and "
     "internal and internal_known only with slots="

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import optree
 import torch
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from membptt.run.condition import Condition
 from membptt.run.inputs import Inputs
 from membptt.run.problem import Problem
 from membptt.run.progress import Progress
-from membptt.state.leaves import check_tensors
+from membptt.state.trees import flatten
 from membptt.step.declared import Params, declared_by
 from membptt.step.refusals import refuse_cache, refuse_transforms, refuse_wrapped
 from membptt.torch_private import untraced
@@ -94,9 +93,7 @@ def while_loop(
     most = check_count("max_steps", max_steps) if max_steps is not None else None
     refuse_cache()
     refuse_transforms()
-    start: Any = init
-    leaves, spec = optree.tree_flatten(start)
-    carry = check_tensors("init", leaves)
+    carry, spec = flatten("init", init)
     problem = Problem(_Step(body), spec, carry, Inputs.nothing(), declared_by(body, params), segments=False)
     refuse_wrapped(body, problem.reach.named if torch.is_grad_enabled() else ())
     choice = from_loop(problem, Condition(cond, most, strict=strict), slots, budget, internal=internal)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from membptt.state.leaves import Layout, bits, signature
+from membptt.state.trees import NAMESPACE, tree_leaves
 from membptt.step.generators import Generators
 
 Result = tuple[Any, Sequence[Any]]
@@ -77,7 +78,7 @@ class Captured:
 
         with self._on_device(leaves):
             after, ys = self._replayed(carry, parts)
-        return optree.tree_map(copied, after), ys
+        return optree.tree_map(copied, after, namespace=NAMESPACE), ys
 
     @contextmanager
     def _on_device(self, leaves: Sequence[Tensor]) -> Iterator[None]:
@@ -133,11 +134,11 @@ class Captured:
 
 
 def _leaves(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in optree.tree_leaves(tree) if isinstance(leaf, Tensor)]
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def _same(result: Any, expected: Any) -> bool:
-    some, others = optree.tree_leaves(result), optree.tree_leaves(expected)
+    some, others = _leaves(result), _leaves(expected)
     return len(some) == len(others) and all(
         leaf.shape == other.shape and leaf.dtype == other.dtype and torch.equal(bits(leaf), bits(other))
         for leaf, other in zip(some, others, strict=True)

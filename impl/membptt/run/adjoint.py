@@ -86,7 +86,7 @@ class Adjoint:
         for total, leaf in zip(self.xs, mine, strict=True):
             grad = next(by_leaf) if leaf.requires_grad else None
             if total is not None and grad is not None:
-                total[internal.at] = grad
+                self._outputs.order.enter(total, internal.at, grad)
         totals: list[Tensor] = []
         shares: list[Tensor] = []
         for index, grad in zip(used, by_leaf, strict=True):

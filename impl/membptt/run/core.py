@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any, Final
 
 import optree
@@ -24,6 +24,7 @@ from membptt.run.witness import Witness
 from membptt.state.forms import Form, Forms
 from membptt.state.leaves import Leaves, as_leaf, compacted
 from membptt.state.states import At, Emitted, Enclosure, Hidden, Internal, RandomState, head
+from membptt.state.trees import tree_leaves
 from membptt.step.changes import Unchanged
 from membptt.step.generators import Generators
 from membptt.step.refusals import refuse_signature
@@ -106,7 +107,7 @@ class Core:
             x, spec = self._inputs.fetch(xs, at)
             if graph and self._inputs.leaves:  # what is read, and wants gradients, is to be declared
                 x = [as_leaf(leaf, False) for leaf in x]
-            before = leaves if self._witness is None else tuple(optree.tree_leaves(carry))
+            before = leaves if self._witness is None else tree_leaves(carry)
             ys: list[Leaves] = []
             for where, after, y in self._steps(carry, at, x, spec):
                 carry = after
@@ -119,7 +120,7 @@ class Core:
                         self._records |= any(leaf.requires_grad and id(leaf) not in given for leaf in leaves)
                     ys = [*ys, emitted] if self._witness is not None else [emitted]
                 elif self._witness is not None:
-                    ys.append(tuple(optree.tree_leaves(y)))
+                    ys.append(tree_leaves(y))
             if outputs is not None and self._continuity is not None:
                 self._continuity.passed(core, leaves)
                 if core >= self._compared:
@@ -149,7 +150,7 @@ class Core:
                 carry = after
                 if outputs is not None:
                     carry_out = self._checked(carry, where)
-                emitted.append((where, outputs.put(where, y) if outputs is not None else tuple(optree.tree_leaves(y))))
+                emitted.append((where, outputs.put(where, y) if outputs is not None else tree_leaves(y)))
             if carry_out is None:
                 carry_out = self._flatten(carry, at)
         own = (*carry_in, *x_in) if self._inputs.wanted else carry_in
@@ -209,7 +210,7 @@ class Core:
                 x = [as_leaf(leaf, graph and leaf.requires_grad) for leaf in x]
                 *_, (_, carry, y) = self._steps(form.spec.unflatten(leaves), at, x, spec)
             flat = self._flatten(carry, at)
-            return tuple(leaf.detach() for leaf in flat), tuple(leaf.detach() for leaf in optree.tree_leaves(y))
+            return tuple(leaf.detach() for leaf in flat), tuple(leaf.detach() for leaf in tree_leaves(y))
         finally:
             self._generators.write(random)
 
@@ -276,8 +277,9 @@ class Core:
                 return ((at, *self._call(carry, parts[0], at)),)
         else:
             # unbind, not indexing: its backward is one stack, where that of indexing fills zeros for every step.
-            parts = [spec.unflatten(step) for step in zip(*(leaf.unbind(0) for leaf in x), strict=True)]
             places = list(range(at.start, at.stop))
+            steps = zip(*(leaf.unbind(0) for leaf in x), strict=True) if x else repeat((), len(places))
+            parts = [spec.unflatten(step) for step in steps]
         if self._compiled is None:
             return self._one_by_one(carry, places, parts)
         carry, ys = self._compiled(carry, parts)
@@ -308,8 +310,8 @@ class Core:
         return self.forms.settle(carry, _first(at))
 
     def _flatten(self, carry: Any, at: At) -> Leaves:
-        leaves, spec = optree.tree_flatten(carry)
         form = self.forms.at(_first(at) + 1)
+        leaves, spec = optree.tree_flatten(carry, namespace=form.spec.namespace)
         if spec != form.spec:
             form.flatten(carry, _first(at))
         return tuple(leaves)

@@ -9,8 +9,10 @@ from typing import Any, Final
 import optree
 from torch import Tensor
 
-from membptt.state.leaves import Leaves, check_tensors
+from membptt.run.order import Order
+from membptt.state.leaves import Leaves
 from membptt.state.states import At
+from membptt.state.trees import flatten
 from membptt.step.blocks import Number
 
 
@@ -37,31 +39,42 @@ class Inputs:
     """The input sequence, in cores of a step each unless it is `cut` into larger ones.
 
     Args:
-        xs: a pytree of tensors whose first dimension is time, or `Indexed`.
+        xs: a pytree of tensors whose first dimension is time, or `Indexed`; without a tensor in it, it is handed to
+            every step as it is.
         segments: a core takes its steps at once, time first, even where it is a single one.
+        length: how many steps there are, where no tensor tells.
+        reverse: the last step is run first.
 
     Raises:
         TypeError: a leaf is not a tensor, or the length is not an integer.
-        ValueError: no leaf, no time dimension, leaves of different length, or no step.
+        ValueError: no time dimension, leaves of different length, or nothing that tells the length.
 
     Attributes:
         known: whether the length is known. If not, `steps` is larger than any, and becomes known by `goes_on`.
+        order: in which the sequence is run.
     """
 
-    def __init__(self, xs: Any, *, segments: bool = False) -> None:
+    def __init__(self, xs: Any, *, segments: bool = False, length: int | None = None, reverse: bool = False) -> None:
         self.read = xs.read if isinstance(xs, Indexed) else None
         self._segments = segments
         self.leaves: Leaves = ()
         self._ahead: tuple[int, Leaves, optree.PyTreeSpec] | None = None  # where the next core starts, and its inputs
         self.known = not isinstance(xs, Indexed) or xs.steps is not None
         if isinstance(xs, Indexed):
-            self.steps = _count("the number of steps of xs", xs.steps) if xs.steps is not None else UNKNOWN
+            self.steps = _count("the number of steps of xs", xs.steps, least=0) if self.known else UNKNOWN
         elif hasattr(xs, "__next__"):
             raise TypeError(_ITERATOR)
         else:
-            leaves, self._spec = optree.tree_flatten(xs)
-            self.leaves = check_tensors("xs", leaves)
-            self.steps = _length(self.leaves)
+            self.leaves, self._spec = flatten("xs", xs)
+            self.steps = _length(self.leaves) if self.leaves else _told(length, segments=segments)
+        if length is not None and self.steps != length:
+            steps = self.steps if self.known else "an unknown number of"
+            raise ValueError(f"length is {length!r}, xs has {steps} steps: leave length out, it is for xs=None")
+        if reverse and not self.known:
+            raise ValueError(
+                "reverse=True begins with the last step, and nobody knows which that is: give Indexed(steps, read)"
+            )
+        self.order = Order(self.steps if reverse else None)
         self.wanted = tuple(leaf.requires_grad for leaf in self.leaves)
         self.chunk, self.cores, self._single = 1, self.steps, not segments
 
@@ -103,9 +116,8 @@ class Inputs:
         start = core * self.chunk
         if self.known or self.read is None:
             return start < self.steps
-        flat, spec = optree.tree_flatten(self.read(start, start + self.chunk))
-        leaves = check_tensors("what xs reads", flat)
-        steps = _length(leaves, least=0) if leaves else 0
+        leaves, spec = flatten("what xs reads", self.read(start, start + self.chunk))
+        steps = _length(leaves) if leaves else 0
         if steps > self.chunk:
             raise ValueError(f"xs read {steps} steps where steps {start}..{start + self.chunk - 1} were asked for")
         if core == 0 and not steps:
@@ -123,17 +135,19 @@ class Inputs:
             ValueError: it read another number of steps.
         """
         if self.read is None:
-            return [leaf[at] for leaf in leaves], self._spec
-        start, stop = (at.start, at.stop) if isinstance(at, slice) else (at, at + 1)
+            return [self.order.part(leaf, at) for leaf in leaves], self._spec
+        place = self.order.place(at)
+        start, stop = (place.start, place.stop) if isinstance(place, slice) else (place, place + 1)
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead[0] == start:
             _, leaves, spec = ahead
         else:
-            flat, spec = optree.tree_flatten(self.read(start, stop))
-            leaves = check_tensors("what xs reads", flat)
+            leaves, spec = flatten("what xs reads", self.read(start, stop))
         if _length(leaves) != stop - start:
             raise ValueError(f"xs read {_length(leaves)} steps where steps {start}..{stop - 1} were asked for")
-        return [leaf if isinstance(at, slice) else leaf[0] for leaf in leaves], spec
+        if not isinstance(at, slice):
+            return [leaf[0] for leaf in leaves], spec
+        return [leaf.flip(0) for leaf in leaves] if self.order.backwards else list(leaves), spec
 
 
 _EMPTY: Final = "xs is empty: it has no step, and at least one is needed"
@@ -151,8 +165,7 @@ class Numbers(Inputs):
     """
 
     def __init__(self, count: int) -> None:
-        super().__init__(Indexed(count, lambda start, stop: None))
-        self.read = None
+        super().__init__(None, length=count)
         numbers: Any = map(Number, range(count))
         self._specs = [optree.tree_structure(number) for number in numbers]
 
@@ -162,7 +175,20 @@ class Numbers(Inputs):
         return [], self._specs[at.start if isinstance(at, slice) else at]
 
 
-def _length(leaves: Leaves, *, least: int = 1) -> int:
+def _told(length: int | None, *, segments: bool) -> int:
+    if length is None:
+        raise ValueError(
+            "xs is empty: give at least one tensor whose first dimension is time, or the number of steps, length="
+        )
+    if segments:
+        raise ValueError(
+            "a segment learns from its inputs how many steps it is to take, and there are none: give "
+            "xs=torch.arange(length)"
+        )
+    return _count("length", length, least=0)
+
+
+def _length(leaves: Leaves) -> int:
     if not leaves:
         raise ValueError("xs is empty: give at least one tensor whose first dimension is time")
     if any(leaf.dim() == 0 for leaf in leaves):
@@ -170,14 +196,12 @@ def _length(leaves: Leaves, *, least: int = 1) -> int:
     lengths = sorted({len(leaf) for leaf in leaves})
     if len(lengths) != 1:
         raise ValueError(f"the leaves of xs must agree in their first dimension (time), got lengths {lengths}")
-    if lengths[0] < least:
-        raise ValueError(_EMPTY)
     return lengths[0]
 
 
-def _count(name: str, value: Any) -> int:
+def _count(name: str, value: Any, *, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
     return value

@@ -8,8 +8,10 @@ import optree
 import torch
 from torch import Tensor
 
+from membptt.run.order import Order
 from membptt.state.leaves import Leaves, check_tensors, is_differentiable
 from membptt.state.states import At
+from membptt.state.trees import flatten, refuse_constants, tree_leaves
 
 Reduce = Literal["sum", "mean"]
 
@@ -20,17 +22,19 @@ class Outputs:
     Args:
         steps: length of the sequence; ``None`` where nobody knows before `ended`.
         reduce: ``None`` stacks; ``"sum"`` and ``"mean"`` add up over time.
+        order: in which the sequence is run.
 
     Raises:
         ValueError: another `reduce`.
     """
 
-    def __init__(self, steps: int | None, reduce: Reduce | None = None) -> None:
+    def __init__(self, steps: int | None, reduce: Reduce | None = None, order: Order | None = None) -> None:
         if reduce not in (None, "sum", "mean"):
             raise ValueError(f"reduce must be None, 'sum' or 'mean', got {reduce!r}")
         self._known = steps is not None
         self._steps = steps or 0
         self._reduce = reduce
+        self.order = order or Order()
         self._leaves: list[Tensor] = []
         self._parts: list[list[Tensor]] = []  # of a leaf that is stacked, where nobody knows how many there will be
         self._shapes: list[tuple[torch.Size, torch.dtype]] = []
@@ -47,8 +51,12 @@ class Outputs:
             TypeError: a leaf is not a tensor, or a reduced one is not floating.
             ValueError: structure, shape or dtype differ from the first step's.
         """
-        flat, spec = optree.tree_flatten(y)
-        leaves = check_tensors("the output y", flat)
+        if self.spec is None:
+            refuse_constants("the output y", y)
+            leaves, spec = flatten("the output y", y)
+        else:
+            flat, spec = optree.tree_flatten(y, namespace=self.spec.namespace)
+            leaves = check_tensors("the output y", flat)
         first = at.start if isinstance(at, slice) else at
         shapes = [(leaf.shape[1:] if isinstance(at, slice) else leaf.shape, leaf.dtype) for leaf in leaves]
         if isinstance(at, slice) and any(leaf.shape[:1] != (at.stop - at.start,) for leaf in leaves):
@@ -69,7 +77,7 @@ class Outputs:
             )
         for total, parts, leaf in zip(self._leaves, self._parts, leaves, strict=True):
             if self._reduce is None and self._known:
-                total[at] = leaf.detach()
+                self.order.enter(total, at, leaf.detach())
             elif self._reduce is None:
                 parts.append((leaf if isinstance(at, slice) else leaf[None]).detach().clone())
             else:
@@ -90,7 +98,7 @@ class Outputs:
     def gradient(self, grad: Tensor, at: At, shape: torch.Size) -> Tensor:
         """Return the gradient of one step's (or segment's) output leaf, given the gradient of the result."""
         if self._reduce is None:
-            return grad[at]
+            return self.order.part(grad, at)
         share = grad / self._steps if self._reduce == "mean" else grad
         return share.expand(shape)
 
@@ -115,4 +123,4 @@ class Unkept(Outputs):
 
     def put(self, at: At, y: Any) -> Leaves:
         """Return the leaves of one output."""
-        return tuple(optree.tree_leaves(y))
+        return tree_leaves(y)

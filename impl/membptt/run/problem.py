@@ -12,7 +12,8 @@ import torch
 
 from membptt.run.inputs import Inputs
 from membptt.state.forms import Alike, Unlike
-from membptt.state.leaves import Leaves, check_tensors
+from membptt.state.leaves import Leaves
+from membptt.state.trees import flatten
 from membptt.step.declared import Params, declared_by
 from membptt.step.reach import Reach, reach
 from membptt.step.refusals import refuse_layer
@@ -45,7 +46,17 @@ class Problem:
     rewound: Leaves = ()
 
     @classmethod
-    def of(cls, step: Step, init: Any, xs: Any, params: Params | None, *, segments: bool) -> Problem:
+    def of(
+        cls,
+        step: Step,
+        init: Any,
+        xs: Any,
+        params: Params | None,
+        *,
+        segments: bool,
+        length: int | None = None,
+        reverse: bool = False,
+    ) -> Problem:
         """Look at what a caller gave.
 
         Raises:
@@ -53,9 +64,9 @@ class Problem:
             ValueError: no step, or leaves of different length; or one declared tensor was computed from another.
         """
         refuse_layer(step)
-        leaves, spec = optree.tree_flatten(init)
-        carry = check_tensors("init", leaves)
-        return cls(step, spec, carry, Inputs(xs, segments=segments), declared_by(step, params), segments)
+        carry, spec = flatten("init", init)
+        inputs = Inputs(xs, segments=segments, length=length, reverse=reverse)
+        return cls(step, spec, carry, inputs, declared_by(step, params), segments)
 
     @cached_property
     def reach(self) -> Reach:

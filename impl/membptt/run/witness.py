@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-import optree
 from torch import Tensor
 
 from membptt.state.leaves import bits
+from membptt.state.trees import tree_leaves
 
 
 class NotDeterministicError(RuntimeError):
@@ -69,7 +69,7 @@ class Witness:
 
 def _digest(tree: Any) -> bytes:
     sha = hashlib.blake2b(digest_size=16)
-    for leaf in optree.tree_leaves(tree):
+    for leaf in tree_leaves(tree):
         sha.update(f"{tuple(leaf.shape)} {leaf.dtype}".encode() if isinstance(leaf, Tensor) else repr(leaf).encode())
         if isinstance(leaf, Tensor):
             sha.update(bits(leaf).cpu().numpy().tobytes())

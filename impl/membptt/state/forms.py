@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from membptt.state.leaves import Leaves, check_tensors, is_differentiable, signature
+from membptt.state.trees import NAMESPACE, changed_constant, flatten
 
 _Signature = tuple[tuple[torch.Size, torch.dtype, torch.device], ...]
 
@@ -92,8 +93,7 @@ class Unlike:
         """Return the leaves of a state of the first pass; see `Forms`."""
         if len(self._forms) > step + 1:  # the first pass is run once more
             return self._forms[step + 1].flatten(carry, step)
-        leaves, spec = optree.tree_flatten(carry)
-        flat = check_tensors(f"what blocks[{step}] returned", leaves)
+        flat, spec = flatten(f"what blocks[{step}] returned", carry)
         self._forms.append(_Settled(spec, flat, starting=False))
         return flat
 
@@ -120,9 +120,10 @@ class Form:
             TypeError: a leaf is no tensor.
             ValueError: it is of another form.
         """
-        leaves, spec = optree.tree_flatten(carry)
+        leaves, spec = optree.tree_flatten(carry, namespace=self.spec.namespace)
         if spec != self.spec:
-            raise self._other_structure(spec, step)
+            flatten("the carry", carry)  # which may be refused for a leaf
+            raise self._other_structure(optree.tree_structure(carry, namespace=NAMESPACE), step)
         flat = check_tensors("the carry", leaves)
         given = signature(flat)
         if given != self._signature:
@@ -139,13 +140,13 @@ class Form:
             TypeError: a leaf is no tensor.
             ValueError: the first step gave another form to something that was there.
         """
-        leaves, spec = optree.tree_flatten(carry)
-        flat = check_tensors("the carry", leaves)
+        flat, spec = flatten("the carry", carry)
         if spec == self.spec and signature(flat) == self._signature:
             return self
         stand_ins = [torch.empty(shape, dtype=dtype, device="meta") for shape, dtype, _ in self._signature]
         given = dict(zip(map(id, stand_ins), self._signature, strict=True))
-        nodes, outline = optree.tree_flatten(self.spec.unflatten(stand_ins), is_leaf=_is_missing, none_is_leaf=True)
+        start: Any = self.spec.unflatten(stand_ins)
+        nodes, outline = optree.tree_flatten(start, is_leaf=_is_missing, none_is_leaf=True, namespace=NAMESPACE)
         try:
             subtrees = outline.flatten_up_to(carry)
         except ValueError:
@@ -159,6 +160,9 @@ class Form:
         return Form(spec, flat, starting=False)
 
     def _other_structure(self, spec: optree.PyTreeSpec, step: int) -> ValueError:
+        constant = changed_constant(self.spec, spec)
+        if constant is not None:
+            return ValueError(f"step {step} returned {constant}: {_CONSTANT}")
         return ValueError(
             f"step {step} returned a carry of structure {spec}; {self._whose} has {self.spec}: {self._advice}"
         )
@@ -202,5 +206,6 @@ def _readable(leaves: _Signature) -> list[str]:
 
 
 _START = "start from a carry like the one that the step returns, or from None where the first step is to make it"
+_CONSTANT = "numbers, bools and strings are constants of the carry; wrap in torch.tensor what changes from step to step"
 _SETTLED = "a block returns the same structure and shapes whenever it is given the same state"
 _LATER = "only the first step may make what was None; return as output y what grows from step to step"

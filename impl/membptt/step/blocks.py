@@ -11,6 +11,7 @@ import optree
 from optree.registry import __GLOBAL_NAMESPACE as GLOBAL
 from torch import Tensor, nn
 
+from membptt.state.trees import tree_leaves
 from membptt.torch_private import buffers_of, versions
 
 Block = Callable[[Any], Any]
@@ -61,7 +62,7 @@ class Blocks:
         Raises:
             RuntimeError: it changes in place what it is given.
         """
-        leaves = [leaf for leaf in optree.tree_leaves(state) if isinstance(leaf, Tensor)]
+        leaves = [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
         given = versions(leaves)
         try:
             if self._statistics[number]:

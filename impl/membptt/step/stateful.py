@@ -11,6 +11,7 @@ from optree.registry import __GLOBAL_NAMESPACE as GLOBAL
 from torch import Tensor, nn
 
 from membptt.state.forms import Starting
+from membptt.state.trees import tree_leaves
 from membptt.step.generators import Generators
 from membptt.step.places import (
     ABSENT,
@@ -109,7 +110,7 @@ class Stateful(nn.Module):
             }
         undecided = torch.is_grad_enabled() and not state.keys() <= self._decided
         tree: Any = (carry, x) if undecided else ()
-        devices = {leaf.device for leaf in optree.tree_leaves(tree) if isinstance(leaf, Tensor)}
+        devices = {leaf.device for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)}
         generators = Generators(devices, enabled=undecided)
         random = generators.read()
         after, tracked, result = self._call(state, own, x, first)
