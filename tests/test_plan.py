@@ -11,6 +11,7 @@ import torch
 import membptt
 from membptt import Indexed, Plan, PlanError, SlowTier, meter, scan
 from membptt.calls import remembered
+from membptt.planning.tally import Tally
 from membptt.planning.trial import Trial
 from membptt_theory.actions import Prices
 from membptt_theory.footprint import peak_bytes
@@ -359,7 +360,37 @@ def test_a_plan_is_printed_in_three_lines():
     assert f"{plan.chosen.slots} slots of {readable(plan.chosen.unit)}" in choice
     assert f"{plan.chosen.forwards} forwards of {plan.chosen.cores} cores" in cost
     assert f"a peak of {readable(plan.peak_bytes)}" in cost
-    assert "parameters and their gradients" in beside
+    assert f"{readable(plan.outputs)} of outputs" in beside
+    assert beside.endswith(f"in all {readable(plan.total_bytes)}")
+
+
+@pytest.mark.parametrize("segments", [False, True])
+def test_a_plan_knows_what_is_beside_its_budget(segments):
+    weight, h = torch.ones(3, dtype=torch.float64, requires_grad=True), torch.zeros(2, 3, requires_grad=True)
+    xs = torch.ones(10, 2, 3, requires_grad=True)
+
+    def step(h, x):
+        h = torch.tanh(h + (weight.float() * x).sum(0) if segments else h + weight.float() * x)
+        return h, (h.expand(len(x), 2, 3), x[:, :1]) if segments else (h, x[:1])
+
+    plan = membptt.plan(step, h, xs, budget="1MiB", chunk=3, segments=segments, params=[weight])
+    assert plan.outputs == 10 * 4 * (6 + 3)
+    assert plan.gradients == 3 * 8 + 6 * 4 + 60 * 4
+    assert plan.total_bytes == plan.peak_bytes + 2 * plan.outputs + plan.gradients
+
+
+def test_the_peak_in_all_is_about_the_one_that_is_measured():
+    cell, xs, start = torch.nn.GRUCell(16, 32), torch.randn(200, 4, 16), torch.zeros(4, 32)
+
+    def step(h, x):
+        h = cell(x, h)
+        return h, h
+
+    plan = membptt.plan(step, start, xs, budget="128KiB", chunk=1, params=cell)
+    with Tally([xs, start, *cell.parameters()]) as tally:
+        _, ys = membptt.scan(step, start, xs, plan=plan, params=cell)
+        ys.backward(torch.ones_like(ys))
+    assert 0.85 <= tally.peak() / plan.total_bytes <= 1.15
 
 
 def test_explain_shows_the_best_option_of_each_policy_and_every_option_on_request(capsys):

@@ -27,7 +27,9 @@ def lines_of(show):
 
 def has_a_row_for_each(fitting):
     lines = lines_of(
-        lambda console: print_options(fitting, console, title="title", caption="caption", time=lambda _: "now")
+        lambda console: print_options(
+            fitting, console, title="title", caption="caption", plain=2.0, time=lambda _: "now"
+        )
     )
     head = next(index for index, line in enumerate(lines) if "───" in line)
     rows = lines[head + 1 : -1]
@@ -42,6 +44,7 @@ def has_a_row_for_each(fitting):
             ratio(option.forwards / option.cores),
             readable(option.bytes),
             f" {option.measured.chunk} ",
+            ratio(option.seconds / 2.0),
         ):
             assert text in row
         assert option.tiers is None or readable(option.tiers.bytes) in row

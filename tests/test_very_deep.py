@@ -23,6 +23,7 @@ from membptt.run import adjoint
 from membptt.step.blocks import Blocks
 from membptt.torch_private import gradients as gradients_of
 from membptt_theory.actions import Advance, Backpropagate, DropHidden, Record, Restore, StoreHidden
+from membptt_theory.options import readable
 from membptt_theory.schedule import from_actions
 
 MODELS = {
@@ -289,7 +290,7 @@ def test_plans_are_saved_and_loaded(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": "membptt-plan/2"}, "format is 'membptt-plan/2'"),
+        ({"format": "membptt-plan/3"}, "format is 'membptt-plan/3'"),
         ({"order": [0, 7]}, "order must name kinds"),
         ({"order": []}, "order must name kinds"),
         ({"budget": 1}, "at least"),
@@ -305,6 +306,17 @@ def test_a_file_that_holds_no_plan_is_refused(tmp_path, changes, message):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with pytest.raises(PlanError, match=message):
         ChainPlan.load(path)
+
+
+def test_a_plan_is_printed_in_two_lines():
+    blocks, x = model("pyramid")
+    open_plan = plan_chain(blocks, x)
+    front = open_plan.front
+    assert str(open_plan).splitlines()[0].startswith("9 blocks, 9 of them distinct; no budget yet")
+    assert f"one of {len(front)} that make a difference" in str(open_plan)
+    choice, cost = str(open_plan.within("1MiB")).splitlines()
+    assert choice == "9 blocks, 9 of them distinct, within 1 MiB"
+    assert f"a peak of {readable(open_plan.within('1MiB').peak_bytes)}, " in cost
 
 
 def test_a_plan_is_explained_and_drawn(capsys):

@@ -24,7 +24,14 @@ _HIDDEN, _SLOW, _INTERNAL = ("│", TERMINAL[HIDDEN]), ("┊", TERMINAL[HIDDEN])
 
 
 def print_options(
-    options: Sequence[Option], console: Console, /, *, title: str, caption: str, time: Callable[[Option], str]
+    options: Sequence[Option],
+    console: Console,
+    /,
+    *,
+    title: str,
+    caption: str,
+    plain: float,
+    time: Callable[[Option], str] | None = None,
 ) -> None:
     """Print a table of options, one a row, the first in bold; to 80 columns.
 
@@ -34,7 +41,8 @@ def print_options(
         console: where to.
         title: above it.
         caption: below it.
-        time: what stands in the column "time".
+        plain: time of plain backpropagation, which keeps everything, as the options' seconds.
+        time: what stands in the column "time", if there is one.
     """
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -50,8 +58,8 @@ def print_options(
         "forwards\n/ core",
         "peak",
         *slow,
-        "time",
-        "vs\nbest",
+        *(("time",) if time is not None else ()),
+        "vs\nplain",
     ):
         table.add_column(head, justify="left" if head == "policy" else "right")
     for option in options:
@@ -63,8 +71,8 @@ def print_options(
             ratio(option.forwards / option.cores),
             readable(option.bytes),
             *([readable(option.tiers.bytes) if option.tiers else ""] if tiered else []),
-            time(option),
-            ratio(option.seconds / options[0].seconds),
+            *([time(option)] if time is not None else []),
+            ratio(option.seconds / plain),
             style="bold" if option is options[0] else None,
         )
     console.print(table)

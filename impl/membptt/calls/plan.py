@@ -108,4 +108,5 @@ def choose(
     fitting = options(timed, steps, limit, policies, tiers=slow is not None, slow=slow.slots if slow else None)
     if not fitting:
         raise ValueError(too_small(measured, limit, policy, steps))
-    return Plan(steps, limit, problem.segments, fitting[0].schedule().digest, tuple(fitting))
+    digest = fitting[0].schedule().digest
+    return Plan(steps, limit, problem.segments, digest, tuple(fitting), *trial.beside())

@@ -34,9 +34,9 @@ class Point(NamedTuple):
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ChainPlan:
-    """What `plan_chain` measured, and the schedule that follows from it in a budget.
+    """What `plan_chain` measured, and the schedule that follows from it in a budget; printed, two lines.
 
     Args:
         kinds: the distinct blocks, in bytes and nanoseconds.
@@ -80,6 +80,22 @@ class ChainPlan:
     def seconds(self) -> float:
         """Predicted time of one gradient."""
         return self.chosen.seconds
+
+    def __repr__(self) -> str:
+        """Say what was chosen, in words."""
+        front, blocks = self.front, f"{len(self.order)} blocks, {len(self.kinds)} of them distinct"
+        least, most = front[0], front[-1]
+        if self.budget is None:
+            return (
+                f"{blocks}; no budget yet: plan.within(budget) chooses one of {len(front)} that make a difference\n"
+                f"  from {readable(least.bytes)} at {least.seconds / most.seconds:.2f} of plain backpropagation's time "
+                f"to {readable(most.bytes)} at 1"
+            )
+        return (
+            f"{blocks}, within {readable(self.budget)}\n"
+            f"  predicted: a peak of {readable(self.peak_bytes)}, {self.seconds / most.seconds:.2f} of plain "
+            f"backpropagation's time; beside it the input, parameters and their gradients"
+        )
 
     def within(self, budget: int | str, /) -> ChainPlan:
         """Return the plan for a budget; nothing is measured again.

@@ -18,9 +18,7 @@ from membptt_theory.policies import POLICIES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMAT: Final = "membptt-plan/2"
-
-
+FORMAT: Final = "membptt-plan/3"
 LARGEST_FILE: Final = 2**20  # bytes; a plan with every alternative takes a tenth of it
 
 
@@ -46,8 +44,10 @@ class Plan:
         steps: length of the sequence it was made for.
         budget: bytes.
         segments: made for a segment step.
-        digest: of the policy table that will be executed.
+        digest: of what decides the schedule that will be executed: a table, or a formula.
         options: what fits, the chosen one first.
+        outputs: bytes of the outputs of all steps, as they are stacked without `reduce`.
+        gradients: bytes of the gradients of parameters, inputs and starting carry.
     """
 
     steps: int
@@ -55,6 +55,8 @@ class Plan:
     segments: bool
     digest: str
     options: tuple[Option, ...]
+    outputs: int = 0
+    gradients: int = 0
 
     @property
     def chosen(self) -> Option:
@@ -72,6 +74,14 @@ class Plan:
         return self.chosen.bytes
 
     @property
+    def total_bytes(self) -> int:
+        """Predicted peak in all: `peak_bytes`, stacked outputs with a gradient as large, and the other gradients.
+
+        Inputs and parameters are there before; what the loss makes for itself comes on top.
+        """
+        return self.peak_bytes + 2 * self.outputs + self.gradients
+
+    @property
     def seconds(self) -> float:
         """Predicted time of one gradient."""
         return self.chosen.seconds
@@ -84,17 +94,21 @@ class Plan:
     def __repr__(self) -> str:
         """Say what was chosen, in words."""
         option, title = self.chosen, POLICIES[self.chosen.policy].title
+        steps = "1 step" if self.chunk == 1 else f"{self.chunk} steps"
         slow = f" and {option.tiers.peak} in the slow tier" if option.tiers else ""
         return (
-            f"{self.steps} steps within {readable(self.budget)}: {title}, {self.chunk} steps a core, "
+            f"{self.steps} steps within {readable(self.budget)}: {title}, {steps} a core, "
             f"{option.slots} slots of {readable(option.unit)}{slow}\n"
             f"  {option.forwards} forwards of {option.cores} cores; predicted: a peak of {readable(self.peak_bytes)}, "
             f"{option.seconds / self.plain:.2f} of plain backpropagation's time\n"
-            "  beside the budget: inputs, stacked outputs, parameters and their gradients"
+            f"  beside the budget: {readable(self.outputs)} of outputs, as much for their gradient, "
+            f"{readable(self.gradients)} of other gradients; in all {readable(self.total_bytes)}"
         )
 
     def explain(self, *, everything: bool = False) -> None:
         """Print what was chosen and why: the best option of each policy, fastest first, with predicted peak and time.
+
+        Time is in seconds and over plain backpropagation's through the chosen cores.
 
         Args:
             everything: every option that fits, not only the best of each policy.
@@ -116,7 +130,7 @@ class Plan:
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
-        """Read a plan that `save` wrote, and rebuild the table it names.
+        """Read a plan that `save` wrote, and rebuild the table or formula that it names.
 
         The file is bounded before it is read, and the table before it is built: no larger than what `plan` asks for.
 
@@ -132,7 +146,7 @@ class Plan:
                     raise ValueError(f"{plan.steps} steps are not {option.cores} cores of {option.measured.chunk}")
             digest = plan.chosen.schedule().digest
         if digest != plan.digest:
-            raise PlanError(f"{path}: its policy table has digest {digest}, the plan says {plan.digest}: plan anew")
+            raise PlanError(f"{path}: its schedule has digest {digest}, the plan says {plan.digest}: plan anew")
         return plan
 
 

@@ -46,6 +46,7 @@ class Trial:
     def __init__(self, problem: Problem, *, compile: bool, slow: SlowTier | None = None) -> None:
         # Every core but the first has a carry that wants a gradient, and it is those that count.
         carry = tuple([as_leaf(leaf, is_differentiable(leaf)) for leaf in problem.carry])
+        self._given = problem.carry
         self._begin = self._problem = replace(problem, carry=carry)
         self._xs = problem.inputs.leaves
         self._compiled = compile_chunk(problem.step, problem.devices) if compile else None
@@ -104,6 +105,11 @@ class Trial:
             for sizes, ahead, both in zip(weighed, advance, backprop, strict=True)
         ]
 
+    def beside(self) -> tuple[int, int]:
+        """Return bytes beside the budget, after a core was weighed: of the outputs of all steps, and of gradients."""
+        wanted = (leaf for leaf in (*self._problem.params, *self._xs, *self._given) if leaf.requires_grad)
+        return self._problem.inputs.steps * self._output, _bytes(wanted)
+
     @contextmanager
     def _undone(self) -> Iterator[None]:
         """Leave random generators, and what the step assigns to, as they are."""
@@ -136,7 +142,8 @@ class Trial:
             core = self._core(1, metered=True)
             random = self._generators.read()
             with self._surroundings.undone(), torch.no_grad():  # as in a scan; a first pass checks the step
-                state = core.compact(core.advance(self._start(), self._xs, 0, 1, Outputs(1)))
+                state = core.compact(core.advance(self._start(), self._xs, 0, 1, outputs := Outputs(1)))
+                self._output = _bytes(outputs.take())
             guard.check()
             again = partial(core.evaluate, self._start(), self._xs, 0, graph=False)
             start = Hidden.of(state.leaves, random)
@@ -205,6 +212,11 @@ class Trial:
         call()
         _finish(self._problem.devices)
         return time.perf_counter() - before
+
+
+def _bytes(leaves: Iterable[Tensor]) -> int:
+    """Return what these take as dense tensors."""
+    return sum(leaf.numel() * leaf.element_size() for leaf in leaves)
 
 
 def _some_gradient(leaf: Tensor) -> Tensor | None:

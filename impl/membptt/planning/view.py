@@ -24,12 +24,17 @@ def show(plan: Plan, *, everything: bool) -> None:
     best = {option.policy: option for option in reversed(plan.options)}
     shown = plan.options if everything else sorted(best.values(), key=plan.options.index)
     hidden = len(plan.options) - len(shown)
-    console.print(f"{plan}\n  it has the least predicted time of {len(plan.options)} options that fit", highlight=False)
+    console.print(
+        f"{plan}\n  it has the least predicted time of {len(plan.options)} options that fit",
+        highlight=False,
+        soft_wrap=True,
+    )
     print_options(
         shown,
         console,
         title=f"{plan.steps} steps within {readable(plan.budget)}",
         caption=f"table {plan.digest[:12]}" + f"; {hidden} more with explain(everything=True)" * bool(hidden),
+        plain=plan.plain,
         time=lambda option: _readable(option.seconds),
     )
 
