@@ -69,7 +69,7 @@ def joined(outputs: list[Any]) -> list[Any]:
 def execute(notebook: nbformat.NotebookNode, name: str) -> None:
     """Run every cell, in place, in an empty working directory."""
     total = sum(cell.cell_type == "code" for cell in notebook.cells)
-    with tempfile.TemporaryDirectory() as folder, tqdm(total=total, desc=name, unit="cell") as progress:
+    with tempfile.TemporaryDirectory() as folder, tqdm(total=total, desc=name, unit="cell", disable=None) as progress:
         NotebookClient(
             notebook,
             timeout=TIMEOUT,

@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _measure(names)
     options.out.mkdir(parents=True, exist_ok=True)
     failures = []
-    bar = tqdm(names, unit="figure")
+    bar = tqdm(names, unit="figure", disable=None)
     for name in bar:
         bar.set_postfix_str(name)
         try:

@@ -58,7 +58,7 @@ def publish(out: Path, /) -> None:
     pictures: dict[str, bytes] = {}
     sections = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in tqdm(FIGURES, unit="figure", desc="results"):
+        for name in tqdm(FIGURES, unit="figure", desc="results", disable=None):
             module = load(name)
             try:
                 (path,) = make(name, Path(folder), formats=("svg",))

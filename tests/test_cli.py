@@ -1,6 +1,7 @@
 """The command line: every example of every help runs, numbers are the library's, refusals say what to do."""
 
 import argparse
+import ast
 import csv
 import importlib
 import json
@@ -14,14 +15,64 @@ from pathlib import Path
 
 import pytest
 
-from membptt_cli import schedules, tables
+from membptt_cli import parsing, schedules, tables
 from membptt_cli.__main__ import main, parser
 from membptt_theory.footprint import Measured
+from membptt_theory.limits import Limit
 from membptt_theory.options import options
 from membptt_theory.policy import PolicyTable
 from membptt_theory.tables import build, optimal_cost
 
 ROOT = Path(__file__).parents[1]
+
+
+MODEL = """
+import torch
+
+weight = torch.nn.Parameter(torch.ones(8))
+
+
+def step(h, x):
+    h = torch.tanh(weight * h + x)
+    return h, h
+
+
+def problem():
+    return step, torch.zeros(4, 8), torch.ones(100, 4, 8), [weight]
+
+
+def undeclared():
+    return step, torch.zeros(4, 8), torch.ones(100, 4, 8)
+
+
+def wrong():
+    return step
+
+
+def counting():
+    seen = []
+    return lambda h, x: (seen.append(x), (h + len(seen), h))[1], torch.zeros(4, 8), torch.ones(100, 4, 8)
+
+
+constant = 3
+"""
+
+
+def prepare(line):
+    """Write what an example reads: a table, or a model."""
+    build("msm", 20, 6, internal=3).save("msm.npz")
+    if "measure" in line:
+        pytest.importorskip("torch")
+        Path("model.py").write_text(MODEL)
+
+
+@pytest.fixture
+def _model(tmp_path, monkeypatch):
+    """A folder with a module that holds a step of the user's."""
+    monkeypatch.chdir(tmp_path)
+    prepare("measure")
+    yield
+    sys.modules.pop("model", None)
 
 
 def skip_where_not_installed(line):
@@ -65,6 +116,7 @@ def test_every_command_has_help_with_examples(capsys):
         "membptt table export",
         "membptt table check",
         "membptt prove",
+        "membptt measure",
     }
     for below in COMMANDS:
         assert below.prog in (below.epilog or "")
@@ -89,7 +141,7 @@ def test_the_version_is_that_of_the_distribution(capsys):
 def test_an_example_of_the_help_runs(line, capsys, tmp_path, monkeypatch):
     skip_where_not_installed(line)
     monkeypatch.chdir(tmp_path)
-    build("msm", 20, 6, internal=3).save("msm.npz")  # what an example reads
+    prepare(line)
     output = answer(capsys, line)
     assert output
     if "--json" in line:
@@ -100,13 +152,16 @@ def test_an_example_of_the_help_runs(line, capsys, tmp_path, monkeypatch):
 
 def test_the_examples_of_the_readme_run(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert {line.split()[1] for line in PRINTED} == {"plan", "schedule", "table", "prove"}
+    assert {line.split()[1] for line in PRINTED} == {"plan", "measure", "schedule", "table", "prove"}
     for line in PRINTED:
+        prepare(line)
         assert answer(capsys, line)
 
 
-@pytest.mark.parametrize("line", [*PRINTED, *(line for line in EXAMPLES if line.startswith("membptt plan"))])
-def test_what_the_readme_and_the_help_of_plan_print_runs_where_torch_is_not_installed(line, tmp_path):
+@pytest.mark.parametrize(
+    "line", [line for line in (*PRINTED, *EXAMPLES) if re.match("membptt (plan|schedule.*draw|table e)", line)]
+)
+def test_what_the_readme_and_the_help_print_runs_where_torch_is_not_installed(line, tmp_path):
     code = (
         "import sys\nfor name in ('torch', 'optree', 'membptt', 'matplotlib'):\n    sys.modules[name] = None\n"
         f"from membptt_cli.__main__ import main\nsys.exit(main({shlex.split(line)[1:]}))"
@@ -149,6 +204,56 @@ def test_plan_prints_what_the_planner_finds(capsys):
     assert hsm["time_in_forwards"] == hsm["forwards"] - 1000 + 3 * 1000
 
 
+@pytest.mark.usefixtures("_model")
+def test_measure_prints_what_the_planner_measures_and_a_line_that_plans(capsys):
+    report = json.loads(answer(capsys, "measure model:problem --json"))
+    assert (report["steps"], report["hidden_bytes"], report["shared_bytes"]) == (100, 4 * 8 * 4, 0)
+    assert report["internal_bytes"] >= 2 * report["hidden_bytes"]
+    assert (report["outputs_bytes"], report["gradients_bytes"]) == (100 * 4 * 8 * 4, 8 * 4)
+    assert report["least_budget"] == report["internal_bytes"] + report["hidden_bytes"]
+    assert "100 steps within" in answer(capsys, report["plan"])
+    assert "go on" in answer(capsys, "measure model:problem")
+
+
+@pytest.mark.usefixtures("_model")
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("undeclared", "requires grad"),
+        ("wrong", "must return (step, init, xs) or (step, init, xs, params), got function"),
+        ("constant", "model has no function constant"),
+        ("counting", "keeps state outside the carry"),
+    ],
+)
+def test_measure_refuses_what_it_cannot_measure(function, message, capsys):
+    assert message in answer(capsys, f"measure model:{function}", expected=2)
+
+
+@pytest.mark.usefixtures("_model")
+def test_measure_without_the_runtime_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "membptt", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert "needs torch: pip install 'membptt[runtime]'" in answer(capsys, "measure model:problem", expected=2)
+
+
+def test_a_size_may_have_a_blank_and_a_small_letter(capsys):
+    line = "plan --steps 100 --hidden-bytes 8192 --internal-bytes 40960 --budget {} --policy hsm --json"
+    assert len({answer(capsys, line.format(f"'{size}'")) for size in ("3 m", "3m", "3M", "3 MiB", "3145728")}) == 1
+
+
+@pytest.mark.parametrize("policy", ["hsm", "ism", "msm_plus"])
+def test_a_schedule_too_long_for_a_table_is_made_by_the_formula(policy, capsys, monkeypatch):
+    monkeypatch.setattr(schedules, "tqdm", lambda actions, **_: actions)
+    line = f"schedule --policy {policy} --steps 300 --slots 9 --json"
+    by_table = json.loads(answer(capsys, line))
+    monkeypatch.setattr(parsing, "TABLED", Limit(1, 1, "here"))
+    monkeypatch.setattr(parsing, "build", lambda *_, **__: pytest.fail("a table was built"))
+    by_formula = json.loads(answer(capsys, line))
+    assert by_formula.pop("digest") != by_table.pop("digest")
+    assert by_formula == by_table
+    assert "\nformula " in answer(capsys, line.removesuffix(" --json"))
+
+
 def test_a_plan_is_printed_in_full_whatever_it_costs(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     line = "plan --steps {} --hidden-bytes 8192 --internal-bytes 40960 --budget 64MiB"
@@ -171,7 +276,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_built(
     out, message, module, verb, kind, capsys, monkeypatch, tmp_path
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "named_table", lambda options: pytest.fail("a table was built"))
+    monkeypatch.setattr(parsing, "build", lambda *_, **__: pytest.fail("a table was built"))
     line = f"{verb} --policy msm --steps 1000 --slots 100 --out {out.format(kind)}"
     assert message in answer(capsys, line, expected=2)
     assert message in answer(capsys, f"{line} --json", expected=2)
@@ -224,18 +329,21 @@ def test_prove_gives_one_verdict_per_claim(capsys, monkeypatch):
         ("schedule --policy msm --steps 9 --slots 3 --internal 1", "needs internal >= 2"),
         ("schedule --policy hsm --steps 9 --slots 3 --internal 4", "has one kind of slot"),
         (
-            "schedule --policy hsm --steps 10000000 --slots 99",
-            "allowed are 26 slots, or 2711468 steps with as many slots",
+            "table export --policy hsm --steps 10000000 --slots 99 --json",
+            "allowed are 26 slots, or 2711468 steps with as many slots; `membptt schedule` needs no table for hsm",
         ),
         (
             "schedule --policy msm --steps 100000 --slots 99",
-            "are 10 slots, or 31782 steps with as many slots; hsm and",
+            "are 10 slots, or 31782 steps with as many slots; hsm and ism and msm_plus have a formula",
         ),
         ("schedule --policy hsm --steps 99 --slots 3 --draw", "draw it to a file, with --out FILE.svg"),
         ("schedule --policy hsm --steps 9 --slots 3 --out x.gif", "a drawing is written as svg, pdf, png"),
         ("schedule --policy hsm --steps 9 --slots 3 --out nowhere/x.svg", "there is no folder nowhere"),
         ("table export --policy hsm --steps 9 --slots 3", "say where to: --out FILE with the ending npz, csv, json"),
         ("table export --policy hsm --steps 9 --slots 3 --out x.pkl", "a table is written as npz, csv, json"),
+        ("measure model", "write MODULE:FUNCTION"),
+        ("measure nowhere_at_all:problem", "looked for in this folder"),
+        ("measure json:problem", "json has no function problem"),
         ("plan --steps 9 --hidden-bytes 8 --internal-bytes 9 --budget 99", "less than two hidden states of 8 bytes"),
         ("plan --steps 9 --hidden-bytes 8 --internal-bytes 40 --budget many", "--budget 'many' names no size"),
         ("plan --steps 9 --hidden-bytes few --internal-bytes 40 --budget 99", "--hidden-bytes 'few' names no size"),
@@ -258,3 +366,19 @@ def test_a_refusal_says_what_was_wrong(line, message, capsys, tmp_path, monkeypa
 def test_a_line_that_is_not_a_command_ends_with_status_two(line):
     with pytest.raises(SystemExit, match="2"):
         main(shlex.split(line))
+
+
+def bars(source):
+    """The calls of tqdm in a text, each with whether it is silent where there is no terminal."""
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    named = (call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "tqdm")
+    return ["disable" in {keyword.arg for keyword in call.keywords} for call in named]
+
+
+def test_no_bar_is_drawn_in_a_log():
+    folders = ("theory", "proofs_check", "impl/membptt_cli", "paper_figs", "notebooks")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    spoiling = [path.name for path in files if not all(bars(path.read_text()))]
+    assert spoiling == []
+    assert sum(len(bars(path.read_text())) for path in files) > 5
+    assert bars("tqdm(x); tqdm(x, disable=None)") == [False, True]

@@ -1,1 +1,1 @@
-"""The command line: ``membptt plan | schedule | table | prove``. It prints what the other packages compute."""
+"""The command line: ``membptt plan | measure | schedule | table | prove``. It prints what others compute."""

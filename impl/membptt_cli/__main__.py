@@ -1,4 +1,4 @@
-"""``membptt``: plan a budget, print or draw a schedule, export a table, run the proofs.
+"""``membptt``: plan a budget, measure a step, print or draw a schedule, export a table, run the proofs.
 
 Exit status: 0; 1 where a claim or a table does not hold; 2 where the request cannot be met, with the reason.
 """
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from membptt_cli import planning, proofs, schedules, tables
+from membptt_cli import measuring, planning, proofs, schedules, tables
 from membptt_cli.parsing import Refusal, examples
 
 EXAMPLES = (
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action="version", version=f"membptt {version('membptt')}")
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
-    for command in (planning, schedules, tables, proofs):
+    for command in (planning, measuring, schedules, tables, proofs):
         command.add(commands)
     return whole
 

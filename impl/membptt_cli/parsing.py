@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from membptt_theory.limits import ASKED
+from membptt_theory.formula import Formula, solve
+from membptt_theory.limits import ASKED, TABLED
 from membptt_theory.policies import POLICIES
 from membptt_theory.policy import PolicyTable
 from membptt_theory.tables import build, check_count
@@ -63,6 +64,25 @@ def _taking(parameter: str) -> str:
     return ", ".join(name for name, policy in POLICIES.items() if parameter in policy.parameters)
 
 
+def named_source(options: argparse.Namespace) -> PolicyTable | Formula:
+    """Return the table that `add_table_options` asked for or, where it would be large and there is one, its formula.
+
+    Raises:
+        TooLargeError: it would take gigabytes, or hours.
+        ValueError: a number or a size is outside the policy's domain.
+    """
+    steps, slots = check_count("steps", options.steps), check_count("slots", options.slots)
+    record = POLICIES[options.policy]
+    if not record.formula or slots <= TABLED.most_slots(options.policy, steps):
+        return named_table(options)
+    return solve(options.policy, steps, slots, TABLED, internal=_internal(options))
+
+
+def _internal(options: argparse.Namespace) -> int:
+    alpha: int | None = options.internal
+    return alpha if alpha is not None else (2 if POLICIES[options.policy].mixed else 1)
+
+
 def named_table(options: argparse.Namespace) -> PolicyTable:
     """Build the table that `add_table_options` asked for.
 
@@ -72,11 +92,10 @@ def named_table(options: argparse.Namespace) -> PolicyTable:
     """
     steps, slots = check_count("steps", options.steps), check_count("slots", options.slots)
     record = POLICIES[options.policy]
-    closed = " and ".join(name for name, policy in POLICIES.items() if policy.closed_form)
-    advice = "" if record.closed_form else f"{closed} have a closed form and may be larger"
+    solved = " and ".join(name for name, policy in POLICIES.items() if policy.formula)
+    advice = f"`membptt schedule` needs no table for {solved}" if record.formula else f"{solved} have a formula"
     ASKED.check(options.policy, steps, slots, unit="steps", advice=advice)
-    internal = options.internal if options.internal is not None else (2 if record.mixed else 1)
-    return build(options.policy, steps, slots, internal=internal, internal_known=options.internal_known)
+    return build(options.policy, steps, slots, internal=_internal(options), internal_known=options.internal_known)
 
 
 def check_out(path: Path, what: str, endings: Sequence[str]) -> None:
@@ -91,13 +110,13 @@ def check_out(path: Path, what: str, endings: Sequence[str]) -> None:
         raise Refusal(f"--out {path}: there is no folder {path.parent}")
 
 
-def described(table: PolicyTable) -> dict[str, Any]:
-    """Return what names a table."""
+def described(table: PolicyTable | Formula, steps: int, slots: int) -> dict[str, Any]:
+    """Return what names a table, or a formula at so many steps and slots."""
     sizes = table.sizes
     return {
         "policy": table.policy,
-        "steps": table.steps,
-        "slots": table.slots,
+        "steps": steps,
+        "slots": slots,
         "hidden": sizes.hidden,
         "internal": sizes.internal,
         "internal_known": sizes.internal_known,

@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
         "plan",
         run,
         "choose policy, slots and steps per core for a budget in bytes",
-        "The runtime's planner with sizes that you give; membptt.plan measures those of a step of yours. Time is "
+        "The runtime's planner with sizes that you give; `membptt measure` prints those of a step of yours. Time is "
         "counted in forwards of one step: every step is recorded and backpropagated once, and advanced over as often "
         "as the table says.",
         "membptt plan --steps 100000 --hidden-bytes 8K --internal-bytes 40K --budget 64M",
@@ -36,7 +36,10 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--steps", type=int, required=True, metavar="T", help="length of the sequence")
     parser.add_argument(
-        "--hidden-bytes", required=True, metavar="SIZE", help="what one step hands to the next: its carry"
+        "--hidden-bytes",
+        required=True,
+        metavar="SIZE",
+        help="what one step hands to the next: its carry; `membptt measure` prints it",
     )
     parser.add_argument(
         "--internal-bytes",
@@ -44,7 +47,9 @@ def add(commands: Commands) -> None:
         metavar="SIZE",
         help="all that backpropagating one step needs, the states before and after it included",
     )
-    parser.add_argument("--budget", required=True, metavar="SIZE", help="bytes, or 64M (MiB), 64MiB, 1.5GB, ...")
+    parser.add_argument(
+        "--budget", required=True, metavar="SIZE", help="bytes, or 64M or 64m (both MiB), 64MiB, 1.5GB, ..."
+    )
     parser.add_argument("--policy", choices=("auto", *POLICIES), default="auto", help="default: auto, the fastest")
     parser.add_argument("--chunk", type=int, metavar="K", help="steps per core (default: powers of two up to 256)")
     parser.add_argument(

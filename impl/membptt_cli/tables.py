@@ -83,7 +83,7 @@ def run_check(options: argparse.Namespace) -> int:
             print(f"FAILED  {error}")
         return 1
     if options.json:
-        print_json({"holds": True, **described(table)})
+        print_json({"holds": True, **described(table, table.steps, table.slots)})
     else:
         print(f"OK  {options.file}: {_sentence(table)}; its costs solve {table.recurrence.equations}")
     return 0
@@ -95,7 +95,7 @@ def _sentence(table: PolicyTable) -> str:
 
 def _whole(table: PolicyTable) -> dict[str, Any]:
     costs, decisions, splits = (array[:, 1:].tolist() for array in (table.costs, table.decisions, table.splits))
-    return {**described(table), "axes": "[mode][slots - 1][steps]"} | {
+    return {**described(table, table.steps, table.slots), "axes": "[mode][slots - 1][steps]"} | {
         "costs": costs,
         "decisions": decisions,
         "splits": splits,

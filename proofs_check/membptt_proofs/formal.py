@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _bar(names: Sequence[str]) -> Iterator[str]:
-    with tqdm(names, desc="coqc", unit="file", file=sys.stderr) as progress:
+    with tqdm(names, desc="coqc", unit="file", file=sys.stderr, disable=None) as progress:
         for name in progress:
             progress.set_postfix_str(name)
             yield name

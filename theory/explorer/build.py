@@ -58,7 +58,9 @@ def page() -> str:
 
 def embedded() -> dict[str, Any]:
     """Return what the page knows: its range, the tables by key, and what Chen's strategies cost in the same memory."""
-    tables = {key: _packed(table) for key, table in tqdm(policies().items(), desc="tables", file=sys.stderr)}
+    tables = {
+        key: _packed(table) for key, table in tqdm(policies().items(), desc="tables", file=sys.stderr, disable=None)
+    }
     chen = {"chen_recursive": _pack16(_recursive())}
     for alpha in ALPHAS:
         chen[f"chen_sqrt/{alpha}"] = _pack16(_sqrt(Sizes(1, alpha)))

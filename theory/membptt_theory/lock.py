@@ -93,7 +93,7 @@ def parse(text: str) -> dict[Entry, str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Rewrite the lock, whole or not at all."""
     argparse.ArgumentParser(prog="python -m membptt_theory.lock", description=main.__doc__).parse_args(arguments)
-    digests = {entry: digest(entry) for entry in tqdm(PUBLISHED, desc="tables", file=sys.stderr)}
+    digests = {entry: digest(entry) for entry in tqdm(PUBLISHED, desc="tables", file=sys.stderr, disable=None)}
     write_whole(PATH, lambda temporary: temporary.write_text(render(digests)))
 
 
