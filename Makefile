@@ -6,7 +6,7 @@ VENV = $(or $(PYTHON),$(error Python 3.11 or newer is needed; name it: make PYTH
 BIN := .venv/bin
 REAL := h5py loguru mambapy ncps nir nirtorch norse snntorch spikingjelly
 
-.PHONY: help figures test coverage newest theory prove formal notebooks docs explorer regen clean
+.PHONY: help figures test coverage newest theory prove formal notebooks docs cuda explorer regen clean
 .DEFAULT_GOAL := help
 
 help:  ## list the verbs
@@ -63,6 +63,9 @@ notebooks: .venv/.ready  ## execute every notebook afresh from its text
 
 docs: .venv/.ready  ## build the documentation site: docs/out/site/index.html
 	$(BIN)/python docs/make_site.py
+
+cuda: .venv/.ready  ## where a GPU is: all that needs one, in at most eight minutes
+	$(BIN)/python -m bench.cuda
 
 explorer: .venv/.ready  ## build the explorer, one page to open in a browser: theory/explorer/out/index.html
 	$(BIN)/python theory/explorer/build.py

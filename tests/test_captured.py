@@ -16,8 +16,6 @@ from membptt.kernels.graphs import Captured
 from .cells import CELLS, Lstm, gradients, plain, problem, relative_error
 from .strategies import POLICIES, policy_id
 
-CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-
 
 class Clock:
     """Time that passes only when a stand-in advances it."""
@@ -323,7 +321,7 @@ def test_only_the_steps_last_used_stay_compiled(monkeypatch):
     assert len(alive) == _REMEMBERED - 1
 
 
-@CUDA
+@pytest.mark.cuda
 @pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning", "ignore:TensorFloat32 tensor cores")
 @pytest.mark.parametrize("make", CELLS)
 def test_captured_cores_give_the_gradients_of_plain_autograd(make):
@@ -337,7 +335,7 @@ def test_captured_cores_give_the_gradients_of_plain_autograd(make):
         assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(grads, expected, strict=True))
 
 
-@CUDA
+@pytest.mark.cuda
 @pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
 def test_a_captured_core_follows_its_parameters():
     """New values are read where they are; a parameter that moves is noticed, and the plain core goes on."""

@@ -20,10 +20,7 @@ from .cells import relative_error
 from .strategies import POLICIES, outcome, policies, policy_id
 
 KINDS = ["LSTM", "GRU", "RNN"]
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")),
-]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 def pair(kind, *args, seed=0, dtype=torch.float64, budget=None, **options):

@@ -18,10 +18,7 @@ from membptt_theory.tables import build
 from .cells import CELLS, Counting, Lstm, Tanh, gradients, plain, problem, relative_error
 from .strategies import POLICIES, grid, policies, policy_id, queries
 
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")),
-]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 def cheap(carry, x):
@@ -253,7 +250,7 @@ def test_gradients_under_autocast_are_those_of_plain_autograd_under_it(policy, s
     assert relative_error(actual, exact) > 1e-4
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 def test_dropout_on_cuda_is_recomputed_with_the_first_pass_masks():
     w = torch.full((50,), 0.9, dtype=torch.float64, device="cuda", requires_grad=True)
     init, xs = torch.ones(50, dtype=torch.float64, device="cuda"), torch.ones(12, device="cuda")

@@ -29,7 +29,6 @@ from .cells import CELLS, Counting, Lstm, Tanh, gradients, plain, problem, relat
 
 SAMPLE = Prices(3, 2, 1)
 PRICES = [Prices(1, 0, 0), Prices(1, 1, 1), SAMPLE, Prices(2, 9, 5)]
-on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 def cheap(carry, x):
@@ -442,7 +441,7 @@ def test_costs_in_the_papers_unit_are_forwards_where_transfers_are_free():
     assert actual.cost(Prices(1, 0, 0)) == 99
 
 
-@on_cuda
+@pytest.mark.cuda
 class TestOnCuda:
     def test_gradients_are_those_of_one_tier_to_the_bit(self):
         step, init, xs = problem(Lstm, 40, torch.float32)

@@ -34,10 +34,7 @@ from membptt_theory.actions import (
 )
 from membptt_theory.tiers import Tier, build_tiers
 
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")),
-]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 on_every_device = pytest.mark.parametrize("device", DEVICES)
 PAGE = os.sysconf("SC_PAGE_SIZE")
 DTYPES = [
@@ -467,7 +464,7 @@ def test_looking_ahead_changes_no_action(window):
     assert seen == list(table.schedule(30, 1, 4))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 class TestOnCuda:
     def test_states_are_pinned_and_leave_the_device(self):
         torch.cuda.synchronize()
