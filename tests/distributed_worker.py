@@ -113,6 +113,33 @@ def count_hooks(make, mine):
     return fired
 
 
+class Told(nn.Module):
+    """A layer whose gradient fills a bucket of DDP's, and that says when it is run."""
+
+    def __init__(self, number, events):
+        super().__init__()
+        self.inner, self.number, self.events = nn.Linear(512, 512), number, events
+
+    def forward(self, x):
+        self.events.append(f"{'record' if torch.is_grad_enabled() else 'recompute'} block {self.number}")
+        return self.inner(x).tanh()
+
+
+def overlap():
+    """What happens in one backward of a chain in the least budget: runs of blocks, and reductions."""
+    events, x = [], torch.randn(2, 512)
+    layers = [Told(number, events) for number in range(4)]
+    plan = membptt.plan_chain(layers, x)
+    network = membptt.nn.Sequential(*layers, plan=plan.within(plan.front[0].bytes))
+    wrapped = DistributedDataParallel(network, bucket_cap_mb=1)
+    wrapped.register_comm_hook(None, lambda state, bucket: events.append("reduce") or allreduce_hook(state, bucket))
+    train(wrapped, x)
+    y = wrapped(x).square().mean()
+    events.clear()
+    y.backward()
+    return events
+
+
 def refused(make, wrap, mine):
     """What `scan` says when the step itself is wrapped."""
     model = make().double()
@@ -151,6 +178,7 @@ def main(folder):
         train(model, mine)
         results[f"{name} alone"] = compare(model, reference)
         results[f"{name} hooks"] = count_hooks(make, mine)
+    results["overlap"] = overlap()
     model = fresh()
     fully_shard(model.layer, mesh=mesh)
     train(fully_shard(model, mesh=mesh), mine)

@@ -83,3 +83,11 @@ def test_a_step_wrapped_in_ddp_is_refused(ranks):
     """With static_graph its gradients would silently stay unreduced; wrap the module that calls `scan`."""
     for rank in ranks:
         assert rank["step ddp"].startswith("TypeError")
+
+
+def test_a_chain_s_first_gradients_are_reduced_while_earlier_blocks_are_still_recomputed(ranks):
+    """The order of events in one backward: buckets are reduced before the first block is recorded."""
+    for rank in ranks:
+        events = rank["overlap"]
+        assert events.count("reduce") >= 3
+        assert events.index("reduce") < events.index("record block 0")

@@ -92,6 +92,7 @@ def test_a_missing_name_costs_one_warning_and_what_it_served(name: str) -> None:
         *LOOKED_UP,
         "torch._compile._disable_dynamo",
         "torch._C._remove_obj_from_tls",
+        "torch._C._current_graph_task_id",
         "torch._C._autograd._get_sequence_nr",
         "torch._C._is_torch_function_enabled",
         "torch._C._EnableTorchFunction",

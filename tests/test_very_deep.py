@@ -19,7 +19,7 @@ from bench.deep import Residual, gpt, pyramid, residual_mlp, unet
 from bench.meter import bytes_beside
 from membptt import ChainPlan, PlanError, chain, plan_chain
 from membptt.planning.profile import _Measurement
-from membptt.run import adjoint
+from membptt.run import adjoint, parts
 from membptt.step.blocks import Blocks
 from membptt.torch_private import gradients as gradients_of
 from membptt_theory.actions import Advance, Backpropagate, DropHidden, Record, Restore, StoreHidden
@@ -216,8 +216,19 @@ KINDS = [
 
 
 @settings(max_examples=25)
-@given(st.lists(st.integers(0, len(KINDS) - 1), min_size=1, max_size=7), st.floats(0, 1), st.booleans())
-def test_any_chain_in_any_budget_gives_plain_autograd_s_gradients_within_it_hypothesis(kinds, place, wanted):
+@given(
+    st.lists(st.integers(0, len(KINDS) - 1), min_size=1, max_size=7),
+    st.floats(0, 1),
+    st.booleans(),
+    st.sampled_from([1, 200, 2**20]),
+)
+def test_any_chain_in_any_budget_gives_plain_autograd_s_gradients_within_it_hypothesis(kinds, place, wanted, ready):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "READY", ready)
+        check_any_chain(kinds, place, wanted)
+
+
+def check_any_chain(kinds, place, wanted):
     torch.manual_seed(0)
     blocks = [nn.Linear(4, 4), *(KINDS[kind]() for kind in kinds), loss]
     x = torch.randn(6, 4, requires_grad=wanted)
@@ -461,6 +472,145 @@ def test_several_backwards_give_the_same():
     assert_same(first, second)
     with pytest.raises(RuntimeError, match="create_graph"):
         torch.autograd.grad(y, parameters(blocks), create_graph=True)
+
+
+# --- gradients are handed on as soon as they are complete
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Hand on the gradients of every block by themselves, however small."""
+    monkeypatch.setattr(parts, "READY", 1)
+
+
+class Told(nn.Module):
+    """A layer that says when it is run, and when its gradient is there."""
+
+    def __init__(self, number, events, inner=None):
+        super().__init__()
+        self.inner, self.number, self.events = inner or nn.Linear(4, 4), number, events
+        if inner is None:
+            self.inner.weight.register_post_accumulate_grad_hook(lambda _: events.append(("ready", number)))
+
+    def forward(self, x):
+        self.events.append(("graph" if torch.is_grad_enabled() else "run", self.number))
+        return self.inner(x).tanh()
+
+
+def told(count, *last):
+    torch.manual_seed(0)
+    events = []
+    blocks = [*(Told(number, events) for number in range(count)), *last, loss]
+    y = chain(blocks, torch.randn(3, 4), schedule=quadratic(len(blocks)))
+    events.clear()
+    return blocks, y, events
+
+
+@pytest.mark.usefixtures("at_once")
+def test_gradients_are_ready_while_earlier_blocks_are_still_recomputed():
+    _, y, events = told(4)
+    y.backward()
+    assert events[:7] == [*(("run", number) for number in range(3)), ("graph", 3), ("ready", 3), ("run", 0), ("run", 1)]
+    assert [number for kind, number in events if kind == "ready"] == [3, 2, 1, 0]
+
+
+def test_few_gradients_are_handed_on_together():
+    _, y, events = told(4)
+    y.backward()
+    assert [kind for kind, _ in events[-4:]] == ["ready"] * 4
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_shared_parameter_s_gradient_is_ready_after_the_first_block_that_uses_it():
+    blocks = [Told(0, events := []), shared := Told(1, events), Told(2, events)]
+    blocks += [lambda x: shared.inner(x), Told(4, events, nn.Sequential(shared.inner)), loss]  # noqa: PLW0108
+    x = torch.randn(3, 4)
+    chain(blocks, x, schedule=quadratic(len(blocks))).backward()
+    assert [number for kind, number in events if kind == "ready"] == [2, 1, 0]
+    computed = [weight.grad for weight in parameters(blocks)]
+    assert_same(computed, torch.autograd.grad(run_plainly(blocks, x), parameters(blocks), materialize_grads=True))
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_gradient_of_late_parameters_only_stops_there_and_leaves_a_retained_graph_whole():
+    blocks, y, events = told(4)
+    wanted = parameters(blocks)
+    late = torch.autograd.grad(y, wanted[-2:], retain_graph=True)
+    assert ("graph", 3) in events
+    assert ("graph", 2) not in events
+    assert_same(late, torch.autograd.grad(y, wanted, retain_graph=True)[-2:])
+    y.backward()
+    assert_same(late, [weight.grad for weight in wanted[-2:]])
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_has_become_another_is_noticed_though_only_late_gradients_are_wanted():
+    calls = []
+
+    def counts(x):
+        calls.append(1)
+        return x * len(calls)
+
+    last = nn.Linear(4, 4)
+    y = chain([nn.Linear(4, 4), counts, last, loss], torch.randn(3, 4), schedule=quadratic(4))
+    with pytest.raises(RuntimeError, match="recomputing core 2"):
+        torch.autograd.grad(y, last.weight)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_an_optimizer_may_step_on_each_gradient_as_it_comes():
+    def step(weight):
+        weight.data.sub_(weight.grad)
+
+    def train(run):
+        blocks, x = model("mlp")
+        for weight in parameters(blocks):
+            weight.register_post_accumulate_grad_hook(step)
+        run(blocks, x).backward()
+        return parameters(blocks)
+
+    assert_same(train(least), train(run_plainly))
+
+
+@pytest.mark.usefixtures("at_once")
+def test_an_early_block_that_uses_a_late_one_s_parameter_unseen_is_refused_and_the_advice_works():
+    class Hides(nn.Module):
+        def __init__(self, other):
+            super().__init__()
+            self.others = {"by a way that is not looked at": [other]}
+
+        def forward(self, x):
+            return self.others["by a way that is not looked at"][0](x)
+
+    late, x = nn.Linear(4, 4), torch.randn(3, 4, requires_grad=True)
+    blocks = [Hides(late), nn.Tanh(), late, loss]
+    with pytest.raises(RuntimeError, match=r"blocks\[0\] uses a parameter of shape \(4, 4\) of a later block"):
+        chain(blocks, x, schedule=quadratic(4)).backward()
+    wanted = [x, *late.parameters()]
+    expected = torch.autograd.grad(run_plainly(blocks, x), wanted)
+    assert_same(torch.autograd.grad(chain(blocks, x, schedule=quadratic(4), params=late), wanted), expected)
+    blocks[0].other = late
+    assert_same(torch.autograd.grad(chain(blocks, x, schedule=quadratic(4)), wanted), expected)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_an_exception_in_a_hook_between_the_parts_leaves_a_retained_graph_whole():
+    blocks, y, _ = told(3)
+
+    def fail(grad):
+        raise ArithmeticError("not now")
+
+    handle = blocks[1].inner.weight.register_hook(fail)
+    with pytest.raises(ArithmeticError):
+        y.backward(retain_graph=True)
+    handle.remove()
+    for weight in parameters(blocks):
+        weight.grad = None
+    y.backward()
+    torch.manual_seed(0)
+    again, y, _ = told(3)
+    y.backward()
+    assert_same([weight.grad for weight in parameters(blocks)], [weight.grad for weight in parameters(again)])
 
 
 def test_modes_and_autocast_of_the_first_pass_are_those_of_recomputations():

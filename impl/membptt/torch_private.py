@@ -141,6 +141,22 @@ def gradients(heads: Sequence[Any], inputs: Sequence[Tensor], grads: Sequence[Te
     return shares
 
 
+_AT_ONCE: Final = "the gradients of a chain are handed on all at once"
+_graph_task = find("_C._current_graph_task_id", _AT_ONCE, None)
+_queue = find("autograd.Variable._execution_engine.queue_callback", _AT_ONCE, None)
+IN_PARTS: Final = None not in (_graph_task, _queue)
+
+
+def graph_task() -> int:
+    """Return the number of the backward pass under way, which tells it from all others; -1 of none."""
+    return int(_graph_task()) if _graph_task is not None else -1
+
+
+def end_with(call: Callable[[], None]) -> None:
+    """Have something called at the end of the backward pass under way; to be asked only where `IN_PARTS`."""
+    _queue(call)
+
+
 _inputs_of_region = find(
     "_CheckpointFrame.get_inputs", "plan and meter miss the inputs of checkpointed regions", None, checkpoint
 )

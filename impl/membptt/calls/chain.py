@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from membptt.calls.execute import execute
 from membptt.calls.remembered import measured, remembered_chain_plan
@@ -17,10 +18,11 @@ from membptt.run.node import Choice
 from membptt.run.problem import Problem
 from membptt.run.progress import Progress
 from membptt.state.forms import Unlike
+from membptt.state.leaves import Leaves
 from membptt.state.trees import flatten
 from membptt.step.blocks import LONGEST, Block, Blocks
 from membptt.step.declared import Params, declared_by, needs_grad
-from membptt.step.reach import modules_of
+from membptt.step.reach import modules_of, reach
 from membptt.step.refusals import refuse_cache, refuse_transforms, refuse_wrapped
 from membptt.torch_private import untraced
 from membptt_theory.schedule import Schedule
@@ -47,7 +49,8 @@ def chain(
     what takes the least predicted time of all such schedules in the budget.
 
     Running statistics of normalisation in training mode are updated once, dropout draws its masks once. Blocks may
-    share modules. A loss fits as the last block: what it needs is then part of the plan.
+    share modules. Gradients of parameters are handed on as soon as they are complete, while earlier blocks are still
+    recomputed. A loss fits as the last block: what it needs is then part of the plan.
 
     Args:
         blocks: modules, modules' methods, or functions of one pytree of tensors that return one; at most 4,096. A
@@ -143,13 +146,25 @@ def pose(blocks: Iterable[Block], x: Any, params: Params | None) -> tuple[Proble
     leaves, spec = flatten("x", x)
     step = Blocks(every, map(modules_of, every))
     own = [tensor for block in every for tensor in declared_by(block, None)]
-    declared = declared_by(step, [*own, *(declared_by(step, params) if params is not None else ())])
-    inputs = Numbers(len(every))
-    problem = Problem(step, spec, leaves, inputs, declared, False, Unlike, tuple(step.rewound()))
+    anywhere = declared_by(step, params) if params is not None else ()
+    declared = declared_by(step, [*own, *anywhere])
+    inputs, rewound = Numbers(len(every)), tuple(step.rewound())
+    earliest = _earliest(every, declared, anywhere)
+    problem = Problem(step, spec, leaves, inputs, declared, False, Unlike, rewound, earliest)
     for block in every:
         refuse_wrapped(block, ())
     refuse_wrapped(step, problem.reach.named if torch.is_grad_enabled() else ())
     return problem, step
+
+
+def _earliest(blocks: Sequence[Block], declared: Leaves, anywhere: Leaves) -> tuple[int, ...]:
+    """Return the first block that names each declared tensor; 0 for those that any may use."""
+    first = {id(tensor): 0 for tensor in anywhere}
+    for number, block in enumerate(blocks):
+        for _, value in reach(block).named:
+            for tensor in value.parameters() if isinstance(value, nn.Module) else (value,):
+                first.setdefault(id(tensor), number)
+    return tuple([first.get(id(tensor), 0) for tensor in declared])
 
 
 def _course(schedule: Schedule | None, blocks: int) -> Whole:

@@ -10,6 +10,7 @@ from membptt.run.core import Core, is_known_to_round
 from membptt.run.meter import active
 from membptt.run.node import Call, Choice
 from membptt.run.outputs import Outputs, Reduce
+from membptt.run.parts import parts_of
 from membptt.run.problem import Problem
 from membptt.run.progress import Progress, told
 from membptt.run.witness import Witness
@@ -37,7 +38,9 @@ def execute(
     tell = told(progress, "gradient")
     generators = Generators(devices, enabled=preserve_rng_state)
     report, wanted = active(), needs_grad(carry, inputs.leaves, declared)
-    numbers = compile or is_known_to_round(problem.step)
+    parts = parts_of(declared, problem.earliest, start=needs_grad(carry, inputs.leaves))
+    # In parts, what was handed on may be changed (an optimizer in a hook): nothing can be looked at twice.
+    numbers = compile or is_known_to_round(problem.step) or len(parts) > 1
     cores, alike = inputs.cores if inputs.known else None, problem.forms.alike
     continuity = (
         Continuity(cores, inputs.chunk, numbers=numbers, alike=alike) if wanted and check is not False else None
@@ -61,7 +64,8 @@ def execute(
         rewound = surroundings.vectors if preserve_rng_state else ()
         inner = InPlace(surroundings, rewound=(*rewound, *problem.rewound))
         sizes, own = (len(carry), len(inputs.leaves)), tuple(leaf if leaf.is_leaf else None for leaf in carry)
-        call = Call(core, choice, outputs, generators, autocast, surroundings, *sizes, report, continuity, tell, own)
+        around = outputs, generators, autocast, surroundings
+        call = Call(core, choice, *around, *sizes, report, continuity, tell, own, parts)
         flat = call.apply(carry, inputs.leaves, declared)
         inner.check()  # which also releases it and its samples
     else:

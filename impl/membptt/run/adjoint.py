@@ -50,6 +50,7 @@ class Adjoint:
         self._outputs = outputs
         self._params = params
         self._owned = [False] * len(params)
+        self._taken: set[int] = set()
         self._compact = compact
         # Hooks that the step put on the carry it was given, by leaf: they are of the core before, which gave it.
         self.hooks: list[list[Hook]] = [[] for _ in carry]
@@ -93,6 +94,8 @@ class Adjoint:
             total = self.params[index]
             if grad is None:
                 continue
+            if index in self._taken:
+                raise RuntimeError(_LATE.format(internal.at, tuple(self._params[index].shape)))
             if total is not None and self._owned[index]:
                 totals.append(total)
                 shares.append(grad)
@@ -103,6 +106,14 @@ class Adjoint:
                 self.params[index] = grad
         if totals:
             add_each(totals, shares)
+
+    def take(self, indices: Sequence[int]) -> Gradients:
+        """Hand over the gradients of some declared tensors, which are complete: they are kept no longer."""
+        gradients = [self.params[index] for index in indices]
+        for index in indices:
+            self.params[index] = None
+        self._taken.update(indices)
+        return gradients
 
     def _hand_on_hooks(self, internal: Internal) -> None:
         """Let hooks on the carry that a core was given see the whole gradient, where that is known.
@@ -140,6 +151,11 @@ def _taken(leaf: Tensor) -> list[Hook]:
     return [hooks.pop(key) for key in keys]
 
 
+_LATE: Final = (
+    "blocks[{}] uses a parameter of shape {} of a later block, by a way that its code does not show: that gradient was "
+    "complete and is handed on already. Name the parameter in params= as well, or make the later block's module an "
+    "attribute of this one"
+)
 _HOOK_ON_LEAF: Final = (
     "the step put a hook on the carry it was given, which the step before took from outside (a parameter, for example) "
     "and did not compute; put the hook on that tensor itself, outside the step"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Final, Protocol
 
 from membptt.run.continuity import Sweep
@@ -105,7 +106,7 @@ class Execution:
         self.recorded: Internal | None = None
         self._observers = observers
         self._reached = 0
-        self.finished = False
+        self._due: tuple[TieredInstruction, ...] = ()  # the first backward instruction, once it is reached
         self._report(None)
 
     def forward(self, xs: Leaves, outputs: Outputs | None) -> Leaves:
@@ -116,6 +117,7 @@ class Execution:
         try:
             for instruction in self._stream:
                 if instruction[0] is Backpropagate:
+                    self._due = (instruction,)
                     break
                 self._execute(instruction, xs, outputs)
             return self.recorded.carry_out if self.recorded is not None else self.newest().leaves
@@ -123,18 +125,24 @@ class Execution:
             self.close()
             raise
 
-    def backward(self, xs: Leaves, sweep: Sweep) -> None:
-        """Run the rest of the stream; every stored state is released, whatever happens."""
+    def backward(self, xs: Leaves, sweep: Sweep, first: int = 0) -> None:
+        """Go on until core `first` has gone backward, to the end if that is core 0.
+
+        Every stored state is released there, or where anything fails.
+        """
+        due, self._due = self._due, ()
         try:
-            if self.recorded is not None:
-                self._backward_step((Backpropagate, (0,)), sweep)
-            for instruction in self._stream:
+            for instruction in chain(due, self._stream):
                 if instruction[0] is Backpropagate:
                     self._backward_step(instruction, sweep)
+                    if first and instruction[1][0] == first:
+                        return
                 else:
                     self._execute(instruction, xs, None)
-        finally:
+        except BaseException:
             self.close()
+            raise
+        self.close()
 
     def _execute(self, instruction: TieredInstruction, xs: Leaves, outputs: Outputs | None) -> None:
         kind, places = instruction
@@ -216,7 +224,6 @@ class Execution:
 
     def close(self) -> None:
         """Release every stored state."""
-        self.finished = True
         self._store.clear()
         if self._slow_states is not None:
             self._slow_states.close()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import Context, copy_context
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from membptt.run.execution import Execution, Observer
 from membptt.run.inputs import Inputs
 from membptt.run.meter import Probe, Report
 from membptt.run.outputs import Outputs, Unkept
+from membptt.run.parts import Part
 from membptt.run.progress import Follower, Tell, shown
 from membptt.run.promise import Promise
 from membptt.run.verdict import Comparison, Replay, error
@@ -30,7 +32,7 @@ from membptt.state.states import Hidden, RandomState
 from membptt.step.autocast import Autocast
 from membptt.step.generators import Generators
 from membptt.step.surroundings import Surroundings
-from membptt.torch_private import is_batched, subclasses_as_now
+from membptt.torch_private import end_with, graph_task, is_batched, subclasses_as_now
 
 
 class Choice(NamedTuple):
@@ -67,6 +69,8 @@ class Call:
     continuity: Continuity | None
     tell: Tell | None  # how far it is
     init: tuple[Tensor | None, ...]  # the starting carry's leaves of autograd: what is saved of them may be a copy
+    parts: tuple[Part, ...]
+    backs: dict[int, _Back] = field(init=False, default_factory=dict)  # passes under way, where there are parts
     hooked: bool = field(init=False, default=False)
     random: RandomState = field(init=False, default=())
     final_leaves: int = field(init=False, default=0)  # the first step may make more of a carry than it was given
@@ -76,7 +80,10 @@ class Call:
 
     def apply(self, carry: Leaves, xs: Leaves, params: Leaves) -> Leaves:
         """Return final carry and outputs, differentiable in all arguments."""
-        results: Leaves = _Scan.apply(self, *carry, *xs, *params)  # type: ignore[no-untyped-call]
+        given, tensors = (*carry, *xs), (*carry, *xs, *self.parts[0].of(params))
+        for number, part in enumerate(self.parts[1:]):
+            tensors = (_Earlier.apply(self, number, *tensors), *part.of(params))  # type: ignore[no-untyped-call]
+        results: Leaves = _Scan.apply(self, given if len(self.parts) > 1 else (), *tensors)  # type: ignore[no-untyped-call]
         return results
 
     def hook_start(self, carry: Leaves, hooks: list[list[Hook]]) -> None:
@@ -92,20 +99,19 @@ class Call:
                 self.hooked = True
                 tensor.register_hook(hook)  # type: ignore[no-untyped-call]
 
-    def split(self, tensors: Leaves) -> tuple[Leaves, Leaves, Leaves]:
-        """Tell carry, inputs and parameters apart."""
-        rest = tensors[self.carry_leaves :]
-        return tensors[: self.carry_leaves], rest[: self.input_leaves], rest[self.input_leaves :]
+    def split(self, given: Leaves) -> tuple[Leaves, Leaves]:
+        """Tell carry and inputs apart."""
+        return given[: self.carry_leaves], given[self.carry_leaves :]
 
-    def begin(self, tensors: Leaves, *, observed: bool = True) -> Execution:
+    def begin(self, given: Leaves, *, observed: bool = True) -> Execution:
         """Start the course from the starting carry, in the random state of the first pass."""
-        carry, xs, params = self.split(tensors)
+        carry, xs = self.split(given)
         start = Hidden.of(carry, self.random)
         slow = SlowStates(start, self.choice.slow.directory) if self.choice.slow.slots != 0 else None
         observers: list[Observer] = []
         probe = None
         if self.report is not None and observed:
-            observers.append(probe := Probe(self.report, (*xs, *params)))
+            observers.append(probe := Probe(self.report, (*xs, *self.core.params)))
         if self.tell is not None and observed:
             observers.append(Follower(self.tell, self.choice.course))
         execution = Execution(self.core, self.choice.course, start, slow, observers)
@@ -113,18 +119,34 @@ class Call:
             finalize(execution, probe.close)
         return execution
 
+    @contextmanager
+    def as_then(self) -> Iterator[None]:
+        """Let everything be as it was in the first pass."""
+        with (
+            self.subclasses(),
+            self.generators.exclusive(),
+            self.generators.handed_on(),
+            self.generators.preserved(),
+            self.autocast.replayed(),
+            self.surroundings.replayed(),
+            hooks_deferred(self.core.params),
+            shown(self.tell),
+        ):
+            yield
+
 
 class _Scan(torch.autograd.Function):
-    """Forward: the stream up to its first backward action. Backward: the rest of it."""
+    """Forward: the stream up to its first backward action. Backward: the rest of it, or the part of the last cores."""
 
     @staticmethod
-    def forward(ctx: Any, call: Call, *tensors: Tensor) -> Leaves:
+    def forward(ctx: Any, call: Call, given: Leaves, *tensors: Tensor) -> Leaves:
+        given = given or tensors[: call.carry_leaves + call.input_leaves]
         with call.generators.exclusive(), call.generators.handed_on(), call.autocast.replayed(), shown(call.tell):
             call.random = call.generators.read()
-            execution = call.begin(tensors)
-            final = execution.forward(call.split(tensors)[1], call.outputs)
+            execution = call.begin(given)
+            final = execution.forward(call.split(given)[1], call.outputs)
             call.core.check_unchanged()
-            _refuse_kept(call, tensors)
+            _refuse_kept(call, given)
             call.generators.settle()
         call.outputs.ended(call.choice.inputs.steps)
         call.surroundings.settle()
@@ -135,7 +157,7 @@ class _Scan(torch.autograd.Function):
         results = (*(leaf.detach().clone() for leaf in final), *call.outputs.take())
         ctx.mark_non_differentiable(*(leaf for leaf in results if not is_differentiable(leaf)))
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors)
+        ctx.save_for_backward(*given, *call.parts[-1].of(call.core.params))
         ctx.call, ctx.execution = call, execution
         return results
 
@@ -152,46 +174,108 @@ class _Scan(torch.autograd.Function):
                 "scan and while_loop take one gradient at a time: leave out is_grads_batched=True and vectorize=True"
             )
         call: Call = ctx.call
-        return call.context.copy().run(_backward, call, ctx, grads)
+        given: Leaves = ctx.saved_tensors[: call.carry_leaves + call.input_leaves]
+        execution, ctx.execution = ctx.execution, None
+        back = _Back(call, given, execution, grads)
+        return None, None, *call.context.copy().run(back.go_on, len(call.parts) - 1)
 
 
-def _backward(call: Call, ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
-    init, xs, params = call.split(ctx.saved_tensors)
-    compact = not call.core.forms.alike
-    carry, ys = list(grads[: call.final_leaves]), list(grads[call.final_leaves :])
-    with (
-        call.subclasses(),
-        call.generators.exclusive(),
-        call.generators.handed_on(),
-        call.generators.preserved(),
-        call.autocast.replayed(),
-        call.surroundings.replayed(),
-        hooks_deferred(call.core.params),
-        shown(call.tell),
-    ):
+class _Earlier(torch.autograd.Function):
+    """The scan's node for a part of earlier cores. Forward: nothing. Backward: that part, after the later ones."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, number: int, *tensors: Tensor) -> Tensor:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors)  # so that a change between the parts is noticed
+        ctx.call, ctx.number = call, number
+        return torch.empty(0, device=call.core.params[0].device)  # there, so that it runs on the same stream
+
+    @staticmethod
+    def backward(ctx: Any, _: None) -> tuple[Tensor | None, ...]:
+        del _
+        call: Call = ctx.call
+        unchanged: Leaves = ctx.saved_tensors
+        del unchanged
+        back = call.backs[graph_task()]
+        return None, None, *call.context.copy().run(back.go_on, ctx.number)
+
+
+class _Back:
+    """A backward pass under way, in which part after part goes backward.
+
+    Args:
+        call: the call.
+        given: its starting carry and inputs.
+        execution: has run up to its first backward instruction; ``None`` where an earlier pass took it.
+        grads: of the final carry and the outputs.
+    """
+
+    def __init__(self, call: Call, given: Leaves, execution: Execution | None, grads: Sequence[Tensor | None]) -> None:
+        self._call, self._given, self._execution = call, given, execution
+        self._carry, self._xs = call.split(given)
+        carry, ys = list(grads[: call.final_leaves]), list(grads[call.final_leaves :])
+        compact = not call.core.forms.alike
+        self._adjoint = Adjoint(carry, ys, call.outputs, self._xs, call.core.params, compact=compact)
+        self._comparison: Comparison | None = None
+        self._first = 0  # the core that went backward last
         if call.continuity is not None:
-            call.continuity.begin()
-        if ctx.execution.finished:  # a further backward of a retained graph: all stored states are used up
+            # In parts, several passes may be under way; a whole one is alone.
+            continuity = copy(call.continuity) if len(call.parts) > 1 else call.continuity
+            again = partial(_again, call, given, self._xs)
+            self._comparison = Comparison(continuity, call.core, self._xs, again, partial(_error, call))
+            continuity.begin()
+
+    def go_on(self, number: int) -> Gradients:
+        """Run part `number`; return the gradients of what its node was given."""
+        call, task, part = self._call, graph_task(), self._call.parts[number]
+        if number == len(call.parts) - 1 > 0:
+            call.backs[task] = self
+            end_with(partial(call.context.copy().run, self._end, task))
+        try:
+            with call.as_then():
+                self._backpropagate(part.first)
+                if number == 0:
+                    self._judge()
+                    call.hook_start(self._carry, self._adjoint.hooks)
+        except BaseException:
+            call.backs.pop(task, None)
+            raise
+        gradients = self._adjoint.take(part.params)
+        if number > 0:
+            return [None, *gradients]
+        call.backs.pop(task, None)
+        return [*self._adjoint.carry, *self._adjoint.xs, *gradients]
+
+    def _backpropagate(self, first: int) -> None:
+        call = self._call
+        if self._execution is None:  # a further backward of a retained graph: all stored states are used up
             call.generators.write(call.random)
-            ctx.execution = call.begin(ctx.saved_tensors)
-            ctx.execution.forward(xs, None)
-        begin = partial(Adjoint, carry, ys, call.outputs, xs, params, compact=compact)
-        if call.continuity is None:
-            ctx.execution.backward(xs, adjoint := begin())
+            self._execution = call.begin(self._given)
+            self._execution.forward(self._xs, None)
+        if self._comparison is None:
+            self._execution.backward(self._xs, self._adjoint, first)
         else:
-            again = partial(_again, call, ctx.saved_tensors, xs)
-            comparison = Comparison(call.continuity, call.core, xs, again, partial(_error, call))
-            adjoint = comparison.backpropagate(ctx.execution, begin)
-        call.hook_start(init, adjoint.hooks)
-    gradients: Gradients = [*adjoint.carry, *adjoint.xs, *adjoint.params]
-    return (None, *gradients)
+            self._comparison.backpropagate(self._execution, self._adjoint, first)
+        self._first = first
+
+    def _judge(self) -> None:
+        if self._comparison is not None:
+            self._comparison.judge(self._first)
+
+    def _end(self, task: int) -> None:
+        """See to a pass that went no further, since no gradient of an earlier part was wanted."""
+        if self._call.backs.pop(task, None) is not None:
+            with torch.no_grad(), self._call.as_then():
+                self._judge()
+                if self._execution is not None:
+                    self._execution.close()
 
 
-def _refuse_kept(call: Call, tensors: Leaves) -> None:
+def _refuse_kept(call: Call, given: Leaves) -> None:
     """Refuse a step that keeps, from its first call, what wants a gradient: that call was without graph."""
     if call.continuity is None:
         return
-    carry, xs, _ = call.split(tensors)
+    carry, xs = call.split(given)
     kept = call.surroundings.kept(partial(call.core.evaluate, Hidden.of(carry, call.random), xs, 0, graph=True))
     if kept:
         raise RuntimeError(
@@ -201,10 +285,10 @@ def _refuse_kept(call: Call, tensors: Leaves) -> None:
         )
 
 
-def _again(call: Call, tensors: Leaves, xs: Leaves) -> Execution:
+def _again(call: Call, given: Leaves, xs: Leaves) -> Execution:
     """Begin the scan once more, and run it up to its first backward instruction."""
     call.generators.write(call.random)
-    execution = call.begin(tensors, observed=False)
+    execution = call.begin(given, observed=False)
     execution.forward(xs, Unkept())
     return execution
 

@@ -34,6 +34,7 @@ class Problem:
         segments: `step` is a segment: ``x`` and ``y`` have time as first dimension.
         forms: what is known of the forms of the carries.
         rewound: tensors that the step itself rewinds wherever it is run once more.
+        earliest: the first step that may use each of `params`; empty where each may be used by any.
     """
 
     step: Step
@@ -44,6 +45,7 @@ class Problem:
     segments: bool
     forms: type[Alike | Unlike] = Alike
     rewound: Leaves = ()
+    earliest: tuple[int, ...] = ()
 
     @classmethod
     def of(

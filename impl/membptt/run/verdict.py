@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -33,11 +33,8 @@ class Evaluates(Protocol):
 class Executes(Protocol):
     """A scan that has run up to its first backward instruction."""
 
-    def backward(self, xs: Leaves, sweep: Sweep) -> None:
-        """Run the rest, which gives every recorded core to `sweep`, the last one first."""
-
-
-S = TypeVar("S", bound=Sweep)
+    def backward(self, xs: Leaves, sweep: Sweep, first: int = 0) -> None:
+        """Go on, which gives every recorded core to `sweep`, the last one first, until core `first` was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,35 +55,14 @@ class Comparison:
     again: Callable[[], Executes]
     failure: Callable[[Doubt, Replay | None], RuntimeError]
 
-    def backpropagate(self, execution: Executes, begin: Callable[[], S]) -> S:
-        """Backpropagate all cores into what `begin` returns.
+    def backpropagate(self, execution: Executes, sweep: Sweep, first: int = 0) -> None:
+        """Backpropagate the cores down to core `first`.
 
         Raises:
-            RuntimeError: what a core gave is not what the core after it was recorded from.
+            RuntimeError: it failed, and what a core gave is not what the core after it was recorded from.
         """
-        continuity, sweep = self.continuity, begin()
-        self._run(execution, sweep)
-        if continuity.broken is not None:
-            # Other bits: rounding, or another function? Once more, with a look at the numbers.
-            first, bits, sweep = continuity.broken, continuity.bits, begin()
-            continuity.begin(again=True)
-            self._run(self.again(), sweep)
-            if continuity.bits != bits or continuity.strayed is not None:
-                doubt, first = continuity.doubt(), continuity.strayed or first
-                raise self.failure(doubt if doubt is not None and doubt.what == "carry" else _unmeasured(first), None)
-            self.core.rounds()
-        doubt = continuity.doubt()
-        if doubt is not None:
-            replay = Replay(self.core, self.xs, continuity, doubt)
-            with suppress(Reached, RuntimeError, ValueError):  # a step that fails now is not what it was
-                self.again().backward(self.xs, replay)
-            if not forgiven(replay):
-                raise self.failure(doubt, replay)
-        return sweep
-
-    def _run(self, execution: Executes, sweep: Sweep) -> None:
         try:
-            execution.backward(self.xs, _Compared(self.continuity, sweep))
+            execution.backward(self.xs, _Compared(self.continuity, sweep), first)
         except (RuntimeError, ValueError) as failed:
             # A step that has become another may well fail; that it has is the cause.
             if isinstance(failed, torch.OutOfMemoryError | NotDeterministicError):
@@ -97,6 +73,30 @@ class Comparison:
             if doubt is None:
                 raise
             raise self.failure(doubt, None) from failed
+
+    def judge(self, first: int = 0) -> None:
+        """See, once the cores down to core `first` have gone backward, whether they belong together.
+
+        Raises:
+            RuntimeError: what a core gave is not what the core after it was recorded from.
+        """
+        continuity = self.continuity
+        if continuity.broken is not None:
+            # Other bits: rounding, or another function? Once more, with a look at the numbers.
+            broken, bits = continuity.broken, continuity.bits
+            continuity.begin(again=True)
+            self.backpropagate(self.again(), _Onlooker(), first)
+            if continuity.bits != bits or continuity.strayed is not None:
+                doubt, broken = continuity.doubt(), continuity.strayed or broken
+                raise self.failure(doubt if doubt is not None and doubt.what == "carry" else _unmeasured(broken), None)
+            self.core.rounds()
+        doubt = continuity.doubt()
+        if doubt is not None:
+            replay = Replay(self.core, self.xs, continuity, doubt)
+            with suppress(Reached, RuntimeError, ValueError):  # a step that fails now is not what it was
+                self.again().backward(self.xs, replay)
+            if not forgiven(replay):
+                raise self.failure(doubt, replay)
 
 
 def _unmeasured(broken: tuple[int, int]) -> Doubt:
@@ -113,6 +113,13 @@ class _Compared:
     def step(self, internal: Internal) -> None:
         self.continuity.backpropagated(internal)
         self.sweep.step(internal)
+
+
+class _Onlooker:
+    """Takes cores that have gone backward already."""
+
+    def step(self, internal: Internal) -> None:
+        """Leave its graph as it is."""
 
 
 class Modes(NamedTuple):

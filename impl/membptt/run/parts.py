@@ -1,0 +1,58 @@
+"""The parts of a backward pass: gradients that are complete are handed on while earlier cores are still recomputed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from torch import Tensor
+
+from membptt.state.leaves import Leaves
+from membptt.torch_private import IN_PARTS
+
+READY: Final = 2**20  # bytes of gradients that are handed on together, at least: the first bucket of torch's DDP
+
+
+class Part(NamedTuple):
+    """Cores that go backward in one go, and whose gradients are complete then.
+
+    Args:
+        first: the core that goes backward last.
+        params: which of the declared tensors no core before uses.
+    """
+
+    first: int
+    params: tuple[int, ...]
+
+    def of(self, declared: Leaves) -> Leaves:
+        """Return its declared tensors."""
+        return tuple([declared[index] for index in self.params])
+
+
+def parts_of(declared: Sequence[Tensor], earliest: Sequence[int], *, start: bool) -> tuple[Part, ...]:
+    """Return the parts, that of the first cores first: one, where gradients are few or nothing is known of them.
+
+    Args:
+        declared: the tensors whose gradients are wanted.
+        earliest: the first core that may use each of them; empty where each may be used by any.
+        start: whether the gradient of the starting carry or of the inputs is wanted, too.
+    """
+    using: dict[int, list[int]] = {}
+    for index, core in enumerate(earliest):
+        using.setdefault(core, []).append(index)
+    parts: list[Part] = []
+    waiting: list[int] = []
+    size = 0
+    for core in sorted(using, reverse=True) if IN_PARTS else ():
+        waiting += using[core]
+        size += sum(declared[index].nbytes for index in using[core])
+        if core > 0 and size >= READY:
+            parts.append(Part(core, tuple(waiting)))
+            waiting, size = [], 0
+    if not parts:
+        return (Part(0, tuple(range(len(declared)))),)
+    if waiting or start:
+        parts.append(Part(0, tuple(waiting)))
+    else:  # autograd goes no further: nothing before is wanted
+        parts[-1] = parts[-1]._replace(first=0)
+    return tuple(reversed(parts))
