@@ -464,6 +464,55 @@ def test_hooks_of_parameters_fire_once_and_frozen_parameters_get_nothing():
     assert blocks[3].weight.grad is None
 
 
+class Grows(nn.Linear):
+    """A layer that notes of what it is given whether a gradient is wanted."""
+
+    def __init__(self, frozen):
+        super().__init__(4, 4)
+        self.requires_grad_(not frozen)
+        self.asked = set()
+
+    def forward(self, x):
+        self.asked.add(x.requires_grad)
+        return super().forward(x).tanh()
+
+
+@pytest.mark.parametrize("frozen", [1, 2, 4])
+def test_frozen_blocks_at_the_start_have_no_graph_and_are_stored_as_their_last_output(frozen):
+    blocks, x = [*(Grows(number < frozen) for number in range(6)), loss], torch.randn(3, 4)
+    plan = plan_chain(blocks, x)
+    assert len(plan.order) == len(blocks) - frozen + 1
+    assert plan.kinds[0].internal == 0
+    for block in blocks[:-1]:
+        block.asked.clear()
+    for budget in spread(plan.front):
+        computed = chain(blocks, x, plan=plan.within(budget))
+        wanted = [weight for block in blocks[frozen:-1] for weight in block.parameters()]
+        assert_same(torch.autograd.grad(computed, wanted), torch.autograd.grad(run_plainly(blocks, x), wanted))
+    assert all(block.asked == {False} for block in blocks[: frozen + 1])
+    chain(blocks, x, schedule=quadratic(len(blocks))).backward()
+    assert all(block.asked == {False} for block in blocks[: frozen + 1])
+
+
+def test_blocks_that_differ_in_what_is_frozen_are_planned_apart():
+    x = torch.randn(3, 4, requires_grad=True)
+    blocks = [Grows(number == 1) for number in range(4)]
+    assert plan_chain(blocks, x).order == (0, 1, 0, 0)
+    for number in range(3):
+        other = [Grows(index == number) for index in range(4)]
+        chain(other, x.detach(), budget="1MiB").sum().backward()  # remembered plans are of as many blocks
+
+
+def test_a_frozen_block_that_uses_a_late_one_s_parameter_unseen_is_refused_and_the_advice_works():
+    late, x = nn.Linear(4, 4), torch.randn(3, 4)
+    blocks = [Hides(late), nn.Tanh(), late, loss]
+    with pytest.raises(RuntimeError, match="whose own parameters are all frozen"):
+        chain(blocks, x, schedule=quadratic(4)).backward()
+    wanted = list(late.parameters())
+    computed = torch.autograd.grad(chain(blocks, x, schedule=quadratic(4), params=late), wanted)
+    assert_same(computed, torch.autograd.grad(run_plainly(blocks, x), wanted))
+
+
 def test_several_backwards_give_the_same():
     blocks, x = model("gpt")
     torch.manual_seed(2)
@@ -572,16 +621,19 @@ def test_an_optimizer_may_step_on_each_gradient_as_it_comes():
     assert_same(train(least), train(run_plainly))
 
 
+class Hides(nn.Module):
+    """Runs a module that is not its own."""
+
+    def __init__(self, other):
+        super().__init__()
+        self.others = {"by a way that is not looked at": [other]}
+
+    def forward(self, x):
+        return self.others["by a way that is not looked at"][0](x)
+
+
 @pytest.mark.usefixtures("at_once")
 def test_an_early_block_that_uses_a_late_one_s_parameter_unseen_is_refused_and_the_advice_works():
-    class Hides(nn.Module):
-        def __init__(self, other):
-            super().__init__()
-            self.others = {"by a way that is not looked at": [other]}
-
-        def forward(self, x):
-            return self.others["by a way that is not looked at"][0](x)
-
     late, x = nn.Linear(4, 4), torch.randn(3, 4, requires_grad=True)
     blocks = [Hides(late), nn.Tanh(), late, loss]
     with pytest.raises(RuntimeError, match=r"blocks\[0\] uses a parameter of shape \(4, 4\) of a later block"):

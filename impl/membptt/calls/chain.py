@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -82,7 +84,7 @@ def chain(
     """
     if sum(given is not None for given in (budget, plan, schedule)) != 1:
         raise TypeError("give exactly one of budget=, plan= and schedule=")
-    problem, step = pose(blocks, x, params)
+    problem, step = pose(blocks, x, params, join=schedule is None)
     count = len(step.blocks)
     if budget is not None and needs_grad(problem.carry, problem.params):
         plan = remembered_chain_plan(problem, step, budget, progress)
@@ -131,30 +133,42 @@ def plan_chain(
 
     Claim: chain-peak-within-budget.
     """
-    problem, step = pose(blocks, x, params)
+    problem, step = pose(blocks, x, params, join=True)
     plan = measured(problem, step, progress)
     return plan if budget is None else plan.within(budget)
 
 
-def pose(blocks: Iterable[Block], x: Any, params: Params | None) -> tuple[Problem, Blocks]:
-    """Look at what a caller gave."""
+def pose(blocks: Iterable[Block], x: Any, params: Params | None, *, join: bool) -> tuple[Problem, Blocks]:
+    """Look at what a caller gave.
+
+    Modules at the start from which no gradient is wanted are run without graph; with `join` they are a single block.
+    """
     refuse_cache()
     refuse_transforms()
     every = list(blocks)
     if not 1 <= len(every) <= LONGEST:
         raise ValueError(f"a chain has 1 to {LONGEST} blocks, got {len(every)}: join neighbouring ones")
     leaves, spec = flatten("x", x)
-    step = Blocks(every, map(modules_of, every))
+    anywhere = declared_by(Blocks(every, ()), params) if params is not None else ()
+    wanted = anywhere or any(leaf.requires_grad for leaf in leaves)
+    frozen = [block for block in takewhile(_is_frozen, every) if isinstance(block, nn.Module)] if not wanted else []
+    joined = max(len(frozen) - 1, 0) if join else 0
+    every = [nn.Sequential(*frozen), *every[len(frozen) :]] if joined else every
+    step = Blocks(every, map(modules_of, every), joined)
     own = [tensor for block in every for tensor in declared_by(block, None)]
-    anywhere = declared_by(step, params) if params is not None else ()
     declared = declared_by(step, [*own, *anywhere])
     inputs, rewound = Numbers(len(every)), tuple(step.rewound())
     earliest = _earliest(every, declared, anywhere)
-    problem = Problem(step, spec, leaves, inputs, declared, False, Unlike, rewound, earliest)
+    forms = partial(Unlike, joined=joined)
+    problem = Problem(step, spec, leaves, inputs, declared, False, forms, rewound, earliest, len(frozen) - joined)
     for block in every:
         refuse_wrapped(block, ())
     refuse_wrapped(step, problem.reach.named if torch.is_grad_enabled() else ())
     return problem, step
+
+
+def _is_frozen(block: Block) -> bool:
+    return isinstance(block, nn.Module) and not any(weight.requires_grad for weight in block.parameters())
 
 
 def _earliest(blocks: Sequence[Block], declared: Leaves, anywhere: Leaves) -> tuple[int, ...]:

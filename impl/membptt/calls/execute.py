@@ -41,7 +41,7 @@ def execute(
     parts = parts_of(declared, problem.earliest, start=needs_grad(carry, inputs.leaves))
     # In parts, what was handed on may be changed (an optimizer in a hook): nothing can be looked at twice.
     numbers = compile or is_known_to_round(problem.step) or len(parts) > 1
-    cores, alike = inputs.cores if inputs.known else None, problem.forms.alike
+    cores, alike = inputs.cores if inputs.known else None, problem.forms(problem.spec, problem.carry).alike
     continuity = (
         Continuity(cores, inputs.chunk, numbers=numbers, alike=alike) if wanted and check is not False else None
     )

@@ -14,6 +14,7 @@ from membptt.state.leaves import signature
 from membptt.state.trees import constants
 from membptt.step.autocast import Autocast
 from membptt.step.blocks import Blocks
+from membptt.step.declared import frozen_of
 from membptt.step.identity import identity
 from membptt_theory.cache import Cache
 from membptt_theory.options import parse_bytes
@@ -53,6 +54,7 @@ def remembered_chain_plan(problem: Problem, step: Blocks, budget: int | str, pro
         problem.spec,
         *map(signature, (problem.carry, problem.params)),
         tuple(leaf.requires_grad for leaf in problem.carry),
+        tuple(map(frozen_of, step.blocks)),
         Autocast.current(problem.devices),
     )
 

@@ -25,6 +25,7 @@ from membptt.state.states import Hidden, Internal
 from membptt.step.autocast import Autocast
 from membptt.step.blocks import Blocks
 from membptt.step.changes import InPlace
+from membptt.step.declared import frozen_of
 from membptt.step.generators import Generators
 from membptt.step.identity import identity
 from membptt.step.surroundings import Surroundings
@@ -85,8 +86,8 @@ def profile(problem: Problem, blocks: Blocks, tell: Tell | None = None) -> Profi
         hooks_deferred(problem.params),
         shown(tell),
     ):
-        # As if the input wanted a gradient: so the first block is like others of its kind.
-        carry = tuple(as_leaf(leaf, is_differentiable(leaf)) for leaf in problem.carry)
+        # As if the input wanted a gradient: so the first block is like others of its kind, unless it is frozen.
+        carry = tuple(as_leaf(leaf, not problem.frozen and is_differentiable(leaf)) for leaf in problem.carry)
         still = replace(problem, step=blocks.again(), carry=carry)
         core = Core(still, problem.inputs, generators=Generators(set(), enabled=False))
         outputs = Outputs(problem.inputs.cores)
@@ -100,12 +101,12 @@ def profile(problem: Problem, blocks: Blocks, tell: Tell | None = None) -> Profi
             random = generators.read()
             with surroundings.undone(), torch.no_grad():
                 after = core.advance(state, (), number, number + 1, outputs)
-            key = _kind(block), core.forms.at(number).spec, _layouts(state.leaves)
+            key = _kind(block), number >= still.unwanted, core.forms.at(number).spec, _layouts(state.leaves)
             if key not in numbers:
                 numbers[key] = len(kinds)
                 run = partial(core.evaluate, state, (), number, graph=False)
                 first = Hidden.of(after.leaves, random)
-                repeat = Repeat(run, generators, surroundings, first, f"blocks[{number}]")
+                repeat = Repeat(run, generators, surroundings, first, blocks.name(number))
                 with surroundings.undone():
                     kinds.append(_Measurement(core, number, state, after, outside).block())
                 repeat.check()
@@ -206,7 +207,7 @@ def _kind(block: Any) -> Any:
         for key, value in vars(module).items()
         if type(value) in _TELLING
     ]
-    return identity(block), tuple(told_by)
+    return identity(block), tuple(told_by), frozen_of(block)
 
 
 def _layouts(leaves: Leaves) -> Any:

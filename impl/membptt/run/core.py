@@ -64,7 +64,7 @@ class Core:
     ) -> None:
         self._step, self._segments, self.params = problem.step, problem.segments, problem.params
         self.forms: Forms = problem.forms(problem.spec, problem.carry)
-        self._init_wanted = any(leaf.requires_grad for leaf in problem.carry)
+        self._unwanted = problem.unwanted
         self._inputs = inputs
         self._outside = (*inputs.leaves, *problem.params, *[leaf.detach() for leaf in problem.carry])
         self._generators = generators
@@ -138,7 +138,7 @@ class Core:
         carry_out: Leaves | None = None
         with torch.enable_grad(), record_saved(saved) if self.metered and self._watches else nullcontext():
             form = self.forms.at(core)
-            wanted = form.differentiable if core > 0 or self._init_wanted else (False,) * len(state.leaves)
+            wanted = form.differentiable if core >= self._unwanted else (False,) * len(state.leaves)
             carry_in = tuple(map(as_leaf, state.leaves, wanted))
             at = self._inputs.at(core)
             x, spec = self._inputs.fetch(xs, at)
@@ -153,6 +153,8 @@ class Core:
                 emitted.append((where, outputs.put(where, y) if outputs is not None else tree_leaves(y)))
             if carry_out is None:
                 carry_out = self._flatten(carry, at)
+        if core + 1 < self._unwanted and any(leaf.requires_grad for leaf in carry_out):
+            raise RuntimeError(_NOT_FROZEN)
         own = (*carry_in, *x_in) if self._inputs.wanted else carry_in
         returned = chain(carry_out, *[leaves for _, leaves in emitted])
         nodes, used = self._undeclared.refuse(returned, own, since)
@@ -201,9 +203,7 @@ class Core:
             self.rewind(state)
             with torch.set_grad_enabled(graph):
                 form = self.forms.at(core)
-                wanted = (
-                    form.differentiable if graph and (core > 0 or self._init_wanted) else [False] * len(state.leaves)
-                )
+                wanted = form.differentiable if graph and core >= self._unwanted else [False] * len(state.leaves)
                 leaves = map(as_leaf, state.leaves, wanted)
                 at = self._inputs.at(core)
                 x, spec = self._inputs.fetch(xs, at)
@@ -317,6 +317,10 @@ class Core:
         return tuple(leaves)
 
 
+_NOT_FROZEN: Final = (
+    "a block at the start of the chain, whose own parameters are all frozen, uses one of a later block by a way that "
+    "its code does not show, and its gradient would be lost: name that parameter in params= as well"
+)
 _REMEMBERED: Final = 64
 _rounding: dict[Any, None] = {}
 

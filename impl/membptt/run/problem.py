@@ -11,7 +11,7 @@ import optree
 import torch
 
 from membptt.run.inputs import Inputs
-from membptt.state.forms import Alike, Unlike
+from membptt.state.forms import Alike, Forms
 from membptt.state.leaves import Leaves
 from membptt.state.trees import flatten
 from membptt.step.declared import Params, declared_by
@@ -35,6 +35,7 @@ class Problem:
         forms: what is known of the forms of the carries.
         rewound: tensors that the step itself rewinds wherever it is run once more.
         earliest: the first step that may use each of `params`; empty where each may be used by any.
+        frozen: steps at the start that use none of them, where the starting carry wants no gradient either.
     """
 
     step: Step
@@ -43,9 +44,10 @@ class Problem:
     inputs: Inputs
     params: Leaves
     segments: bool
-    forms: type[Alike | Unlike] = Alike
+    forms: Callable[[optree.PyTreeSpec, Leaves], Forms] = Alike
     rewound: Leaves = ()
     earliest: tuple[int, ...] = ()
+    frozen: int = 0
 
     @classmethod
     def of(
@@ -69,6 +71,11 @@ class Problem:
         carry, spec = flatten("init", init)
         inputs = Inputs(xs, segments=segments, length=length, reverse=reverse)
         return cls(step, spec, carry, inputs, declared_by(step, params), segments)
+
+    @property
+    def unwanted(self) -> int:
+        """How many carries there are at the start whose gradients nobody needs."""
+        return 0 if any(leaf.requires_grad for leaf in self.carry) else self.frozen + 1
 
     @cached_property
     def reach(self) -> Reach:

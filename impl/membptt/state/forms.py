@@ -73,12 +73,14 @@ class Unlike:
     Args:
         spec: structure of the chain's input.
         leaves: its leaves.
+        joined: blocks that the first step joins beside its first.
     """
 
     alike = False
 
-    def __init__(self, spec: optree.PyTreeSpec, leaves: Leaves) -> None:
+    def __init__(self, spec: optree.PyTreeSpec, leaves: Leaves, joined: int = 0) -> None:
         self._forms = [Form(spec, leaves, starting=True)]
+        self._joined = joined
 
     @property
     def last(self) -> Form:
@@ -92,8 +94,8 @@ class Unlike:
     def settle(self, carry: Any, step: int) -> Leaves:
         """Return the leaves of a state of the first pass; see `Forms`."""
         if len(self._forms) > step + 1:  # the first pass is run once more
-            return self._forms[step + 1].flatten(carry, step)
-        flat, spec = flatten(f"what blocks[{step}] returned", carry)
+            return self._forms[step + 1].flatten(carry, step + self._joined)
+        flat, spec = flatten(f"what blocks[{step + self._joined}] returned", carry)
         self._forms.append(_Settled(spec, flat, starting=False))
         return flat
 

@@ -43,10 +43,12 @@ class Blocks:
     Args:
         blocks: at least one.
         modules: those that each block names, and all below them.
+        joined: of the caller's blocks, those that the first one here joins beside its first.
     """
 
-    def __init__(self, blocks: Iterable[Block], modules: Iterable[Iterable[nn.Module]]) -> None:
+    def __init__(self, blocks: Iterable[Block], modules: Iterable[Iterable[nn.Module]], joined: int = 0) -> None:
         self.blocks = tuple(blocks)
+        self._joined = joined
         self._statistics = [list(_statistics(below)) for below in modules]
         self._before: list[list[Tensor] | None] = [None for _ in self.blocks]
 
@@ -78,6 +80,10 @@ class Blocks:
             raise self._in_place(number)
         return result, ()
 
+    def name(self, number: int) -> str:
+        """Return what the caller calls a block."""
+        return f"blocks[{number + self._joined}]" if number or not self._joined else f"blocks[:{self._joined + 1}]"
+
     def rewound(self) -> Iterator[Tensor]:
         """Yield the running statistics."""
         return (place[key] for places in self._statistics for place, key in places)
@@ -103,8 +109,8 @@ class Blocks:
         block = self.blocks[number]
         kind = type(block).__name__ if isinstance(block, nn.Module) else getattr(block, "__name__", "a function")
         return RuntimeError(
-            f"blocks[{number}] ({kind}) changes in place what it is given, which is stored as the output of the block "
-            f"before it: give it inplace=False, or make one block of the two (torch.nn.Sequential)"
+            f"{self.name(number)} ({kind}) changes in place what it is given, which is stored as the output of the "
+            "block before it: give it inplace=False, or make one block of the two (torch.nn.Sequential)"
         )
 
 

@@ -22,6 +22,12 @@ def owning_module(step: Callable[..., Any]) -> nn.Module | None:
     return owner if isinstance(owner, nn.Module) else None
 
 
+def frozen_of(step: Callable[..., Any]) -> tuple[bool, ...]:
+    """Return which parameters of the step's module want no gradient."""
+    owner = owning_module(step)
+    return tuple([not weight.requires_grad for weight in owner.parameters()]) if owner is not None else ()
+
+
 Params = nn.Module | Iterable[Tensor | nn.Module]
 
 
