@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Final
 
 import jupytext
 import nbformat
+import zmq
 from nbclient import NotebookClient
 from tqdm import tqdm
 
@@ -41,7 +43,8 @@ def write(path: Path) -> None:
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02}"
         cell.metadata = nbformat.NotebookNode()
-    execute(notebook, path.stem)
+    with tempfile.TemporaryDirectory() as folder:
+        execute(notebook, path.stem, Path(folder))
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = joined(cell.outputs)
@@ -66,19 +69,31 @@ def joined(outputs: list[Any]) -> list[Any]:
     return whole
 
 
-def execute(notebook: nbformat.NotebookNode, name: str) -> None:
-    """Run every cell, in place, in an empty working directory."""
+def execute(notebook: nbformat.NotebookNode, name: str, folder: Path) -> None:
+    """Run every cell, in place, on a fresh kernel whose working directory is `folder`."""
     total = sum(cell.cell_type == "code" for cell in notebook.cells)
-    with tempfile.TemporaryDirectory() as folder, tqdm(total=total, desc=name, unit="cell", disable=None) as progress:
-        NotebookClient(
+    with tqdm(total=total, desc=name, unit="cell", file=sys.stderr) as progress:
+        Client(
             notebook,
             timeout=TIMEOUT,
             kernel_name="python3",
             record_timing=False,
             extra_arguments=["--log-level=ERROR"],
-            resources={"metadata": {"path": folder}},
+            resources={"metadata": {"path": str(folder)}},
             on_cell_complete=lambda **_: progress.update(),
         ).execute(env={key: value for key, value in os.environ.items() if key != "MPLBACKEND"})
+
+
+class Client(NotebookClient):  # type: ignore[misc]
+    """One that looks every second for a reply that has come unnoticed.
+
+    What a widget sends to the kernel goes through the same socket, and may use up the event that announces the reply:
+    without this, a cell that is done would be waited for until its time is over.
+    """
+
+    async def _async_check_alive(self) -> None:
+        await super()._async_check_alive()
+        self.kc.shell_channel.socket.get(zmq.EVENTS)
 
 
 if __name__ == "__main__":

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import copy
-import os
-import sys
+import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import sympy as sp
-from tqdm import tqdm
 
 from membptt_theory.claims import CLAIMS
 
@@ -22,7 +22,6 @@ FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 RUNTIME = ("01_ten_lines", "02_budget", "03_profile", "10_while_loop", "11_chains")  # these measure, and need torch
 PLAIN = FOLDER / "04_hsm.ipynb"
-TIMEOUT = 120  # seconds a cell
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -95,6 +94,41 @@ def test_the_sliders_of_the_explorer_redraw_it(tmp_path: Path) -> None:
     drawn = notebook.cells[-1].outputs[-1].text
     assert "image/png" in drawn
     assert ism in drawn
+
+
+def test_a_reply_whose_event_a_widget_used_up_is_noticed_within_a_second() -> None:
+    pytest.importorskip("nbclient")
+    zmq_asyncio = pytest.importorskip("zmq.asyncio")
+    import zmq
+
+    from notebooks.execute import Client
+
+    async def waited() -> tuple[bool, bool]:
+        context = zmq_asyncio.Context()
+        mine, kernel = context.socket(zmq.DEALER), zmq.Context.shadow(context.underlying).socket(zmq.ROUTER)
+        try:
+            mine.connect(f"tcp://127.0.0.1:{kernel.bind_to_random_port('tcp://127.0.0.1')}")
+            await mine.send(b"execute")
+            sender, _ = kernel.recv_multipart()
+            reply = asyncio.ensure_future(mine.poll(60_000))
+            await asyncio.sleep(0.1)
+            kernel.send_multipart([sender, b"reply"])
+            time.sleep(0.1)
+            zmq.Socket.shadow(mine.underlying).send(b"widget")
+            await asyncio.sleep(0.2)
+            hidden = not reply.done()
+            client = Client(nbformat.v4.new_notebook())
+            client.kc = SimpleNamespace(shell_channel=SimpleNamespace(socket=mine), is_alive=lambda: True)
+            await client._async_check_alive()
+            await asyncio.wait([reply], timeout=1)
+            return hidden, reply.done()
+        finally:
+            mine.close(0)
+            kernel.close(0)
+            context.term()
+
+    nbformat = pytest.importorskip("nbformat")
+    assert asyncio.run(waited()) == (True, True)
 
 
 def test_every_flaw_of_a_notebook_is_found() -> None:
@@ -274,19 +308,10 @@ def printed(notebook: Any) -> list[str]:
 
 def execute(notebook: Any, folder: Path, name: str) -> None:
     """Run every cell in place, on a fresh kernel whose working directory is `folder`."""
-    nbclient = pytest.importorskip("nbclient")
-    total = sum(cell.cell_type == "code" for cell in notebook.cells)
-    with tqdm(total=total, desc=name, unit="cell", file=sys.stderr) as progress:
-        client = nbclient.NotebookClient(
-            notebook,
-            timeout=TIMEOUT,
-            kernel_name="python3",
-            record_timing=False,
-            extra_arguments=["--log-level=ERROR"],
-            resources={"metadata": {"path": str(folder)}},
-            on_cell_complete=lambda **_: progress.update(),
-        )
-        client.execute(env={key: value for key, value in os.environ.items() if key != "MPLBACKEND"})
+    pytest.importorskip("nbclient")
+    from notebooks.execute import execute as run
+
+    run(notebook, name, folder)
 
 
 def load(path: Path) -> Any:
