@@ -72,7 +72,7 @@ def joined(outputs: list[Any]) -> list[Any]:
 def execute(notebook: nbformat.NotebookNode, name: str, folder: Path) -> None:
     """Run every cell, in place, on a fresh kernel whose working directory is `folder`."""
     total = sum(cell.cell_type == "code" for cell in notebook.cells)
-    with tqdm(total=total, desc=name, unit="cell", file=sys.stderr) as progress:
+    with tqdm(total=total, desc=name, unit="cell", file=sys.stderr, disable=None) as progress:
         Client(
             notebook,
             timeout=TIMEOUT,
