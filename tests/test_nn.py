@@ -1,6 +1,7 @@
 """`membptt.nn` equals `torch.nn`: parameters, outputs, final states, gradients, refusals."""
 
 import copy
+import inspect
 import pickle
 from functools import partial
 from itertools import product
@@ -121,8 +122,8 @@ def test_layer_equals_torch_hypothesis(which, policy, steps, chunk, slots, batch
 def test_a_kernel_that_forgets_part_of_its_state_is_caught(monkeypatch):
     kernel = membptt.nn.LSTM._kernel
 
-    def forgetful(self, xs, carry, weights):
-        return kernel(self, xs, (carry[0], carry[1] * 0), weights)
+    def forgetful(self, xs, carry, weights, sizes):
+        return kernel(self, xs, (carry[0], carry[1] * 0), weights, sizes)
 
     monkeypatch.setattr(membptt.nn.LSTM, "_kernel", forgetful)
     theirs, ours = pair("LSTM", 3, 4)
@@ -189,7 +190,9 @@ BAD = [
     lambda layer: layer(sequence(layer, 5), start(layer, batch=3)),
     lambda layer: layer(sequence(layer, 5), start(layer, batched=False)),
     lambda layer: layer(sequence(layer, 5, batched=False), start(layer)),
-    lambda layer: type(layer)(3, 4, proj_size=9, **({"slots": 2} if hasattr(layer, "slots") else {})),
+    lambda layer: type(layer)(3, 4, 1, -2, **({"slots": 2} if hasattr(layer, "slots") else {})),
+    lambda layer: layer(torch.zeros(0, 2, 3, dtype=torch.float64)),
+    lambda layer: layer(nn.utils.rnn.pack_sequence([torch.zeros(2, 7, dtype=torch.float64)])),
     lambda layer: type(layer)(3, 0, **({"slots": 2} if hasattr(layer, "slots") else {})),
 ]
 
@@ -203,18 +206,200 @@ def test_a_bad_call_is_refused_as_torch_refuses_it(kind, call):
     assert outcome(lambda: call(ours)) is refused
 
 
-def test_a_packed_sequence_is_refused():
-    _, ours = pair("LSTM", 3, 4)
-    packed = nn.utils.rnn.pack_sequence([torch.zeros(4, 3), torch.zeros(2, 3)])
-    with pytest.raises(TypeError, match="takes no packed sequence"):
-        ours(packed)
+# ---- packed sequences ----
 
 
-def test_a_missing_or_bad_budget_is_refused():
-    with pytest.raises(TypeError, match="slots"):
-        membptt.nn.LSTM(3, 4)
-    with pytest.raises(ValueError, match="chunk must be at least 1"):
-        membptt.nn.LSTM(3, 4, slots=1, chunk=0)(torch.zeros(5, 3))
+def packed(layer, lengths, *, sorted=False):
+    """Sequences of these lengths, in that order unless sorted, as torch packs them."""
+    lengths = [*lengths]
+    if sorted:
+        lengths.sort(reverse=True)
+    sequences = [torch.randn(length, layer.input_size, dtype=torch.float64, requires_grad=True) for length in lengths]
+    return nn.utils.rnn.pack_sequence(sequences, enforce_sorted=sorted)
+
+
+def run_packed(layer, rows, hx, total_length):
+    """What `run` returns, of a packed input; the output is padded."""
+    output, final = layer(rows, hx)
+    assert type(output) is nn.utils.rnn.PackedSequence
+    padded, lengths = nn.utils.rnn.pad_packed_sequence(output, total_length=total_length)
+    assert torch.equal(lengths, nn.utils.rnn.pad_packed_sequence(rows)[1])
+    results = [padded, *leaves(final)]
+    wanted = [rows.data, *(leaves(hx) if hx is not None else ()), *layer.parameters()]
+    return [leaf.detach() for leaf in results], list(torch.autograd.grad(weighed(results), wanted))
+
+
+def assert_equal_packed(theirs, ours, lengths, *, given_start, sorted=False, seed=7):
+    rows = packed(theirs, lengths, sorted=sorted)
+    hx = start(theirs, batch=len(lengths)) if given_start else None
+    expected, computed = (
+        torch.manual_seed(seed) and run_packed(each, rows, hx, max(lengths) + 1) for each in (theirs, ours)
+    )
+    for a, b in zip(computed, expected, strict=True):
+        assert [leaf.shape for leaf in a] == [leaf.shape for leaf in b]
+        assert relative_error(a, b) <= 1e-10
+
+
+def packed_options():
+    for kind, options in every_option():
+        if options["bias"] and not options["batch_first"]:  # a packed sequence has no batch dimension
+            yield kind, options
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_layer_equals_torch_on_packed_sequences_exhaustive(kind):
+    """Every option, with and without starting state, sorted and not, at lengths that a core does not divide."""
+    for name, options in packed_options():
+        if name == kind:
+            theirs, ours = pair(kind, 3, 4, **options)
+            for given_start, sorted in product((False, True), repeat=2):
+                assert_equal_packed(theirs, ours, [2, 7, 1, 7, 4], given_start=given_start, sorted=sorted)
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_layer_equals_torch_on_packed_sequences_of_all_lengths_exhaustive(both):
+    for lengths, chunk in product(product(range(1, 4), repeat=3), (1, 2, 3)):
+        theirs, ours = pair("GRU", 3, 4, budget={"slots": 2, "chunk": chunk}, bidirectional=both)
+        assert_equal_packed(theirs, ours, lengths, given_start=True)
+
+
+@given(
+    st.sampled_from([*packed_options()]),
+    policies(),
+    st.lists(st.integers(1, 20), min_size=1, max_size=5),
+    st.integers(1, 12),
+    st.integers(1, 6),
+    st.booleans(),
+    st.booleans(),
+)
+def test_layer_equals_torch_on_packed_sequences_hypothesis(which, policy, lengths, chunk, slots, given_start, spill):
+    (kind, options), (name, sizes) = which, policy
+    budget = {"slots": slots, "chunk": chunk, "policy": name, **sizes, "spill": spill and name == "hsm"}
+    theirs, ours = pair(kind, 3, 4, budget=budget, **options)
+    assert_equal_packed(theirs, ours, lengths, given_start=given_start)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dropout_between_layers_of_packed_sequences_is_torchs_where_there_is_one_core_or_both_directions(kind):
+    for both in (False, True):
+        options = {"num_layers": 3, "dropout": 0.4, "bidirectional": both}
+        theirs, ours = pair(kind, 3, 4, budget={"slots": 1, "chunk": 3 if both else 9}, **options)
+        assert_equal_packed(theirs, ours, [4, 9, 2], given_start=True)
+
+
+def test_recomputed_dropout_of_packed_sequences_is_that_of_the_first_pass():
+    computed = []
+    for budget in ({"slots": 1, "policy": "hsm"}, {"slots": 50, "policy": "ism"}):
+        _, ours = pair("LSTM", 3, 4, num_layers=2, dropout=0.4, budget={"chunk": 3, **budget})
+        rows = packed(ours, [9, 20, 4])
+        torch.manual_seed(7)
+        computed.append(run_packed(ours, rows, None, 20))
+    assert max(map(relative_error, *computed)) <= 1e-10
+
+
+def test_a_state_of_too_many_sequences_is_refused_where_torch_takes_some_of_them():
+    theirs, ours = pair("GRU", 3, 4)
+    rows, hx = packed(ours, [1, 2]), start(ours, batch=3)
+    theirs(rows, hx)
+    with pytest.raises(RuntimeError, match="Expected hidden size"):
+        ours(rows, hx)
+
+
+def test_the_state_of_a_sequence_that_has_ended_is_not_touched():
+    """A kernel that is given all sequences in every core would go on with them, or fail."""
+    _, ours = pair("GRU", 3, 4, budget={"slots": 2, "chunk": 1})
+    rows = packed(ours, [1, 6])
+    states = []
+    kernel = membptt.nn.GRU._kernel
+
+    def seen(self, xs, carry, weights, sizes):
+        ys, final = kernel(self, xs, carry, weights, sizes)
+        states.append(final[0][0, 1].detach())
+        return ys, final
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(membptt.nn.GRU, "_kernel", seen)
+        _, final = ours(rows)
+    assert all(torch.equal(state, final[0, 0].detach()) for state in states)
+
+
+def test_sequences_that_are_not_turned_by_themselves_are_caught(monkeypatch):
+    monkeypatch.setattr(membptt.nn, "_turned", lambda sizes: torch.arange(int(sizes.sum())).flip(0))
+    theirs, ours = pair("GRU", 3, 4, bidirectional=True)
+    with pytest.raises(AssertionError):
+        assert_equal_packed(theirs, ours, [3, 1], given_start=False)
+
+
+# ---- the face: what a layer may store ----
+
+
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_budget_in_bytes_is_planned_and_shared_by_the_directions(kind, both):
+    theirs, ours = pair(kind, 3, 4, num_layers=2, bidirectional=both, budget={"budget": "64KiB"})
+    assert_equal(theirs, ours, sequence(theirs, 20), start(theirs))
+    assert "budget='64KiB'" in repr(ours)
+    with pytest.raises(ValueError, match="smallest"):
+        pair(kind, 3, 4, budget={"budget": 10})[1](sequence(theirs, 20))
+
+
+def test_a_layer_takes_the_plan_that_it_made():
+    theirs, ours = pair("LSTM", 3, 4, num_layers=2)
+    for xs in (sequence(theirs, 20), packed(theirs, [20, 7])):
+        plan = ours.planned(xs, budget="32KiB", chunk=4)
+        twin = pair("LSTM", 3, 4, num_layers=2, budget={"plan": plan})[1]
+        assert plan.chosen.measured.chunk == 4
+        if isinstance(xs, torch.Tensor):
+            assert_equal(theirs, twin, xs, None)
+            with pytest.raises(ValueError, match="plan anew"):
+                twin(xs[:5])
+        else:
+            assert relative_error(*([leaf.detach() for leaf in layer(xs)[1]] for layer in (twin, theirs))) <= 1e-10
+    with pytest.raises(TypeError, match="a plan is of one scan: give budget="):
+        pair("GRU", 3, 4, bidirectional=True, budget={"plan": plan})
+    with pytest.raises(TypeError, match="a plan is of one scan: give budget="):
+        pair("GRU", 3, 4, bidirectional=True)[1].planned(sequence(theirs, 20), budget="1MiB")
+
+
+BAD_MEANS = [
+    ({}, TypeError, "exactly one of slots=, budget= and plan="),
+    ({"slots": 2, "budget": 9}, TypeError, "exactly one of slots=, budget= and plan="),
+    ({"slots": 0}, ValueError, "slots must be at least 1"),
+    ({"slots": 2.0}, TypeError, "slots must be an integer"),
+    ({"slots": 2, "chunk": 0}, ValueError, "chunk must be at least 1"),
+    ({"slots": 2, "policy": "best"}, ValueError, "known policies"),
+    ({"slots": 2, "policy": 3}, TypeError, "a name, a table or a Schedule"),
+    ({"slots": 2, "spill": 3}, TypeError, "spill must be True, False or a SlowTier"),
+    ({"budget": "much"}, ValueError, "much"),
+    ({"budget": 9, "internal": 3}, TypeError, "only with slots="),
+    ({"budget": 9, "policy": build("hsm", 3, 3)}, TypeError, "among policies by name"),
+    ({"plan": "plan.json"}, TypeError, "plan must be a Plan"),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("means", "error", "says"), BAD_MEANS)
+def test_a_missing_or_bad_budget_is_refused_when_the_layer_is_made(kind, means, error, says):
+    with pytest.raises(error, match=says):
+        getattr(membptt.nn, kind)(3, 4, **means)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layer_names_all_its_arguments(kind):
+    """Torch's own take anything; an editor shows nothing of them."""
+    layer = getattr(membptt.nn, kind)
+    parameters = inspect.signature(layer).parameters
+    assert {"slots", "budget", "plan", "chunk", "policy", "internal", "internal_known", "spill"} <= parameters.keys()
+    assert not [name for name, each in parameters.items() if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+    assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in ("slots", "budget", "plan"))
+    assert "proj_size" in parameters if kind == "LSTM" else "proj_size" not in parameters
+    assert all(f"{name}:" in layer.__doc__ for name in parameters)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_layer_is_the_layer():
+    theirs, ours = pair("GRU", 3, 4)
+    assert_equal(theirs, torch.compile(ours, backend="eager"), sequence(theirs, 9), None)
 
 
 def by_segments(layer, chunk):

@@ -178,7 +178,7 @@ def test_what_needs_the_length_is_refused(options):
     step, init, xs = problem(Lstm, 5, D)
     with pytest.raises(TypeError, match="whose length nobody knows"):
         scan(step, init, Source(xs.detach()).indexed, slots=2, **options)
-    with pytest.raises(TypeError, match="exactly one of slots= and budget="):
+    with pytest.raises(TypeError, match="exactly one of slots=, budget= and plan="):
         scan(step, init, Source(xs.detach()).indexed)
 
 

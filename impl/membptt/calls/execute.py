@@ -55,7 +55,7 @@ def execute(
         promise=choice.promise,
         metered=report is not None or choice.weighed,
     )
-    outputs = Outputs(inputs.steps if inputs.known else None, reduce, inputs.order)
+    outputs = Outputs(inputs.places if inputs.known else None, reduce, inputs.order)
     if wanted:
         refuse_kernel_dropout(problem.reach.named, devices)
         autocast = Autocast.current(devices)

@@ -26,7 +26,7 @@ _fronts: Final = Cache(2**21)  # of chains: one that is larger would push out al
 def remembered_plan(problem: Problem, budget: int | str, progress: Progress = None, **options: Any) -> Plan:
     """Plan once for each step function and shapes: training calls the same scan again and again."""
     inputs = problem.inputs
-    x, spec = inputs.fetch(inputs.leaves, 0)
+    x, spec = inputs.fetch(inputs.leaves, inputs.at(0))
     key = (
         identity(problem.step),
         problem.segments,
@@ -35,6 +35,7 @@ def remembered_plan(problem: Problem, budget: int | str, progress: Progress = No
         constants(spec),
         *map(signature, (problem.carry, problem.params, tuple(x))),
         inputs.wanted,
+        inputs.order.backwards,
         parse_bytes(budget),
         tuple(options.items()),
         Autocast.current(problem.devices | {leaf.device for leaf in x}),

@@ -10,7 +10,7 @@ import torch
 
 from membptt.calls.execute import execute
 from membptt.calls.remembered import remembered_plan
-from membptt.planning.choice import Policy, from_loop, from_plan, from_slots
+from membptt.planning.choice import Policy, check_means, from_loop, from_plan, from_slots
 from membptt.planning.plan_file import Plan
 from membptt.run.empty import outputs_of_no_step
 from membptt.run.outputs import Reduce
@@ -20,7 +20,6 @@ from membptt.slow.tier import SlowTier, slow_tier
 from membptt.step.declared import Params
 from membptt.step.refusals import refuse_cache, refuse_transforms, refuse_wrapped
 from membptt.torch_private import untraced
-from membptt_theory.schedule import Schedule
 
 Carry = TypeVar("Carry")
 Output = TypeVar("Output")
@@ -134,14 +133,20 @@ def scan(
     Claim: scan-forwards-equal-table, scan-gradients-equal-autograd, starts-equal-loop, scan-continuity.
     Claim: scan-tiers-equal-table, scan-tiers-gradients-equal-one-tier, scan-unknown-length-equals-loop.
     """
-    if sum(given is not None for given in (slots, budget, plan)) > 1:
-        raise TypeError(_ONE_BUDGET)
     if unroll is not None:
-        raise TypeError(f"{_UNROLL}: give chunk={unroll}")
-    settled = policy if plan is not None else None, chunk if plan is not None else None, internal_known
-    planned = budget is not None or plan is not None
-    if planned and (internal != 1 or any(given is not None for given in settled)):
-        raise TypeError(_SETTLED)
+        raise TypeError(
+            f"scan has no unroll=: steps that run under one graph are a core, of chunk= steps: give chunk={unroll}"
+        )
+    check_means(
+        slots=slots,
+        budget=budget,
+        plan=plan,
+        policy=policy,
+        internal=internal,
+        internal_known=internal_known,
+        chunk=chunk,
+        spill=spill,
+    )
     refuse_cache()
     refuse_transforms()
     problem = Problem.of(step, init, xs, params, segments=segments, length=length, reverse=reverse)
@@ -155,15 +160,13 @@ def scan(
         inputs = problem.inputs.cut(chunk if chunk is not None else 1)
         choice = from_loop(problem, lambda at, state, core: inputs.goes_on(at), slots, budget, inputs=inputs)
     elif budget is not None:
-        if policy is not None and not isinstance(policy, str):
-            raise TypeError(f"a budget chooses among policies by name; with a {type(policy).__name__} give slots=")
         wishes = {"chunk": chunk, "policy": policy or "auto", "compile": compile, "spill": slow or False}
         plan = remembered_plan(problem, budget, progress, **wishes)
         # The plan keeps to the bound on the slow tier's slots; only where its file goes is left to be said.
         choice = from_plan(problem, plan, slow=slow and replace(slow, slots=None))
     elif plan is not None:
         choice = from_plan(problem, plan, slow=slow, carry=problem.carry)
-    elif slots is not None or isinstance(policy, Schedule):
+    else:
         choice = from_slots(
             problem,
             slots,
@@ -173,8 +176,6 @@ def scan(
             chunk=chunk if chunk is not None else 1,
             slow=slow,
         )
-    else:
-        raise TypeError(_ONE_BUDGET)
     return execute(
         problem,
         choice,
@@ -186,13 +187,7 @@ def scan(
     )
 
 
-_UNROLL = "scan has no unroll=: steps that run under one graph are a core, whose length is chunk="
-_SETTLED = (
-    "a plan settles policy, chunk and the sizes of states: give policy and chunk to membptt.plan, or with budget=, and "
-    "internal and internal_known only with slots="
-)
 _ONLINE = (
     "a sequence whose length nobody knows is stored by an online policy, in hidden states only: give slots= or budget= "
     "(and chunk=, if you like), and leave plan, policy, internal and spill out, or give the length"
 )
-_ONE_BUDGET = "give exactly one of slots=, budget= and plan=, or a Schedule as policy"

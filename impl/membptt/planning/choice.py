@@ -15,13 +15,15 @@ from membptt.run.inputs import Inputs
 from membptt.run.node import Choice
 from membptt.run.problem import Problem
 from membptt.run.promise import Promise
-from membptt.slow.tier import SlowTier
+from membptt.slow.tier import SlowTier, slow_tier
 from membptt.state.leaves import Leaves
 from membptt.state.states import Hidden
 from membptt_theory.actions import Prices
 from membptt_theory.named import NamedPolicy
 from membptt_theory.online.internal import FIRST
 from membptt_theory.online.stream import check_internal
+from membptt_theory.options import parse_bytes
+from membptt_theory.policies import find
 from membptt_theory.schedule import Schedule
 from membptt_theory.tables import check_count, fewest_slots
 
@@ -44,6 +46,50 @@ class Policy(Protocol):
         """Return the schedule in two tiers."""
 
 
+def check_means(
+    *,
+    slots: int | None,
+    budget: int | str | None,
+    plan: Plan | None,
+    policy: str | Policy | None,
+    internal: int,
+    internal_known: int | None,
+    chunk: int | None,
+    spill: bool | SlowTier,
+) -> None:
+    """Refuse what no call can be executed by, whatever its step.
+
+    Raises:
+        TypeError: not exactly one of `slots`, `budget` and `plan`, something beside a plan that it settles, or another
+            type than the argument has.
+        ValueError: no slot, no step in a core, text that names no size, or an unknown policy.
+    """
+    given = sum(means is not None for means in (slots, budget, plan))
+    if given > 1 or (given == 0 and not isinstance(policy, Schedule)):
+        raise TypeError("give exactly one of slots=, budget= and plan=, or a Schedule as policy")
+    settled = (policy, chunk) if plan is not None else ()
+    if given and slots is None and (internal != 1 or any(each is not None for each in (*settled, internal_known))):
+        raise TypeError(
+            "a plan settles policy, chunk and the sizes of states: give policy and chunk to membptt.plan, or with "
+            "budget=, and internal and internal_known only with slots="
+        )
+    if budget is not None and policy is not None and not isinstance(policy, str):
+        raise TypeError(f"a budget chooses among policies by name; with a {type(policy).__name__} give slots=")
+    if budget is not None:
+        parse_bytes(budget)
+    if plan is not None and not isinstance(plan, Plan):
+        raise TypeError(f"plan must be a Plan, as membptt.plan returns it, got {type(plan).__name__}")
+    for name, count in (("slots", slots), ("chunk", chunk)):
+        if count is not None:
+            check_count(name, count)
+    if isinstance(policy, str):
+        if budget is None or policy != "auto":
+            find(policy)
+    elif policy is not None and not hasattr(policy, "schedule"):
+        raise TypeError(f"policy must be a name, a table or a Schedule, got {type(policy).__name__}")
+    slow_tier(spill)
+
+
 def from_slots(
     problem: Problem,
     slots: int | None,
@@ -57,13 +103,10 @@ def from_slots(
     """Take policy, slots, chunk and slow tier as given.
 
     Raises:
-        TypeError: `policy` makes no schedules.
         TableError: the table is not what its digest says.
     """
     inputs = problem.inputs.cut(chunk)
     maker: Policy = NamedPolicy(policy, internal, internal_known) if isinstance(policy, str) else policy
-    if not hasattr(maker, "schedule"):
-        raise TypeError(f"policy must be a name, a table or a Schedule, got {type(policy).__name__}")
     if slow is None:
         return _choice(maker.schedule(inputs.cores, slots), inputs, SlowTier())
     return _choice(maker.spilling(inputs.cores, slots, slow.slots, slow.prices), inputs, slow)
@@ -73,12 +116,9 @@ def from_plan(problem: Problem, plan: Plan, *, slow: SlowTier | None = None, car
     """Take everything from a plan.
 
     Raises:
-        TypeError: it is none.
         ValueError: it was made for sequences of another length, for smaller carries or for the other kind of step; or
             `slow` names more than a directory.
     """
-    if not isinstance(plan, Plan):
-        raise TypeError(f"plan must be a Plan, as membptt.plan returns it, got {type(plan).__name__}")
     inputs = problem.inputs.cut(plan.chunk)
     if (inputs.steps, problem.segments) != (plan.steps, plan.segments):
         raise ValueError(

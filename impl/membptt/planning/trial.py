@@ -129,7 +129,7 @@ class Trial:
         """Return the same as `_weigh` of the internal state of the first core, where that makes the carry."""
         core = self._core(chunk, metered=True, problem=self._begin)
         start = Hidden.of(tuple(leaf.detach() for leaf in self._begin.carry), ())
-        internal = core.record(start, self._xs, 0, Outputs(min(chunk, self._begin.inputs.steps)))
+        internal = core.record(start, self._xs, 0, Outputs(_places(self._begin, chunk)))
         return self._inner(internal, start, storages(core.compact(internal.output()).leaves), shared)
 
     def _inner(self, internal: Internal, state: Hidden, output: dict[int, int], shared: dict[int, int]) -> int:
@@ -142,7 +142,8 @@ class Trial:
             core = self._core(1, metered=True)
             random = self._generators.read()
             with self._surroundings.undone(), torch.no_grad():  # as in a scan; a first pass checks the step
-                state = core.compact(core.advance(self._start(), self._xs, 0, 1, outputs := Outputs(1)))
+                outputs = Outputs(_places(self._problem, 1))
+                state = core.compact(core.advance(self._start(), self._xs, 0, 1, outputs))
                 self._output = _bytes(outputs.take())
             guard.check()
             again = partial(core.evaluate, self._start(), self._xs, 0, graph=False)
@@ -179,7 +180,7 @@ class Trial:
         return lambda: core.advance(state, self._xs, 0, 1)
 
     def _both_ways(self, chunk: int, state: Hidden) -> _Call:
-        core, outputs = self._core(chunk), Outputs(min(chunk, self._problem.inputs.steps))
+        core, outputs = self._core(chunk), Outputs(_places(self._problem, chunk))
         core.record(state, self._xs, 0, outputs)
         ys, carry = list(map(_some_gradient, outputs.take())), list(map(_some_gradient, state.leaves))
         adjoint = Adjoint(list(carry), ys, outputs, self._xs, self._problem.params)
@@ -217,6 +218,12 @@ class Trial:
 def _bytes(leaves: Iterable[Tensor]) -> int:
     """Return what these take as dense tensors."""
     return sum(leaf.numel() * leaf.element_size() for leaf in leaves)
+
+
+def _places(problem: Problem, chunk: int) -> int:
+    """Return how many places the first core of `chunk` steps takes."""
+    at = problem.inputs.cut(chunk).at(0)
+    return at.stop if isinstance(at, slice) else 1
 
 
 def _some_gradient(leaf: Tensor) -> Tensor | None:

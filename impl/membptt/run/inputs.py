@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import accumulate
+from typing import Any, Final, Self
 
 import optree
 from torch import Tensor
@@ -86,14 +88,14 @@ class Inputs:
         inputs.read, inputs._spec = None, optree.tree_structure(nothing)
         return inputs
 
-    def cut(self, chunk: int) -> Inputs:
+    def cut(self, chunk: int) -> Self:
         """Return the same sequence in cores of `chunk` steps.
 
         Raises:
             TypeError: `chunk` is not an integer.
             ValueError: ``chunk < 1``.
         """
-        inputs = object.__new__(Inputs)
+        inputs = object.__new__(type(self))
         vars(inputs).update(vars(self))
         inputs.chunk = _count("chunk", chunk)
         inputs.cores = -(-self.steps // chunk)
@@ -105,6 +107,11 @@ class Inputs:
         if self._single:
             return core
         return slice(core * self.chunk, min((core + 1) * self.chunk, self.steps))
+
+    @property
+    def places(self) -> int:
+        """How many places the sequence has, and its outputs have: a step takes one of them."""
+        return self.steps
 
     def goes_on(self, core: int) -> bool:
         """Whether there is a core `core`: its inputs are read, and kept for the next `fetch`.
@@ -155,6 +162,38 @@ _ITERATOR: Final = (
     "xs is an iterator, which can be read only once, and a recomputation reads again: stack its items in a tensor, or "
     "give membptt.Indexed(None, read), where read keeps what it takes from the iterator in a list"
 )
+
+
+class Rows(Inputs):
+    """A packed batch of sequences: the rows of all steps, one step after the other, of each step fewer or as many.
+
+    A core takes the rows of its steps, as one tensor, with the first of these steps and the one behind the last.
+
+    Args:
+        data: ``(rows, ...)``.
+        sizes: rows of each step.
+    """
+
+    def __init__(self, data: Tensor, sizes: Sequence[int]) -> None:
+        super().__init__(None, length=len(sizes))
+        self.leaves, self.wanted = (data,), (data.requires_grad,)
+        self._starts = [0, *accumulate(sizes)]
+
+    @property
+    def places(self) -> int:
+        """How many rows there are."""
+        return self._starts[-1]
+
+    def at(self, core: int) -> slice:
+        """Return the rows that `core` takes."""
+        return slice(self._starts[core * self.chunk], self._starts[min((core + 1) * self.chunk, self.steps)])
+
+    def fetch(self, leaves: Leaves, at: At) -> tuple[list[Tensor], optree.PyTreeSpec]:
+        """Return the rows of a core, a view, between which steps they lie being constants of the structure."""
+        assert isinstance(at, slice)
+        rows = leaves[0][at]
+        steps = bisect_left(self._starts, at.start), bisect_left(self._starts, at.stop)
+        return [rows], flatten("xs", (rows, *steps))[1]
 
 
 class Numbers(Inputs):

@@ -69,7 +69,7 @@ class Problem:
         """
         refuse_layer(step)
         carry, spec = flatten("init", init)
-        inputs = Inputs(xs, segments=segments, length=length, reverse=reverse)
+        inputs = xs if isinstance(xs, Inputs) else Inputs(xs, segments=segments, length=length, reverse=reverse)
         return cls(step, spec, carry, inputs, declared_by(step, params), segments)
 
     @property
