@@ -6,19 +6,27 @@ VENV = $(or $(PYTHON),$(error Python 3.11 or newer is needed; name it: make PYTH
 BIN := .venv/bin
 REAL := h5py loguru mambapy ncps nir nirtorch norse snntorch spikingjelly
 
-.PHONY: help figures test coverage newest theory prove formal notebooks docs cuda explorer regen clean
+.PHONY: help figures test coverage newest theory prove formal notebooks docs cuda dist explorer regen clean
 .DEFAULT_GOAL := help
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-# The oldest torch that pyproject.toml allows, and in an environment of its own the newest there is.
-.venv/.ready: TORCH := torch==2.13.0
+# The oldest torch that pyproject.toml allows: where there is a GPU, a build that can use it; elsewhere the small build, if
+# pip is set up to find one. And in an environment of its own the newest torch there is.
+OLDEST := torch==2.13.0
+EXCEPT := ,!=
+LARGE := $(OLDEST)$(EXCEPT)$(lastword $(subst ==, ,$(OLDEST)))+cpu
+GPU := $(shell nvidia-smi -L 2>/dev/null)
+.venv/.ready: TORCH := '$(if $(GPU),$(LARGE),$(OLDEST)+cpu)'
+.venv/.ready: OTHERWISE := $(OLDEST)
 .venv-newest/.ready: TORCH := torch
+.venv-newest/.ready: OTHERWISE := torch
 .venv/.ready .venv-newest/.ready: pyproject.toml constraints.txt
 	$(VENV) $(@D)
 	grep -v '^torch=' constraints.txt > $(@D)/constraints.txt
-	$(@D)/bin/pip install --disable-pip-version-check -q -c $(@D)/constraints.txt $(TORCH) hatchling editables
+	$(@D)/bin/pip install --disable-pip-version-check -q -c $(@D)/constraints.txt $(TORCH) 2>/dev/null || $(@D)/bin/pip install --disable-pip-version-check -q -c $(@D)/constraints.txt $(OTHERWISE)
+	$(@D)/bin/pip install --disable-pip-version-check -q -c $(@D)/constraints.txt hatchling editables
 	$(@D)/bin/pip install --disable-pip-version-check -q -c $(@D)/constraints.txt --no-build-isolation -e '.[runtime,proofs,figs,notebooks,docs,dev]'
 	$(@D)/bin/pip install --disable-pip-version-check -q -c $(@D)/constraints.txt --no-deps $(REAL)
 	touch $@
@@ -67,6 +75,11 @@ docs: .venv/.ready  ## build the documentation site: docs/out/site/index.html
 cuda: .venv/.ready  ## where a GPU is: all that needs one, in at most eight minutes
 	$(BIN)/python -m bench.cuda
 
+dist: .venv/.ready  ## build sdist and wheel into dist/, and check both
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
+	MEMBPTT_DIST=dist $(BIN)/python -m pytest tests/test_packaging.py
+
 explorer: .venv/.ready  ## build the explorer, one page to open in a browser: theory/explorer/out/index.html
 	$(BIN)/python theory/explorer/build.py
 
@@ -76,4 +89,4 @@ regen: .venv/.ready  ## rewrite what is generated and committed, but for the not
 	$(BIN)/python -m paper_figs.results
 
 clean:  ## remove the environment and everything generated
-	rm -rf .venv .venv-newest .venv-peers .venv-theory paper_figs/out theory/explorer/out docs/out proofs_check/formal/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-newest .venv-peers .venv-theory paper_figs/out theory/explorer/out docs/out dist proofs_check/formal/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -24,7 +24,7 @@ from nbconvert import MarkdownExporter
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parent
 FOLDERS: Final = ("impl", "theory", "proofs_check", "proofs_check/formal", "paper_figs", "bench", "notebooks")
-OTHERS: Final = ("CHANGELOG.md", "CLAIMS.md", "CONTRIBUTING.md", "paper_figs/RESULTS.md")
+OTHERS: Final = ("CHANGELOG.md", "CLAIMS.md", "CONTRIBUTING.md", "SECURITY.md", "SUPPORT.md", "paper_figs/RESULTS.md")
 LINK: Final = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
 
 

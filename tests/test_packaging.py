@@ -1,11 +1,13 @@
 """What a stranger installs: one set of pins, and a wheel that another project can use."""
 
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 import venv
 import zipfile
@@ -133,6 +135,7 @@ def test_every_job_of_the_workflow_runs_verbs_that_exist():
         "newest-torch",
         "notebooks-and-figures",
         "docs",
+        "dist",
         "regen-diff",
     }
     (phony,) = re.findall(r"^\.PHONY: (.*)$", MAKEFILE, flags=re.MULTILINE)
@@ -146,11 +149,78 @@ def test_every_job_of_the_workflow_runs_verbs_that_exist():
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel that ``pip install .`` makes, built without a network."""
-    out = tmp_path_factory.mktemp("wheel")
-    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", out, ROOT)
+    """The wheel that ``pip install .`` makes, built without a network; or that ``make dist`` made."""
+    if "MEMBPTT_DIST" in os.environ:
+        (path,) = (ROOT / os.environ["MEMBPTT_DIST"]).glob("*.whl")
+        return path
+    return built(ROOT, tmp_path_factory.mktemp("wheel"))
+
+
+def built(folder, out):
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", out, folder)
     (path,) = out.glob("*.whl")
     return path
+
+
+def test_the_source_distribution_makes_the_same_wheel(wheel, tmp_path):
+    if "MEMBPTT_DIST" in os.environ:
+        (source,) = (ROOT / os.environ["MEMBPTT_DIST"]).glob("*.tar.gz")
+    else:
+        subprocess.run(
+            [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path], cwd=ROOT, check=True
+        )
+        (source,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(source) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (folder,) = (tmp_path / "unpacked").iterdir()
+    assert {"LICENSE", "README.md", "CITATION.cff", "tests"} <= {path.name for path in folder.iterdir()}
+    assert checksums(built(folder, tmp_path / "again")) == checksums(wheel)
+
+
+def checksums(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return {item.filename: item.CRC for item in archive.infolist()}
+
+
+def test_the_package_s_page_is_the_readme_and_none_of_its_links_needs_the_repository(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+        headers, page = archive.read(name).decode().split("\n\n", 1)
+    assert "Description-Content-Type: text/markdown" in headers
+    assert "Project-URL: Paper, https://arxiv.org/" in headers
+    assert page.startswith("# membptt")
+    assert [target for target in re.findall(r"\]\(([^)\s]+)", page) if not target.startswith("https://")] == []
+
+
+def test_links_of_the_package_s_page_lead_into_the_repository_once_it_has_an_address():
+    spec = importlib.util.spec_from_file_location("package_page", ROOT / "docs" / "package_page.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = "[a](docs/b.md#c) ![p](d.svg) [e](https://example.org) `x[0](y)`"
+    assert module.absolute(text, "https://example.org/r/") == (
+        "[a](https://example.org/r/blob/main/docs/b.md#c) ![p](https://example.org/r/raw/main/d.svg) "
+        "[e](https://example.org) `x[0](y)`"
+    )
+    assert module.absolute("[a](docs/b.md) ![p](d.svg)", None) == "a *p*"
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_make_takes_the_build_of_torch_that_suits_the_machine(gpu, tmp_path):
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed here")
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'GPU 0: some'\n" if gpu else "#!/bin/sh\nexit 9\n")
+    tool.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    line = ["make", "-n", "-B", ".venv/.ready", f"PYTHON={sys.executable}"]
+    printed = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    first, otherwise = re.findall(r" '?(torch==\S+?)'? 2>/dev/null \|\| .* (torch\S+)$", printed, flags=re.MULTILINE)[0]
+    allowed, fallback = Requirement(first).specifier, Requirement(otherwise).specifier
+    assert [allowed.contains(build) for build in ("2.13.0+cpu", "2.13.0", "2.13.0+cu130")] == (
+        [False, True, True] if gpu else [True, False, False]
+    )
+    assert all(fallback.contains(build) for build in ("2.13.0+cpu", "2.13.0", "2.13.0+cu130"))
+    assert PINS["torch"] == "2.13.0"
 
 
 def pip(*arguments, python=sys.executable):
