@@ -306,6 +306,20 @@ def compile_graph() -> Any:
     return compile_fx
 
 
+def decompositions() -> Any:
+    """Return what Inductor takes operations apart into."""
+    from torch._inductor.decomposition import select_decomp_table  # noqa: PLC0415
+
+    return select_decomp_table()
+
+
+def trace_operations(function: Callable[..., Any], tensors: Sequence[Tensor], table: Any) -> torch.fx.GraphModule:
+    """Return the graph of the operations that `function` runs on such tensors, taken apart by `table`."""
+    from torch.fx.experimental.proxy_tensor import make_fx  # noqa: PLC0415
+
+    return make_fx(function, decomposition_table=table, tracing_mode="fake")(*tensors)
+
+
 def graph_pass() -> Any:
     """Return the class that passes over a graph extend."""
     from torch._inductor.custom_graph_pass import CustomGraphPass  # noqa: PLC0415

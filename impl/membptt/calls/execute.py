@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from membptt.kernels.compiled import compile_chunk
+from membptt.kernels.joint import join_cores
 from membptt.run.continuity import Continuity
 from membptt.run.core import Core, is_known_to_round
 from membptt.run.meter import active
@@ -45,11 +46,13 @@ def execute(
     continuity = (
         Continuity(cores, inputs.chunk, numbers=numbers, alike=alike) if wanted and check is not False else None
     )
+    compiled = compile_chunk(problem.step, devices) if compile else None
     core = Core(
         problem,
         inputs,
         generators=generators,
-        compiled=compile_chunk(problem.step, devices) if compile else None,
+        compiled=compiled,
+        joint=join_cores(problem.step, devices) if compiled is not None else None,
         witness=Witness() if check else None,
         continuity=continuity,
         promise=choice.promise,

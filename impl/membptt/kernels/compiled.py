@@ -42,14 +42,14 @@ def compile_chunk(step: Callable[..., Any], devices: set[torch.device]) -> Chunk
 
 
 def _compile(step: Callable[..., Any], *, capture: bool) -> Chunk:
-    plain: Chunk = torch.compile(_loop(step), dynamic=False, options=compile_options())
+    plain: Chunk = torch.compile(loop_of(step), dynamic=False, options=compile_options())
     options = capture_options() if capture else None
     if options is None:
         return plain
     # fullgraph: a call that fails has run nothing yet, so the plain core can take its place. As a backend, since
     # torch.compile's own options= takes no policy.
     backend = partial(compile_graph(), config_patches=options)
-    return Captured(plain, torch.compile(_loop(step), dynamic=False, fullgraph=True, backend=backend))
+    return Captured(plain, torch.compile(loop_of(step), dynamic=False, fullgraph=True, backend=backend))
 
 
 def compile_options() -> dict[str, Any]:
@@ -82,7 +82,9 @@ def capture_options() -> dict[str, Any] | None:
     }
 
 
-def _loop(step: Callable[..., Any]) -> Chunk:
+def loop_of(step: Callable[..., Any]) -> Chunk:
+    """Return the loop over `step`, as a function with a code object of its own."""
+
     def loop(carry: Any, parts: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
         ys = []
         for x in parts:

@@ -52,7 +52,7 @@ def merge_rows(graph: Graph) -> None:
     for node in graph.nodes:
         if _is_product(node) and not _is_returned(node):
             *bias, _, weight = node.args
-            groups.setdefault((node.target, *bias, *_transposed(weight)), []).append(node)
+            groups.setdefault((node.target, *bias, *transposed(weight)), []).append(node)
     for group in groups.values():
         if len(group) > 1:
             for batch in _independent(graph, group):
@@ -90,6 +90,30 @@ def merge_sums(graph: Graph) -> None:
             root.replace_all_uses_with(total)
 
 
+def factors(node: Node) -> tuple[list[tuple[Any, Any]], list[Node], bool]:
+    """Return a tensor as a sum: of products, by their factors, and of the rest; and whether all that is transposed."""
+    base, turned = transposed(node)
+    products, rest = _terms(base) if _is_sum(base) else ([base], [])
+    if not all(product.target is _MM and _is_product(product) for product in products) or not products:
+        return [], [base], turned
+    return [(product.args[-2], product.args[-1]) for product in products], rest, turned
+
+
+def is_fixed(node: Node) -> bool:
+    """Tell whether `node` must stay where it is: random numbers are drawn in the order of the steps."""
+    if node.op != "call_function" or node.target is operator.getitem:
+        return False
+    if not isinstance(node.target, OPERATION):
+        return True
+    return schema_of(node.target).is_mutable or torch.Tag.nondeterministic_seeded in node.target.tags
+
+
+def transposed(node: Any) -> tuple[Any, bool]:
+    """Return what `node` is a transpose of, and whether it is one."""
+    swaps = node.target is _PERMUTE and list(node.args[1]) == [1, 0]
+    return (node.args[0], True) if swaps else (node, False)
+
+
 def _independent(graph: Graph, group: Sequence[Node]) -> list[list[Node]]:
     """Cut products of one weight, in the graph's order, into runs of two and more of which none needs another."""
     batches: list[list[Node]] = []
@@ -101,7 +125,7 @@ def _independent(graph: Graph, group: Sequence[Node]) -> list[list[Node]]:
                 batches.append([])
                 waiting.clear()
             batches[-1].append(node)
-        if waits or node in members or _is_fixed(node):
+        if waits or node in members or is_fixed(node):
             waiting.add(node)
     runs = chain.from_iterable(_bounded(batch, inner=False) for batch in batches)
     return [run for run in runs if len(run) > 1]
@@ -207,24 +231,9 @@ def _is_view(node: Node) -> bool:
     return node.target in (operator.getitem, _RESHAPE) or (isinstance(node.target, OPERATION) and node.target.is_view)
 
 
-def _is_fixed(node: Node) -> bool:
-    """Tell whether `node` must stay where it is: random numbers are drawn in the order of the steps."""
-    if node.op != "call_function" or node.target is operator.getitem:
-        return False
-    if not isinstance(node.target, OPERATION):
-        return True
-    return schema_of(node.target).is_mutable or torch.Tag.nondeterministic_seeded in node.target.tags
-
-
-def _transposed(node: Any) -> tuple[Any, bool]:
-    """Return what `node` is a transpose of, and whether it is one."""
-    swaps = node.target is _PERMUTE and list(node.args[1]) == [1, 0]
-    return (node.args[0], True) if swaps else (node, False)
-
-
 def _stack(graph: Graph, nodes: Sequence[Any], dim: int) -> Node:
     """Concatenate matrices; transposes are concatenated before they are transposed, which keeps rows whole."""
-    parts, swapped = zip(*map(_transposed, nodes), strict=True)
+    parts, swapped = zip(*map(transposed, nodes), strict=True)
     if all(swapped):
         return _call(graph, _PERMUTE, _call(graph, _CAT, list(parts), 1 - dim), [1, 0])
     return _call(graph, _CAT, list(nodes), dim)

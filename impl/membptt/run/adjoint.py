@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import update_wrapper
+from itertools import product
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
+from membptt.kernels.joint import Joined
 from membptt.run.outputs import Outputs
 from membptt.state.leaves import Leaves
 from membptt.state.states import Enclosure, Internal
@@ -114,6 +116,36 @@ class Adjoint:
             self.params[index] = None
         self._taken.update(indices)
         return gradients
+
+    def join(self, core: Joined) -> bool:
+        """Record and backpropagate one core at once; false, nothing done, where it has to be recorded by itself."""
+        if any(self.hooks):
+            return False
+        ys = [
+            self._outputs.gradient(total, at, self._outputs.shape(leaf, at)) if total is not None else None
+            for at in core.places
+            for leaf, total in enumerate(self._ys)
+        ]
+        shares = core.pull(self.carry, ys, self._sum)
+        if shares is None:
+            return False
+        after, mine = shares[: len(core.carry_in)], iter(shares[len(core.carry_in) :])
+        self.carry, self.hooks = list(after), [[] for _ in after]
+        if self._compact:
+            self.carry = compacted(self.carry)
+        for at, total in product(core.places, self.xs):
+            share = next(mine)
+            if total is not None and share is not None:
+                self._outputs.order.enter(total, at, share)
+        return True
+
+    def _sum(self, param: int) -> Tensor:
+        """Return what gradients of a declared tensor are added to in place."""
+        total = self.params[param]
+        if total is None or not self._owned[param]:
+            total = torch.zeros_like(self._params[param]) if total is None else total.clone()
+            self.params[param], self._owned[param] = total, True
+        return total
 
     def _hand_on_hooks(self, internal: Internal) -> None:
         """Let hooks on the carry that a core was given see the whole gradient, where that is known.

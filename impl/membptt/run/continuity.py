@@ -14,6 +14,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from membptt.kernels.joint import Joined
 from membptt.state.fingerprints import fingerprint, hashed, is_small, tolerance
 from membptt.state.leaves import Leaves
 from membptt.state.states import At, Internal
@@ -31,6 +32,9 @@ class Sweep(Protocol):
 
     def step(self, internal: Internal) -> None:
         """Take one core."""
+
+    def join(self, core: Joined) -> bool:
+        """Take one core that is recorded and backpropagated at once; false where it has to be recorded by itself."""
 
 
 class Doubt(NamedTuple):
@@ -147,7 +151,7 @@ class Continuity:
         ):
             self._compare("output", core, dict(enumerate(leaf.dtype for leaf in outputs)), [then], [now])
 
-    def backpropagated(self, internal: Internal) -> None:
+    def backpropagated(self, internal: Internal | Joined) -> None:
         """Compare what `internal` gave with what the core after it, which was backpropagated before, was given."""
         self._at -= 1
         if self._only_bits:  # the usual case on the host, where every call is felt

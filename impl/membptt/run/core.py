@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
-from itertools import chain, repeat
+from itertools import chain
 from typing import Any, Final
 
 import optree
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from membptt.kernels.graphs import Chunk
+from membptt.kernels.joint import Given, Joint
 from membptt.run.continuity import Continuity, Sweep
 from membptt.run.inputs import UNKNOWN, Inputs
 from membptt.run.outputs import Outputs
@@ -40,6 +41,7 @@ class Core:
         inputs: the input sequence, cut into cores.
         generators: read after every recorded core and every run of cores.
         compiled: runs a whole chunk of steps in place of the loop over them.
+        joint: joins recording and backpropagating a core to a single function.
         witness: compares recomputed states with those of the first pass, bit by bit.
         continuity: compares the outputs of the last few cores with those of the first pass.
         promise: sees the graphs, and whether they keep what a plan promised.
@@ -57,6 +59,7 @@ class Core:
         *,
         generators: Generators,
         compiled: Chunk | None = None,
+        joint: Joint | None = None,
         witness: Witness | None = None,
         continuity: Continuity | None = None,
         promise: Promise | None = None,
@@ -69,11 +72,13 @@ class Core:
         self._outside = (*inputs.leaves, *problem.params, *[leaf.detach() for leaf in problem.carry])
         self._generators = generators
         self._compiled = compiled
+        self._joint = joint if witness is None else None
         self._witness = witness
         self._continuity, self._promise = continuity, promise
         self.metered = metered
         self._watches: bool | None = None  # whether to note what is saved while it is; not decided
         self._unchanged = Unchanged(inputs.leaves, problem.params)
+        self._places = {id(tensor): place for place, tensor in enumerate(problem.params)} if joint is not None else {}
         self._undeclared = Undeclared(problem.step, problem.params, inputs.read)
         self._records = False  # whether the step switches grad mode on by itself
         # Cores of a single step that nothing watches and nobody compiled.
@@ -256,6 +261,37 @@ class Core:
         """Prepare to recompute from `state`."""
         self._generators.write(state.random)
 
+    @property
+    def joins(self) -> bool:
+        """Whether cores may be recorded and backpropagated at once."""
+        return self._joint is not None and self._joint.problem is None
+
+    def join(self, state: Hidden, xs: Leaves, core: int, sweep: Sweep) -> bool:
+        """Record one core and backpropagate it, at once; false, nothing done, where it has to be recorded by itself.
+
+        Recorded are the last few cores, whose outputs are compared, and a first one that makes the carry.
+        """
+        form, joint = self.forms.at(core), self._joint
+        if joint is None or core >= self._compared or form is not self.forms.last:
+            return False
+        at = self._inputs.at(core)
+        with torch.no_grad():
+            x, spec = self._inputs.fetch(xs, at)
+            places, steps = self._parts(at, x)
+        if not self._inputs.wanted and any(leaf.requires_grad for leaf in x):
+            return False  # what is read has a graph of its own, which is part of the core's
+        carry_in = tuple(map(as_leaf, state.leaves, form.differentiable))
+        wanted = self._inputs.wanted or (False,) * len(x)
+        x_in = [list(map(as_leaf, leaves, wanted)) for leaves in steps]
+        carry, parts = form.spec.unflatten(carry_in), [spec.unflatten(leaves) for leaves in x_in]
+        given = Given(at, places, state, carry, parts, carry_in, tuple(chain(*x_in)), self._places)
+        joined = joint.join(given, partial(self._flatten, at=at))
+        if joined is None or not sweep.join(joined):
+            return False
+        state.check(core)
+        self._unchanged.check(joined.used)
+        return True
+
     def backpropagate(self, internal: Internal, sweep: Sweep) -> None:
         """Backpropagate one recorded core.
 
@@ -271,19 +307,22 @@ class Core:
 
     def _steps(self, carry: Any, at: At, x: Sequence[Tensor], spec: optree.PyTreeSpec) -> Iterable[tuple[At, Any, Any]]:
         """Run one core: carry and output at each step, or once for a whole segment."""
-        if self._segments or not isinstance(at, slice):
-            parts, places = [spec.unflatten(x)], [at]
-            if self._compiled is None:
-                return ((at, *self._call(carry, parts[0], at)),)
-        else:
-            # unbind, not indexing: its backward is one stack, where that of indexing fills zeros for every step.
-            places = list(range(at.start, at.stop))
-            steps = zip(*(leaf.unbind(0) for leaf in x), strict=True) if x else repeat((), len(places))
-            parts = [spec.unflatten(step) for step in steps]
+        places, steps = self._parts(at, x)
+        parts = [spec.unflatten(step) for step in steps]
         if self._compiled is None:
+            if len(parts) == 1:
+                return ((places[0], *self._call(carry, parts[0], places[0])),)
             return self._one_by_one(carry, places, parts)
         carry, ys = self._compiled(carry, parts)
         return [(where, carry, y) for where, y in zip(places, ys, strict=True)]
+
+    def _parts(self, at: At, x: Sequence[Tensor]) -> tuple[list[At], list[Sequence[Tensor]]]:
+        """Return what a core calls the step with: where, and the leaves of the inputs there."""
+        if self._segments or not isinstance(at, slice):
+            return [at], [x]
+        # unbind, not indexing: its backward is one stack, where that of indexing fills zeros for every step.
+        places: list[At] = list(range(at.start, at.stop))
+        return places, list(zip(*(leaf.unbind(0) for leaf in x), strict=True)) if x else [()] * len(places)
 
     def _one_by_one(self, carry: Any, places: list[At], parts: list[Any]) -> Iterator[tuple[At, Any, Any]]:
         for where, part in zip(places, parts, strict=True):

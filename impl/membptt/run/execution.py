@@ -31,6 +31,7 @@ from membptt_theory.actions import (
     TieredInstruction,
 )
 
+_DROPS: Final = frozenset({DropHidden, DropInternal, DropSlow})  # which leave the working core as it is
 _WINDOW: Final = 4  # actions beside which a state is brought back: a core's recording and its backward among them
 
 
@@ -105,6 +106,8 @@ class Execution:
         self._before: tuple[int, Hidden] | None = None  # position and state that the working core was recorded from
         self.recorded: Internal | None = None
         self._observers = observers
+        self._postponed: tuple[int, Hidden] | None = None  # a core that is recorded once it is known what for
+        self._joins = False
         self._reached = 0
         self._due: tuple[TieredInstruction, ...] = ()  # the first backward instruction, once it is reached
         self._report(None)
@@ -132,9 +135,10 @@ class Execution:
         """
         due, self._due = self._due, ()
         try:
+            self._joins = self.core.joins
             for instruction in chain(due, self._stream):
                 if instruction[0] is Backpropagate:
-                    self._backward_step(instruction, sweep)
+                    self._backward_step(instruction, xs, sweep)
                     if first and instruction[1][0] == first:
                         return
                 else:
@@ -147,6 +151,8 @@ class Execution:
     def _execute(self, instruction: TieredInstruction, xs: Leaves, outputs: Outputs | None) -> None:
         kind, places = instruction
         place = places[0]
+        if self._postponed is not None and kind not in _DROPS:
+            self._record_postponed(self._postponed, xs)
         if kind is Advance:
             self._advance(xs, place, places[1], outputs)
         elif kind is Record:
@@ -192,13 +198,31 @@ class Execution:
 
     def _record(self, xs: Leaves, step: int, outputs: Outputs | None) -> None:
         state = self.newest()
+        if self._joins:
+            self._working, self._before, self.recorded, self._postponed = state, None, None, (step, state)
+            return
         self._working = self._before = self.recorded = None  # a graph that is given up, before the next one is there
         self.recorded = self.core.record(state, xs, step, outputs)
         self._before = step, state
         self._reached = max(self._reached, step + 1)
 
-    def _backward_step(self, instruction: TieredInstruction, sweep: Sweep) -> None:
-        self.core.backpropagate(self._internal(), sweep)
+    def _record_postponed(self, postponed: tuple[int, Hidden], xs: Leaves) -> None:
+        """Record the core that was put off: something else than its backward comes next, or it cannot be joined."""
+        step, state = postponed
+        self._postponed = None
+        self.core.rewind(state)
+        self._before = self.recorded = None
+        self.recorded = self.core.record(state, xs, step)
+        self._working, self._before = None, postponed
+        self._report(None)
+
+    def _backward_step(self, instruction: TieredInstruction, xs: Leaves, sweep: Sweep) -> None:
+        postponed = self._postponed
+        if postponed is None or not self.core.join(postponed[1], xs, postponed[0], sweep):
+            if postponed is not None:
+                self._record_postponed(postponed, xs)
+            self.core.backpropagate(self._internal(), sweep)
+        self._postponed = None
         self._working = self._before = self.recorded = None
         self._report(instruction)
 
@@ -227,7 +251,7 @@ class Execution:
         self._store.clear()
         if self._slow_states is not None:
             self._slow_states.close()
-        self._working = self._before = self.recorded = None
+        self._working = self._before = self.recorded = self._postponed = None
         self._stream = iter(())
         for observer in self._observers:
             observer.close()

@@ -95,6 +95,11 @@ class Outputs:
             leaves = [leaf.div_(self._steps) for leaf in leaves]
         return tuple(leaf.to(dtype) for leaf, (_, dtype) in zip(leaves, self._shapes, strict=True))
 
+    def shape(self, leaf: int, at: At) -> torch.Size:
+        """Return the shape of an output leaf of one step, or of several with time first."""
+        shape = self._shapes[leaf][0]
+        return torch.Size((at.stop - at.start, *shape)) if isinstance(at, slice) else shape
+
     def gradient(self, grad: Tensor, at: At, shape: torch.Size) -> Tensor:
         """Return the gradient of one step's (or segment's) output leaf, given the gradient of the result."""
         if self._reduce is None:

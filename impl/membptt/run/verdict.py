@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from membptt.kernels.joint import Joined
 from membptt.run.continuity import Continuity, Doubt, Sweep
 from membptt.run.witness import NotDeterministicError
 from membptt.state.fingerprints import fingerprint, tolerance
@@ -114,12 +115,23 @@ class _Compared:
         self.continuity.backpropagated(internal)
         self.sweep.step(internal)
 
+    def join(self, core: Joined) -> bool:
+        joined = self.sweep.join(core)
+        if joined:
+            self.continuity.backpropagated(core)
+        return joined
+
 
 class _Onlooker:
     """Takes cores that have gone backward already."""
 
     def step(self, internal: Internal) -> None:
         """Leave its graph as it is."""
+
+    def join(self, core: Joined) -> bool:
+        """Compute its carry only."""
+        core.evaluate()
+        return True
 
 
 class Modes(NamedTuple):
@@ -140,14 +152,16 @@ class Modes(NamedTuple):
     steady: bool
 
 
-def compare_modes(core: Evaluates, state: Hidden, xs: Leaves, index: int) -> Modes:
+def compare_modes(core: Evaluates, state: Hidden, xs: Leaves, index: int, joined: Leaves | None = None) -> Modes:
     """Evaluate core `index` from `state` without graph and with it, and see how well-conditioned it is.
 
     Each way twice, one right after the other: a step that is another at every call, in whatever rhythm, has no excuse.
+    Where it was not recorded but `joined`, the carry that it gave then stands for the one with graph.
     """
     plain, once_more = (core.evaluate(state, xs, index, graph=False) for _ in range(2))
     graphed, with_graph_once_more = (core.evaluate(state, xs, index, graph=True) for _ in range(2))
     steady = _all_equal(plain, once_more) and _all_equal(graphed, with_graph_once_more)
+    graphed = graphed if joined is None else (joined, graphed[1])
     nudged = core.evaluate(Hidden.of(tuple(map(_nudged, state.leaves)), state.random), xs, index, graph=False)
     gaps = [distance(a, b) for a, b in zip(sum(plain, ()), sum(graphed, ()), strict=True)]
     growths = [distance(a, b) for a, b in zip(sum(plain, ()), sum(nudged, ()), strict=True)]
@@ -198,10 +212,21 @@ class Replay:
         Raises:
             Reached: it was the doubtful one.
         """
+        self._take(internal)
+
+    def join(self, core: Joined) -> bool:
+        """Take one core, of which only the carry is computed."""
+        core.evaluate()
+        self._take(core, core.carry_out)
+        return True
+
+    def _take(self, internal: Internal | Joined, joined: Leaves | None = None) -> None:
         doubt, core = self._doubt, self._continuity.core(internal.at)
         if core == doubt.core:
             start = tuple(leaf.detach() for leaf in internal.carry_in)
-            self.modes = modes = compare_modes(self._core, Hidden.of(start, internal.start.random), self._xs, core)
+            self.modes = modes = compare_modes(
+                self._core, Hidden.of(start, internal.start.random), self._xs, core, joined
+            )
             side = doubt.what == "output"
             plain, graphed = modes.plain[side][doubt.leaf], modes.graphed[side][doubt.leaf]
             now = graphed if side else internal.carry_out[doubt.leaf]

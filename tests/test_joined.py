@@ -1,0 +1,238 @@
+"""Under `compile=True`, a core that is backpropagated as soon as it is recorded is one function: the same gradients."""
+
+import re
+import shutil
+from contextlib import contextmanager
+
+import optree
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from membptt import meter, scan
+from membptt.kernels.joint import Given, Joined, Joint, join_cores
+from membptt.kernels.pullback import Pullback
+from membptt.state.states import Hidden
+from membptt_theory.tables import build
+
+from .cells import Tanh, gradients, plain, problem, relative_error
+from .strategies import POLICIES, policy_id
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler"),
+    pytest.mark.filterwarnings("ignore"),
+]
+D = torch.float64
+LONGEST = 9
+
+
+@pytest.fixture(scope="module")
+def tanh():
+    """One step, compiled once for all: its carry is a dict, an integer in it."""
+    return problem(Tanh, LONGEST, D)
+
+
+@contextmanager
+def counted():
+    """Count the cores that were joined."""
+    pull, cores = Joined.pull, []
+
+    def counting(self, *given):
+        shares = pull(self, *given)
+        cores.extend([self.at] * (shares is not None))
+        return shares
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Joined, "pull", counting)
+        yield cores
+
+
+@pytest.mark.parametrize(("policy", "sizes"), POLICIES, ids=policy_id)
+def test_joined_cores_give_the_gradients_of_plain_autograd(tanh, policy, sizes):
+    """Every number of slots; the forwards are the table's, and no core is joined that a policy stores as a graph."""
+    step, init, xs = tanh
+    expected = gradients(plain(step, init, xs), step, init, xs)
+    for slots in range(max(sizes.values(), default=1), LONGEST + 1):
+        with meter() as report, counted() as cores:
+            result = scan(step, init, xs, slots=slots, policy=policy, compile=True, check=False, **sizes)
+            actual = gradients(result, step, init, xs)
+        assert relative_error(actual, expected) <= 1e-10
+        assert report.forwards == build(policy, LONGEST, slots, **sizes).cost(LONGEST, slots)
+        assert (report.backwards, report.live_bytes) == (LONGEST, 0)
+        assert policy != "hsm" or len(cores) == LONGEST - 1
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.data())
+def test_joined_cores_of_any_loop_give_the_gradients_of_plain_autograd(tanh, data):
+    step, init, xs = tanh
+    steps, slots = data.draw(st.integers(1, LONGEST)), data.draw(st.integers(1, 4))
+    xs = xs[:steps].detach().requires_grad_(data.draw(st.booleans()))
+    reduce, check = data.draw(st.sampled_from([None, "sum"])), data.draw(st.sampled_from([None, False, True]))
+    ends, reverse = data.draw(st.sampled_from(["carry", "ys", "both"])), data.draw(st.booleans())
+
+    def loss(carry, ys):
+        leaves = [carry["h"]] * (ends != "ys") + optree.tree_leaves(ys) * (ends != "carry")
+        return sum(leaf.sin().sum() for leaf in leaves) if reduce is None else sum(leaf.sum() for leaf in leaves)
+
+    wanted = [*step.parameters(), *([xs] if xs.requires_grad else [])]
+    expected = torch.autograd.grad(loss(*plain(step, init, xs.flip(0) if reverse else xs)), wanted, allow_unused=True)
+    result = scan(step, init, xs, slots=slots, reduce=reduce, check=check, reverse=reverse, compile=True)
+    actual = torch.autograd.grad(loss(*result), wanted, allow_unused=True)
+    assert [grad is None for grad in actual] == [grad is None for grad in expected]
+    present = ([grad for grad in grads if grad is not None] for grads in (actual, expected))
+    assert relative_error(*present) <= 1e-10
+
+
+def test_a_hook_on_a_parameter_sees_the_whole_gradient_of_joined_cores(tanh):
+    step, init, xs = tanh
+    seen = []
+    handle = step.w.register_hook(lambda grad: seen.append(grad.clone()))
+    with counted() as cores:
+        (grad,) = torch.autograd.grad(scan(step, init, xs, slots=3, compile=True)[1]["h"].sum(), [step.w])
+    handle.remove()
+    assert len(cores) == LONGEST - 3  # the outputs of the last three are compared
+    assert torch.equal(*seen, grad)
+
+
+def test_a_weight_that_moves_before_the_backward_is_noticed_by_joined_cores(tanh):
+    step, init, xs = tanh
+    before = step.w.detach().clone()
+    ys = scan(step, init, xs, slots=2, compile=True)[1]
+    with torch.no_grad():
+        step.w.data = before + 0.1
+    with pytest.raises(RuntimeError, match=r"another (carry|output)"):
+        ys["h"].sum().backward()
+    step.w.data = before
+
+
+def test_a_joined_core_that_gives_another_carry_is_noticed(tanh, monkeypatch):
+    step, init, xs = tanh
+    call = Pullback.__call__
+    monkeypatch.setattr(Pullback, "__call__", lambda *given: [tensor * 1.01 for tensor in call(*given)])
+    ys = scan(step, init, xs, slots=2, compile=True)[1]
+    with pytest.raises(RuntimeError, match="another carry"):
+        ys["h"].sum().backward()
+
+
+def test_chunks_and_inputs_are_joined_and_nothing_as_large_as_a_weight_is_made():
+    torch.manual_seed(0)
+    weight = torch.randn(32, 32, dtype=D).div_(6).requires_grad_()
+    xs, h = torch.randn(13, 2, 32, dtype=D, requires_grad=True), torch.randn(2, 32, dtype=D, requires_grad=True)
+    made = []
+    call = Pullback.__call__
+
+    def noted(self, inputs, grads):
+        tensors = call(self, inputs, grads)
+        made.extend(tensor.numel() for tensor in tensors[len(inputs) + len(grads) :])
+        return tensors
+
+    def step(h, x):
+        h = torch.tanh(nn.functional.linear(h, weight) + x)
+        return h, (h * h).sum()
+
+    wanted = [weight, xs, h]
+    expected = torch.autograd.grad(plain(step, h, xs)[1].sum(), wanted)
+    with pytest.MonkeyPatch.context() as patch, counted() as cores:
+        patch.setattr(Pullback, "__call__", noted)
+        ys = scan(step, h, xs, slots=2, chunk=2, params=[weight], compile=True)[1]
+        actual = torch.autograd.grad(ys.sum(), wanted)
+    assert relative_error(actual, expected) <= 1e-10
+    assert cores == [slice(6, 8), slice(4, 6), slice(2, 4), slice(0, 2)]
+    assert max(made) < weight.numel()
+
+
+# ---- what is not joined ----
+
+memory: list[torch.Tensor] = []
+outside = torch.ones(3, dtype=D, requires_grad=True)
+table = torch.zeros(3, dtype=D)
+
+
+def drops(h, x):
+    return nn.functional.dropout(h * x, 0.5), h
+
+
+def branches(h, x):
+    return (h * x if h.sum() > 0 else h + x), h
+
+
+def keeps(h, x):
+    memory[:] = [h.sin()]
+    return h * x, h
+
+
+def undeclared(h, x):
+    return h * outside, x
+
+
+def writes(h, x):
+    table.add_(1)
+    return h * x, h
+
+
+def hooks(h, x):
+    h.register_hook(lambda grad: 2 * grad)
+    return h * x, h
+
+
+def hands_on(h, x):
+    return h, x
+
+
+NOT_JOINED = {
+    drops: "draws random numbers",
+    branches: "Unsupported",
+    keeps: "keeps tensors beside",
+    undeclared: "not declared",
+    writes: "writes to what it is given",
+    hooks: "hook|Unsupported",
+    hands_on: "computes nothing",
+}
+
+
+@pytest.mark.parametrize(("step", "problem"), NOT_JOINED.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_what_cannot_be_joined_is_recorded_as_before(step, problem):
+    joint = Joint(step)
+    assert joint.problem is None
+    assert not joined(joint)
+    assert re.search(problem, joint.problem)
+    assert not joined(joint)  # nor is it tried again
+
+
+def joined(joint, mode=torch.enable_grad):
+    """Join and pull back one core of a step on three numbers."""
+    h = torch.ones(3, dtype=D, requires_grad=True)
+    x = torch.full((3,), 2.0, dtype=D)
+    with mode():
+        core = joint.join(Given(0, [0], Hidden.of((h,), ()), h, [x], (h,), (x,), {}), lambda carry: (carry,))
+        shares = core and core.pull([torch.ones_like(h)], [None], lambda param: None)
+    return shares is not None
+
+
+def test_a_step_that_can_be_joined_is_not_while_autocast_is_on():
+    joint = Joint(lambda h, x: (h * x, h))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not joined(joint)
+    assert joint.problem is None
+
+
+def test_cores_are_joined_on_the_host_only_and_remembered_by_their_step():
+    def step(h, x):
+        return h, x
+
+    assert join_cores(step, [torch.device("meta")]) is None
+    assert join_cores(step, [torch.device("cpu")]) is join_cores(step, [torch.device("cpu")])
+
+
+def test_dropout_under_compile_draws_the_same_in_advancing_and_recording():
+    torch.manual_seed(0)
+    xs, h = torch.randn(6, 3, dtype=D), torch.ones(3, dtype=D, requires_grad=True)
+    with counted() as cores:
+        final, _ = scan(drops, h, xs, slots=2, compile=True)
+        final.sum().backward()
+    kept = final != 0
+    torch.testing.assert_close(h.grad, torch.where(kept, 2.0**6 * xs.prod(0), 0.0))
+    assert not cores
