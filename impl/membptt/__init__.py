@@ -18,6 +18,7 @@ from membptt.planning.chain_plan import ChainPlan
 from membptt.planning.plan_file import Plan, PlanError
 from membptt.run.inputs import Indexed
 from membptt.run.meter import Report, meter
+from membptt.run.ragged import Ragged
 from membptt.slow.tier import SlowTier
 from membptt.step.stateful import Stateful
 from membptt_theory.actions import Prices
@@ -28,6 +29,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "Prices",
+    "Ragged",
     "Report",
     "SlowTier",
     "Stateful",

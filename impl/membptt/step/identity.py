@@ -43,6 +43,8 @@ def identity(step: Any, above: tuple[Any, ...] = ()) -> Any:
         kind = step.__code__
         parts = [cell.cell_contents for cell in step.__closure__ or () if cell != CellType()]
         parts += [*(step.__defaults__ or ()), *(step.__kwdefaults__ or {}).values()]
+    elif hasattr(step, "__wrapped__"):
+        parts = (step.__wrapped__,)
     elif isinstance(step, (list, tuple)):
         parts = step
     return (kind, *(identity(part, (*above, step)) for part in parts))
