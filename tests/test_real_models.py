@@ -1,4 +1,4 @@
-"""Models of others as chains, their layer lists wrapped in the fewest lines: plain autograd's gradients, fewer bytes."""
+"""Models of others as chains, their layers wrapped in the fewest lines: plain autograd's gradients, fewer bytes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def gpt2(budget):
 def timm(monkeypatch):
     """Import timm: what it asks for of torchvision, whose wheels want another build of torch, is not used here."""
     if find_spec("timm") is not None and find_spec("torchvision") is None:
-        parts = "datasets models models.feature_extraction ops ops.misc transforms transforms.functional".split()
+        parts = ["datasets", "models", "models.feature_extraction", "ops", "ops.misc"]
+        parts += ["transforms", "transforms.functional"]
         for name in ("torchvision", *(f"torchvision.{name}" for name in parts)):
             monkeypatch.setitem(sys.modules, name, MagicMock(__spec__=None))
     return library("timm")
