@@ -152,31 +152,6 @@ def test_outputs_that_are_whole_numbers_are_reduced_as_floating_ones():
     assert total == loop(step, h0, xs)[1].sum()
 
 
-def test_one_gradient_is_taken_at_a_time():
-    cell, (h0, xs) = gru(), data()
-    _, ys = scan(recurrence(cell), h0, xs, slots=3, params=cell)
-    heads = torch.eye(2, dtype=D)
-    ends = ys[-1].sum(1)
-    with pytest.raises(RuntimeError, match="leave out is_grads_batched=True"):
-        torch.autograd.grad(ends, cell.weight_hh, heads, is_grads_batched=True, retain_graph=True)
-    rows = [torch.autograd.grad(ends, cell.weight_hh, head, retain_graph=True)[0] for head in heads]
-    ends = loop(recurrence(cell), h0, xs)[1][-1].sum(1)
-    for row, head in zip(rows, heads, strict=True):
-        torch.testing.assert_close(row, torch.autograd.grad(ends, cell.weight_hh, head, retain_graph=True)[0])
-
-
-def test_a_second_derivative_is_taken_of_the_plain_loop():
-    cell, (h0, xs) = gru(), data()
-    _, ys = scan(recurrence(cell), h0, xs, slots=3, params=cell)
-    with pytest.raises(RuntimeError, match="without create_graph=True, or run the loop under plain autograd"):
-        torch.autograd.grad(ys.sum(), cell.weight_hh, create_graph=True)[0].sum().backward()
-    _, ys = scan(recurrence(cell), h0, xs, slots=3, params=cell)
-    (plain,) = torch.autograd.grad(loop(recurrence(cell), h0, xs)[1].sum(), cell.weight_hh, create_graph=True)
-    (twice,) = torch.autograd.grad(plain.square().sum(), cell.weight_hh)
-    torch.testing.assert_close(torch.autograd.grad(ys.sum(), cell.weight_hh)[0], plain.detach())
-    assert twice.any()
-
-
 def test_a_cached_parametrization_is_left_off_around_the_scan():
     (h0, xs), layer = data(), nn.utils.parametrizations.orthogonal(nn.Linear(4, 4).double())
 

@@ -557,10 +557,3 @@ def test_backpropagating_an_earlier_window_twice_is_refused():
     ys, _ = ours(sequence(ours, 4), hx)
     with pytest.raises(RuntimeError, match=r"backpropagated before|second time"):
         ys.sum().backward()
-
-
-def test_a_double_backward_is_refused():
-    _, ours = pair("GRU", 3, 4)
-    xs = sequence(ours, 8)
-    with pytest.raises(RuntimeError, match="differentiated twice"):
-        torch.autograd.grad(ours(xs)[0].square().sum(), xs, create_graph=True)

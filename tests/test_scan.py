@@ -348,14 +348,6 @@ def test_a_graph_that_was_not_retained_cannot_be_backpropagated_again():
         loss.backward()
 
 
-def test_a_double_backward_is_refused():
-    step, init, xs = problem(Lstm, 6, torch.float64)
-    _, ys = scan(step, init, xs, slots=2)
-    for loss in (ys.square().sum(), ys.sum()):
-        with pytest.raises(RuntimeError, match="differentiated twice"):
-            torch.autograd.grad(loss, xs, create_graph=True)
-
-
 def test_nothing_outlives_a_call_that_is_never_backpropagated():
     alive = weakref.WeakSet()
 

@@ -220,31 +220,6 @@ def doubled(init):
     return scan(lambda carry, x: (torch.sin(carry * x), x), init, FOUR, slots=2)[0].sum()
 
 
-def batched(start):
-    return torch.autograd.functional.jacobian(lambda init: doubled(init)[None], start, vectorize=True)
-
-
-TRANSFORMS = [
-    (torch.func.grad(doubled), "cannot transform"),
-    (lambda start: torch.func.vmap(doubled)(start.requires_grad_()), "cannot transform"),
-    (batched, "one gradient at a time"),
-]
-
-
-@pytest.mark.parametrize(("transformed", "says"), TRANSFORMS)
-def test_a_derivative_that_a_scan_has_no_rule_for_is_refused(transformed, says):
-    with pytest.raises(RuntimeError, match=says):
-        transformed(torch.ones(2))
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit.script`")  # a FutureWarning from torch 2.14 on
-def test_the_tangent_of_a_captured_tensor_is_not_dropped():
-    with torch.autograd.forward_ad.dual_level():
-        weight = torch.autograd.forward_ad.make_dual(torch.ones(()), torch.ones(()))
-        with pytest.raises(RuntimeError, match="no forward-mode derivative"):
-            scan(lambda carry, x: (carry * weight, x), ONE, FOUR, slots=2)
-
-
 def test_a_scan_without_gradients_is_mapped_and_one_that_maps_inside_its_step_is_differentiated():
     inits = torch.linspace(0, 1, 3)
     with torch.no_grad():

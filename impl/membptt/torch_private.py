@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from math import prod
 from types import ModuleType
 from typing import Any, Final, TypeVar, cast
@@ -193,32 +194,96 @@ def is_opaque(node: Any) -> bool:
 
 DispatchMode = TorchDispatchMode
 
-# ---- transforms that a scan has no rule for ----
+# ---- transforms, under which a scan runs as the plain loop ----
 
-_batched = find("_C._functorch.is_legacy_batchedtensor", "batched gradients of a scan are not refused", None)
-_transforms = find("_C._are_functorch_transforms_active", "torch.func around a scan is not refused", None)
-_level = find("_current_level", "forward-mode derivatives of a scan are not refused", None, forward_ad)
+_transforms = find("_C._are_functorch_transforms_active", "torch.func around a scan fails", None)
+_level = find("_current_level", "forward-mode derivatives of a scan are lost", None, forward_ad)
 _cache = find("_cache_enabled", "a scan does not refuse to run in parametrize.cached()", None, parametrize)
 
 
-def is_batched(gradient: Tensor) -> bool:
-    """Whether a gradient stands for several at once (``is_grads_batched=True``)."""
-    return _batched is not None and bool(_batched(gradient))
-
-
-def transforms_active() -> bool:
-    """Whether a transform of `torch.func` is under way."""
-    return _transforms is not None and bool(_transforms())
-
-
-def forward_mode_active() -> bool:
-    """Whether dual numbers are in use."""
-    return _level is not None and forward_ad._current_level >= 0
+def is_transformed() -> bool:
+    """Whether a transform of `torch.func` is under way, or dual numbers are in use."""
+    return (_transforms is not None and bool(_transforms())) or (_level is not None and forward_ad._current_level >= 0)
 
 
 def caches_parametrizations() -> bool:
     """Whether this is inside `torch.nn.utils.parametrize.cached`."""
     return _cache is not None and bool(parametrize._cache_enabled)
+
+
+# ---- several gradients at once ----
+
+_ONE: Final = "several gradients at once (is_grads_batched, vectorize, vmap) fail"
+_is_batched = find("_C._functorch.is_legacy_batchedtensor", _ONE, lambda tensor: False)
+_leave_batch = find("_C._vmapmode_decrement_nesting", _ONE, None)
+_enter_batch = find("_C._vmapmode_increment_nesting", _ONE, None)
+_without_batch = find("_remove_batch_dim", _ONE, None)
+_with_batch = find("_add_batch_dim", _ONE, None)
+_interpreter = find("_C._functorch.peek_interpreter_stack", _ONE, None)
+_leave_map = find("_C._functorch.pop_dynamic_layer_stack", _ONE, None)
+_enter_map = find("_C._functorch.push_dynamic_layer_stack", _ONE, None)
+_without_map = find("_C._functorch._unwrap_batched", _ONE, None)
+_with_map = find("_C._functorch._add_batch_dim", _ONE, None)
+_Some = tuple[Tensor | None, ...]
+
+
+def are_several(gradients: _Some) -> bool:
+    """Whether gradients stand for several, or are under a transform of `torch.func`."""
+    if _transforms is not None and _transforms():
+        return True
+    return any(gradient is not None and _is_batched(gradient) for gradient in gradients)
+
+
+def each_alone(function: Callable[[_Some], _Some], gradients: _Some) -> _Some:
+    """Apply a function to gradients; where they stand for several (``is_grads_batched``, `vmap`), to each of these.
+
+    Raises:
+        RuntimeError: they are under another transform of `torch.func`.
+    """
+    if not are_several(gradients):
+        return function(gradients)
+    if _transforms is not None and _transforms():
+        return _each_mapped(function, gradients)
+    level = _leave_batch() + 1  # inside, nothing may be drawn from a generator, as a recomputation may have to
+    try:
+        parts = [
+            (_without_batch(each, level, 1, 0), 0) if each is not None and _is_batched(each) else (each, None)
+            for each in gradients
+        ]
+        results = _stacked(partial(each_alone, function), parts)
+    finally:
+        _enter_batch()
+    return tuple([_with_batch(each, 0, level) if each is not None else None for each in results])
+
+
+def _each_mapped(function: Callable[[_Some], _Some], gradients: _Some) -> _Some:
+    interpreter = _interpreter()
+    if interpreter.key().name != "Vmap":
+        raise RuntimeError(
+            "a scan, while_loop or chain that was run outside a transform of torch.func is differentiated inside it: "
+            "call it inside"
+        )
+    level, left = interpreter.level(), _leave_map()
+    try:
+        parts = [_without_map(each, level) if each is not None else (None, None) for each in gradients]
+        mapped = any(dim is not None for _, dim in parts)
+        results = (_stacked if mapped else _alone)(partial(each_alone, function), parts)
+    finally:
+        _enter_map(left)
+    return tuple([_with_map(each, 0, level) if each is not None and mapped else each for each in results])
+
+
+def _alone(function: Callable[[_Some], _Some], parts: Sequence[tuple[Any, int | None]]) -> _Some:
+    return function(tuple([each for each, _ in parts]))
+
+
+def _stacked(function: Callable[[_Some], _Some], parts: Sequence[tuple[Any, int | None]]) -> _Some:
+    """Apply a function to each of several gradients, each a slice along a dimension, or the same for all."""
+    slices = [each.unbind(dim) if dim is not None else None for each, dim in parts]
+    count = max(len(some) for some in slices if some is not None)
+    alike = [some if some is not None else (each,) * count for some, (each, _) in zip(slices, parts, strict=True)]
+    columns = zip(*[function(row) for row in zip(*alike, strict=True)], strict=True)
+    return tuple([torch.stack(column) if column[0] is not None else None for column in columns])
 
 
 # ---- tensors and modules ----

@@ -26,7 +26,7 @@ from membptt.step.blocks import LONGEST, Block, Blocks
 from membptt.step.declared import Params, declared_by, needs_grad
 from membptt.step.reach import modules_of, reach
 from membptt.step.refusals import refuse_cache, refuse_transforms, refuse_wrapped
-from membptt.torch_private import untraced
+from membptt.torch_private import is_transformed, untraced
 from membptt_theory.schedule import Schedule
 
 
@@ -85,10 +85,10 @@ def chain(
     if sum(given is not None for given in (budget, plan, schedule)) != 1:
         raise TypeError("give exactly one of budget=, plan= and schedule=")
     problem, step = pose(blocks, x, params, join=schedule is None)
-    count = len(step.blocks)
-    if budget is not None and needs_grad(problem.carry, problem.params):
+    count, transformed = len(step.blocks), is_transformed()
+    if budget is not None and needs_grad(problem.carry, problem.params) and not transformed:
         plan = remembered_chain_plan(problem, step, budget, progress)
-    if plan is not None:
+    if plan is not None and not transformed:
         plan.check(count, bytes_of(problem.carry))
         schedule = plan.schedule()
     result, _ = execute(
@@ -129,10 +129,12 @@ def plan_chain(
     Raises:
         TypeError: `budget` is neither bytes nor text; and as `chain`.
         ValueError: no block, more than about 130 that all differ, a budget that is too small; and as `chain`.
-        RuntimeError: a block changes what it is given, or a state inside its module that is not running statistics.
+        RuntimeError: a block changes what it is given, or a state inside its module that is not running statistics; or
+            the call is inside a transform of `torch.func` or forward-mode differentiation.
 
     Claim: chain-peak-within-budget.
     """
+    refuse_transforms()
     problem, step = pose(blocks, x, params, join=True)
     plan = measured(problem, step, progress)
     return plan if budget is None else plan.within(budget)
@@ -144,7 +146,6 @@ def pose(blocks: Iterable[Block], x: Any, params: Params | None, *, join: bool) 
     Modules at the start from which no gradient is wanted are run without graph; with `join` they are a single block.
     """
     refuse_cache()
-    refuse_transforms()
     every = list(blocks)
     if not 1 <= len(every) <= LONGEST:
         raise ValueError(f"a chain has 1 to {LONGEST} blocks, got {len(every)}: join neighbouring ones")

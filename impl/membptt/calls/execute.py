@@ -7,14 +7,15 @@ from typing import Any
 from membptt.kernels.compiled import compile_chunk
 from membptt.kernels.joint import join_cores
 from membptt.run.continuity import Continuity
-from membptt.run.core import Core, is_known_to_round
+from membptt.run.core import Core, LoopCore, is_known_to_round
 from membptt.run.meter import active
 from membptt.run.node import Call, Choice
-from membptt.run.outputs import Outputs, Reduce
+from membptt.run.outputs import Graphed, Outputs, Reduce
 from membptt.run.parts import parts_of
 from membptt.run.problem import Problem
 from membptt.run.progress import Progress, told
 from membptt.run.witness import Witness
+from membptt.state.leaves import Leaves
 from membptt.state.states import Hidden
 from membptt.step.autocast import Autocast
 from membptt.step.changes import InPlace
@@ -22,6 +23,7 @@ from membptt.step.declared import needs_grad
 from membptt.step.generators import Generators
 from membptt.step.refusals import refuse_kernel_dropout
 from membptt.step.surroundings import Surroundings
+from membptt.torch_private import is_transformed
 
 
 def execute(
@@ -35,6 +37,8 @@ def execute(
     progress: Progress,
 ) -> tuple[Any, Any]:
     """Return the final carry and the outputs; ``None`` in place of them where there was no step."""
+    if is_transformed():
+        return _loop(problem, choice, reduce)
     carry, declared, devices, inputs = problem.carry, problem.params, problem.devices, choice.inputs
     tell = told(progress, "gradient")
     generators = Generators(devices, enabled=preserve_rng_state)
@@ -78,6 +82,23 @@ def execute(
         flat = tuple(leaf.detach() for leaf in (*final.leaves, *outputs.take()))
         if report is not None:
             report.advanced += choice.course.cores
+    return _results(core, outputs, flat)
+
+
+def _loop(problem: Problem, choice: Choice, reduce: Reduce | None) -> tuple[Any, Any]:
+    """Run the plain loop: what transforms the step is right for it, and would not be for a node of autograd's graph."""
+    inputs, report = choice.inputs, active()
+    outputs = Graphed(reduce, inputs.order)
+    core = LoopCore(problem, inputs, generators=Generators(problem.devices, enabled=False))
+    final = choice.course.advance(core, Hidden.of(problem.carry, ()), inputs.leaves, outputs)
+    core.check_unchanged()
+    outputs.ended(inputs.places)
+    if report is not None:
+        report.advanced += choice.course.cores
+    return _results(core, outputs, (*(leaf.clone() for leaf in final.leaves), *outputs.take()))
+
+
+def _results(core: Core, outputs: Outputs, flat: Leaves) -> tuple[Any, Any]:
     after = core.form.spec
     ys = outputs.spec.unflatten(flat[after.num_leaves :]) if outputs.spec is not None else None
     return after.unflatten(flat[: after.num_leaves]), ys

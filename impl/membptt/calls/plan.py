@@ -12,6 +12,7 @@ from membptt.run.problem import Problem, Step
 from membptt.run.progress import Progress, told
 from membptt.slow.tier import SlowTier, slow_tier
 from membptt.step.declared import Params
+from membptt.step.refusals import refuse_transforms
 from membptt_theory.options import least_bytes, options, parse_bytes, too_small
 from membptt_theory.policies import find
 
@@ -59,10 +60,12 @@ def plan(
         TypeError: `budget` is neither bytes nor text, or `chunk` is no integer; and as `scan`.
         ValueError: text that names no size, an unknown policy or one that cannot spill, given prices, or a budget that
             is too small: the message names the smallest feasible one; and as `scan`.
-        RuntimeError: the step changes what it is given, or keeps a state outside the carry that cannot be put back.
+        RuntimeError: the step changes what it is given, or keeps a state outside the carry that cannot be put back; or
+            the call is inside a transform of `torch.func` or forward-mode differentiation.
 
     Claim: plan-bounds-peak, plan-tiers-bounds-peak.
     """
+    refuse_transforms()
     problem = Problem.of(step, init, xs, params, segments=segments, length=length)
     return choose(problem, budget, chunk=chunk, policy=policy, compile=compile, spill=spill, progress=progress)
 

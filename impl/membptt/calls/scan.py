@@ -10,7 +10,7 @@ import torch
 
 from membptt.calls.execute import execute
 from membptt.calls.remembered import remembered_plan
-from membptt.planning.choice import Policy, check_means, from_loop, from_plan, from_slots
+from membptt.planning.choice import Policy, as_loop, check_means, from_loop, from_plan, from_slots
 from membptt.planning.plan_file import Plan
 from membptt.run.empty import outputs_of_no_step
 from membptt.run.outputs import Reduce
@@ -18,8 +18,8 @@ from membptt.run.problem import Problem
 from membptt.run.progress import Progress
 from membptt.slow.tier import SlowTier, slow_tier
 from membptt.step.declared import Params
-from membptt.step.refusals import refuse_cache, refuse_transforms, refuse_wrapped
-from membptt.torch_private import untraced
+from membptt.step.refusals import refuse_cache, refuse_wrapped
+from membptt.torch_private import is_transformed, untraced
 
 Carry = TypeVar("Carry")
 Output = TypeVar("Output")
@@ -59,6 +59,10 @@ def scan(
 
     Truncated backpropagation: a carry that one call returns and the next takes as `init` backpropagates across both;
     detach it in between to cut there.
+
+    Derivatives of derivatives are exact, and so is `torch.func` around a scan. A gradient keeps to the schedule also
+    with ``create_graph=True``; what differentiates it once more runs the plain loop, as do transforms of `torch.func`
+    and forward-mode differentiation from the start: where they record a graph, its memory is plain autograd's.
 
     Args:
         step: ``step(carry, x) -> (carry, y)``. A function, a module, or a module's method; the same structure, shapes
@@ -125,9 +129,8 @@ def scan(
             or output that changes structure, shape, dtype or a constant, an undeclared tensor that requires grad, or a
             layer of torch.nn whose dropout cuDNN draws.
         TableError: the table is not what its digest says.
-        RuntimeError: a carry, an input, a parameter or a state that the step reaches was changed; on a double or a
-            batched backward; under a transform of `torch.func`, or forward-mode differentiation. In the backward: a
-            recomputed step is not what it was in the first pass, or a tensor that left the step beside its outputs.
+        RuntimeError: a carry, an input, a parameter or a state that the step reaches was changed. In the backward:
+            a recomputed step is not what it was in the first pass, or a tensor that left the step beside its outputs.
 
     Ref: gruslys2016, Algorithm 2; two tiers: herrmann2020.
     Claim: scan-forwards-equal-table, scan-gradients-equal-autograd, starts-equal-loop, scan-continuity.
@@ -148,7 +151,6 @@ def scan(
         spill=spill,
     )
     refuse_cache()
-    refuse_transforms()
     problem = Problem.of(step, init, xs, params, segments=segments, length=length, reverse=reverse)
     refuse_wrapped(step, problem.reach.named if torch.is_grad_enabled() else ())
     slow = slow_tier(spill)
@@ -159,6 +161,8 @@ def scan(
             raise TypeError(_ONLINE)
         inputs = problem.inputs.cut(chunk if chunk is not None else 1)
         choice = from_loop(problem, lambda at, state, core: inputs.goes_on(at), slots, budget, inputs=inputs)
+    elif is_transformed():
+        choice = as_loop(problem, plan.chunk if plan is not None else chunk)
     elif budget is not None:
         wishes = {"chunk": chunk, "policy": policy or "auto", "compile": compile, "spill": slow or False}
         plan = remembered_plan(problem, budget, progress, **wishes)

@@ -17,7 +17,7 @@ from membptt.run.problem import Problem
 from membptt.run.progress import Progress
 from membptt.state.trees import flatten
 from membptt.step.declared import Params, declared_by
-from membptt.step.refusals import refuse_cache, refuse_transforms, refuse_wrapped
+from membptt.step.refusals import refuse_cache, refuse_wrapped
 from membptt.torch_private import untraced
 from membptt_theory.tables import check_count
 
@@ -92,7 +92,6 @@ def while_loop(
     """
     most = check_count("max_steps", max_steps) if max_steps is not None else None
     refuse_cache()
-    refuse_transforms()
     carry, spec = flatten("init", init)
     problem = Problem(_Step(body), spec, carry, Inputs.nothing(), declared_by(body, params), segments=False)
     refuse_wrapped(body, problem.reach.named if torch.is_grad_enabled() else ())

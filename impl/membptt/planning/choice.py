@@ -32,6 +32,9 @@ class HopelessScheduleWarning(UserWarning):
     """A schedule will take very much longer than the loop."""
 
 
+_SEGMENT: Final = 256  # steps
+
+
 class Policy(Protocol):
     """What makes schedules: a table, a policy by its name, or a schedule that is made already."""
 
@@ -138,6 +141,12 @@ def from_plan(problem: Problem, plan: Plan, *, slow: SlowTier | None = None, car
         )
     promise = Promise(plan.peak_bytes, sizes, (*problem.params, *inputs.leaves))
     return _choice(plan.chosen.schedule(), inputs, slow or SlowTier())._replace(promise=promise)
+
+
+def as_loop(problem: Problem, chunk: int | None = None) -> Choice:
+    """Store nothing: what runs is the plain loop. A segment takes `chunk` steps at once, or as many as a plan may."""
+    inputs = problem.inputs.cut(chunk if chunk is not None else _SEGMENT if problem.segments else 1)
+    return Choice(Whole(inputs.cores, lambda: iter(())), inputs)
 
 
 def from_loop(

@@ -14,7 +14,7 @@ from torch import Tensor
 from membptt.kernels.joint import Joined
 from membptt.run.outputs import Outputs
 from membptt.state.leaves import Leaves
-from membptt.state.states import Enclosure, Internal
+from membptt.state.states import At, Enclosure, Internal
 from membptt.torch_private import add_each, flagged, gradients, hooks_of, is_set
 
 Gradients = list[Tensor | None]
@@ -46,8 +46,9 @@ class Adjoint:
         compact: bool = False,
     ) -> None:
         self.carry = carry
-        self.xs: Gradients = [torch.zeros_like(x) if x.requires_grad else None for x in xs]
+        self.xs: Gradients = [None] * len(xs)  # as of a loop: none where no step used any of it
         self.params: Gradients = [None] * len(params)
+        self._inputs = xs
         self._ys = ys
         self._outputs = outputs
         self._params = params
@@ -86,10 +87,10 @@ class Adjoint:
         self.carry = [next(by_leaf) if leaf.requires_grad else None for leaf in internal.carry_in]
         if self._compact:
             self.carry = compacted(self.carry)
-        for total, leaf in zip(self.xs, mine, strict=True):
+        for index, leaf in enumerate(mine):
             grad = next(by_leaf) if leaf.requires_grad else None
-            if total is not None and grad is not None:
-                self._outputs.order.enter(total, internal.at, grad)
+            if grad is not None and self._inputs[index].requires_grad:
+                self._gather(index, internal.at, grad)
         totals: list[Tensor] = []
         shares: list[Tensor] = []
         for index, grad in zip(used, by_leaf, strict=True):
@@ -133,10 +134,10 @@ class Adjoint:
         self.carry, self.hooks = list(after), [[] for _ in after]
         if self._compact:
             self.carry = compacted(self.carry)
-        for at, total in product(core.places, self.xs):
+        for at, index in product(core.places, range(len(self.xs))):
             share = next(mine)
-            if total is not None and share is not None:
-                self._outputs.order.enter(total, at, share)
+            if share is not None and self._inputs[index].requires_grad:
+                self._gather(index, at, share)
         return True
 
     def _sum(self, param: int) -> Tensor:
@@ -146,6 +147,12 @@ class Adjoint:
             total = torch.zeros_like(self._params[param]) if total is None else total.clone()
             self.params[param], self._owned[param] = total, True
         return total
+
+    def _gather(self, index: int, at: At, grad: Tensor) -> None:
+        total = self.xs[index]
+        if total is None:
+            total = self.xs[index] = torch.zeros_like(self._inputs[index])
+        self._outputs.order.enter(total, at, grad)
 
     def _hand_on_hooks(self, internal: Internal) -> None:
         """Let hooks on the carry that a core was given see the whole gradient, where that is known.

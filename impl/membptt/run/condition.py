@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from membptt.run.core import Core
 from membptt.state.states import Hidden, RandomState
+from membptt.torch_private import is_transformed
 
 
 class Condition:
@@ -68,6 +69,12 @@ class Condition:
         state.random = self._random = now
 
 
+_MANY: Final = (
+    "cond has an answer for each element that torch.func.vmap maps over, and a loop takes one: map inside body, and "
+    "let cond reduce the answers with .any() or .all()"
+)
+
+
 def _drawn(before: RandomState, now: RandomState) -> set[int]:
     """Return which generators were drawn from."""
     return {index for index, pair in enumerate(zip(before, now, strict=True)) if pair[0] is not pair[1]}
@@ -77,7 +84,12 @@ def _truth(answer: object) -> bool:
     if isinstance(answer, bool):
         return answer
     if isinstance(answer, Tensor) and answer.dtype is torch.bool and answer.dim() == 0:
-        return bool(answer)
+        try:
+            return bool(answer)
+        except RuntimeError as error:  # what is mapped has as many answers
+            if not is_transformed():
+                raise
+            raise RuntimeError(_MANY) from error
     what = f"a tensor of shape {tuple(answer.shape)} and {answer.dtype}" if isinstance(answer, Tensor) else repr(answer)
     raise TypeError(
         f"cond must return a bool, or a tensor of one without dimensions, got {what}: reduce a tensor with .any() or "

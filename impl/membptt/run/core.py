@@ -16,7 +16,7 @@ from membptt.kernels.graphs import Chunk
 from membptt.kernels.joint import Given, Joint
 from membptt.run.continuity import Continuity, Sweep
 from membptt.run.inputs import UNKNOWN, Inputs
-from membptt.run.outputs import Outputs
+from membptt.run.outputs import Outputs, Unkept
 from membptt.run.problem import Problem, Step
 from membptt.run.promise import Promise
 from membptt.run.saved import record_saved, saved_by
@@ -102,6 +102,20 @@ class Core:
             leaves = self._flatten(carry, self._inputs.at(stop - 1))
             if torch.is_grad_enabled():
                 leaves = tuple(leaf.detach() for leaf in leaves)
+        state.check(start)
+        return Hidden.of(leaves, self._generators.read())
+
+    def loop(self, state: Hidden, xs: Leaves, start: int, stop: int, outputs: Outputs) -> Hidden:
+        """Run cores ``start .. stop-1`` as the plain loop: no graph, tangent or wrapper is taken off, nothing stored.
+
+        For derivatives of derivatives, and under transforms. What is compiled runs as it is written.
+        """
+        leaves, cores = state.leaves, range(start, stop)
+        for core, (x, spec) in zip(cores, self._inputs.all(xs, cores), strict=True):
+            carry = self.forms.at(core).spec.unflatten(leaves)
+            for where, after, y in self._steps(carry, self._inputs.at(core), x, spec, eager=True):
+                leaves = self._checked(after, where)
+                outputs.put(where, y)
         state.check(start)
         return Hidden.of(leaves, self._generators.read())
 
@@ -229,6 +243,11 @@ class Core:
         return self._generators.read()
 
     @property
+    def compiled(self) -> bool:
+        """Whether cores are compiled, which knows no tangents."""
+        return self._compiled is not None
+
+    @property
     def form(self) -> Form:
         """The form of the final carry, once the first pass has run; in a sequence, of all but the starting one."""
         return self.forms.last
@@ -305,15 +324,18 @@ class Core:
                 raise
             raise self._undeclared.used_up() from error
 
-    def _steps(self, carry: Any, at: At, x: Sequence[Tensor], spec: optree.PyTreeSpec) -> Iterable[tuple[At, Any, Any]]:
+    def _steps(
+        self, carry: Any, at: At, x: Sequence[Tensor], spec: optree.PyTreeSpec, *, eager: bool = False
+    ) -> Iterable[tuple[At, Any, Any]]:
         """Run one core: carry and output at each step, or once for a whole segment."""
         places, steps = self._parts(at, x)
         parts = [spec.unflatten(step) for step in steps]
-        if self._compiled is None:
+        compiled = None if eager else self._compiled
+        if compiled is None:
             if len(parts) == 1:
                 return ((places[0], *self._call(carry, parts[0], places[0])),)
             return self._one_by_one(carry, places, parts)
-        carry, ys = self._compiled(carry, parts)
+        carry, ys = compiled(carry, parts)
         return [(where, carry, y) for where, y in zip(places, ys, strict=True)]
 
     def _parts(self, at: At, x: Sequence[Tensor]) -> tuple[list[At], list[Sequence[Tensor]]]:
@@ -354,6 +376,14 @@ class Core:
         if spec != form.spec:
             form.flatten(carry, _first(at))
         return tuple(leaves)
+
+
+class LoopCore(Core):
+    """Runs the step as the plain loop does, whatever is wanted of it."""
+
+    def advance(self, state: Hidden, xs: Leaves, start: int, stop: int, outputs: Outputs | None = None) -> Hidden:
+        """Run cores ``start .. stop-1``; see `loop`."""
+        return self.loop(state, xs, start, stop, outputs if outputs is not None else Unkept())
 
 
 _NOT_FROZEN: Final = (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final, Self
 
 import optree
+import torch
 from torch import Tensor
 
 from membptt.run.order import Order
@@ -156,6 +157,18 @@ class Inputs:
             return [leaf[0] for leaf in leaves], spec
         return [leaf.flip(0) for leaf in leaves] if self.order.backwards else list(leaves), spec
 
+    def all(self, leaves: Leaves, cores: range) -> Iterator[tuple[Sequence[Tensor], optree.PyTreeSpec]]:
+        """Yield what `fetch` returns for each of these cores; where those are all, in one operation a leaf.
+
+        The backward of that is one as well, where that of indexing fills zeros for every core.
+        """
+        if self.read is None and leaves and len(cores) == self.cores:
+            ordered = (leaf.flip(0) if self.order.backwards else leaf for leaf in leaves)
+            parts = (leaf.unbind(0) if self._single else torch.split(leaf, self.chunk) for leaf in ordered)
+            yield from ((part, self._spec) for part in zip(*parts, strict=True))
+        else:
+            yield from (self.fetch(leaves, self.at(core)) for core in cores)
+
 
 _EMPTY: Final = "xs is empty: it has no step, and at least one is needed"
 _ITERATOR: Final = (
@@ -191,7 +204,15 @@ class Rows(Inputs):
     def fetch(self, leaves: Leaves, at: At) -> tuple[list[Tensor], optree.PyTreeSpec]:
         """Return the rows of a core, a view, between which steps they lie being constants of the structure."""
         assert isinstance(at, slice)
-        rows = leaves[0][at]
+        return self._given(leaves[0][at], at)
+
+    def all(self, leaves: Leaves, cores: range) -> Iterator[tuple[Sequence[Tensor], optree.PyTreeSpec]]:
+        """Yield what `fetch` returns for each of these cores, which are all."""
+        places = [self.at(core) for core in cores]
+        parts = torch.split(leaves[0], [at.stop - at.start for at in places])
+        yield from (self._given(rows, at) for rows, at in zip(parts, places, strict=True))
+
+    def _given(self, rows: Tensor, at: slice) -> tuple[list[Tensor], optree.PyTreeSpec]:
         steps = bisect_left(self._starts, at.start), bisect_left(self._starts, at.stop)
         return [rows], flatten("xs", (rows, *steps))[1]
 

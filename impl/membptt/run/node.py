@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import Context, copy_context
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 from weakref import finalize
 
 import torch
 from torch import Tensor
 
-from membptt.run.adjoint import Adjoint, Gradients, Hook, hooks_deferred
+from membptt.run.adjoint import Adjoint, Hook, hooks_deferred
 from membptt.run.continuity import Continuity, Doubt
 from membptt.run.core import Core
 from membptt.run.course import Course
@@ -25,6 +25,7 @@ from membptt.run.outputs import Outputs, Unkept
 from membptt.run.parts import Part
 from membptt.run.progress import Follower, Tell, shown
 from membptt.run.promise import Promise
+from membptt.run.second import Differentiable, Gradients
 from membptt.run.verdict import Comparison, Replay, error
 from membptt.slow.tier import SlowStates, SlowTier
 from membptt.state.leaves import Leaves, is_differentiable
@@ -32,7 +33,17 @@ from membptt.state.states import Hidden, RandomState
 from membptt.step.autocast import Autocast
 from membptt.step.generators import Generators
 from membptt.step.surroundings import Surroundings
-from membptt.torch_private import end_with, graph_task, is_batched, subclasses_as_now
+from membptt.torch_private import (
+    are_several,
+    each_alone,
+    end_with,
+    graph_task,
+    hooks_of,
+    is_transformed,
+    subclasses_as_now,
+)
+
+Results = TypeVar("Results")
 
 
 class Choice(NamedTuple):
@@ -70,7 +81,9 @@ class Call:
     tell: Tell | None  # how far it is
     init: tuple[Tensor | None, ...]  # the starting carry's leaves of autograd: what is saved of them may be a copy
     parts: tuple[Part, ...]
-    backs: dict[int, _Back] = field(init=False, default_factory=dict)  # passes under way, where there are parts
+    backs: dict[int, _Back | _Known] = field(
+        init=False, default_factory=dict
+    )  # passes under way, where there are parts
     hooked: bool = field(init=False, default=False)
     random: RandomState = field(init=False, default=())
     final_leaves: int = field(init=False, default=0)  # the first step may make more of a carry than it was given
@@ -106,7 +119,8 @@ class Call:
     def begin(self, given: Leaves, *, observed: bool = True) -> Execution:
         """Start the course from the starting carry, in the random state of the first pass."""
         carry, xs = self.split(given)
-        start = Hidden.of(carry, self.random)
+        # Detached: a step that hooks what it is given would hook the caller's tensors, at every advance.
+        start = Hidden.of(tuple([leaf.detach() for leaf in carry]), self.random)
         slow = SlowStates(start, self.choice.slow.directory) if self.choice.slow.slots != 0 else None
         observers: list[Observer] = []
         probe = None
@@ -133,6 +147,31 @@ class Call:
             shown(self.tell),
         ):
             yield
+
+    def enclosed(self, run: Callable[[], Results]) -> Results:
+        """Run what recomputes or backpropagates the step, where that finds what the first pass found."""
+        return self.context.copy().run(self._enclosed, run)
+
+    def _enclosed(self, run: Callable[[], Results]) -> Results:
+        with self.as_then():
+            return run()
+
+    def loop(self, tensors: Gradients) -> Gradients:
+        """Return final carry and outputs of the plain loop, with their graph, given the tensors of the call.
+
+        Raises:
+            RuntimeError: the carry does not end where the first pass ended.
+        """
+        given: Any = tensors[: self.carry_leaves + self.input_leaves]
+        carry, xs = self.split(given)
+        outputs, cores = self.outputs.graphed(), self.choice.course.cores
+        self.generators.write(self.random)
+        final = self.core.loop(Hidden.of(carry, self.random), xs, 0, cores, outputs).leaves
+        for leaf in carry:
+            hooks_of(leaf).clear()  # the first pass's are where they belong, see `hook_start`
+        if self.continuity is not None and not self.continuity.ends_at(final):
+            raise RuntimeError(_ENDS_ELSEWHERE)
+        return *final, *outputs.take()
 
 
 class _Scan(torch.autograd.Function):
@@ -163,21 +202,13 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        # Only create_graph=True runs this with grad mode on; what follows would be missing from that graph.
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "scan and while_loop cannot be differentiated twice: call backward without create_graph=True, "
-                "or run the loop under plain autograd where a second derivative is needed"
-            )
-        if any(grad is not None and is_batched(grad) for grad in grads):
-            raise RuntimeError(
-                "scan and while_loop take one gradient at a time: leave out is_grads_batched=True and vectorize=True"
-            )
         call: Call = ctx.call
-        given: Leaves = ctx.saved_tensors[: call.carry_leaves + call.input_leaves]
+        last = len(call.parts) - 1
+        if torch.is_grad_enabled() or are_several(grads):
+            return None, None, *_Known(call, each_alone(partial(_gradient, ctx), grads)).go_on(last)
         execution, ctx.execution = ctx.execution, None
-        back = _Back(call, given, execution, grads)
-        return None, None, *call.context.copy().run(back.go_on, len(call.parts) - 1)
+        back = _Back(call, ctx.saved_tensors[: call.carry_leaves + call.input_leaves], execution, grads)
+        return None, None, *call.context.copy().run(back.go_on, last)
 
 
 class _Earlier(torch.autograd.Function):
@@ -210,7 +241,9 @@ class _Back:
         grads: of the final carry and the outputs.
     """
 
-    def __init__(self, call: Call, given: Leaves, execution: Execution | None, grads: Sequence[Tensor | None]) -> None:
+    def __init__(self, call: Call, given: Leaves, execution: Execution | None, grads: Gradients) -> None:
+        if call.core.compiled and is_transformed():
+            raise RuntimeError(_BEFORE_THE_LEVEL)  # the tangents of gradients would be lost
         self._call, self._given, self._execution = call, given, execution
         self._carry, self._xs = call.split(given)
         carry, ys = list(grads[: call.final_leaves]), list(grads[call.final_leaves :])
@@ -242,9 +275,16 @@ class _Back:
             raise
         gradients = self._adjoint.take(part.params)
         if number > 0:
-            return [None, *gradients]
+            return (None, *gradients)
         call.backs.pop(task, None)
-        return [*self._adjoint.carry, *self._adjoint.xs, *gradients]
+        return (*self._adjoint.carry, *self._adjoint.xs, *gradients)
+
+    def whole(self) -> Gradients:
+        """Run all parts; return the gradients of all tensors of the call."""
+        self._backpropagate(0)
+        self._judge()
+        self._call.hook_start(self._carry, self._adjoint.hooks)
+        return (*self._adjoint.carry, *self._adjoint.xs, *self._adjoint.params)
 
     def _backpropagate(self, first: int) -> None:
         call = self._call
@@ -269,6 +309,48 @@ class _Back:
                 self._judge()
                 if self._execution is not None:
                     self._execution.close()
+
+
+class _Known:
+    """A backward pass of all parts at once: each node finds its gradients there.
+
+    Args:
+        call: the call.
+        gradients: of its starting carry, its inputs, and its declared tensors.
+    """
+
+    def __init__(self, call: Call, gradients: Gradients) -> None:
+        self._call, self._given = call, gradients[: call.carry_leaves + call.input_leaves]
+        self._params = gradients[len(self._given) :]
+
+    def go_on(self, number: int) -> Gradients:
+        """Return the gradients of what the node of part `number` was given."""
+        call, task = self._call, graph_task()
+        if number == len(call.parts) - 1 > 0:
+            call.backs[task] = self
+            end_with(partial(self._end, task))
+        params = [self._params[index] for index in call.parts[number].params]
+        return (*self._given, *params) if number == 0 else (None, *params)
+
+    def _end(self, task: int) -> None:
+        self._call.backs.pop(task, None)
+
+
+def _gradient(ctx: Any, grads: Gradients) -> Gradients:
+    """Return the gradients of all tensors of a call; with grad mode on, as create_graph=True has it, with graph."""
+    call: Call = ctx.call
+    given: Leaves = ctx.saved_tensors[: call.carry_leaves + call.input_leaves]
+
+    def value() -> Gradients:
+        execution, ctx.execution = ctx.execution, None
+        return call.enclosed(_Back(call, given, execution, grads).whole)
+
+    if not torch.is_grad_enabled():
+        return value()
+    if is_transformed():
+        raise RuntimeError(_BEFORE_THE_LEVEL)
+    first = Differentiable(call.loop, len(given), call.enclosed)
+    return first.gradient(len(grads)).apply(*grads, *given, *call.core.params, value=value)
 
 
 def _refuse_kept(call: Call, given: Leaves) -> None:
@@ -298,3 +380,13 @@ def _error(call: Call, doubt: Doubt, replay: Replay | None) -> RuntimeError:
     steps = f"steps {at.start} to {at.stop - 1}" if isinstance(at, slice) else f"step {at}"
     changed = [*map(call.surroundings.name, call.surroundings.changed()), *call.surroundings.replaced()]
     return error(doubt, replay, call.core.name(doubt.what, doubt.core, doubt.leaf, call.outputs), steps, changed)
+
+
+_BEFORE_THE_LEVEL: Final = (
+    "a scan, while_loop or chain that was run outside forward-mode differentiation is differentiated inside it, and "
+    "with create_graph=True, or compiled: call it inside, or leave these out"
+)
+_ENDS_ELSEWHERE: Final = (
+    "a second derivative is taken of the plain loop, which is run once more; it ended in another carry than the first "
+    "pass: the step is not what it was, or rounding grows from step to step (then check=False takes it as it is)"
+)

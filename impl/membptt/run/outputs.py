@@ -75,6 +75,10 @@ class Outputs:
                 f"step {first} returned an output of shape {_readable(shapes)}; "
                 f"step 0 returned {_readable(self._shapes)}"
             )
+        self._enter(at, leaves)
+        return leaves
+
+    def _enter(self, at: At, leaves: Leaves) -> None:
         for total, parts, leaf in zip(self._leaves, self._parts, leaves, strict=True):
             if self._reduce is None and self._known:
                 self.order.enter(total, at, leaf.detach())
@@ -82,7 +86,6 @@ class Outputs:
                 parts.append((leaf if isinstance(at, slice) else leaf[None]).detach().clone())
             else:
                 total.add_(leaf.detach().sum(0) if isinstance(at, slice) else leaf.detach())
-        return leaves
 
     def take(self) -> Leaves:
         """Hand the result over; keeping it here as well would tie it to the call that it keeps alive."""
@@ -107,6 +110,12 @@ class Outputs:
         share = grad / self._steps if self._reduce == "mean" else grad
         return share.expand(shape)
 
+    def graphed(self) -> Graphed:
+        """Return an empty sequence of the same length and kind, which keeps its graph."""
+        outputs = Graphed(self._reduce, self.order)
+        outputs.ended(self._steps)
+        return outputs
+
     def _empty(self, leaf: Tensor, shape: torch.Size) -> Tensor:
         if self._reduce is None:
             return leaf.new_empty((self._steps, *shape))  # without elements where the length is not known
@@ -118,6 +127,30 @@ class Outputs:
 
 def _readable(shapes: list[tuple[torch.Size, torch.dtype]]) -> str:
     return ", ".join(f"{tuple(shape)} {str(dtype).removeprefix('torch.')}" for shape, dtype in shapes)
+
+
+class Graphed(Outputs):
+    """The outputs of the plain loop, which keep their graph, their tangents and whatever wraps them.
+
+    Args:
+        reduce: as for `Outputs`.
+        order: as for `Outputs`.
+    """
+
+    def __init__(self, reduce: Reduce | None, order: Order) -> None:
+        super().__init__(None, reduce, order)
+
+    def take(self) -> Leaves:
+        """Hand the result over."""
+        leaves = super().take()
+        return tuple([leaf.flip(0) for leaf in leaves]) if self.order.backwards and self._reduce is None else leaves
+
+    def _enter(self, at: At, leaves: Leaves) -> None:
+        for index, leaf in enumerate(leaves):
+            if self._reduce is None:
+                self._parts[index].append(leaf if isinstance(at, slice) else leaf[None])
+            else:
+                self._leaves[index] = self._leaves[index] + (leaf.sum(0) if isinstance(at, slice) else leaf)
 
 
 class Unkept(Outputs):

@@ -12,7 +12,7 @@ from torch import nn
 
 from membptt.step.declared import owning_module
 from membptt.step.reach import Named
-from membptt.torch_private import caches_parametrizations, forward_mode_active, transforms_active
+from membptt.torch_private import caches_parametrizations, is_transformed
 
 _WRAPPERS = frozenset({"DistributedDataParallel", "FullyShardedDataParallel"})
 
@@ -31,20 +31,15 @@ def refuse_cache() -> None:
 
 
 def refuse_transforms() -> None:
-    """Refuse derivatives that a scan has no rule for: those of forward mode, and those of `torch.func`.
+    """Refuse to plan where what is measured would not be what runs.
 
     Raises:
-        RuntimeError: a tangent, or a gradient that mapped tensors hide, would be lost.
+        RuntimeError: a transform of `torch.func` is under way, or dual numbers are in use.
     """
-    if forward_mode_active():
+    if is_transformed():
         raise RuntimeError(
-            "scan and while_loop have no forward-mode derivative (torch.func.jvp, dual numbers): run the plain loop "
-            "under it, or use backward"
-        )
-    if torch.is_grad_enabled() and transforms_active():
-        raise RuntimeError(
-            "torch.func (grad, vjp, vmap) cannot transform a scan or while_loop that may record gradients: use "
-            "torch.autograd, or torch.func inside the step, or torch.no_grad()"
+            "a plan is measured where nothing transforms the step: plan outside torch.func and forward-mode "
+            "differentiation, under which a scan, while_loop or chain runs as the plain loop and needs no plan"
         )
 
 
