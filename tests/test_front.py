@@ -442,8 +442,17 @@ def test_a_recurrence_refuses_terms_that_have_no_meaning(change):
         replace(everything_alive(TWO), **change)
 
 
-def test_a_chain_too_long_to_be_solved_is_refused_and_one_of_larger_blocks_is_solved(monkeypatch):
-    monkeypatch.setattr(front_parts, "LIMIT", 100)
+def test_a_chain_too_long_to_be_solved_is_refused_before_anything_is_solved(monkeypatch):
+    monkeypatch.setattr(front_parts.Parts, "_solve", None)
+    others = [replace(block, output=block.output + i) for i, block in enumerate(PYRAMID * 40)]
+    for chain in (others[:140], [others[0]] * 500 + others[1:4]):
+        with pytest.raises(ValueError, match=f"{len(chain)} blocks .* behind many equal ones to a single one"):
+            solve_front(chain)
+
+
+@pytest.mark.parametrize(("name", "most"), [("LIMIT", 100), ("MEMORY", 12_000)])
+def test_a_chain_too_long_to_be_solved_is_refused_and_one_of_larger_blocks_is_solved(monkeypatch, name, most):
+    monkeypatch.setattr(front_parts, name, most)
     chain = [replace(block, output=block.output + i) for i, block in enumerate(PYRAMID * 2)]
     with pytest.raises(ValueError, match=r"8 blocks .* join neighbouring blocks"):
         solve_front(chain)

@@ -270,7 +270,8 @@ def solve_front(chain: Sequence[Block] | Recurrence, /) -> Front:
         chain: the blocks, weighed by `everything_alive`, or a recurrence.
 
     Raises:
-        ValueError: as `everything_alive`; more than about 130 blocks that all differ, or several thousands.
+        ValueError: as `everything_alive`; more than about 130 blocks that all differ, or hundreds of equal ones before
+            several others; at once.
 
     Claim: front-optimal, front-recurrence, front-equal-blocks.
     """

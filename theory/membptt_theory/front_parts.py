@@ -21,7 +21,8 @@ BYTES: Final = 48  # bits of a number of bytes: 256 TiB
 INTERNAL: Final = 0  # the choice that is no number of blocks to advance over
 _OBJECTS: Final = 400  # bytes of a `Part` and its three arrays, beside what they hold
 _PLACE: Final = 8
-LIMIT: Final = 4 * 10**8  # steps of fronts that are merged before a chain is refused: about a minute
+LIMIT: Final = 3 * 10**8  # steps of fronts to be merged, as estimated, beyond which a chain is refused: half a minute
+MEMORY: Final = 2**29  # bytes of all fronts, beyond which it is refused all the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,36 +52,53 @@ class Parts:
         terms: the recurrence.
 
     Raises:
-        ValueError: the parts that differ are too many.
+        ValueError: the parts that differ are too many; at once, unless the fronts are larger than those of most chains.
     """
 
     def __init__(self, terms: Recurrence) -> None:
         self._terms = terms
-        self._merged = 0
         self._spent = np.concatenate([[0], np.cumsum(terms.advance, dtype=np.int64)])
         n = len(terms)
         numbers: dict[tuple[int, ...], int] = {}
         kinds = [numbers.setdefault(kind, len(numbers)) for kind in zip(*terms.terms(), strict=True)]
-        solved: dict[tuple[int, int], tuple[int, Part]] = {}  # a part's number and the kind after it -> the longer one
-        longest = [0] * n  # number of the longest part solved so far from each start
-        self._parts: list[list[Part]] = [[] for _ in range(n)]  # by start and length - 1
+        known: dict[tuple[int, int], int] = {}  # a part's number and the kind of the block after it -> the longer one
+        longest = [0] * n  # number of the longest part met so far from each start
+        self._numbers: list[list[int]] = [[] for _ in range(n)]  # by start and length - 1
+        different: list[tuple[int, int]] = []
+        merged = 0
         for length in range(1, n + 1):
             for start in range(n - length + 1):
                 key = (longest[start], kinds[start + length - 1])
-                if key not in solved:
-                    solved[key] = (len(solved) + 1, self._solve(start, start + length))
-                longest[start], part = solved[key]
-                self._parts[start].append(part)
+                if key not in known:
+                    known[key] = len(known) + 1
+                    different.append((start, start + length))
+                    merged += length**3 // 6  # where the front of k blocks has k**2 / 4 points
+                longest[start] = known[key]
+                self._numbers[start].append(known[key])
+            if merged > LIMIT:
+                raise self._too_long()
+        self._parts: list[Part] = []
+        self._bytes = _PLACE * n**2 // 2
+        for start, stop in different:
+            self._parts.append(part := self._solve(start, stop))
+            self._bytes += part.kept_bytes
+            if self._bytes > MEMORY:
+                raise self._too_long()
 
     @property
     def kept_bytes(self) -> int:
         """Bytes of all fronts, and of the places that refer to them."""
-        fronts = {id(part): part for parts in self._parts for part in parts}.values()
-        return sum(part.kept_bytes for part in fronts) + _PLACE * len(self._terms) ** 2 // 2
+        return self._bytes
 
     def of(self, start: int, stop: int, /) -> Part:
         """Return the front of blocks ``start .. stop-1``."""
-        return self._parts[start][stop - start - 1]
+        return self._parts[self._numbers[start][stop - start - 1] - 1]
+
+    def _too_long(self) -> ValueError:
+        return ValueError(
+            f"a chain of {len(self._terms)} blocks with so many parts that differ is too long to be solved: "
+            "join neighbouring blocks to larger ones, those behind many equal ones to a single one"
+        )
 
     def choose(self, start: int, stop: int, room: int, /) -> int:
         """Return the choice of the last point of a part that fits in `room` bytes."""
@@ -112,12 +130,6 @@ class Parts:
         left_costs = _joined([part.costs for part in left], advanced)
         right_costs = np.concatenate([part.costs for part in right])
         keys = np.concatenate([left_keys, right_keys])
-        self._merged += len(keys)
-        if self._merged > LIMIT:
-            raise ValueError(
-                f"a chain of {len(terms)} blocks with so many parts that differ is too long to be solved: "
-                "join neighbouring blocks to larger ones"
-            )
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
         # Of either front the last point at or below each key; it may be one of the split before.
