@@ -32,7 +32,8 @@ from bench.machine import here
 from bench.meter import bytes_beside
 from bench.store import FIGURE, path_of, resume, save_figure
 from membptt import ChainPlan, chain, plan_chain
-from membptt_theory.front import everything_alive, solve_front
+from membptt_theory.front import solve_front
+from membptt_theory.front_terms import everything_alive
 from membptt_theory.schedule import Schedule
 
 NAME: Final = "fig17"

@@ -27,8 +27,9 @@ from membptt_theory.actions import (
 )
 from membptt_theory.chain import Chain, solve_chain
 from membptt_theory.equal_blocks import EqualBlocks
-from membptt_theory.front import Recurrence, everything_alive, solve_front
+from membptt_theory.front import solve_front
 from membptt_theory.front_parts import Parts
+from membptt_theory.front_terms import Recurrence, everything_alive
 from membptt_theory.machine import IllegalActionError, meter_chain
 from membptt_theory.tables import build
 

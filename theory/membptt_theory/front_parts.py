@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from membptt_theory.front import Recurrence
+    from membptt_theory.front_terms import Recurrence
 
 Ints: TypeAlias = NDArray[np.int64]
 

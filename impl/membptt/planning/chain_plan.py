@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from membptt.planning.plan_file import PlanError, exactly, reading
 from membptt_theory.actions import Block
 from membptt_theory.files import write_whole
-from membptt_theory.front import Front, everything_alive, solve_front
+from membptt_theory.front import Front, solve_front
+from membptt_theory.front_terms import everything_alive
 from membptt_theory.options import parse_bytes, readable
 from membptt_theory.schedule import Schedule
 

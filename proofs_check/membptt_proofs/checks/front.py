@@ -12,8 +12,9 @@ from membptt_proofs.checks.registry import Covered, Effort, check, need
 from membptt_proofs.front_oracle import beaumont_costs, naive_front, searched_front
 from membptt_theory.actions import Block
 from membptt_theory.chain import Chain, solve_chain
-from membptt_theory.front import Recurrence, everything_alive, solve_front
+from membptt_theory.front import solve_front
 from membptt_theory.front_parts import Parts
+from membptt_theory.front_terms import Recurrence, everything_alive
 from membptt_theory.machine import meter_chain
 from membptt_theory.tables import build
 
