@@ -41,7 +41,7 @@ test: .venv/.ready  ## lint, types, import contracts, the whole suite
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2 $(COVER)
 	$(MAKE) regen
-	git diff --exit-code -- theory/tables.lock paper_figs/gallery paper_figs/RESULTS.md CLAIMS.md
+	git diff --exit-code -- theory/tables.lock paper_figs/gallery paper_figs/RESULTS.md CLAIMS.md docs/reference/peers.md
 
 coverage: .venv/.ready  ## make test, with the floors of branch coverage: theory and proofs 95 %, runtime 90 %
 	$(MAKE) test COVER='--cov --cov-report='
@@ -87,6 +87,7 @@ regen: .venv/.ready  ## rewrite what is generated and committed, but for the not
 	$(BIN)/python -m membptt_theory.lock
 	$(BIN)/python -m membptt_proofs.ledger
 	$(BIN)/python -m paper_figs.results
+	$(BIN)/python -m tests.peers
 
 clean:  ## remove the environment and everything generated
 	rm -rf .venv .venv-newest .venv-peers .venv-theory paper_figs/out theory/explorer/out docs/out dist proofs_check/formal/out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
