@@ -549,6 +549,7 @@ MUTANTS = [
     ("msm-plus-solved", one_more(separate.mixed, "cost")),
     ("msm-plus-solved", one_more(separate.mixed, "reach", where=lambda slope, *_: slope == 4)),
     ("msm-plus-formula", one_more(separate.mixed, "reach", where=lambda slope, *_: slope == 3)),
+    ("msm-plus-kept", one_more(separate.mixed, "_fewer")),
     ("mixed-optimal", one_more(literature, "fewest_forwards", where=lambda rules: rules.slots == 2)),
     ("mixed-between", one_more(literature, "optimal_cost")),
     ("rotor-homogeneous", a_rotor_that_keeps_nothing),

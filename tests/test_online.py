@@ -386,9 +386,10 @@ def test_what_is_held_with_internal_states_is_what_a_naive_simulation_holds():
     for alpha in (2, 4):
         for m in (1, 3, 4, 7, 10):
             stream = online.Stream(m, internal=alpha)
-            for step, (held, tail) in enumerate(with_graphs(m, alpha, 50)):
+            for step, stored in enumerate(with_graphs(m, alpha, 50)):
                 stream.before(step)
-                assert (stream.held, stream.tail) == (held, tail)
+                assert stream.held == tuple(state for state, graph in stored if not graph)
+                assert stream.graphs == tuple(state for state, graph in stored if graph)
 
 
 @given(st.integers(1, 200), st.integers(2, 8))
@@ -408,7 +409,7 @@ def test_a_stream_with_internal_states_is_legal_as_a_runtime_drives_it_that_lear
                     if kind is StoreHidden:  # the input of the newest step, which is at hand
                         machine.core, machine.position = None, *places
                     machine.execute(kind(*places))
-                assert machine.used == len(stream.held) + 3 * stream.tail <= m
+                assert machine.used == len(stream.held) + 3 * len(stream.graphs) <= m
                 machine.core, machine.position = None, step
                 machine.execute(Record(step))
             machine.next_backward = t - 1

@@ -73,6 +73,39 @@ def test_values_and_gradients_are_those_of_the_loop_hypothesis(steps, chunk, slo
     are_equal(both(steps, chunk, make, seed, slots=slots))
 
 
+def test_with_internal_states_values_and_gradients_are_those_of_the_loop_exhaustive():
+    for steps in (1, 2, 5, 9, 14):
+        for chunk in (1, 3):
+            for slots, internal in ((1, 2), (4, 3), (5, 2), (9, 3)):
+                are_equal(both(steps, chunk, slots=slots, internal=internal))
+
+
+@settings(max_examples=10)
+@given(st.integers(1, 40), st.integers(1, 4), st.integers(2, 12), st.integers(2, 5), st.integers(0, 99))
+def test_with_internal_states_values_and_gradients_are_those_of_the_loop_hypothesis(
+    steps, chunk, slots, internal, seed
+):
+    are_equal(both(steps, chunk, Gru, seed, slots=slots, internal=internal))
+
+
+def test_with_internal_states_the_forwards_are_those_of_the_online_policy():
+    step, init, xs = problem(Lstm, 14, D)
+    for steps in (1, 4, 5, 14):
+        with meter() as report:
+            carry, _ = scan(step, init, Source(xs.detach()[:steps]).indexed, slots=12, internal=4)
+            carry[0].sum().backward()
+        assert report.forwards == online.cost(steps, 12, internal=4)
+
+
+def test_a_budget_that_holds_every_graph_runs_no_step_twice():
+    step, init, xs = problem(Lstm, 14, D)
+    for options, forwards in (({"internal": True}, 14), ({}, 27)):
+        with meter() as report:
+            carry, _ = scan(step, init, Source(xs.detach()).indexed, budget="1MiB", **options)
+            carry[0].sum().backward()
+        assert report.forwards == forwards
+
+
 @pytest.mark.parametrize("options", [{"check": True}, {"check": False}, {"policy": "hsm"}])
 def test_options_change_no_gradient(options):
     are_equal(both(9, 2, slots=2, **options))
@@ -172,7 +205,14 @@ def test_an_iterator_is_refused_and_both_ways_out_work():
 
 
 @pytest.mark.parametrize(
-    "options", [{"policy": "ism"}, {"spill": True}, {"spill": SlowTier(2)}, {"internal": 2, "policy": "hsm"}]
+    "options",
+    [
+        {"policy": "ism"},
+        {"spill": True},
+        {"spill": SlowTier(2)},
+        {"internal": 2, "policy": "hsm"},
+        {"internal": 3, "internal_known": 2},
+    ],
 )
 def test_what_needs_the_length_is_refused(options):
     step, init, xs = problem(Lstm, 5, D)
@@ -180,6 +220,17 @@ def test_what_needs_the_length_is_refused(options):
         scan(step, init, Source(xs.detach()).indexed, slots=2, **options)
     with pytest.raises(TypeError, match="exactly one of slots=, budget= and plan="):
         scan(step, init, Source(xs.detach()).indexed)
+
+
+def test_a_budget_weighs_graphs_where_nobody_knows_the_length_and_a_plan_where_it_is_known():
+    step, init, xs = problem(Lstm, 5, D)
+    for room in ({"budget": "1MiB"}, {"slots": 4, "policy": "msm"}):
+        with pytest.raises(TypeError, match="internal=True is for budget= and a sequence whose length nobody knows"):
+            scan(step, init, xs, internal=True, **room)
+    with pytest.raises(TypeError, match="internal_known only with slots="):
+        scan(step, init, Source(xs.detach()).indexed, budget="1MiB", internal=3)
+    with pytest.raises(ValueError, match="internal must be at least 2"):
+        scan(step, init, Source(xs.detach()).indexed, slots=4, internal=0)
 
 
 def test_a_plan_needs_the_length_and_says_what_does_not():

@@ -49,7 +49,14 @@ def msm(steps: int, slots: int, alpha: int, beta: int | None = None) -> list[lis
 
 
 def msm_plus(steps: int, slots: int, alpha: int) -> list[list[float]]:
-    """``C[m][t]`` of MSM+ in its two-branch form: hidden cuts, and one way to give up the start, or a slot.
+    """``C[m][t]`` of MSM+: the first of `msm_plus_parts`."""
+    return msm_plus_parts(steps, slots, alpha)[0]
+
+
+def msm_plus_parts(steps: int, slots: int, alpha: int) -> tuple[list[list[float]], list[list[float]]]:
+    """``P[m][t]`` and ``R[m][t]`` in MSM+'s two-branch form: hidden cuts, and one way to give up the start, or a slot.
+
+    ``R`` is the cost of a part that may not give up its start, whose slot counts all the same.
 
     ``P = min(y + P(y, m) + P(t-y, m-1), 1 + R(t-1, m+1-alpha))``, ``R = min(y + R(y, m) + P(t-y, m-1), P(t, m-1))``.
     """
@@ -59,7 +66,7 @@ def msm_plus(steps: int, slots: int, alpha: int) -> list[list[float]]:
             released = 1 + kept[m + 1 - alpha][t - 1] if m + 1 > alpha else INFINITE
             owned[m][t] = min(released, *(y + owned[m][y] + owned[m - 1][t - y] for y in range(1, t)))
             kept[m][t] = min(owned[m - 1][t], *(y + kept[m][y] + owned[m - 1][t - y] for y in range(1, t)))
-    return owned
+    return owned, kept
 
 
 def mixed(steps: int, slots: int) -> list[list[float]]:

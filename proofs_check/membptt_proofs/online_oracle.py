@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import combinations, pairwise
+from typing import Final
 
-from membptt_proofs.dp import hsm, msm_plus
+from membptt_proofs.dp import hsm, msm_plus_parts
 
 Costs = Sequence[Sequence[float]]
 Held = tuple[int, ...]
+Stored = tuple[tuple[int, bool], ...]
+_BOUND: Final = Fraction(103, 100)
 
 
 def least_worst_ratio(slots: int, steps: int, *, delay: bool, most: Fraction) -> tuple[Fraction, int]:
@@ -90,43 +93,63 @@ def by_budget(
         yield held
 
 
-def with_graphs(slots: int, alpha: int, steps: int, *, ahead: int = 1) -> Iterator[tuple[Held, int]]:
-    """Yield what is held after ``1, 2, ..`` steps where graphs are kept too: hidden states, and how many graphs.
+def with_graphs(slots: int, alpha: int, steps: int, *, ahead: int = 2, bound: Fraction = _BOUND) -> Iterator[Stored]:
+    """Yield what is held after ``1, 2, ..`` steps where graphs are kept too: pairs of a step and whether it is a graph.
 
-    All choices are evaluated from scratch, with the costs of MSM+ as its recurrence gives them. The start is among the
-    hidden states here, unless every graph is kept.
+    Every row that a reduction leads to is priced from scratch, with the costs of MSM+ as its recurrence gives them.
 
     Args:
         slots: ``m``, of a hidden state each.
         alpha: slots of a graph.
         steps: the last length.
         ahead: how many steps later the choices are compared.
+        bound: the ratio to MSM+ that is kept where it can be.
     """
-    costs = msm_plus(steps + ahead, slots, alpha)
+    owned, kept = msm_plus_parts(steps + ahead, slots, alpha)
 
-    def later(held: Held, graphs: int, t: int) -> float:
-        points = (*held, t + ahead - 1 - graphs)
-        return sum(costs[slots - j][b - a] for j, (a, b) in enumerate(pairwise(points)))
+    def slots_of(held: Stored) -> int:
+        return sum(alpha if graph else 1 for _, graph in held)
 
-    held: Held = (0,)
-    graphs = 0
+    def repeated(held: Stored, stop: int) -> float:
+        forwards: float = 0
+        for j, (state, graph) in enumerate(held):
+            end = held[j + 1][0] if j + 1 < len(held) else stop
+            free = slots - slots_of(held[:j])
+            forwards += kept[max(1, free - alpha + 1)][end - state - 1] if graph else owned[max(1, free)][end - state]
+        return forwards
+
+    def reductions(held: Stored) -> Iterator[Stored]:
+        for j, (state, graph) in enumerate(held):
+            if graph:
+                yield (*held[:j], (state, False), *held[j + 1 :])
+            if j:
+                yield (*held[:j], *held[j + 1 :])
+
+    def price(held: Stored, reduced: Stored, stop: int) -> Fraction:
+        freed = min(slots_of(held) - slots_of(reduced), slots_of(held) - slots)
+        return Fraction(int(repeated(reduced, stop) - repeated(held, stop)), freed)
+
+    def fitting(held: Stored, stop: int) -> Stored:
+        while slots_of(held) > slots:
+            held = min(reductions(held), key=lambda reduced, held=held: price(held, reduced, stop))  # type: ignore[misc]
+        return held
+
+    held: Stored = ((0, False),)
     for t in range(1, steps + 1):
         if alpha * (t - 1) <= slots:
-            held, graphs = () if t > 1 else (0,), t - 1
-        else:
-            choices: list[tuple[float, int, Held, int]] = []
-            for fewer in (graphs, graphs - 1):
-                given_up = range(t - 2 - graphs, t - 1 - fewer)
-                kept = held or (0,)
-                for more in ((), *((state,) for state in given_up if state not in kept)):
-                    states = (*kept, *more)
-                    while len(states) > max(1, slots - alpha * fewer):
-                        losses = [states[:j] + states[j + 1 :] for j in range(1, len(states))]
-                        states = min((later(loss, fewer, t), j, loss) for j, loss in enumerate(losses))[2]
-                    if fewer >= 0 and len(states) + alpha * fewer <= slots:
-                        choices.append((later(states, fewer, t), len(choices), states, fewer))
-            _, _, held, graphs = min(choices)
-        yield held, graphs
+            held = tuple((step, True) for step in range(t - 1)) or held
+        elif t > 2:
+            allowed = bound * int(owned[slots][t])
+            choices = held, *(fitting((*held, (t - 2, graph)), t - 1 + ahead) for graph in (True, False))
+            held = min(
+                choices,
+                key=lambda held: (
+                    max(allowed, int(t + repeated(held, t - 1))),
+                    repeated(held, t - 1 + ahead),
+                    sum(graph for _, graph in held),
+                ),
+            )
+        yield held
 
 
 def by_levels(slots: int, steps: int) -> Iterator[Held]:

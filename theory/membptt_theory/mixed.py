@@ -10,6 +10,9 @@ forward more, except in the first stretch of a slope, ``l = 1 + floor(m/alpha)``
 
 Both obey Pascal's rule ``T(r, l, m) = T(r-1, l, m) + T(r, l, m-1)``, so a hidden cut that puts both parts into
 stretches of the same ``l``, one of them to its very end, attains the cost.
+
+A part that may not give up its start, because a stored internal state holds it, costs the same where alpha does not
+divide m. Where it does, it has one stretch a slope less, ``l <= m/alpha``, and each of them ends a step earlier.
 """
 
 from __future__ import annotations
@@ -21,29 +24,28 @@ from math import comb
 from membptt_theory.recurrences import OWNED, Decision
 
 
-def cost(steps: int, slots: int, internal: int, /) -> int:
+def cost(steps: int, slots: int, internal: int, /, mode: int = OWNED) -> int:
     """Return ``P(t, m)``, the least cost over all legal schedules with separate storage.
 
     Args:
         steps: ``t``, at least 0.
         slots: ``m``, the starting state included, at least 1.
         internal: alpha, at least 2.
+        mode: `OWNED`, or `KEPT` for a part that may not give up its start.
 
-    Claim: msm-plus-solved.
+    Claim: msm-plus-solved, msm-plus-kept.
     """
-    r, stretch = locate(steps, slots, internal)
+    r, stretch = locate(steps, slots, internal, mode)
     if r == 1:
         return steps
-    least = r * steps - _saved(r, stretch, slots, internal)
-    if stretch > slots // internal:
+    least, fewer = r * steps - _saved(r, stretch, slots, internal), _fewer(slots, internal, mode)
+    if stretch > slots // internal - fewer:
         return least
-    return least - (reach(r, stretch, slots, internal) - steps) // ((internal - 1) * stretch)
+    return least - (reach(r, stretch, slots, internal) - fewer - steps) // ((internal - 1) * stretch)
 
 
 def decide(steps: int, slots: int, internal: int, /, mode: int = OWNED) -> tuple[Decision, int]:
     """Return what to store, and after how many steps.
-
-    A part that may not give up its start (`KEPT`) is decided about where an optimal schedule meets one.
 
     Args:
         steps: ``t``, at least 1.
@@ -51,26 +53,24 @@ def decide(steps: int, slots: int, internal: int, /, mode: int = OWNED) -> tuple
         internal: alpha, at least 2.
         mode: `OWNED` or `KEPT`.
 
-    Claim: msm-plus-formula.
+    Claim: msm-plus-formula, msm-plus-kept.
     """
     if steps == 1 or slots == 1:
         return Decision.LAST, steps
-    if mode != OWNED:
-        free = slots - 1
-        if steps <= 1 + free // internal:
-            return Decision.INTERNAL, 1
-        return Decision.HIDDEN, max(1, steps - reach(2, 1 + free // internal, free, internal))
-    r, stretch = locate(steps, slots, internal)
+    r, stretch = locate(steps, slots, internal, mode)
     if r == 1 or (r, stretch * internal) == (2, internal + slots):
-        return Decision.RELEASE, 1
-    return Decision.HIDDEN, max(_begin(r - 1, stretch, slots, internal), steps - reach(r, stretch, slots - 1, internal))
+        return Decision.RELEASE if mode == OWNED else Decision.INTERNAL, 1
+    begin = _begin(r - 1, stretch, slots, internal, _fewer(slots, internal, mode))
+    return Decision.HIDDEN, max(begin, steps - reach(r, stretch, slots - 1, internal))
 
 
-def locate(steps: int, slots: int, internal: int, /) -> tuple[int, int]:
+def locate(steps: int, slots: int, internal: int, /, mode: int = OWNED) -> tuple[int, int]:
     """Return the stretch ``(r, l)`` of ``t``, of two that meet the earlier; ``(1, 1)`` at a forward a step."""
+    fewer = _fewer(slots, internal, mode)
+    most = 1 + slots // internal - fewer
 
     def beyond(slope: int, stretch: int = 1) -> bool:
-        return reach(slope, stretch, slots, internal) < steps
+        return reach(slope, stretch, slots, internal) - fewer < steps
 
     high = 1
     while beyond(high):
@@ -78,7 +78,7 @@ def locate(steps: int, slots: int, internal: int, /) -> tuple[int, int]:
     r = _least(lambda slope: not beyond(slope), high // 2 + 1, high)
     if r == 1:
         return 1, 1
-    return r, _least(lambda stretch: stretch > slots // internal or beyond(r, stretch + 1), 1, 1 + slots // internal)
+    return r, _least(lambda stretch: stretch >= most or beyond(r, stretch + 1), 1, most)
 
 
 def reach(slope: int, stretch: int, slots: int, internal: int, /) -> int:
@@ -99,13 +99,18 @@ def _saved(slope: int, stretch: int, slots: int, internal: int) -> int:
     return comb(m + r - 1, r - 2) + births
 
 
-def _begin(slope: int, stretch: int, slots: int, internal: int) -> int:
+def _begin(slope: int, stretch: int, slots: int, internal: int, fewer: int) -> int:
     """Return the ``t`` at which a stretch begins; at slope 1, a single step."""
     if slope == 1:
         return 1
-    if stretch <= slots // internal:
-        return reach(slope, stretch + 1, slots, internal)
-    return reach(slope - 1, 1, slots, internal)
+    if stretch <= slots // internal - fewer:
+        return reach(slope, stretch + 1, slots, internal) - fewer
+    return reach(slope - 1, 1, slots, internal) - fewer
+
+
+def _fewer(slots: int, internal: int, mode: int) -> int:
+    """Return 1 where a part that keeps its start has a stretch less, and a step less in each; else 0."""
+    return int(mode != OWNED and slots % internal == 0)
 
 
 def _sum(term: Callable[[int], int], first: int, last: int, degree: int) -> int:

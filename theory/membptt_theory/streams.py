@@ -45,13 +45,15 @@ class Decider(Protocol):
         """Return what decides: of mode, slots and steps, what to store and where."""
 
 
-def instructions(table: Decider, steps: int, slots: int, /) -> Iterator[Instruction]:
+def instructions(table: Decider, steps: int, slots: int, /, *, owned: bool = True) -> Iterator[Instruction]:
     """Yield the stream of ``table.schedule(steps, slots)``, whose arguments are checked there.
+
+    Where its starting state is not `owned`, it is stored by whoever asks, who frees it; its slot counts all the same.
 
     Lazy: it holds one pending part for each stored state, the places of at most `SHORT` steps and, shared with the
     other streams of its table, at most `MOST` templates; never all its actions, and it does not recurse.
     """
-    part = (steps, slots, table.sizes.hidden is not None, True)
+    part = (steps, slots, owned and table.sizes.hidden is not None, True)
     return chain.from_iterable(_pieces(table, part, _TEMPLATES.setdefault(table, {})))
 
 

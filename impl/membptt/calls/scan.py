@@ -38,7 +38,7 @@ def scan(
     plan: Plan | None = None,
     policy: str | Policy | None = None,
     spill: bool | SlowTier = False,
-    internal: int = 1,
+    internal: int | bool = 1,
     internal_known: int | None = None,
     params: Params | None = None,
     chunk: int | None = None,
@@ -94,7 +94,8 @@ def scan(
             ``True``, or a `SlowTier` with a bound, prices or a directory. HSM only; with `budget`, the plan weighs it
             against the policies of one tier and measures the prices. The table for `slots` takes work that grows as
             ``cores ** 2 * slots``, and is built once.
-        internal: alpha, slots of an internal state, where the policy stores both kinds of state.
+        internal: alpha, slots of an internal state, where the policy stores both kinds of state. Where nobody knows the
+            length, graphs are kept by this alone, as in `while_loop`: alpha with `slots`, ``True`` with `budget`.
         internal_known: beta, its slots where its input hidden state is stored too, where the policy takes it.
         params: tensors used by `step` whose gradients are wanted, beside the parameters of the module that `step` is
             or belongs to; of a module, alone or among them, all parameters and buffers that require grad.
@@ -157,10 +158,16 @@ def scan(
     if problem.inputs.steps == 0:
         return init, outputs_of_no_step(problem, reduce)
     if not problem.inputs.known:
-        if plan is not None or slow is not None or policy not in (None, "hsm", "auto") or internal != 1:
+        alpha = internal if internal is True or internal != 1 else None
+        usual = (None, "hsm", "auto") if alpha is None else (None, "auto")
+        if plan is not None or slow is not None or internal_known is not None or policy not in usual:
             raise TypeError(_ONLINE)
         inputs = problem.inputs.cut(chunk if chunk is not None else 1)
-        choice = from_loop(problem, lambda at, state, core: inputs.goes_on(at), slots, budget, inputs=inputs)
+        choice = from_loop(
+            problem, lambda at, state, core: inputs.goes_on(at), slots, budget, inputs=inputs, internal=alpha
+        )
+    elif internal is True:
+        raise TypeError(_WEIGHED)
     elif is_transformed():
         choice = as_loop(problem, plan.chunk if plan is not None else chunk)
     elif budget is not None:
@@ -191,7 +198,11 @@ def scan(
     )
 
 
+_WEIGHED = (
+    "internal=True is for budget= and a sequence whose length nobody knows: of one whose length is known a plan weighs "
+    "internal states by itself, and with slots= internal is how many of them one takes"
+)
 _ONLINE = (
-    "a sequence whose length nobody knows is stored by an online policy, in hidden states only: give slots= or budget= "
-    "(and chunk=, if you like), and leave plan, policy, internal and spill out, or give the length"
+    "a sequence whose length nobody knows is stored by an online policy: give slots= or budget= (and chunk= and "
+    "internal=, if you like), and leave plan, policy, internal_known and spill out, or give the length"
 )

@@ -55,7 +55,7 @@ def check_means(
     budget: int | str | None,
     plan: Plan | None,
     policy: str | Policy | None,
-    internal: int,
+    internal: int | bool,
     internal_known: int | None,
     chunk: int | None,
     spill: bool | SlowTier,

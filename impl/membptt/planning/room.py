@@ -12,7 +12,7 @@ from membptt.state.leaves import storages
 from membptt_theory.footprint import Measured
 from membptt_theory.options import least_bytes, parse_bytes, too_small
 
-_UNITS: Final = 1024  # slots beyond which they are made larger, as long as a graph takes two of them
+_UNITS: Final = 256  # slots beyond which they are made larger, as long as a graph takes two of them
 
 
 class Room:

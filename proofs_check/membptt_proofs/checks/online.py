@@ -120,16 +120,15 @@ def online_internal_fits(effort: Effort) -> str:
 def online_internal_range(effort: Effort) -> str:
     """Compare with offline MSM+, and with hidden states alone."""
     steps, slots, covered = effort.pick(60, 1_000), effort.pick(12, 30), Covered()
-    for alpha in covered.over("alpha", range(2, 6)):
+    for alpha in covered.over("alpha", range(2, effort.pick(6, 13))):
         for m in covered.over("m", range(1, slots + 1)):
             costs, of_hidden = internal.costs(m, alpha), POLICIES["for_every_t"].costs(m)
             for t in covered.over("t", range(1, steps + 1)):
                 cost, offline, alone = next(costs), optimal_cost("msm_plus", t, m, internal=alpha), next(of_hidden)
                 where = f"t={t}, m={m}, alpha={alpha}: {cost}, offline {offline}, hidden states alone {alone}"
-                need(4 * cost <= 5 * offline, where)
-                need(m < 10 or t <= 2 * m or 9 * cost <= 10 * offline, where)
-                need(m < 10 or t <= 3 * m or 15 * cost <= 16 * offline, where)
-                need(m < 10 or cost <= alone, where)
+                need(9 * cost <= 10 * offline, where)
+                need(m < 5 or 20 * cost <= 21 * offline, where)
+                need(m < 10 or alpha > 5 or cost <= alone, where)
     return str(covered)
 
 
@@ -265,14 +264,14 @@ def online_every_length(effort: Effort) -> str:
     return f"{covered}, t <= {steps}"
 
 
-def _now(slots: int, alpha: int) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Yield what is held after ``1, 2, ..`` steps where internal states are stored too, and how many of those."""
+def _now(slots: int, alpha: int) -> Iterator[internal.Row]:
+    """Yield what is held after ``1, 2, ..`` steps where internal states are stored too."""
     now, changes = internal.START, internal.changes(slots, alpha)
     following = next(changes, None)
     for t in count(1):
         if following and following.due < t:
             now, following = following, next(changes, None)
-        yield now.held, now.tail
+        yield now.row
 
 
 def _held(name: str, slots: int) -> Iterator[list[int]]:

@@ -11,6 +11,7 @@ from membptt_proofs.checks.registry import Covered, Effort, Evidence, check, nee
 from membptt_theory import mixed
 from membptt_theory.derive import msm_plus
 from membptt_theory.formula import Formula
+from membptt_theory.recurrences import KEPT, Decision
 from membptt_theory.tables import build
 
 ALPHAS = range(2, 7)
@@ -120,4 +121,24 @@ def without_a_table(effort: Effort) -> str:
                     report.forwards == table.cost(t, m) and report.peak <= m,
                     f"alpha={alpha}, t={t}, m={m}: {report.forwards} forwards, {report.peak} slots",
                 )
+    return str(covered)
+
+
+@check("msm-plus-kept")
+def kept(effort: Effort) -> str:
+    """Compare the closed form with the recurrence, and with what its own decisions lead to."""
+    steps, slots, covered = effort.pick(40, 150), effort.pick(10, 24), Covered()
+    for alpha in covered.over("alpha", ALPHAS):
+        owned, naive = dp.msm_plus_parts(steps, slots, alpha)
+        for m in covered.over("m", range(1, slots + 1)):
+            for t in covered.over("t", range(1, steps + 1)):
+                cost, (decision, y) = mixed.cost(t, m, alpha, KEPT), mixed.decide(t, m, alpha, KEPT)
+                need(cost == naive[m][t], f"alpha={alpha}, t={t}, m={m}: the closed form says {cost}")
+                if decision is Decision.HIDDEN:
+                    attained = y + owned[m - 1][t - y] + naive[m][y]
+                elif decision is Decision.INTERNAL:
+                    attained = y + (naive[m - alpha][t - y] if t > y else 0) + (naive[m][y - 1] if y > 1 else 0)
+                else:
+                    attained = t * (t + 1) // 2
+                need(attained == cost, f"alpha={alpha}, t={t}, m={m}: {decision.name} at y={y} leads to {attained}")
     return str(covered)

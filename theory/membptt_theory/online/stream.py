@@ -18,9 +18,8 @@ from membptt_theory.actions import (
     StoreHidden,
     StoreInternal,
 )
-from membptt_theory.online import internal as _internal
 from membptt_theory.online.gaps import NEVER
-from membptt_theory.online.internal import START, Change
+from membptt_theory.online.internal import START, Change, Rule, State, changes, complete
 from membptt_theory.online.policies import DEFAULT, Policy, change
 from membptt_theory.online.policies import policy as _policy
 from membptt_theory.tables import check_count
@@ -69,8 +68,9 @@ class Stream:
         self.slots = check_count("slots", slots)
         self.policy = _policy(policy)
         self.internal = check_internal(internal, policy)
+        self._rule = Rule(self.slots, self.internal or 1)
         if self.internal:
-            self._changes = _internal.changes(self.slots, self.internal)
+            self._changes = changes(self.slots, self.internal)
         else:
             self._changes = _of_hidden(self.policy, self.slots)
         self._now = START
@@ -81,12 +81,12 @@ class Stream:
     @property
     def held(self) -> tuple[int, ...]:
         """The positions of the stored hidden states, in order."""
-        return self._now.held
+        return tuple(state.place for state in self._now.row if not state.internal)
 
     @property
-    def tail(self) -> int:
-        """How many steps before the newest are stored as internal states."""
-        return self._now.tail
+    def graphs(self) -> tuple[int, ...]:
+        """The steps whose internal states are stored, in order."""
+        return tuple(state.place for state in self._now.row if state.internal)
 
     def before(self, step: int, /) -> tuple[Instruction, ...]:
         """Return what is to be done before `step` is run, now that it is known to exist: mostly nothing.
@@ -142,17 +142,18 @@ class Stream:
         if self.policy.keeps_newest:
             yield Backpropagate, (steps - 1,)
             stop -= 1
-        for _ in range(now.tail):
-            stop -= 1
-            yield LoadInternal, (stop,)
-            yield Backpropagate, (stop,)
-        for j in range(len(now.held) - 1, -1, -1):
-            start, slots = now.held[j], self.slots - j
-            if self.internal and start < stop:
-                yield from _internal.complete(start, stop - start, slots, self.internal)
+        used = sum(map(self._rule.size, now.row))
+        for state in reversed(now.row):
+            used -= self._rule.size(state)
+            if self.internal:
+                room, steps = self._rule.room(state, used), stop - state.end
+                yield from complete(state.end, steps, room, self.internal, owned=not state.internal)
             else:
-                yield from _complete(start, stop - start, slots, self.policy.gap_split)
-            stop = start
+                yield from _complete(state.place, stop - state.place, self.slots - used, self.policy.gap_split)
+            stop = state.place
+            if state.internal:
+                yield LoadInternal, (stop,)
+                yield Backpropagate, (stop,)
 
 
 def instructions(
@@ -205,7 +206,7 @@ def _of_hidden(policy: Policy, slots: int) -> Iterator[Change]:
         change(held, store)
         drops: list[Instruction] = [(DropHidden, (position,)) for position in store.dropped]
         todo = *drops, (StoreHidden, (store.position,))
-        yield Change(store.due, todo, tuple(held), 0)
+        yield Change(store.due, todo, tuple([State(position, False) for position in held]))
 
 
 def _whole(steps: int, stream: Stream) -> Iterator[Instruction]:
