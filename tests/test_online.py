@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 from itertools import islice
 
@@ -16,6 +17,7 @@ from membptt_theory.actions import Advance, DropHidden, Record, ReduceInternal, 
 from membptt_theory.footprint import Measured, peak_bytes
 from membptt_theory.machine import IllegalActionError, Machine, meter
 from membptt_theory.online import internal
+from membptt_theory.online import stream as streams
 from membptt_theory.online.gaps import NEVER, gap_cost, gap_split, gaps_cost, losses, reach
 from membptt_theory.online.policies import CHECKED, MOST_CHECKED, change, for_every_t, handover_level
 from membptt_theory.online.rule import Rule, by_rule, filled, front_filling
@@ -348,6 +350,42 @@ def test_a_loop_has_one_length():
 def test_a_loop_of_no_step_has_no_backward_pass():
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
         online.Stream(3).end(0)
+
+
+@pytest.mark.parametrize("alpha", [None, 3])
+def test_what_a_policy_does_is_computed_once_however_often_its_loop_runs(alpha, monkeypatch):
+    streams._remembered.cache_clear()
+    first = list(online.instructions(60, 7, internal=alpha))
+    for name in ("changes", "_of_hidden"):
+        monkeypatch.setattr(streams, name, lambda *_: pytest.fail("computed again"))
+    assert list(online.instructions(60, 7, internal=alpha)) == first
+    assert list(online.instructions(41, 7, internal=alpha)) != first
+
+
+@pytest.mark.parametrize("alpha", [None, 3])
+def test_beyond_what_is_remembered_a_policy_goes_on_exhaustive(alpha, monkeypatch):
+    expected = [list(online.instructions(t, 5, internal=alpha)) for t in range(1, 60)]
+    monkeypatch.setattr(streams, "_REMEMBERED", 4)
+    monkeypatch.setattr(streams, "_remembered", streams._Remembered)
+    assert [list(online.instructions(t, 5, internal=alpha)) for t in range(1, 60)] == expected
+
+
+def test_an_interrupt_while_a_policy_is_computed_leaves_it_whole():
+    interrupts = iter([KeyboardInterrupt])
+
+    def stores(slots):
+        for store in online.POLICIES["budget"].stores(slots):
+            if store.due == 9:
+                for interrupt in interrupts:
+                    raise interrupt
+            yield store
+
+    policy = dataclasses.replace(online.POLICIES["budget"], stores=stores)
+    remembered = streams._Remembered(policy, 3, None)
+    with pytest.raises(KeyboardInterrupt):
+        list(islice(remembered, 30))
+    whole = streams._Remembered(online.POLICIES["budget"], 3, None)
+    assert list(islice(remembered, 30)) == list(islice(whole, 30))
 
 
 def test_a_stream_with_a_store_left_out_is_illegal():

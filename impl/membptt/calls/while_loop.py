@@ -53,7 +53,7 @@ def while_loop(
     it costs under plain autograd, and a longer one turns its graphs into hidden states, a few at a time. `body` is
     evaluated ``online.cost(steps, slots, internal=internal)`` times in all: from five slots on within 21/20 of the
     offline optimum wherever that was counted, but no bound is promised for every length, and once the slots are full
-    the policy's own work at a step grows with them.
+    the policy's own work at a step of the first such loop grows with them.
 
     Args:
         cond: ``cond(carry)`` gives a bool, or a tensor of one without dimensions. It is evaluated once before every

@@ -16,7 +16,7 @@ def cost(steps: int, slots: int, /, *, policy: str = DEFAULT, internal: int | No
     >>> cost(1000, 10), cost(1000, 10, policy="equinox")
     (4728, 6469)
     >>> cost(3, 10, internal=5), cost(3, 10), cost(1000, 10, internal=5)
-    (3, 5, 4625)
+    (3, 5, 4668)
 
     Args:
         steps: ``t``, at least 1.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
-from itertools import starmap
+from functools import lru_cache
+from itertools import islice, starmap
+from threading import Lock
+from typing import Final
 
 from membptt_theory.actions import (
     Action,
@@ -13,18 +17,22 @@ from membptt_theory.actions import (
     Instruction,
     LoadInternal,
     Record,
+    ReduceInternal,
     Restore,
     Sizes,
     StoreHidden,
     StoreInternal,
 )
 from membptt_theory.online.gaps import NEVER
-from membptt_theory.online.internal import START, Change, Rule, State, changes, complete
-from membptt_theory.online.policies import DEFAULT, Policy, change
+from membptt_theory.online.internal import START, Row, Rule, State, changes, complete
+from membptt_theory.online.policies import DEFAULT, Policy
 from membptt_theory.online.policies import policy as _policy
+from membptt_theory.online.rule import Store
 from membptt_theory.tables import check_count
 
 SIZES = Sizes(hidden=1, internal=None)
+Due = tuple[int, tuple[Instruction, ...]]  # before which step what is to be done
+_REMEMBERED: Final = 2**13  # of a policy in so many slots, some 3 MB
 
 
 class Stream:
@@ -69,11 +77,8 @@ class Stream:
         self.policy = _policy(policy)
         self.internal = check_internal(internal, policy)
         self._rule = Rule(self.slots, self.internal or 1)
-        if self.internal:
-            self._changes = changes(self.slots, self.internal)
-        else:
-            self._changes = _of_hidden(self.policy, self.slots)
-        self._now = START
+        self._changes = iter(_remembered(self.policy, self.slots, self.internal))
+        self._row = [*START.row]
         self._steps = 0  # known to exist
         self._ended = 0
         self._next()
@@ -81,12 +86,12 @@ class Stream:
     @property
     def held(self) -> tuple[int, ...]:
         """The positions of the stored hidden states, in order."""
-        return tuple(state.place for state in self._now.row if not state.internal)
+        return tuple(state.place for state in self._row if not state.internal)
 
     @property
     def graphs(self) -> tuple[int, ...]:
         """The steps whose internal states are stored, in order."""
-        return tuple(state.place for state in self._now.row if state.internal)
+        return tuple(state.place for state in self._row if state.internal)
 
     def before(self, step: int, /) -> tuple[Instruction, ...]:
         """Return what is to be done before `step` is run, now that it is known to exist: mostly nothing.
@@ -103,9 +108,15 @@ class Stream:
         self._steps = step + 1
         if step < self.due:
             return ()
-        self._now = self._following
+        todo = self._todo
+        for kind, (place, *_) in todo:
+            if kind in (StoreHidden, StoreInternal):
+                insort(self._row, State(place, kind is StoreInternal))
+                continue
+            index = bisect_left(self._row, State(place, kind is not DropHidden))
+            self._row[index : index + 1] = [State(place, False)] if kind is ReduceInternal else []
         self._next()
-        return self._now.todo
+        return todo
 
     def end(self, steps: int, /) -> Iterator[Instruction]:
         """Yield the backward pass of a loop of ``t`` steps; ask again for another pass over the same states.
@@ -129,21 +140,18 @@ class Stream:
         if steps > self.due:
             raise ValueError(f"step {self.due} was passed over: a state is stored before it, announce it first")
         self._ended = steps
-        return self._backward(steps, self._now)
+        return self._backward(steps, tuple(self._row))
 
     def _next(self) -> None:
-        following = next(self._changes, None)
-        if following:
-            self._following = following
-        self.due = following.due if following else NEVER
+        self.due, self._todo = next(self._changes, (NEVER, ()))
 
-    def _backward(self, steps: int, now: Change) -> Iterator[Instruction]:
+    def _backward(self, steps: int, row: Row) -> Iterator[Instruction]:
         stop = steps
         if self.policy.keeps_newest:
             yield Backpropagate, (steps - 1,)
             stop -= 1
-        used = sum(map(self._rule.size, now.row))
-        for state in reversed(now.row):
+        used = sum(map(self._rule.size, row))
+        for state in reversed(row):
             used -= self._rule.size(state)
             if self.internal:
                 room, steps = self._rule.room(state, used), stop - state.end
@@ -200,13 +208,52 @@ def check_internal(internal: int | None, policy: str = DEFAULT, /) -> int | None
     return check_count("internal", internal, least=2)
 
 
-def _of_hidden(policy: Policy, slots: int) -> Iterator[Change]:
-    held = [0]
-    for store in policy.stores(slots):
-        change(held, store)
-        drops: list[Instruction] = [(DropHidden, (position,)) for position in store.dropped]
-        todo = *drops, (StoreHidden, (store.position,))
-        yield Change(store.due, todo, tuple([State(position, False) for position in held]))
+class _Remembered:
+    """What a policy does and when, which is the same in every loop: its beginning is computed once.
+
+    Args:
+        policy: the policy.
+        slots: ``m``.
+        internal: alpha, or ``None``.
+    """
+
+    def __init__(self, policy: Policy, slots: int, internal: int | None) -> None:
+        self._of = policy, slots, internal
+        self._first: list[Due] = []
+        self._rest = self._afresh(0)
+        self._lock = Lock()
+
+    def __iter__(self) -> Iterator[Due]:
+        for index in range(_REMEMBERED):
+            while index == len(self._first):
+                with self._lock:
+                    if index < len(self._first):
+                        break
+                    try:
+                        self._first.append(next(self._rest))
+                    except StopIteration:
+                        return
+                    except BaseException:  # an interrupt ends a generator
+                        self._rest = self._afresh(index)
+                        raise
+            yield self._first[index]
+        yield from self._afresh(_REMEMBERED)
+
+    def _afresh(self, begin: int) -> Iterator[Due]:
+        policy, slots, internal = self._of
+        if internal:
+            whole: Iterator[Due] = ((due, todo) for due, todo, _ in changes(slots, internal))
+        else:
+            whole = map(_of_hidden, policy.stores(slots))
+        return islice(whole, begin, None)
+
+
+_remembered = lru_cache(maxsize=8)(_Remembered)
+
+
+def _of_hidden(store: Store) -> Due:
+    drops: list[Instruction] = [(DropHidden, (position,)) for position in store.dropped]
+    return store.due, (*drops, (StoreHidden, (store.position,)))
 
 
 def _whole(steps: int, stream: Stream) -> Iterator[Instruction]:
