@@ -44,6 +44,8 @@ class Graph(int):
 class CountingCore:
     """Runs no step, and sees that each one would start from the right state."""
 
+    joins = False  # a core is recorded, then backpropagated
+
     def __init__(self) -> None:
         self.forwards = 0
         self.backwards: list[int] = []
