@@ -121,12 +121,12 @@ def test_chunks_and_inputs_are_joined_and_nothing_as_large_as_a_weight_is_made()
     torch.manual_seed(0)
     weight = torch.randn(32, 32, dtype=D).div_(6).requires_grad_()
     xs, h = torch.randn(13, 2, 32, dtype=D, requires_grad=True), torch.randn(2, 32, dtype=D, requires_grad=True)
-    made = []
+    gathered = []
     call = Pullback.__call__
 
     def noted(self, inputs, grads):
         tensors = call(self, inputs, grads)
-        made.extend(tensor.numel() for tensor in tensors[len(inputs) + len(grads) :])
+        gathered.extend(tensor.numel() for tensor in tensors[len(inputs) + len(grads) :])
         return tensors
 
     def step(h, x):
@@ -141,7 +141,7 @@ def test_chunks_and_inputs_are_joined_and_nothing_as_large_as_a_weight_is_made()
         actual = torch.autograd.grad(ys.sum(), wanted)
     assert relative_error(actual, expected) <= 1e-10
     assert cores == [slice(6, 8), slice(4, 6), slice(2, 4), slice(0, 2)]
-    assert max(made) < weight.numel()
+    assert max(gathered) < weight.numel()
 
 
 # ---- what is not joined ----

@@ -310,8 +310,8 @@ def test_chains_and_layers_are_transformed():
 
 def test_a_chain_s_plan_and_schedule_are_left_out_under_a_transform():
     blocks = [nn.Linear(2, 2).double(), torch.tanh]
-    made = plan_chain(blocks, X, budget="1MiB")
-    for options in ({"budget": "1MiB"}, {"plan": made}):
+    settled = plan_chain(blocks, X, budget="1MiB")
+    for options in ({"budget": "1MiB"}, {"plan": settled}):
         assert_same(
             vmap(grad(lambda x, options=options: chain(blocks, x, **options).sum()))(several(X)),
             vmap(grad(lambda x: torch.tanh(blocks[0](x)).sum()))(several(X)),
@@ -320,7 +320,7 @@ def test_a_chain_s_plan_and_schedule_are_left_out_under_a_transform():
 
 def test_planning_is_done_outside_a_transform():
     step = recurrence(W)
-    made = plan(step, H, X, budget="1MiB")
+    settled = plan(step, H, X, budget="1MiB")
     for wrong in (
         lambda h: plan(step, h, X, budget="1MiB"),
         lambda h: plan_chain([torch.tanh], h, budget="1MiB"),
@@ -329,7 +329,7 @@ def test_planning_is_done_outside_a_transform():
             vmap(wrong)(several(H))
     ours, loops = (
         grad(lambda h, run=run: weighed(run(h)))(H)
-        for run in (lambda h: scan(step, h, X, plan=made), lambda h: plain(step, h, X))
+        for run in (lambda h: scan(step, h, X, plan=settled), lambda h: plain(step, h, X))
     )
     assert_same(ours, loops)
 
