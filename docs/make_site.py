@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Final
 
@@ -106,15 +107,20 @@ class Pages:
 
     def _notebook(self, source: Path) -> str:
         """Return a notebook as a page, as it was executed; its pictures are written beside it."""
-        text, resources = MarkdownExporter().from_notebook_node(  # type: ignore[no-untyped-call]
-            nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
-        )
+        notebook = nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
+        text, resources = MarkdownExporter().from_notebook_node(notebook)  # type: ignore[no-untyped-call]
         folder = self.place(source).with_suffix("")
-        for name, content in resources["outputs"].items():
+        pictures = (
+            output.metadata["image/png"]["alt"]
+            for cell in notebook.cells
+            for output in cell.get("outputs", [])
+            if "image/png" in output.get("data", {})
+        )
+        for (name, content), words in zip(resources["outputs"].items(), pictures, strict=True):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
             # As HTML, since `linked` knows files of the repository only.
-            picture = f'<img src="{folder.name}/{name}" alt="output of the cell above">'
+            picture = f'<img src="{folder.name}/{name}" alt="{escape(words)}">'
             text = text.replace(f"![png]({name})", picture)
         return str(text)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -48,6 +49,7 @@ def write(path: Path) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = joined(cell.outputs)
+    describe_pictures(notebook)
     notebook.metadata["kernelspec"] = KERNEL
     notebook.metadata.pop("widgets", None)  # their identifiers are drawn at random
     notebook.metadata["language_info"] = {"name": "python"}
@@ -56,6 +58,23 @@ def write(path: Path) -> None:
     temporary = target.with_suffix(".tmp")
     nbformat.write(notebook, temporary)
     os.replace(temporary, target)
+
+
+def describe_pictures(notebook: nbformat.NotebookNode) -> None:
+    """Give each picture an alternative text where readers look for it: its section, and what stands before it."""
+    section = sentence = ""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            section = (re.findall(r"^#+ (.*)$", cell.source, flags=re.MULTILINE) or [section])[-1]
+            words = re.sub(r"^#+ .*$", "", cell.source, flags=re.MULTILINE).split("\n\n")[-1]
+            sentence = re.split(r"(?<=[.;:])\s", " ".join(words.split()))[0].strip("-*.:; ")
+        readable = (
+            sentence if len(sentence.split()) > 3 and "\\" not in sentence else ""
+        )  # formulas cannot be read aloud
+        text = re.sub(r"[$*`\\]", "", f"Picture of: {section}. {readable}".rstrip(". ").replace("?.", "?"))
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                output.metadata["image/png"] = {"alt": text}
 
 
 def joined(outputs: list[Any]) -> list[Any]:

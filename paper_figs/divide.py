@@ -83,12 +83,13 @@ def division(policy: str, /, *, split: int, forwards: int) -> Division:
     return Division(drawn, y, tuple(part for part in parts if part[1] > part[0]))
 
 
-def draw_division(parts: Division) -> Figure:
+def draw_division(parts: Division, policy: str) -> Figure:
     """Draw the timeline, and beside it a bracket around the rows of each part."""
     figure, (ax, margin) = panels(2, width=COLUMN, height=4.3, width_ratios=(1.5, 1), sharey=True)
     draw_timeline(ax, parts.timeline)
     ax.set_xticks(range(0, parts.timeline.steps + 1, 2))
     ax.axvline(parts.split, color=GREY, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
+    ax.set_title(f"{policy}, $t = {STEPS}$, $m = {SLOTS}$", loc="left")
     margin.set_axis_off()
     margin.set_xlim(0, 1)
     for begin, end, forwards, words in parts.parts:

@@ -36,4 +36,4 @@ def data() -> Division:
 
 def draw(parts: Division) -> Figure:
     """Draw it."""
-    return draw_division(parts)
+    return draw_division(parts, "HSM")

@@ -37,4 +37,4 @@ def data() -> Division:
 
 def draw(parts: Division) -> Figure:
     """Draw it."""
-    return draw_division(parts)
+    return draw_division(parts, "ISM")

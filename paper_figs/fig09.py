@@ -207,6 +207,8 @@ def draw(orders: Orders) -> Figure:
     left.set(xscale="log", yscale="log", xlabel="sequence length [steps]", ylabel="peak activation memory [MB]")
     right.set(xscale="log", xlabel="sequence length [steps]", ylabel="time per step / plain's", ylim=(0, None))
     _draw_counted(saving, orders.counted)
+    for ax, title in ((left, "memory"), (right, "time"), (saving, "cost of a million steps")):
+        ax.set_title(title, loc="left")
     label_panels([left, right, saving])
     figure.legend(handles=handles, loc="outside lower center", ncols=3, title=orders.where, title_fontsize=6.5)
     return figure
@@ -218,7 +220,7 @@ def _draw_counted(ax: Axes, counted: Counted) -> None:
         ax.plot(at, counted.one_step[policy], color=color, linestyle="--", label=f"{name}, cores of a step")
         ax.plot(at, counted.any_length[policy], color=color, label=f"{name}, of any length")
     ax.set(xscale="log", xlabel="memory [MB]", ylabel="forwards per step, counted", ylim=(1.9, 5))
-    ax.legend(fontsize=6, title="a million steps", title_fontsize=6)
+    ax.legend(fontsize=6)
 
 
 def _forwards(policy: str, chunk: int, states: int, graph: float) -> float:

@@ -111,6 +111,7 @@ def draw(trained: Trained) -> Figure:
         markevery=max(1, setup.updates // 20),
         **SERIES[2].points(),
     )
+    ax.set_title("training a character-level LSTM", loc="left")
     ax.set(xlabel="update", ylabel="loss [bits per character]", xlim=(0, setup.updates + 1))
     ax.text(
         0.98,

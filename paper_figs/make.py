@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from bench.measurements import MEASURED, measure
 from membptt_theory.files import write_whole
-from paper_figs.evidence import DataMissingError, FigureClaimError
-from paper_figs.style import style
+from paper_figs.evidence import DataMissingError, FigureClaimError, require
+from paper_figs.style import style, untitled
 
 # One line a figure, in the order of the results page.
 FIGURES: Final = (
@@ -102,6 +102,7 @@ def make(name: str, out: Path, /, *, quick: bool = False, formats: tuple[str, ..
     data = module.data(quick=quick) if sized else module.data()
     with style():
         figure: Figure = module.draw(data)
+        require(not untitled(figure), f"panels without a title: {untitled(figure)}")
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # settled once: a file does not depend on which were written before it
         paths = []

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from membptt_theory.palette import GREY, SKY
 from membptt_theory.policy import PolicyTable
 from paper_figs.evidence import executed, load_measured, reading, require
-from paper_figs.style import COLUMN, SERIES, Line
+from paper_figs.style import COLUMN, SERIES, Line, label_panels
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 LOOKS: Final = (*SERIES, Line(SKY, (0, (3, 3)), "P"))
@@ -86,10 +86,13 @@ def draw_overlay(times: Overlay) -> Figure:
         handles.append(Line2D([], [], label=label, **{**hollow, **look.curve()}))
     below.axhline(1, color=GREY, zorder=0)
     below.margins(y=0.12)
-    above.set_ylabel("time of one gradient [ms]")
+    above.set_title(f"time of one gradient, {times.policy.upper()}", loc="left")
+    below.set_title("measured over predicted", loc="left")
+    label_panels([above, below])
+    above.set_ylabel("time [ms]")
     above.set_ylim(0, None)
-    below.set(xlabel="sequence length $t$ [steps]", ylabel="measured /\npredicted", xlim=(0, 1.03 * times.lengths[-1]))
-    note = f"{times.policy.upper()}\nlines: predicted\nmarkers: measured"
+    below.set(xlabel="sequence length $t$ [steps]", ylabel="ratio", xlim=(0, 1.03 * times.lengths[-1]))
+    note = "lines: predicted\nmarkers: measured"
     above.text(0.03, 0.95, note, transform=above.transAxes, va="top", fontsize=7)
     figure.legend(handles=handles, loc="outside lower center", ncols=3, title=times.where, title_fontsize=6.5)
     return figure

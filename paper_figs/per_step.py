@@ -58,7 +58,7 @@ def curves(policy: str, targets: dict[int, int]) -> Curves:
     return Curves(policy, table.digest, costs)
 
 
-def draw_curves(costs: Curves, unit: str) -> Figure:
+def draw_curves(costs: Curves, title: str) -> Figure:
     """Draw one curve a budget."""
     figure, (ax,) = panels(height=2.6)
     t = np.arange(1, STEPS + 1)
@@ -66,5 +66,6 @@ def draw_curves(costs: Curves, unit: str) -> Figure:
         ax.plot(t, (cost / t).astype(float), label=f"$m={m}$", **look.curve())
     ax.set(xlabel="sequence length $t$ [steps]", ylabel="forwards per step $C(t, m)/t$", xlim=(0, STEPS))
     ax.set_ylim(0.9, None)
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3, title=unit, title_fontsize=7)
+    ax.set_title(title, loc="left")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ COLUMN: Final = 3.4  # inches
 PAGE: Final = 7.0
 
 _RC: Final[dict[str, Any]] = {
-    "font.family": "DejaVu Sans",  # shipped with matplotlib: no machine's fonts change the file
+    "font.family": "sans-serif",
+    # The first is shipped with matplotlib: no machine's fonts change the file. The second is as wide: it is for whoever
+    # reads an SVG, whose text is text, where the first is missing.
+    "font.sans-serif": ["DejaVu Sans", "Verdana"],
     "font.size": 7.5,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -40,7 +44,7 @@ _RC: Final[dict[str, Any]] = {
     "savefig.dpi": 300,
     "savefig.bbox": None,
     "pdf.fonttype": 42,
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",  # text that can be searched, copied and read aloud
     "svg.hashsalt": "membptt",
 }
 
@@ -95,3 +99,15 @@ def label_panels(axes: list[Axes]) -> None:
     """Write (a), (b), ... at the upper left, outside the data."""
     for letter, ax in zip("abcdefghijkl", axes, strict=False):
         ax.set_title(f"({letter})  {ax.get_title(loc='left')}".rstrip(), loc="left")
+
+
+def untitled(figure: Figure) -> list[str]:
+    """Return the panels that neither have a title of words nor stand below one that has, by their axes' labels."""
+    shown = [ax for ax in figure.axes if ax.axison]
+
+    def column(ax: Axes) -> tuple[Any, ...]:
+        spec = ax.get_subplotspec()
+        return (id(ax),) if spec is None else (id(spec.get_gridspec()), spec.colspan.start, spec.colspan.stop)
+
+    told = {column(ax) for ax in shown for side in ("left", "center") if re.search(r"\w\w|\$", ax.get_title(loc=side))}
+    return [f"{ax.get_xlabel()} / {ax.get_ylabel()}" for ax in shown if column(ax) not in told]

@@ -18,6 +18,9 @@ DOCS = ROOT / "docs"
 PAGES = [page for page in sorted(DOCS.rglob("*.md")) if "out" not in page.relative_to(DOCS).parts]
 HOW_TO = {"lstm", "plan", "truncated", "lengths", "spiking", "state-space", "neural-ode", "deep", "meta-learning"}
 LINKS = "[...document.querySelectorAll('a[href]')].map(link => link.href)"
+UNTOLD = (
+    "[...document.images].filter(image => image.alt.length < 15).map(image => image.src)"  # without alternative text
+)
 RESULTS = """new Promise(resolve => {
     const until = Date.now() + 20000;
     const look = () => {
@@ -92,6 +95,7 @@ def test_every_page_is_reached_and_nothing_is_fetched_from_elsewhere(site):
             inside = {f"{link}index.html" if link.endswith("/") or not link else link for link in inside}
             assert [link for link in inside if not (folder / link).is_file()] == [], name
             waiting += sorted((inside & pages) - seen - set(waiting))
+            assert page.evaluate(UNTOLD) == [], name
             assert "\\(" not in page.evaluate("document.querySelector('article')?.innerText ?? ''"), name
         assert seen == pages
         assert [url for url in page.requests if not url.startswith((address, "data:", "about:", "blob:"))] == []

@@ -2,12 +2,14 @@
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from checkpoint_schedules import EndReverse, Forward, MultistageCheckpointSchedule
+from matplotlib.figure import Figure
 
 from bench import charlm, gradient_time, store
 from membptt_proofs.cut import cut
@@ -35,6 +37,7 @@ from paper_figs import (
     make,
     overlay,
     per_step,
+    style,
     timeline,
 )
 from paper_figs.evidence import DataMissingError, FigureClaimError, load_measured, require
@@ -643,3 +646,36 @@ def test_online_streams_that_are_not_what_is_counted_are_refused(monkeypatch):
     monkeypatch.setattr(fig15, "schedule", lambda t, m, policy: right(t, m - 1, policy=policy))
     with pytest.raises(FigureClaimError, match="executed"):
         fig15.data()
+
+
+def test_a_panel_without_a_title_is_refused():
+    figure, (left, right) = style.panels(2)
+    left.set_title("(a)  memory")
+    right.set_title("(b)")
+    right.set(xlabel="steps", ylabel="bytes")
+    assert style.untitled(figure) == ["steps / bytes"]
+    right.set_title("(b)  time", loc="left")
+    assert style.untitled(figure) == []
+
+
+def test_a_panel_below_a_titled_one_needs_no_title_of_its_own():
+    figure = Figure()
+    above, below = figure.subplots(2, 1)
+    above.set_title("cost")
+    assert style.untitled(figure) == []
+    above.set_title("")
+    below.set_title("cost", loc="left")
+    assert style.untitled(figure) == []
+
+
+def test_a_figure_without_titles_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(fig02a, "draw", lambda costs: style.panels(1)[0])
+    with pytest.raises(FigureClaimError, match="panels without a title"):
+        make.make("fig02a", tmp_path)
+
+
+@pytest.mark.parametrize("name", make.FIGURES)
+def test_the_text_of_a_picture_can_be_searched(name):
+    picture = (make.OUT.parent / "gallery" / f"{name}.svg").read_text()
+    text = re.sub("<[^>]*>", "", " ".join(re.findall(r"<text.*?</text>", picture, flags=re.DOTALL)))
+    assert len(re.findall(r"[a-z]{4,}", text)) > 2

@@ -44,6 +44,26 @@ def test_a_notebook_was_committed_executed_without_errors(path: Path) -> None:
     assert torn_streams(load(path)) == []
 
 
+def pictures(notebook: Any) -> list[Any]:
+    outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
+    return [output for output in outputs if "image/png" in output.get("data", {})]
+
+
+@each_notebook
+def test_every_picture_has_an_alternative_text(path: Path) -> None:
+    assert all(len(output.metadata["image/png"]["alt"]) >= 15 for output in pictures(load(path)))
+
+
+def test_an_alternative_text_names_the_section_and_what_stands_before() -> None:
+    from notebooks.execute import describe_pictures
+
+    notebook = load(FOLDER / "04_hsm.ipynb")
+    wanted = [output.metadata["image/png"].pop("alt") for output in pictures(notebook)]
+    describe_pictures(notebook)
+    assert [output.metadata["image/png"]["alt"] for output in pictures(notebook)] == wanted
+    assert "Picture of: Every optimal split. The optimal y form an interval, never empty" in wanted
+
+
 @each_notebook
 def test_a_notebook_ends_by_asserting_known_claims(path: Path) -> None:
     assert claim_flaws(load(path)) == []
