@@ -297,6 +297,19 @@ def test_recomputed_dropout_of_packed_sequences_is_that_of_the_first_pass():
     assert max(map(relative_error, *computed)) <= 1e-10
 
 
+@pytest.mark.parametrize("both", [False, True])
+def test_second_derivatives_of_packed_sequences(both):
+    theirs, ours = pair("GRU", 3, 4, num_layers=2, bidirectional=both)
+    twice = []
+    for layer in (theirs, ours):
+        rows = packed(layer, [2, 5, 1])
+        rows = rows._replace(data=torch.linspace(-1, 1, 24, dtype=torch.float64).view(8, 3).requires_grad_())
+        wanted = [rows.data, *layer.parameters()]
+        first = torch.autograd.grad(layer(rows)[0].data.square().sum(), wanted, create_graph=True)
+        twice.append(torch.autograd.grad(sum(leaf.square().sum() for leaf in first), wanted))
+    assert relative_error(*twice) <= 1e-9
+
+
 def test_a_state_of_too_many_sequences_is_refused_where_torch_takes_some_of_them():
     theirs, ours = pair("GRU", 3, 4)
     rows, hx = packed(ours, [1, 2]), start(ours, batch=3)

@@ -129,6 +129,24 @@ def test_each_row_is_what_it_would_be_by_itself_hypothesis(policy, lengths, reve
     assert_each_row_is_what_it_would_be_by_itself(lengths, slots=slots, policy=name, **options, **sizes)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_second_derivatives_of_rows_of_different_lengths(reverse):
+    lengths, cell = [3, 1, 2], Cell()
+    init, xs = cell.start(3), (torch.rand(3, 3, 3, dtype=D) + 0.1).requires_grad_()
+    ragged, wanted, twice = Ragged(cell, lengths, **DIMS), [init["h"], xs, *cell.parameters()], []
+    results = (
+        scan(ragged, init, ragged.steps(xs), reverse=reverse, slots=2),
+        by_rows(cell, init, xs, lengths, reverse=reverse),
+    )
+    for _, ys in results:
+        first = torch.autograd.grad(ys[0].square().sum(), wanted, create_graph=True, allow_unused=True)
+        slopes = sum(leaf.square().sum() for leaf in first if leaf is not None and not leaf.is_complex())
+        twice.append(torch.autograd.grad(slopes, wanted, allow_unused=True))
+    assert [leaf is None for leaf in twice[0]] == [leaf is None for leaf in twice[1]]
+    pairs = [pair for pair in zip(*twice, strict=True) if pair[0] is not None]
+    torch.testing.assert_close(*map(list, zip(*pairs, strict=True)), rtol=1e-9, atol=1e-12)
+
+
 def test_rows_that_are_only_hidden_and_still_run_are_caught(monkeypatch):
     """The usual way, a choice by `torch.where` after the step: NaN in the padding reaches the gradients."""
     monkeypatch.setattr(Ragged, "_select", lambda self, leaf, dim, ended: leaf)

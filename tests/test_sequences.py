@@ -118,6 +118,27 @@ def test_either_order_equals_the_loop_hypothesis(policy, length, inputs, segment
     assert_equals_the_loop(length, inputs=inputs, segments=segments and inputs != "none", **options)
 
 
+@pytest.mark.parametrize("inputs", ["given", "none", "read"])
+def test_second_derivatives_of_either_order(inputs):
+    cell = Cell()
+    init, x = cell.start(), torch.randn(5, 2, 3, dtype=D, requires_grad=True)
+    xs = {"x": x, "scale": 2, "mode": "scaled"} if inputs != "none" else None
+    given = Indexed(5, lambda start, stop: xs | {"x": x[start:stop]}) if inputs == "read" else xs
+    wanted = [init["h"], *cell.parameters(), *([x] if xs is not None else [])]
+    options = {"params": [x] if inputs == "read" else None, "length": 5 if inputs == "none" else None}
+    for reverse in (False, True):
+        results = [
+            scan(cell, init, given, reverse=reverse, slots=2, chunk=2, **options),
+            looped(cell, init, xs, 5, reverse=reverse, reduce=None),
+        ]
+        twice = []
+        for _, ys in results:
+            loss = ys[0].square().sum() + torch.view_as_real(ys[1]).square().sum()
+            first = torch.autograd.grad(loss, wanted, create_graph=True)
+            twice.append(torch.autograd.grad(sum(leaf.abs().square().sum() for leaf in first), wanted))
+        torch.testing.assert_close(*twice, rtol=1e-9, atol=1e-12)
+
+
 def test_outputs_of_a_core_that_are_not_turned_round_are_caught(monkeypatch):
     def straight(self, sequence, at, part):
         sequence[self.place(at)] = part
