@@ -6,8 +6,10 @@ import argparse
 import functools
 import importlib
 import inspect
+import re
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -109,9 +111,31 @@ def make(name: str, out: Path, /, *, quick: bool = False, formats: tuple[str, ..
         for kind in formats:
             about = {"Title": name} if kind == "png" else {"Title": f"{name}: {module.CLAIM}"}
             write = functools.partial(figure.savefig, format=kind, metadata={**about, **_UNDATED[kind]})
-            write_whole(out / f"{name}.{kind}", write)
+            write_whole(out / f"{name}.{kind}", write if kind != "svg" else functools.partial(_searchable, write))
             paths.append(out / f"{name}.{kind}")
     return paths
+
+
+def _searchable(write: Callable[[Path], Any], path: Path) -> None:
+    """Write an SVG whose formulas are words too: matplotlib gives each of their letters a piece of text of its own."""
+    write(path)
+    path.write_text(joined(path.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
+
+
+def joined(picture: str) -> str:
+    """Return an SVG in which letters of one line and style are one piece of text, each where it was."""
+
+    def piece(match: re.Match[str]) -> str:
+        letters = _LETTER.findall(match[0])
+        return (
+            f'<tspan x="{" ".join(x for x, *_ in letters)}"{match[1]}>{"".join(text for *_, text in letters)}</tspan>'
+        )
+
+    return _LINE.sub(piece, picture)
+
+
+_LETTER: Final = re.compile(r'<tspan x="([^" ]*)"([^>]*)>([^<]*)</tspan>')
+_LINE: Final = re.compile(r'<tspan x="[^" ]*"([^>]*)>[^<]*</tspan>(?:\s*<tspan x="[^" ]*"\1>[^<]*</tspan>)+')
 
 
 def load(name: str) -> ModuleType:

@@ -679,3 +679,10 @@ def test_the_text_of_a_picture_can_be_searched(name):
     picture = (make.OUT.parent / "gallery" / f"{name}.svg").read_text()
     text = re.sub("<[^>]*>", "", " ".join(re.findall(r"<text.*?</text>", picture, flags=re.DOTALL)))
     assert len(re.findall(r"[a-z]{4,}", text)) > 2
+
+
+def test_letters_of_one_line_become_one_piece_of_text_each_where_it_was():
+    letters = '<tspan x="0" y="1" style="s">a</tspan>\n <tspan x="2" y="1" style="s">&lt;</tspan>'
+    other = '<tspan x="3" y="2" style="s">c</tspan>'
+    assert make.joined(letters + other) == '<tspan x="0 2" y="1" style="s">a&lt;</tspan>' + other
+    assert make.joined(other) == other
