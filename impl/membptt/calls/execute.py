@@ -50,13 +50,13 @@ def execute(
     continuity = (
         Continuity(cores, inputs.chunk, numbers=numbers, alike=alike) if wanted and check is not False else None
     )
-    compiled = compile_chunk(problem.step, devices) if compile else None
+    compiled = compile_chunk(problem.step, devices, inputs.chunk) if compile else None
     core = Core(
         problem,
         inputs,
         generators=generators,
         compiled=compiled,
-        joint=join_cores(problem.step, devices) if compiled is not None else None,
+        joint=join_cores(problem.step, devices, inputs.chunk) if compiled is not None else None,
         witness=Witness() if check else None,
         continuity=continuity,
         promise=choice.promise,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+from time import perf_counter
 from typing import Any, Final
 
 import torch
@@ -9,15 +11,17 @@ import torch
 from membptt.planning.plan_file import Plan
 from membptt.planning.trial import Trial
 from membptt.run.problem import Problem, Step
-from membptt.run.progress import Progress, told
+from membptt.run.progress import Bar, Progress, Tell, shown, told
 from membptt.slow.tier import SlowTier, slow_tier
 from membptt.step.declared import Params
 from membptt.step.refusals import refuse_transforms
+from membptt_theory.footprint import Measured
 from membptt_theory.options import least_bytes, options, parse_bytes, too_small
 from membptt_theory.policies import find
 
 _LARGEST_CHUNK: Final = 256
-_LARGEST_COMPILED: Final = 8  # each length is compiled twice, and that takes time
+_LARGEST_COMPILED: Final = 16
+_COMPILING: Final = 60.0  # seconds after which no larger core is compiled to be tried
 
 
 def plan(
@@ -49,7 +53,8 @@ def plan(
         length: as for `scan`.
         budget: bytes, or text such as ``"512MiB"`` or ``"1.5 GB"``.
         params: what a step uses that is no module: tensors, modules, or one module.
-        chunk: steps per core; ``None`` tries powers of two, up to 256, or 8 where compiled.
+        chunk: steps per core; ``None`` tries powers of two, up to 256. Of compiled ones, up to 16, and none
+            that is likely to be ready later than a minute after single steps are.
         policy: a policy's name, or ``"auto"`` for all that may be the fastest: MSM is no faster than MSM+.
         segments: `step` eats a whole core.
         compile: measure compiled cores.
@@ -99,13 +104,8 @@ def choose(
     if steps == 0:
         raise ValueError("xs is empty: it has no step, and there is nothing to plan")
     trial = Trial(problem, compile=compile, slow=slow)
-    measured = [trial.weigh(problem.inputs.cut(chunk if chunk is not None else 1).chunk)]
-    largest = min(steps, _LARGEST_COMPILED if compile else _LARGEST_CHUNK)
-    while chunk is None and 2 * measured[-1].chunk <= largest:
-        # A larger core is not tried where it would not fit; its size is known well enough before it is run.
-        if least_bytes(measured[-1:]) + measured[-1].internal > limit:
-            break
-        measured.append(trial.weigh(2 * measured[-1].chunk))
+    chunks = _doubled(steps, compile=compile) if chunk is None else [problem.inputs.cut(chunk).chunk]
+    measured = _weighed(trial, chunks, limit, _COMPILING if compile else inf, _compiling(progress) if compile else None)
     policies = None if policy == "auto" else (policy,)
     timed = trial.timed(measured, tell)
     fitting = options(timed, steps, limit, policies, tiers=slow is not None, slow=slow.slots if slow else None)
@@ -113,3 +113,36 @@ def choose(
         raise ValueError(too_small(measured, limit, policy, steps))
     digest = fitting[0].schedule().digest
     return Plan(steps, limit, problem.segments, digest, tuple(fitting), *trial.beside())
+
+
+def _doubled(steps: int, *, compile: bool) -> list[int]:
+    """Return the chunks to try: powers of two."""
+    largest = min(steps, _LARGEST_COMPILED if compile else _LARGEST_CHUNK)
+    return [2**power for power in range(largest.bit_length())]
+
+
+def _weighed(trial: Trial, chunks: list[int], limit: int, patience: float, tell: Tell | None) -> list[Measured]:
+    """Weigh cores of these sizes, as long as they may fit, and take no more seconds than that after the first."""
+    measured: list[Measured] = []
+    since = before = perf_counter()
+    with shown(tell):
+        for chunk in chunks:
+            # A larger core is not tried where it would not fit; its size is known well enough before it is run.
+            if measured and least_bytes(measured[-1:]) + measured[-1].internal > limit:
+                break
+            now = perf_counter()
+            if len(measured) == 1:
+                since = now
+            if measured and now - since + 2 * (now - before) > patience:  # one twice as large takes up to twice as long
+                break
+            before = now
+            if tell is not None:
+                tell(len(measured), len(chunks))
+            measured.append(trial.weigh(chunk))
+    return measured
+
+
+def _compiling(progress: Progress) -> Bar | None:
+    """Return what says at once that cores are compiled, where progress is shown: that takes long."""
+    what = f"compiling cores to measure, larger ones for {_COMPILING:.0f} s at most"
+    return Bar(what, "size", 0.0) if isinstance(told(progress, "compiling"), Bar) else None

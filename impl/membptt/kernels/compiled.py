@@ -15,12 +15,13 @@ from membptt.kernels.graphs import Captured, Chunk
 from membptt.torch_private import compile_graph, inductor_options
 
 
-def compile_chunk(step: Callable[..., Any], devices: set[torch.device]) -> Chunk | None:
+def compile_chunk(step: Callable[..., Any], devices: set[torch.device], chunk: int = 1) -> Chunk | None:
     """Return the loop over `step` compiled, or ``None``, with a warning, where this machine cannot compile.
 
     On CUDA, cores without graph are also captured, and replayed where that proves equal and faster. Results are kept
-    for the steps last used: hand the same object to every call, or every call compiles anew. Use what a core
-    returns, except the carry, before the next core runs: its memory is then written to again.
+    for the steps and chunks last used: hand the same object to every call, or every call compiles anew. Each chunk is
+    a function of its own, since the compiler bounds the shapes that one is compiled for. Use what a core returns,
+    except the carry, before the next core runs: its memory is then written to again.
     """
     kinds = sorted({device.type for device in devices})
     for kind in kinds:
@@ -29,16 +30,16 @@ def compile_chunk(step: Callable[..., Any], devices: set[torch.device]) -> Chunk
             warnings.warn(f"compile=True has no effect: torch.compile fails for {kind} ({problem})", stacklevel=3)
             return None
     capture = kinds == ["cuda"] and len(devices) == 1
-    key = step, capture
+    key = step, chunk, capture
     try:
-        chunk = _compiled.pop(key, None)
+        known = _compiled.pop(key, None)
     except TypeError:  # not hashable
         return _compile(step, capture=capture)
     # What compiles a step refers to it: only a bound releases the steps that are created anew for every call.
-    chunk = _compiled[key] = chunk or _compile(step, capture=capture)
+    kernel = _compiled[key] = known or _compile(step, capture=capture)
     if len(_compiled) > _REMEMBERED:
         _compiled.popitem(last=False)
-    return chunk
+    return kernel
 
 
 def _compile(step: Callable[..., Any], *, capture: bool) -> Chunk:
@@ -106,5 +107,5 @@ def _problem(kind: str) -> str | None:
     return None
 
 
-_REMEMBERED = 32
-_compiled: OrderedDict[tuple[Callable[..., Any], bool], Chunk] = OrderedDict()
+_REMEMBERED = 64
+_compiled: OrderedDict[tuple[Callable[..., Any], int, bool], Chunk] = OrderedDict()

@@ -20,26 +20,26 @@ from membptt.kernels.compiled import loop_of
 from membptt.state.leaves import Leaves
 from membptt.state.states import At, Hidden
 from membptt.state.trees import tree_leaves
-from membptt.torch_private import hooks_of
+from membptt.torch_private import hooks_of, is_transformed
 
 if TYPE_CHECKING:
     from membptt.kernels.pullback import Pullback
 
 Flatten = Callable[[Any], Leaves]
 
-_REMEMBERED = 32
+_REMEMBERED = 64
 _PATTERNS = 4  # of gradients that are there: each is compiled by itself
 
 
-def join_cores(step: Callable[..., Any], devices: Iterable[torch.device]) -> Joint | None:
+def join_cores(step: Callable[..., Any], devices: Iterable[torch.device], chunk: int = 1) -> Joint | None:
     """Return what joins cores of `step`; ``None`` where they do not all lie on the host. Kept as compiled cores are."""
     if {device.type for device in devices} != {"cpu"}:
         return None
     try:
-        joint = _joints.pop(step, None)
+        joint = _joints.pop((step, chunk), None)
     except TypeError:  # not hashable
         return Joint(step)
-    joint = _joints[step] = joint or Joint(step)
+    joint = _joints[step, chunk] = joint or Joint(step)
     if len(_joints) > _REMEMBERED:
         _joints.popitem(last=False)
     return joint
@@ -97,7 +97,7 @@ class Joint:
             given: what it is run on.
             flatten: returns the leaves of the carry after it.
         """
-        if self.problem is not None or any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")):
+        if self.problem is not None or is_transformed() or torch.is_autocast_enabled("cpu"):
             return None
         try:
             return self._join(given, flatten)
@@ -267,4 +267,4 @@ class _Graph:
         return known
 
 
-_joints: OrderedDict[Callable[..., Any], Joint] = OrderedDict()
+_joints: OrderedDict[tuple[Callable[..., Any], int], Joint] = OrderedDict()

@@ -12,24 +12,33 @@ import torch
 from torch import Tensor
 
 from membptt.kernels.compiled import compile_chunk
+from membptt.kernels.joint import join_cores
 from membptt.planning.repeat import Repeat
 from membptt.run.adjoint import Adjoint
-from membptt.run.core import Core
+from membptt.run.continuity import Continuity
+from membptt.run.core import Core, is_known_to_round
+from membptt.run.course import Whole
+from membptt.run.execution import Execution
 from membptt.run.meter import parts_of
 from membptt.run.outputs import Outputs
 from membptt.run.problem import Problem
 from membptt.run.progress import Tell, shown
+from membptt.run.verdict import Compared
 from membptt.slow.tier import IN_FLIGHT, SlowStates, SlowTier
 from membptt.state.leaves import Layout, as_leaf, is_differentiable, storages
 from membptt.state.states import Hidden, Internal
 from membptt.step.changes import InPlace
 from membptt.step.generators import Generators
 from membptt.step.surroundings import Surroundings
+from membptt_theory.actions import Backpropagate, Record, Restore, TieredInstruction
 from membptt_theory.footprint import Measured
 
 _SECONDS = 0.02  # time spent on one figure, at least
 _ROUNDS = 3
 _CALLS = 16  # in one round, at most
+_DISAGREE = 1.5  # a step in a larger core that takes so many times as long as in a smaller one is timed again
+_AGAIN = 2  # times, at most
+_ONE_CORE: tuple[TieredInstruction, ...] = ((Restore, (0,)), (Record, (0,)), (Backpropagate, (0,)))
 
 _Call = Callable[[], object]
 
@@ -49,7 +58,7 @@ class Trial:
         self._given = problem.carry
         self._begin = self._problem = replace(problem, carry=carry)
         self._xs = problem.inputs.leaves
-        self._compiled = compile_chunk(problem.step, problem.devices) if compile else None
+        self._compile = compile
         self._generators = Generators(problem.devices)
         self._surroundings = Surroundings.of(problem.reach)
         self._generators.follow(self._surroundings.vectors)
@@ -65,13 +74,17 @@ class Trial:
         """
         guard = InPlace(self._surroundings, rewound=self._surroundings.vectors)
         with self._undone():
-            shared = self._find_shared(guard)
+            shared = self._find_shared(chunk, guard)
             hidden, internal = self._weigh(chunk, shared)
             rest = self._problem.inputs.steps % chunk
-            tail = self._weigh(rest, shared)[1] if rest else internal
+            tail = self._weigh(chunk, shared, rest)[1] if rest else internal
             start = self._own(storages(self._begin.carry), shared)
             if self._problem is not self._begin:  # what the first core makes first, it keeps in place of a start
                 start += max(0, self._weigh_first(chunk, shared) - min(internal, tail))
+            if self._compile:  # here, where what compiling takes is looked at
+                state = self._after_first(chunk)
+                self._first_pass(chunk, state)()
+                self._both_ways(chunk, state)()
         return Measured(chunk, start, hidden, internal, tail, sum(shared.values()), 0.0, 0.0)
 
     def timed(self, weighed: Sequence[Measured], tell: Tell | None = None) -> list[Measured]:
@@ -81,10 +94,9 @@ class Trial:
         """
         with self._undone(), ExitStack() as stack:
             before = self._generators.read()
-            core = self._core(weighed[0].chunk)
-            state = core.compact(core.advance(self._start(), self._xs, 0, 1))
-            figures: list[Callable[[], _Call]] = [partial(self._one_way, sizes.chunk, state) for sizes in weighed]
-            figures += [partial(self._both_ways, sizes.chunk, state) for sizes in weighed]
+            state = self._after_first(weighed[0].chunk)
+            ways = self._one_way, self._first_pass, self._both_ways
+            figures: list[Callable[[], _Call]] = [partial(way, sizes.chunk, state) for way in ways for sizes in weighed]
             size = transit = 0
             if self._slow is not None:
                 # Hidden states are the same whatever the chunk.
@@ -96,13 +108,27 @@ class Trial:
                 transit = (IN_FLIGHT + 1) * sum(Layout.of(x).nbytes for x in state.leaves if x.is_cuda)
                 figures += [lambda: lambda: _write(states, stored), lambda: lambda: states.restore(1)]
             seconds = self._in_turns(figures, tell)
+            for _ in range(_AGAIN):
+                if not _disagree([sizes.chunk for sizes in weighed], seconds):
+                    break
+                seconds = list(map(min, seconds, self._in_turns(figures, tell)))
         with self._undone():
             self._repeat.check()
-        advance, backprop = seconds[: len(weighed)], seconds[len(weighed) : 2 * len(weighed)]
-        write, read = seconds[2 * len(weighed) :] or (0.0, 0.0)
+        count = len(weighed)
+        advance, first, backprop = (seconds[way * count : (way + 1) * count] for way in range(len(ways)))
+        write, read = seconds[len(ways) * count :] or (0.0, 0.0)
         return [
-            replace(sizes, advance=min(ahead, both), backprop=both, slow=size, transit=transit, write=write, read=read)
-            for sizes, ahead, both in zip(weighed, advance, backprop, strict=True)
+            # What the first pass takes longer than a recomputation, each core takes once.
+            replace(
+                sizes,
+                advance=min(ahead, both),
+                backprop=both + max(0.0, checked - ahead),
+                slow=size,
+                transit=transit,
+                write=write,
+                read=read,
+            )
+            for sizes, ahead, checked, both in zip(weighed, advance, first, backprop, strict=True)
         ]
 
     def beside(self) -> tuple[int, int]:
@@ -117,9 +143,9 @@ class Trial:
         with generators.exclusive(), generators.handed_on(), generators.preserved(), self._surroundings.undone():
             yield
 
-    def _weigh(self, chunk: int, shared: dict[int, int]) -> tuple[int, int]:
-        """Return bytes of a hidden state, and of an internal state beyond its two hidden states."""
-        core = self._core(chunk, metered=True)
+    def _weigh(self, chunk: int, shared: dict[int, int], steps: int | None = None) -> tuple[int, int]:
+        """Return bytes of a hidden state, and of an internal state beyond its two hidden states; of a shorter core."""
+        core = self._core(chunk, metered=True, steps=steps)
         state = core.compact(core.advance(self._start(), self._xs, 0, 1))
         internal = core.record(state, self._xs, 0)
         output = storages(core.compact(internal.output()).leaves)
@@ -136,15 +162,16 @@ class Trial:
         ends = storages(state.leaves).keys() | output.keys()
         return self._own({key: size for key, size in parts_of(internal).items() if key not in ends}, shared)
 
-    def _find_shared(self, guard: InPlace) -> dict[int, int]:
+    def _find_shared(self, chunk: int, guard: InPlace) -> dict[int, int]:
         """Find what two consecutive cores both refer to, beside the state that one hands to the other."""
         if self._shared is None:
-            core = self._core(1, metered=True)
+            core = self._core(chunk, metered=True)
             random = self._generators.read()
             with self._surroundings.undone(), torch.no_grad():  # as in a scan; a first pass checks the step
-                outputs = Outputs(_places(self._problem, 1))
+                steps = _places(self._problem, chunk)
+                outputs = Outputs(steps)
                 state = core.compact(core.advance(self._start(), self._xs, 0, 1, outputs))
-                self._output = _bytes(outputs.take())
+                self._output = _bytes(outputs.take()) // steps
             guard.check()
             again = partial(core.evaluate, self._start(), self._xs, 0, graph=False)
             start = Hidden.of(state.leaves, random)
@@ -153,7 +180,7 @@ class Trial:
             if not core.form.starting:  # the first step made the carry: the others start from what it made
                 carry = tuple(map(as_leaf, state.leaves, core.form.differentiable))
                 self._problem = replace(self._problem, spec=core.form.spec, carry=carry)
-                core = self._core(1, metered=True)
+                core = self._core(chunk, metered=True)
             first = core.record(state, self._xs, 0)
             second = core.record(core.compact(first.output()), self._xs, 0)
             between = storages(first.carry_out)
@@ -164,10 +191,19 @@ class Trial:
             self._kept = first, second  # their storages' addresses must not be used again
         return self._shared
 
-    def _core(self, chunk: int, *, metered: bool = False, problem: Problem | None = None) -> Core:
+    def _core(
+        self, chunk: int, *, metered: bool = False, problem: Problem | None = None, steps: int | None = None
+    ) -> Core:
+        """Return what runs cores of `chunk` steps, and by the same kernel the last one, of `steps`."""
         problem, generators = problem or self._problem, Generators(set(), enabled=False)
-        inputs = problem.inputs.cut(chunk)
-        return Core(problem, inputs, generators=generators, compiled=self._compiled, metered=metered)
+        inputs = problem.inputs.cut(steps or chunk)
+        compiled = compile_chunk(problem.step, problem.devices, chunk) if self._compile else None
+        joint = join_cores(problem.step, problem.devices, chunk) if compiled is not None else None
+        return Core(problem, inputs, generators=generators, compiled=compiled, joint=joint, metered=metered)
+
+    def _after_first(self, chunk: int) -> Hidden:
+        core = self._core(chunk)
+        return core.compact(core.advance(self._start(), self._xs, 0, 1))
 
     def _start(self) -> Hidden:
         return Hidden.of(tuple(leaf.detach() for leaf in self._problem.carry), ())
@@ -179,15 +215,31 @@ class Trial:
         core = self._core(chunk)
         return lambda: core.advance(state, self._xs, 0, 1)
 
+    def _first_pass(self, chunk: int, state: Hidden) -> _Call:
+        core, outputs = self._core(chunk), Outputs(_places(self._problem, chunk))
+
+        def run() -> None:
+            with torch.no_grad():
+                core.advance(state, self._xs, 0, 1, outputs)
+
+        return run
+
     def _both_ways(self, chunk: int, state: Hidden) -> _Call:
         core, outputs = self._core(chunk), Outputs(_places(self._problem, chunk))
         core.record(state, self._xs, 0, outputs)
         ys, carry = list(map(_some_gradient, outputs.take())), list(map(_some_gradient, state.leaves))
         adjoint = Adjoint(list(carry), ys, outputs, self._xs, self._problem.params)
+        numbers = self._compile or is_known_to_round(self._problem.step)
+        continuity = Continuity(1, chunk, numbers=numbers)
+        continuity.ended(state.leaves, 1)
+        course = Whole(1, lambda: iter(_ONE_CORE))
 
         def run() -> None:
+            """Do what a scan does, with all that belongs to it."""
             adjoint.carry = list(carry)
-            core.backpropagate(core.record(state, self._xs, 0), adjoint)
+            continuity.begin()
+            with torch.no_grad():
+                Execution(core, course, state).backward(self._xs, Compared(continuity, adjoint))
 
         return run
 
@@ -213,6 +265,13 @@ class Trial:
         call()
         _finish(self._problem.devices)
         return time.perf_counter() - before
+
+
+def _disagree(chunks: Sequence[int], seconds: Sequence[float]) -> bool:
+    """Whether a step takes far longer in a core of some size than in one of half that size: another's doing."""
+    each = [time / chunk for time, chunk in zip(seconds, [*chunks] * (len(seconds) // len(chunks)), strict=False)]
+    pairs = [(each[at], each[at + 1]) for at in range(len(each) - 1) if (at + 1) % len(chunks)]
+    return any(after > _DISAGREE * before for before, after in pairs)
 
 
 def _bytes(leaves: Iterable[Tensor]) -> int:

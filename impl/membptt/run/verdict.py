@@ -63,7 +63,7 @@ class Comparison:
             RuntimeError: it failed, and what a core gave is not what the core after it was recorded from.
         """
         try:
-            execution.backward(self.xs, _Compared(self.continuity, sweep), first)
+            execution.backward(self.xs, Compared(self.continuity, sweep), first)
         except (RuntimeError, ValueError) as failed:
             # A step that has become another may well fail; that it has is the cause.
             if isinstance(failed, torch.OutOfMemoryError | NotDeterministicError):
@@ -105,17 +105,19 @@ def _unmeasured(broken: tuple[int, int]) -> Doubt:
 
 
 @dataclass(frozen=True, slots=True)
-class _Compared:
+class Compared:
     """Has every core compared with the one after it before it is backpropagated."""
 
     continuity: Continuity
     sweep: Sweep
 
     def step(self, internal: Internal) -> None:
+        """Compare one core, and hand it on."""
         self.continuity.backpropagated(internal)
         self.sweep.step(internal)
 
     def join(self, core: Joined) -> bool:
+        """Hand on one core, and compare the carry that comes of it."""
         joined = self.sweep.join(core)
         if joined:
             self.continuity.backpropagated(core)

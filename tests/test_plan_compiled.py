@@ -1,0 +1,96 @@
+"""Planning with `compile=True`: one function a chunk, which the scan takes over; bounded, and timed with care."""
+
+import shutil
+from itertools import count
+
+import pytest
+import torch
+
+from membptt import plan, scan
+from membptt.kernels.compiled import compile_chunk, loop_of
+from membptt.kernels.joint import join_cores
+from membptt.planning.trial import Trial
+
+from .cells import Gru, gradients, plain, problem, relative_error
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+CPU = {torch.device("cpu")}
+COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """Run what would be compiled as it is; return for which chunks it was asked."""
+    chunks = []
+
+    def chosen(step, devices, chunk):
+        chunks.append(chunk)
+        return loop_of(step)
+
+    for user in ("membptt.planning.trial", "membptt.calls.execute"):
+        monkeypatch.setattr(f"{user}.compile_chunk", chosen)
+        monkeypatch.setattr(f"{user}.join_cores", lambda step, devices, chunk: None)
+    return chunks
+
+
+def test_every_chunk_is_compiled_as_a_function_of_its_own_and_kept(monkeypatch):
+    monkeypatch.setattr("membptt.kernels.compiled._problem", lambda kind: None)
+    step = problem(Gru, 1, torch.float64)[0]
+    of_two = compile_chunk(step, CPU, 2)
+    assert compile_chunk(step, CPU, 4) is not of_two
+    assert compile_chunk(step, CPU, 2) is of_two
+    assert join_cores(step, CPU, 4) is not join_cores(step, CPU, 2)
+    codes = [compiled._torchdynamo_orig_callable.__code__ for compiled in (of_two, compile_chunk(step, CPU, 4))]
+    assert codes[0] is not codes[1]
+
+
+def test_a_plan_measures_the_very_functions_that_the_scan_then_runs(uncompiled):
+    step, init, xs = problem(Gru, 12, torch.float64)
+    chosen = plan(step, init, xs, budget="1MiB", compile=True)
+    assert set(uncompiled) == {1, 2, 4, 8}
+    uncompiled.clear()
+    scan(step, init, xs, plan=chosen, compile=True)
+    assert uncompiled == [chosen.chunk]
+
+
+@pytest.mark.parametrize(("seconds", "chunks"), [(1.0, {1, 2, 4, 8}), (16.0, {1, 2, 4}), (40.0, {1})])
+def test_no_larger_core_is_compiled_once_a_minute_would_be_over(uncompiled, monkeypatch, seconds, chunks):
+    """The clock says that each size takes as long to compile; twice as long is expected of the next."""
+    clock = count(0.0, seconds)
+    monkeypatch.setattr("membptt.calls.plan.perf_counter", lambda: next(clock))
+    step, init, xs = problem(Gru, 12, torch.float64)
+    plan(step, init, xs, budget="1MiB", compile=True)
+    assert set(uncompiled) == chunks
+
+
+def test_that_cores_are_compiled_is_said_at_once_and_for_how_long_at_most(uncompiled, capsys):
+    step, init, xs = problem(Gru, 4, torch.float64)
+    plan(step, init, xs, budget="1MiB", compile=True, progress=True)
+    assert "compiling cores to measure, larger ones for 60 s at most" in capsys.readouterr().err
+
+
+def test_times_that_disagree_are_taken_again(monkeypatch):
+    """Something holds up all that is timed of cores of two steps, for the first three rounds."""
+    step, init, xs = problem(Gru, 8, torch.float64)
+    in_turns, rounds = Trial._in_turns, []
+
+    def held_up(self, figures, tell):
+        seconds = in_turns(self, figures, tell)
+        rounds.append(seconds)
+        return [time * 70 if len(rounds) == 1 and at % 4 == 1 else time for at, time in enumerate(seconds)]
+
+    monkeypatch.setattr(Trial, "_in_turns", held_up)
+    chosen = plan(step, init, xs, budget="1MiB")
+    each = {option.measured.chunk: option.measured.backprop / option.measured.chunk for option in chosen.options}
+    assert len(rounds) > 1
+    assert each[2] < 10 * each[1]
+
+
+@COMPILER
+def test_a_compiled_scan_within_a_budget_gives_the_gradients_of_plain_autograd():
+    step, init, xs = problem(Gru, 5, torch.float64)
+    expected = gradients(plain(step, init, xs), step, init, xs)
+    chosen = plan(step, init, xs, budget="1MiB", chunk=2, compile=True)
+    actual = gradients(scan(step, init, xs, plan=chosen, compile=True), step, init, xs)
+    assert relative_error(actual, expected) <= 1e-10
+    assert join_cores(step, CPU, 2).problem is None
