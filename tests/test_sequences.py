@@ -260,6 +260,48 @@ def test_a_constant_that_changes_is_refused_at_whatever_step(before, after):
             scan(step, (torch.ones(()), before), torch.ones(3), slots=2)
 
 
+CONSTANTS = st.none() | st.booleans() | st.integers() | st.floats() | st.complex_numbers() | st.text(max_size=3)
+TREES = st.recursive(
+    CONSTANTS | st.just("a tensor"),
+    lambda below: st.lists(below, max_size=3) | st.tuples(below, below) | st.dictionaries(st.text(), below, max_size=3),
+    max_leaves=8,
+)
+
+
+def filled(tree, tensor):
+    """A tree with tensors where it says so."""
+    return optree.tree_map(lambda leaf: tensor() if leaf == "a tensor" else leaf, tree)
+
+
+@given(TREES, TREES)
+def test_any_tree_of_tensors_and_constants_goes_through_a_scan_hypothesis(carry, inputs):
+    start = torch.ones(2, dtype=D, requires_grad=True), filled(carry, lambda: torch.ones(2, dtype=D))
+    xs = torch.ones(3, 2, dtype=D), filled(inputs, lambda: torch.ones(3, 2, dtype=D))
+    seen = []
+
+    def step(state, x):
+        seen.append(repr(optree.tree_map(is_tensor_or, x[1])))
+        rest = optree.tree_map(lambda leaf: leaf.sin() if isinstance(leaf, torch.Tensor) else leaf, state[1])
+        return (torch.sin(state[0] + x[0]), rest), state[0]
+
+    (h, rest), _ = scan(step, start, xs, slots=1)
+    (gradient,) = torch.autograd.grad(h.sum(), start[0])
+    assert torch.allclose(gradient, torch.autograd.grad(looped_sine(start[0]), start[0])[0])
+    assert {repr(inputs)} == set(seen)
+    assert repr(optree.tree_map(is_tensor_or, rest)) == repr(carry)
+
+
+def is_tensor_or(leaf):
+    """What stands for a leaf in the tree that it was filled into."""
+    return "a tensor" if isinstance(leaf, torch.Tensor) else leaf
+
+
+def looped_sine(h):
+    for _ in range(3):
+        h = torch.sin(h + 1)
+    return h.sum()
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_constant_is_compiled_in():

@@ -136,6 +136,7 @@ def scan(
     Ref: gruslys2016, Algorithm 2; two tiers: herrmann2020.
     Claim: scan-forwards-equal-table, scan-gradients-equal-autograd, starts-equal-loop, scan-continuity.
     Claim: scan-tiers-equal-table, scan-tiers-gradients-equal-one-tier, scan-unknown-length-equals-loop.
+    Claim: either-order-equals-loop.
     """
     if unroll is not None:
         raise TypeError(

@@ -48,6 +48,8 @@ class Ragged:
         TypeError: a length is not an integer, or `step` is a layer that is called otherwise.
         ValueError: a negative length, or no step at all; when it is run, a leaf without such a dimension, or with
             another number of rows.
+
+    Claim: ragged-rows-equal-themselves.
     """
 
     def __init__(
