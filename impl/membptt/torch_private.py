@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from math import prod
+from operator import attrgetter
 from types import ModuleType
 from typing import Any, Final, TypeVar, cast
 
@@ -176,6 +177,21 @@ _accumulate: type = torch.autograd.graph.get_gradient_edge(torch.zeros((), requi
 _outputs = find("_input_metadata", "a run whose tensors grow past its plan is not told", None, _accumulate)
 
 
+_add_hooks = find("_register_hook_dict", "first passes take a little longer", None, _accumulate)
+
+
+def put_before(nodes: Iterable[Any], hook: Callable[[Any], None]) -> None:
+    """Have `hook` called whenever a backward is about to run one of these nodes."""
+    if _add_hooks is None:
+        for node in nodes:
+            node.register_prehook(hook)
+        return
+    carrier = torch.empty(0)
+    carrier._backward_hooks = {0: hook}
+    for node in nodes:
+        node._register_hook_dict(carrier)
+
+
 def elements_of(nodes: Iterable[Any]) -> int:
     """Return how many elements the operations have given that these nodes of the graph stand for."""
     if _outputs is None:
@@ -320,9 +336,15 @@ def version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
+_count: Final = attrgetter("_version")
+
+
 def versions(tensors: Sequence[Tensor]) -> tuple[int, ...]:
     """Return the in-place counter of every tensor."""
-    return tuple([0 if tensor.is_inference() else tensor._version for tensor in tensors])
+    try:
+        return tuple(map(_count, tensors))
+    except RuntimeError:  # of one that does not count
+        return tuple(map(version, tensors))
 
 
 def sparse_parts(tensor: Tensor) -> tuple[Tensor, ...]:

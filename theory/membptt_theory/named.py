@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from membptt_theory.actions import Prices
+from membptt_theory.cache import TABLES
 from membptt_theory.formula import solve
 from membptt_theory.limits import BUILT, TABLED
 from membptt_theory.policies import NO_TIERS, find
@@ -14,6 +15,8 @@ from membptt_theory.tables import useful_slots
 from membptt_theory.tiers import build_tiers, useful_slow
 
 UNMEASURED: Final = Prices(1, 1, 1)
+_EXACT: Final = frozenset({int, type(None)})
+_SMALL: Final = 2**10  # bytes: of a schedule without a table
 _ADVICE: Final = "give fewer slots, a larger chunk, budget= in place of slots=, or a table as policy"
 
 
@@ -43,6 +46,12 @@ class NamedPolicy:
             TypeError: a number is not an integer.
             ValueError: an unknown policy, sizes outside its domain, or a table too large to be built in a call.
         """
+        given = steps, slots, self.internal, self.internal_known
+        if not _EXACT.issuperset(map(type, given)):  # 2.0 is no 2, and may be refused
+            return self._solved(steps, slots)
+        return TABLES.get((NamedPolicy, self.name, *given), lambda: self._solved(steps, slots), _kept_bytes)
+
+    def _solved(self, steps: int, slots: int) -> Schedule:
         slots = useful_slots(self.name, steps, slots, internal=self.internal)
         limit = TABLED if find(self.name).formula else BUILT
         source = solve(
@@ -74,3 +83,7 @@ class NamedPolicy:
         fast, slow = useful_slots(self.name, steps, fast), useful_slow(steps, slow)
         BUILT.check(self.name, steps, fast, slow=max(1, slow or 1), advice=_ADVICE)
         return build_tiers(steps, fast, slow, prices or UNMEASURED).schedule(steps, fast)
+
+
+def _kept_bytes(schedule: Schedule) -> int:
+    return getattr(schedule.source, "kept_bytes", _SMALL)

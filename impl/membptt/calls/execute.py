@@ -46,10 +46,6 @@ def execute(
     parts = parts_of(declared, problem.earliest, start=needs_grad(carry, inputs.leaves))
     # In parts, what was handed on may be changed (an optimizer in a hook): nothing can be looked at twice.
     numbers = compile or is_known_to_round(problem.step) or len(parts) > 1
-    cores, alike = inputs.cores if inputs.known else None, problem.forms(problem.spec, problem.carry).alike
-    continuity = (
-        Continuity(cores, inputs.chunk, numbers=numbers, alike=alike) if wanted and check is not False else None
-    )
     compiled = compile_chunk(problem.step, devices, inputs.chunk) if compile else None
     core = Core(
         problem,
@@ -58,10 +54,12 @@ def execute(
         compiled=compiled,
         joint=join_cores(problem.step, devices, inputs.chunk) if compiled is not None else None,
         witness=Witness() if check else None,
-        continuity=continuity,
         promise=choice.promise,
         metered=report is not None or choice.weighed,
     )
+    if wanted and check is not False:
+        cores = inputs.cores if inputs.known else None
+        core.continuity = Continuity(cores, inputs.chunk, numbers=numbers, alike=core.forms.alike)
     outputs = Outputs(inputs.places if inputs.known else None, reduce, inputs.order)
     if wanted:
         refuse_kernel_dropout(problem.reach.named, devices)
@@ -72,7 +70,7 @@ def execute(
         inner = InPlace(surroundings, rewound=(*rewound, *problem.rewound))
         sizes, own = (len(carry), len(inputs.leaves)), tuple(leaf if leaf.is_leaf else None for leaf in carry)
         around = outputs, generators, autocast, surroundings
-        call = Call(core, choice, *around, *sizes, report, continuity, tell, own, parts)
+        call = Call(core, choice, *around, *sizes, report, tell, own, parts)
         flat = call.apply(carry, inputs.leaves, declared)
         inner.check()  # which also releases it and its samples
     else:

@@ -190,6 +190,8 @@ def _choice(schedule: Schedule, inputs: Inputs, slow: SlowTier) -> Choice:
     schedule.verify()
     _warn_if_hopeless(schedule)
     course = Whole(schedule.cores, schedule.instructions)
+    if schedule.slow == 0:
+        return Choice(course, inputs)
     return Choice(course, inputs, replace(slow, slots=schedule.slow, prices=schedule.prices))
 
 

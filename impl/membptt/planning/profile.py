@@ -91,7 +91,7 @@ def profile(problem: Problem, blocks: Blocks, tell: Tell | None = None) -> Profi
         still = replace(problem, step=blocks.again(), carry=carry)
         core = Core(still, problem.inputs, generators=Generators(set(), enabled=False))
         outputs = Outputs(problem.inputs.cores)
-        outside = [*problem.params, *problem.carry, *(tensor for _, tensor, _ in surroundings.tensors())]
+        outside = [*problem.params, *problem.carry, *(tensor for _, tensor in surroundings.tensors())]
         numbers: dict[Any, int] = {}
         kinds: list[Block] = []
         order: list[int] = []

@@ -20,6 +20,7 @@ from membptt.torch_private import add_each, flagged, gradients, hooks_of, is_set
 Gradients = list[Tensor | None]
 Hook = Callable[[Tensor], Tensor | None]
 
+_IDLE: Final = nullcontext()
 _DEFERRING: Final = "membptt: a core is backpropagated"
 
 
@@ -82,7 +83,7 @@ class Adjoint:
         inputs += [self._params[index] for index in used]
         by_leaf: Iterator[Tensor | None] = iter([None] * len(inputs))
         if heads and inputs:
-            with internal.enclosure.opened() if internal.enclosure is not None else nullcontext():
+            with internal.enclosure or _IDLE:
                 by_leaf = iter(gradients(heads, inputs, grads))
         self.carry = [next(by_leaf) if leaf.requires_grad else None for leaf in internal.carry_in]
         if self._compact:
@@ -208,7 +209,7 @@ def hooks_deferred(tensors: Sequence[Tensor]) -> AbstractContextManager[None]:
     """
     hooked = [hooks for tensor in tensors if (hooks := hooks_of(tensor))]
     retained = [(tensor, tensor.grad) for tensor in tensors if tensor.retains_grad]
-    return _deferred(hooked, retained) if hooked or retained else nullcontext()
+    return _deferred(hooked, retained) if hooked or retained else _IDLE
 
 
 @contextmanager

@@ -165,9 +165,8 @@ class Continuity:
         """Compare what `internal` gave with what the core after it, which was backpropagated before, was given."""
         self._at -= 1
         if self._only_bits:  # the usual case on the host, where every call is felt
-            bits = list(map(hashed, internal.carry_out))
-            self._look_at(bits)
-            self._next_bits = list(map(hashed, internal.carry_in)) if self._at else []
+            self._look_at([hashed(leaf) for leaf in internal.carry_out])
+            self._next_bits = [hashed(leaf) for leaf in internal.carry_in] if self._at else []
             return
         after, before = internal.carry_out, internal.carry_in
         small, looked_at = self._kinds.small, self._looked_at

@@ -43,12 +43,13 @@ class Core:
         compiled: runs a whole chunk of steps in place of the loop over them.
         joint: joins recording and backpropagating a core to a single function.
         witness: compares recomputed states with those of the first pass, bit by bit.
-        continuity: compares the outputs of the last few cores with those of the first pass.
         promise: sees the graphs, and whether they keep what a plan promised.
         metered: take note of what each graph saves.
 
     Attributes:
         forms: of all carries, once the first pass has run.
+        continuity: compares carries, and the outputs of the last few cores, with those of the first pass, if anything
+            does.
         metered: as given; may be switched from core to core.
     """
 
@@ -61,7 +62,6 @@ class Core:
         compiled: Chunk | None = None,
         joint: Joint | None = None,
         witness: Witness | None = None,
-        continuity: Continuity | None = None,
         promise: Promise | None = None,
         metered: bool = False,
     ) -> None:
@@ -69,12 +69,14 @@ class Core:
         self.forms: Forms = problem.forms(problem.spec, problem.carry)
         self._unwanted = problem.unwanted
         self._inputs = inputs
-        self._outside = (*inputs.leaves, *problem.params, *[leaf.detach() for leaf in problem.carry])
+        start = [leaf if leaf.grad_fn is None else leaf.detach() for leaf in problem.carry]
+        self._outside = (*inputs.leaves, *problem.params, *start)
         self._generators = generators
         self._compiled = compiled
         self._joint = joint if witness is None else None
         self._witness = witness
-        self._continuity, self._promise = continuity, promise
+        self.continuity: Continuity | None = None
+        self._promise = promise
         self.metered = metered
         self._watches: bool | None = None  # whether to note what is saved while it is; not decided
         self._unchanged = Unchanged(inputs.leaves, problem.params)
@@ -99,7 +101,7 @@ class Core:
                     carry, _ = step(carry, spec.unflatten(x))
             else:
                 carry = self._run_checked(carry, state.leaves, xs, range(start, stop), outputs)
-            leaves = self._flatten(carry, self._inputs.at(stop - 1))
+            leaves = self._flatten(carry, stop - 1)
             if torch.is_grad_enabled():
                 leaves = tuple(leaf.detach() for leaf in leaves)
         state.check(start)
@@ -140,50 +142,50 @@ class Core:
                     ys = [*ys, emitted] if self._witness is not None else [emitted]
                 elif self._witness is not None:
                     ys.append(tree_leaves(y))
-            if outputs is not None and self._continuity is not None:
-                self._continuity.passed(core, leaves)
+            if outputs is not None and self.continuity is not None:
+                self.continuity.passed(core, leaves)
                 if core >= self._compared:
-                    self._continuity.emitted(core, ys[-1])
+                    self.continuity.emitted(core, ys[-1])
             if self._records:  # or the graphs of all cores would hang together, and stay
-                carry = self.forms.at(core + 1).spec.unflatten([leaf.detach() for leaf in self._flatten(carry, at)])
+                carry = self.forms.at(core + 1).spec.unflatten([leaf.detach() for leaf in self._flatten(carry, core)])
             if self._witness is not None:
                 self._witness.see(core, before, carry, ys)
         return carry
 
     def record(self, state: Hidden, xs: Leaves, core: int, outputs: Outputs | None = None) -> Internal:
         """Run one core with graph, from leaf inputs of its own."""
+        inputs = self._inputs
         emitted: list[tuple[At, Leaves]] = []
         saved: dict[int, int] = {}
         carry_out: Leaves | None = None
-        with torch.enable_grad(), record_saved(saved) if self.metered and self._watches else nullcontext():
-            form = self.forms.at(core)
+        with torch.enable_grad(), record_saved(saved) if self.metered and self._watches else _AS_IT_IS:
+            form, at = self.forms.at(core), inputs.at(core)
             wanted = form.differentiable if core >= self._unwanted else (False,) * len(state.leaves)
             carry_in = tuple(map(as_leaf, state.leaves, wanted))
-            at = self._inputs.at(core)
-            x, spec = self._inputs.fetch(xs, at)
+            x, spec = inputs.fetch(xs, at)
             # What is read may have a graph of its own, down to declared tensors: it is part of the core's.
-            x_in = tuple(map(as_leaf, x, self._inputs.wanted)) if self._inputs.wanted else tuple(x)
-            carry = form.spec.unflatten(carry_in)
+            x_in = tuple(map(as_leaf, x, inputs.wanted)) if inputs.wanted else tuple(x)
             since = nodes_made()
-            for where, after, y in self._steps(carry, at, x_in, spec):
-                carry = after
-                if outputs is not None:
+            for where, carry, y in self._steps(form.spec.unflatten(carry_in), at, x_in, spec):
+                if outputs is None:
+                    emitted.append((where, tree_leaves(y)))
+                else:
                     carry_out = self._checked(carry, where)
-                emitted.append((where, outputs.put(where, y) if outputs is not None else tree_leaves(y)))
+                    emitted.append((where, outputs.put(where, y)))
             if carry_out is None:
-                carry_out = self._flatten(carry, at)
+                carry_out = self._flatten(carry, core)
         if core + 1 < self._unwanted and any(leaf.requires_grad for leaf in carry_out):
             raise RuntimeError(_NOT_FROZEN)
-        own = (*carry_in, *x_in) if self._inputs.wanted else carry_in
-        returned = chain(carry_out, *[leaves for _, leaves in emitted])
+        own = (*carry_in, *x_in) if inputs.wanted else carry_in
+        returned = [leaf for leaves in (carry_out, *[leaves for _, leaves in emitted]) for leaf in leaves]
         nodes, used = self._undeclared.refuse(returned, own, since)
         self._unchanged.check(used)
         state.check(core)
-        if self._continuity is not None:
+        if self.continuity is not None:
             if outputs is not None:
-                self._continuity.passed(core, carry_out)
+                self.continuity.passed(core, carry_out)
             if core >= self._compared:
-                self._continuity.emitted(core, emitted[-1][1])
+                self.continuity.emitted(core, emitted[-1][1])
         if self._witness is not None:
             ys, rounds = [leaves for _, leaves in emitted], partial(only_rounds, self, state, xs, core)
             self._witness.see(core, carry_in, carry, ys, graph=True, rounds=rounds)
@@ -228,7 +230,7 @@ class Core:
                 x, spec = self._inputs.fetch(xs, at)
                 x = [as_leaf(leaf, graph and leaf.requires_grad) for leaf in x]
                 *_, (_, carry, y) = self._steps(form.spec.unflatten(leaves), at, x, spec)
-            flat = self._flatten(carry, at)
+            flat = self._flatten(carry, core)
             return tuple(leaf.detach() for leaf in flat), tuple(leaf.detach() for leaf in tree_leaves(y))
         finally:
             self._generators.write(random)
@@ -304,7 +306,7 @@ class Core:
         x_in = [list(map(as_leaf, leaves, wanted)) for leaves in steps]
         carry, parts = form.spec.unflatten(carry_in), [spec.unflatten(leaves) for leaves in x_in]
         given = Given(at, places, state, carry, parts, carry_in, tuple(chain(*x_in)), self._places)
-        joined = joint.join(given, partial(self._flatten, at=at))
+        joined = joint.join(given, partial(self._flatten, core=core))
         if joined is None or not sweep.join(joined):
             return False
         state.check(core)
@@ -354,7 +356,7 @@ class Core:
     @property
     def _compared(self) -> int:
         """The first core whose outputs are compared."""
-        return self._continuity.first if self._continuity is not None else UNKNOWN
+        return self.continuity.first if self.continuity is not None else UNKNOWN
 
     def _call(self, carry: Any, x: Any, at: At) -> tuple[Any, Any]:
         try:
@@ -370,12 +372,8 @@ class Core:
         """Return the leaves of a carry of the first pass, which are as they have to be."""
         return self.forms.settle(carry, _first(at))
 
-    def _flatten(self, carry: Any, at: At) -> Leaves:
-        form = self.forms.at(_first(at) + 1)
-        leaves, spec = optree.tree_flatten(carry, namespace=form.spec.namespace)
-        if spec != form.spec:
-            form.flatten(carry, _first(at))
-        return tuple(leaves)
+    def _flatten(self, carry: Any, core: int) -> Leaves:
+        return self.forms.at(core + 1).leaves(carry, core * self._inputs.chunk)
 
 
 class LoopCore(Core):
@@ -386,6 +384,7 @@ class LoopCore(Core):
         return self.loop(state, xs, start, stop, outputs if outputs is not None else Unkept())
 
 
+_AS_IT_IS: Final = nullcontext()
 _NOT_FROZEN: Final = (
     "a block at the start of the chain, whose own parameters are all frozen, uses one of a later block by a way that "
     "its code does not show, and its gradient would be lost: name that parameter in params= as well"

@@ -161,14 +161,14 @@ class Execution:
             before = self._before
             self._store.hidden[place] = before[1] if before is not None and before[0] == place else self.newest()
         elif kind is Restore:
-            self._working = self.core.compact(self._store.restore(place))
+            self._working = self._restored(place)
             self.core.rewind(self._working)
         elif kind is DropHidden:
             del self._store.hidden[place]
         elif kind is StoreInternal:
             internal = self._internal()
             self._store.internal[place] = internal
-            self._working, self.recorded, self._before = self.core.compact(internal.output()), None, None
+            self._working, self.recorded, self._before = self._output(internal), None, None
         elif kind is LoadInternal:
             self._working, self.recorded = None, self._store.internal.pop(place)
         elif kind is DropInternal:
@@ -184,16 +184,21 @@ class Execution:
             self._slow().drop(place)
         else:
             raise AssertionError(f"{kind.__name__} is not executed here")
-        self._report(instruction)
+        if self._observers:
+            self._report(instruction)
 
     def _advance(self, xs: Leaves, start: int, stop: int, outputs: Outputs | None) -> None:
         """Advance; only a core that runs for the first time gives outputs: a stream may run one twice before that."""
-        again = min(stop, self._reached) if outputs is not None else start
-        if start < again:
-            self._working = self.core.advance(self.newest(), xs, start, again)
-        if max(start, again) < stop:
-            self._working = self.core.advance(self.newest(), xs, max(start, again), stop, outputs)
-        self._working = self.core.compact(self.newest())
+        state = self.newest()
+        if outputs is None:
+            state = self.core.advance(state, xs, start, stop)
+        else:
+            again = max(start, min(stop, self._reached))
+            if start < again:
+                state = self.core.advance(state, xs, start, again)
+            if again < stop:
+                state = self.core.advance(state, xs, again, stop, outputs)
+        self._working = self.core.compact(state)
         self._reached = max(self._reached, stop)
 
     def _record(self, xs: Leaves, step: int, outputs: Outputs | None) -> None:
@@ -224,7 +229,8 @@ class Execution:
             self.core.backpropagate(self._internal(), sweep)
         self._postponed = None
         self._working = self._before = self.recorded = None
-        self._report(instruction)
+        if self._observers:
+            self._report(instruction)
 
     def _report(self, instruction: TieredInstruction | None) -> None:
         for observer in self._observers:
@@ -233,8 +239,19 @@ class Execution:
     def newest(self) -> Hidden:
         """Return the working state, or what the working core gave."""
         if self._working is None:
-            self._working = self.core.compact(self._internal().output())
+            self._working = self._output(self._internal())
         return self._working
+
+    def _restored(self, position: int) -> Hidden:
+        """Return the hidden state at `position`, stored by itself or as the output of an internal state."""
+        state = self._store.hidden.get(position)
+        if state is None:
+            return self._output(self._store.internal[position - 1])
+        state.check(position)
+        return state
+
+    def _output(self, internal: Internal) -> Hidden:
+        return self.core.compact(internal.output())
 
     def _internal(self) -> Internal:
         if self.recorded is None:

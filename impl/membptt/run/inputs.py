@@ -78,7 +78,7 @@ class Inputs:
                 "reverse=True begins with the last step, and nobody knows which that is: give Indexed(steps, read)"
             )
         self.order = Order(self.steps if reverse else None)
-        self.wanted = tuple(leaf.requires_grad for leaf in self.leaves)
+        self.wanted = tuple([leaf.requires_grad for leaf in self.leaves])
         self.chunk, self.cores, self._single = 1, self.steps, not segments
 
     @classmethod
@@ -143,6 +143,8 @@ class Inputs:
             ValueError: it read another number of steps.
         """
         if self.read is None:
+            if not self.order.backwards:
+                return [leaf[at] for leaf in leaves], self._spec
             return [self.order.part(leaf, at) for leaf in leaves], self._spec
         place = self.order.place(at)
         start, stop = (place.start, place.stop) if isinstance(place, slice) else (place, place + 1)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from membptt.run.adjoint import Adjoint, Hook, hooks_deferred
-from membptt.run.continuity import Continuity, Doubt
+from membptt.run.continuity import Doubt
 from membptt.run.core import Core
 from membptt.run.course import Course
 from membptt.run.execution import Execution, Observer
@@ -77,7 +77,6 @@ class Call:
     carry_leaves: int
     input_leaves: int
     report: Report | None
-    continuity: Continuity | None
     tell: Tell | None  # how far it is
     init: tuple[Tensor | None, ...]  # the starting carry's leaves of autograd: what is saved of them may be a copy
     parts: tuple[Part, ...]
@@ -138,9 +137,7 @@ class Call:
         """Let everything be as it was in the first pass."""
         with (
             self.subclasses(),
-            self.generators.exclusive(),
-            self.generators.handed_on(),
-            self.generators.preserved(),
+            self.generators.replayed(),
             self.autocast.replayed(),
             self.surroundings.replayed(),
             hooks_deferred(self.core.params),
@@ -169,7 +166,7 @@ class Call:
         final = self.core.loop(Hidden.of(carry, self.random), xs, 0, cores, outputs).leaves
         for leaf in carry:
             hooks_of(leaf).clear()  # the first pass's are where they belong, see `hook_start`
-        if self.continuity is not None and not self.continuity.ends_at(final):
+        if self.core.continuity is not None and not self.core.continuity.ends_at(final):
             raise RuntimeError(_ENDS_ELSEWHERE)
         return *final, *outputs.take()
 
@@ -189,12 +186,12 @@ class _Scan(torch.autograd.Function):
             call.generators.settle()
         call.outputs.ended(call.choice.inputs.steps)
         call.surroundings.settle()
-        if call.continuity is not None:
-            call.continuity.ended(final, call.choice.course.cores)
+        if call.core.continuity is not None:
+            call.core.continuity.ended(final, call.choice.course.cores)
         call.final_leaves = len(final)
         # Clones: the caller may write to what it gets, the stored states must not notice.
-        results = (*(leaf.detach().clone() for leaf in final), *call.outputs.take())
-        ctx.mark_non_differentiable(*(leaf for leaf in results if not is_differentiable(leaf)))
+        results = (*[leaf.detach().clone() for leaf in final], *call.outputs.take())
+        ctx.mark_non_differentiable(*[leaf for leaf in results if not is_differentiable(leaf)])
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*given, *call.parts[-1].of(call.core.params))
         ctx.call, ctx.execution = call, execution
@@ -251,9 +248,9 @@ class _Back:
         self._adjoint = Adjoint(carry, ys, call.outputs, self._xs, call.core.params, compact=compact)
         self._comparison: Comparison | None = None
         self._first = 0  # the core that went backward last
-        if call.continuity is not None:
+        if call.core.continuity is not None:
             # In parts, several passes may be under way; a whole one is alone.
-            continuity = copy(call.continuity) if len(call.parts) > 1 else call.continuity
+            continuity = copy(call.core.continuity) if len(call.parts) > 1 else call.core.continuity
             again = partial(_again, call, given, self._xs)
             self._comparison = Comparison(continuity, call.core, self._xs, again, partial(_error, call))
             continuity.begin()
@@ -355,10 +352,14 @@ def _gradient(ctx: Any, grads: Gradients) -> Gradients:
 
 def _refuse_kept(call: Call, given: Leaves) -> None:
     """Refuse a step that keeps, from its first call, what wants a gradient: that call was without graph."""
-    if call.continuity is None:
+    if call.core.continuity is None:
         return
-    carry, xs = call.split(given)
-    kept = call.surroundings.kept(partial(call.core.evaluate, Hidden.of(carry, call.random), xs, 0, graph=True))
+
+    def run() -> None:
+        carry, xs = call.split(given)
+        call.core.evaluate(Hidden.of(carry, call.random), xs, 0, graph=True)
+
+    kept = call.surroundings.kept(run)
     if kept:
         raise RuntimeError(
             f"the step computes {' and '.join(map(repr, kept))} at its first call, from tensors that require grad, and "

@@ -106,7 +106,7 @@ class Outputs:
     def gradient(self, grad: Tensor, at: At, shape: torch.Size) -> Tensor:
         """Return the gradient of one step's (or segment's) output leaf, given the gradient of the result."""
         if self._reduce is None:
-            return self.order.part(grad, at)
+            return self.order.part(grad, at) if self.order.backwards else grad[at]
         share = grad / self._steps if self._reduce == "mean" else grad
         return share.expand(shape)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ctypes import string_at
-from functools import lru_cache
-from typing import Final
+from ctypes import c_char
+from functools import lru_cache, partial
+from operator import mul
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,10 @@ def hashed(leaf: Tensor, /) -> int:
     """Return a hash of the bits of a small leaf, which tells whether they are the same, and nothing else."""
     if not leaf.is_contiguous() or leaf.is_conj() or leaf.is_neg():
         leaf = leaf.detach().resolve_conj().resolve_neg().contiguous()
-    return hash(string_at(leaf.data_ptr(), leaf.nbytes))
+    return hash(_bytes(leaf.nbytes).from_address(leaf.data_ptr()).raw)
+
+
+_bytes: Final[Any] = lru_cache(maxsize=128)(partial(mul, c_char))  # the type of so many
 
 
 def tolerance(dtype: torch.dtype, /) -> float:

@@ -111,9 +111,22 @@ class Form:
 
     def __init__(self, spec: optree.PyTreeSpec, leaves: Leaves, *, starting: bool) -> None:
         self.spec = spec
+        self._single = spec.is_leaf()
         self.differentiable = [is_differentiable(leaf) for leaf in leaves]
         self._signature = signature(leaves)
         self.starting = starting
+
+    def leaves(self, carry: Any, step: int) -> Leaves:
+        """Return the leaves of the carry that `step` returned, which had this form when it was run before.
+
+        Raises:
+            TypeError: a leaf is no tensor.
+            ValueError: it is of another structure.
+        """
+        if self._single and type(carry) is Tensor:
+            return (carry,)
+        leaves, spec = optree.tree_flatten(carry, namespace=self.spec.namespace)
+        return tuple(leaves) if spec == self.spec else self.flatten(carry, step)
 
     def flatten(self, carry: Any, step: int) -> Leaves:
         """Return the leaves of the carry that `step` returned.

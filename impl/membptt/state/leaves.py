@@ -82,7 +82,7 @@ def is_core_leaf(tensor: Tensor, /) -> bool:
 
 def signature(leaves: Leaves) -> tuple[tuple[torch.Size, torch.dtype, torch.device], ...]:
     """Return shape, dtype and device of every leaf."""
-    return tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves)
+    return tuple([(leaf.shape, leaf.dtype, leaf.device) for leaf in leaves])
 
 
 def check_tensors(what: str, leaves: Sequence[Any]) -> Leaves:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from membptt.state.leaves import Leaves
-from membptt.torch_private import versions
+from membptt.torch_private import put_before, versions
 
 RandomState = tuple[Tensor, ...]
 At = int | slice
@@ -84,20 +84,18 @@ class Enclosure:
         for leaf in leaves:
             if leaf.requires_grad:
                 leaf.register_hook(enclosure)  # type: ignore[no-untyped-call]
-        for node in gates:
-            node.register_prehook(enclosure)
+        put_before(gates, enclosure)
         return enclosure
 
-    @contextmanager
-    def opened(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Let a backward through."""
-        try:
-            self._open = True
-            yield
-        finally:
-            self._open = False
+        self._open = True
 
-    def __call__(self, grad: Tensor | tuple[Tensor, ...]) -> None:
+    def __exit__(self, *raised: object) -> None:
+        """Let none through any more."""
+        self._open = False
+
+    def __call__(self, grad: object) -> None:
         """Refuse a backward that comes from outside.
 
         Raises:
@@ -154,4 +152,7 @@ def head(leaf: Tensor, carry: Leaves) -> Head:
     for kept in carry:
         if leaf is kept:
             return leaf
-    return get_gradient_edge(leaf)
+    node = leaf.grad_fn
+    if node is None or isinstance(node, FunctionCtx):
+        return get_gradient_edge(leaf)
+    return GradientEdge(node, leaf.output_nr)  # without its questions, which take longer

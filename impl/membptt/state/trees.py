@@ -30,16 +30,18 @@ def flatten(what: str, tree: Any, /) -> tuple[Leaves, optree.PyTreeSpec]:
         TypeError: a leaf is no tensor, and of no class that is registered as a pytree.
     """
     leaves, spec = optree.tree_flatten(tree, namespace=NAMESPACE)
-    if all(isinstance(leaf, Tensor) for leaf in leaves):
+    others = [(index, leaf) for index, leaf in enumerate(leaves) if not isinstance(leaf, Tensor)]
+    if not others:
         return tuple(leaves), spec
-    for index, leaf in enumerate(leaves):
-        if not isinstance(leaf, Tensor):
-            _adopt(what, index, leaf)
+    for index, leaf in others:
+        _adopt(what, index, leaf)
     return flatten(what, tree)
 
 
 def tree_leaves(tree: Any, /) -> tuple[Any, ...]:
     """Return the leaves of a tree that was seen before."""
+    if type(tree) is Tensor:
+        return (tree,)
     return tuple(optree.tree_leaves(tree, namespace=NAMESPACE))
 
 
@@ -49,6 +51,8 @@ def refuse_constants(what: str, tree: Any, /) -> None:
     Raises:
         TypeError: there is one.
     """
+    if isinstance(tree, Tensor):
+        return
     for index, leaf in enumerate(optree.tree_leaves(tree, is_leaf=_is_constant, namespace=NAMESPACE)):
         if _is_constant(leaf):
             raise TypeError(

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Final
 
 import torch
+
+_IDLE: Final = nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +21,15 @@ class Autocast:
     @classmethod
     def current(cls, devices: set[torch.device]) -> Autocast:
         """Take note of the calling thread's autocast state."""
-        kinds = sorted({device.type for device in devices} | {"cpu"})
-        return cls(tuple((kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)) for kind in kinds))
+        kinds = sorted({"cpu", *[device.type for device in devices]})
+        return cls(tuple([(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)) for kind in kinds]))
 
     def replayed(self) -> AbstractContextManager[None]:
         """Enter that state; casts of weights are not cached, since a cache would tie the steps' graphs together."""
-        used = any(enabled or torch.is_autocast_enabled(kind) for kind, _, enabled in self.settings)
-        return self._entered() if used else nullcontext()
+        for kind, _, enabled in self.settings:
+            if enabled or torch.is_autocast_enabled(kind):
+                return self._entered()
+        return _IDLE
 
     @contextmanager
     def _entered(self) -> Iterator[None]:

@@ -21,10 +21,11 @@ class Unchanged:
 
     def __init__(self, xs: Sequence[Tensor], params: Sequence[Tensor]) -> None:
         self._inputs = len(xs)
-        # What was made in inference mode has no counter.
-        self._tensors = [tensor for tensor in (*xs, *params) if not tensor.is_inference()]
-        self._any_inference = len(self._tensors) < len(xs) + len(params)
+        self._tensors = [*xs, *params]
         self._before = versions(self._tensors)
+        # The parameters that were looked at last, seldom others than before, with the inputs and all counters.
+        self._used: Sequence[int] = [*range(len(params))]
+        self._looked_at, self._kept = self._tensors, self._before
 
     def check(self, used: Sequence[int] | None = None) -> None:
         """Refuse a change since construction.
@@ -35,9 +36,12 @@ class Unchanged:
         Raises:
             RuntimeError: a tensor was changed in place.
         """
-        if used is not None and not self._any_inference:
-            places = [*range(self._inputs), *(self._inputs + index for index in used)]
-            if versions([self._tensors[place] for place in places]) == tuple([self._before[place] for place in places]):
+        if used is not None:
+            if used != self._used:
+                places = [*range(self._inputs), *(self._inputs + index for index in used)]
+                self._looked_at = [self._tensors[place] for place in places]
+                self._used, self._kept = used, tuple([self._before[place] for place in places])
+            if versions(self._looked_at) == self._kept:
                 return
         now = versions(self._tensors)
         if now != self._before:
@@ -66,8 +70,8 @@ class InPlace:
         self._surroundings = surroundings
         self._rewound = {id(tensor) for tensor in rewound}
         self._samples: dict[tuple[torch.dtype, torch.device], list[tuple[int, Tensor]]] = {}
-        for number, tensor, inside in surroundings.tensors():
-            if inside and _can_be_sampled(tensor) and id(tensor) not in self._rewound:
+        for number, tensor in surroundings.inside():
+            if _can_be_sampled(tensor) and id(tensor) not in self._rewound:
                 self._samples.setdefault((tensor.dtype, tensor.device), []).append((number, tensor))
         self._before = {kind: _sampled(watched) for kind, watched in self._samples.items()}
 
@@ -88,7 +92,7 @@ class InPlace:
     def changed(self) -> list[str]:
         """Return the names of what was changed since construction."""
         numbers = set(self._surroundings.changed())
-        for number, tensor, _ in self._surroundings.tensors() if numbers and self._rewound else ():
+        for number, tensor in self._surroundings.tensors() if numbers and self._rewound else ():
             if id(tensor) in self._rewound:
                 numbers.discard(number)
         for kind, watched in self._samples.items():

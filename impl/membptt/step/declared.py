@@ -61,7 +61,9 @@ def _tensors_of(part: Tensor | nn.Module) -> Iterable[Tensor]:
 def _refuse_dependent(declared: Sequence[Tensor]) -> None:
     """Refuse a tensor that was computed from another: each core's backward would run on through it to the other."""
     computed = [tensor for tensor in declared if tensor.grad_fn is not None]
-    edges = {tuple(get_gradient_edge(tensor)[:2]) for tensor in declared} if computed else set()
+    if not computed:
+        return
+    edges = {tuple(get_gradient_edge(tensor)[:2]) for tensor in declared}
     for tensor in computed:
         pending: list[Any] = [tensor.grad_fn]
         seen = set(pending)

@@ -10,6 +10,8 @@ import random
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache, partial
+from operator import is_, mul
 from threading import RLock
 from typing import Any, ClassVar, Final
 
@@ -32,6 +34,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_a_fork)
 
 _HELD: Final = "membptt_generators"
+_IDLE: Final = nullcontext()
+_HOSTS: Final = ("cpu", "meta")  # devices without generators of their own
+_START: Final = torch.empty(0)  # stands for the state at the first reading
 
 
 class Generators:
@@ -52,8 +57,8 @@ class Generators:
         self._first: RandomState = ()
         self._last: RandomState = ()
         if enabled:
-            named = sorted((device.type, device.index or 0) for device in devices if device.type not in ("cpu", "meta"))
-            self._sources = [_Torch(), *(_Device(*device) for device in named), _Python()]
+            named = sorted([(device.type, device.index or 0) for device in devices if device.type not in _HOSTS])
+            self._sources = [_Torch(), *[_Device(*device) for device in named], _Python()]
             if _Numpy.in_use():
                 self._sources.append(_Numpy())
 
@@ -64,21 +69,21 @@ class Generators:
 
     def exclusive(self) -> AbstractContextManager[object]:
         """Keep the scans of other threads from drawing while this scan follows the generators."""
-        return _generators if self._sources and not is_set(_HELD) else nullcontext()
+        return _generators if self._sources and not is_set(_HELD) else _IDLE
 
     def handed_on(self) -> AbstractContextManager[None]:
         """Admit what works on behalf of this thread while generators are exclusive: a nested scan's backward on CUDA.
 
         Autograd runs that backward in a thread of its own, with this thread's storage; this thread waits for it.
         """
-        return flagged(_HELD) if self._sources else nullcontext()
+        return flagged(_HELD) if self._sources else _IDLE
 
     def read(self) -> RandomState:
         """Return the present state; the same object as last time where nothing was drawn in between."""
         if not self._sources:
             return ()
         state = tuple([source.read() if source.follows else source.last for source in self._sources])
-        if len(state) != len(self._last) or any(now is not last for now, last in zip(state, self._last, strict=True)):
+        if len(state) != len(self._last) or not all(map(is_, state, self._last)):
             self._last = state
             self._first = self._first or state
         return self._last
@@ -97,9 +102,18 @@ class Generators:
                 if source.follows:
                     source.write(saved)
 
+    def replayed(self) -> AbstractContextManager[None]:
+        """Do all of this where anything is followed."""
+        return self._replayed() if self._sources else _IDLE
+
+    @contextmanager
+    def _replayed(self) -> Iterator[None]:
+        with self.exclusive(), self.handed_on(), self.preserved():
+            yield
+
     def preserved(self) -> AbstractContextManager[None]:
         """Leave the generators, on the way out, as they were on the way in."""
-        return self._preserved() if self._sources else nullcontext()
+        return self._preserved() if self._sources else _IDLE
 
     @contextmanager
     def _preserved(self) -> Iterator[None]:
@@ -113,9 +127,8 @@ class Generators:
 class _Source:
     """One generator."""
 
-    def __init__(self) -> None:
-        self.follows = True
-        self.last = torch.empty(_FIRST)
+    follows = True
+    last = _START
 
     def read(self) -> Tensor:
         """Return its state: the same object as last time where nothing was drawn."""
@@ -126,30 +139,29 @@ class _Source:
         raise NotImplementedError
 
 
-_FIRST: Final = 0  # elements of what stands for the state at the first reading
-
-
 class _Torch(_Source):
     """Torch's generator on the CPU."""
 
+    _seen = b""
+
     def read(self) -> Tensor:
         state = self._now()
-        if not torch.equal(state, self.last):
-            self.last = state
+        seen = _bytes_at(state.data_ptr(), state.nbytes)
+        if seen != self._seen:
+            self._seen, self.last = seen, state
         return self.last
 
     def write(self, state: Tensor) -> None:
         torch.set_rng_state(state)
 
     def _now(self) -> Tensor:
-        return torch.get_rng_state()
+        return torch.default_generator.get_state()
 
 
 class _Device(_Torch):
     """Torch's generator on an accelerator."""
 
     def __init__(self, kind: str, index: int) -> None:
-        super().__init__()
         self._module: Any = getattr(torch, kind, None)
         self._at = () if kind == "mps" else (index,)
         if not (hasattr(self._module, "get_rng_state") and hasattr(self._module, "set_rng_state")):
@@ -170,7 +182,6 @@ class _Buffer(_Source):
     """A small buffer that is updated in place."""
 
     def __init__(self, buffer: Tensor) -> None:
-        super().__init__()
         self._buffer = buffer
         self._counted = -1
 
@@ -189,11 +200,8 @@ class _Python(_Source):
     """The generator of Python's ``random``: its memory tells whether it was drawn from, and is looked at in no time."""
 
     latest: ClassVar[tuple[Any, Any]] = None, None  # what the memory was when the state was read last, and that state
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._seen: Any = None
-        self._start: Any = None
+    _seen: Any = None
+    _start: Any = None
 
     def read(self) -> Tensor:
         seen = self._memory()
@@ -230,9 +238,8 @@ class _Numpy(_Python):
     latest = None, None
 
     def __init__(self) -> None:
-        super().__init__()
         self._module: Any = sys.modules["numpy.random"]
-        self._address = self._module.get_bit_generator().ctypes.state_address
+        self._address = _address(self._module.get_bit_generator())
 
     @staticmethod
     def in_use() -> bool:
@@ -243,7 +250,7 @@ class _Numpy(_Python):
 
     def _memory(self) -> Any:
         state = self._module.random.__self__  # half of a pair of normal numbers may be kept in it
-        return ctypes.string_at(self._address, 4 * 625), _bytes_of(state, type(state))  # 624 words and a position
+        return _bytes_at(self._address, 4 * 625), _bytes_of(state, type(state))  # 624 words and a position
 
     def _get(self) -> _Words:
         _, words, position, kept, gauss = self._module.get_state()
@@ -253,12 +260,24 @@ class _Numpy(_Python):
         self._module.set_state(("MT19937", words[:-1], words[-1], gauss is not None, gauss or 0.0))
 
 
+@lru_cache(maxsize=1)
+def _address(generator: Any) -> int:
+    return int(generator.ctypes.state_address)
+
+
 _Words = tuple[tuple[int, ...], float | None]
 
 
 def _bytes_of(value: Any, kind: type) -> bytes:
     """Return the memory of an object, as much as its base `kind` has, without its head, which counts references."""
-    return ctypes.string_at(id(value) + object.__basicsize__, kind.__basicsize__ - object.__basicsize__)
+    return _bytes_at(id(value) + object.__basicsize__, kind.__basicsize__ - object.__basicsize__)
+
+
+def _bytes_at(address: int, size: int) -> bytes:
+    return bytes(_array(size).from_address(address).raw)
+
+
+_array: Final[Any] = lru_cache(maxsize=16)(partial(mul, ctypes.c_char))  # the type of so many bytes
 
 
 def _packed(words: tuple[int, ...], gauss: float | None) -> Tensor:

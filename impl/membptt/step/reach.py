@@ -85,8 +85,10 @@ class Variable(NamedTuple):
         except ValueError:
             return UNSET
 
-    def write(self, value: Any) -> None:
-        """Assign to it, or unset it."""
+    def assign(self, value: Any) -> None:
+        """Let it be `value`, or unset."""
+        if self.read() is value:
+            return
         if isinstance(self.place, dict):
             if value is UNSET:
                 self.place.pop(self.name, None)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import is_
 from typing import Any, Final
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from membptt.step.reach import Reach, Variable, variables_of
-from membptt.torch_private import SpectralParametrization, buffers_of, version
+from membptt.torch_private import SpectralParametrization, buffers_of, version, versions
 
 _OF_EVERY_MODULE: Final = frozenset(vars(nn.Module()))
 _MANY: Final = 64  # longer containers hold data
@@ -37,7 +38,7 @@ class Surroundings:
     variables: tuple[tuple[Variable, Any], ...]
     vectors: tuple[Tensor, ...]
     watched: tuple[tuple[_Table | None, str, Any], ...]
-    versions: list[int | None]
+    versions: tuple[int | None, ...]
 
     @classmethod
     def of(cls, reached: Reach) -> Surroundings:
@@ -62,7 +63,7 @@ class Surroundings:
             tuple([(variable, _held(variable.read())) for variable in variables_of(reached.functions)]),
             tuple([vector for module in modules for vector in _vectors(module)]),
             tuple(watched),
-            [_version(held) for _, _, held in watched],
+            _versions(watched),
         )
 
     def settle(self) -> None:
@@ -86,12 +87,12 @@ class Surroundings:
                 if module.training != mode:
                     module.training = mode
             for variable, held in self.variables:
-                if not variable.written:
-                    _assign(variable, _given(held))
+                if not variable.written and (value := _given(held)) is not _GONE:
+                    variable.assign(value)
             yield
         finally:
             for variable, value in variables:
-                _assign(variable, value)
+                variable.assign(value)
             for module, mode in modes:
                 if module.training != mode:
                     module.training = mode
@@ -108,8 +109,7 @@ class Surroundings:
             yield
         finally:
             for variable, value in variables:
-                if variable.read() is not value:
-                    variable.write(value)
+                variable.assign(value)
             for module, mode in modes:
                 if module.training != mode:
                     module.training = mode
@@ -137,12 +137,17 @@ class Surroundings:
                 if isinstance(tensor, Tensor) and tensor.requires_grad and table.entries.get(key) is tensor
             ]
 
-    def tensors(self) -> Iterator[tuple[int, Tensor, bool]]:
-        """Yield every tensor that was found: its number, itself, and whether it was a module's buffer or attribute."""
+    def inside(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield the buffers and attributes of modules that are tensors, each with its number."""
         for number, (table, _, held) in enumerate(self.watched):
-            tensor = _given(held)
-            if isinstance(tensor, Tensor):
-                yield number, tensor, table is not None and table.kind != "parameter"
+            if table is not None and table.kind != "parameter" and isinstance(tensor := _given(held), Tensor):
+                yield number, tensor
+
+    def tensors(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield every tensor that was found, with its number."""
+        for number, (_, _, held) in enumerate(self.watched):
+            if isinstance(tensor := _given(held), Tensor):
+                yield number, tensor
 
     def name(self, number: int) -> str:
         """Return the name of a tensor."""
@@ -151,7 +156,7 @@ class Surroundings:
 
     def changed(self) -> list[int]:
         """Return the numbers of the tensors that were changed in place since the call."""
-        now = [_version(held) for _, _, held in self.watched]
+        now = _versions(self.watched)
         if now == self.versions:
             return []
         pairs = enumerate(zip(now, self.versions, strict=True))
@@ -164,7 +169,7 @@ class Surroundings:
                 if _another(table.entries.get(key), number):
                     yield table.full(key)
             yield from map(table.full, table.replaced())
-            inner = _inner(table.entries) if table.inner and table.entries else {}
+            inner = _inner(table.entries.items()) if table.inner and table.entries else {}
             yield from (
                 table.full(key) for key, held in table.inner.items() if inner and inner.get(key) is not _given(held)
             )
@@ -198,6 +203,8 @@ class _Table:
 
     def replaced(self) -> list[str]:
         """Return the keys at which there are other tensors now."""
+        if _are(map(self.entries.get, self.before), self.before.values()):
+            return []
         return [key for key, held in self.before.items() if self.entries.get(key) is not _given(held)]
 
     def appeared(self) -> list[str]:
@@ -208,13 +215,15 @@ class _Table:
 
     def put_back(self) -> None:
         """Put back what was in it at the call, except what the step replaces."""
-        for key, held in self.before.items():
-            tensor = _given(held)
-            if key not in self.own and tensor is not _GONE and self.entries.get(key, _GONE) is not tensor:
+        for key in self.replaced():
+            tensor = _given(self.before[key])
+            if key not in self.own and tensor is not _GONE:
                 self.entries[key] = tensor
 
     def restore(self, entries: dict[str, Any]) -> None:
         """Put the tensors among `entries` in their places; take out those that `before` has and they have not."""
+        if self.entries.keys() == entries.keys() and _are(map(self.entries.get, entries), entries.values()):
+            return
         for key, value in entries.items():
             other = self.entries.get(key, _GONE) is not value
             if other and (self.kind != "attribute" or isinstance(value, Tensor)):
@@ -259,23 +268,22 @@ def _tables(module: nn.Module, name: str) -> Iterator[_Table]:
     if buffers := buffers_of(module):
         yield _Table(name, "buffer", buffers, _all_held(buffers), {}, {})
     before, numbers = {}, {}
-    for key, value in vars(module).items():
-        if key in _OF_EVERY_MODULE:
-            continue
+    own = [(key, value) for key, value in vars(module).items() if key not in _OF_EVERY_MODULE]
+    for key, value in own:
         if type(value) in _NUMBERS:
             numbers[key] = value
         elif isinstance(value, Tensor):
             before[key] = _held(value)
-    inner = _all_held(_inner(vars(module)))
+    inner = _all_held(_inner(own))
     if before or inner or numbers:
         yield _Table(name, "attribute", vars(module), before, inner, numbers)
 
 
-def _inner(entries: dict[str, Any]) -> dict[str, Tensor]:
+def _inner(entries: Iterable[tuple[str, Any]]) -> dict[str, Tensor]:
     """Return the tensors in short containers among the attributes of a module."""
     return {
         f"{key}[{index!r}]": item
-        for key, value in entries.items()
+        for key, value in entries
         if type(value) in _CONTAINERS and key not in _OF_EVERY_MODULE and len(value) <= _MANY
         for index, item in (value.items() if type(value) is dict else enumerate(value))
         if isinstance(item, Tensor)
@@ -298,18 +306,20 @@ def _given(held: Any) -> Any:
     return _GONE if value is None else value
 
 
-def _version(held: Any) -> int | None:
-    tensor = _given(held)
-    return version(tensor) if tensor is not _GONE else None
+def _versions(watched: Sequence[tuple[_Table | None, str, Any]]) -> tuple[int | None, ...]:
+    all_held = [held for _, _, held in watched]
+    if weakref.ref not in map(type, all_held):
+        return versions(all_held)
+    return tuple([version(tensor) if tensor is not _GONE else None for tensor in map(_given, all_held)])
 
 
 def _all_held(tensors: dict[str, Any]) -> dict[str, Any]:
     return {key: _held(value) for key, value in tensors.items()}
 
 
-def _assign(variable: Variable, value: Any) -> None:
-    if value is not _GONE and variable.read() is not value:
-        variable.write(value)
+def _are(values: Iterable[Any], others: Iterable[Any]) -> bool:
+    """Whether these are the very objects that those are."""
+    return all(map(is_, values, others))
 
 
 def _another(value: Any, before: Any) -> bool:

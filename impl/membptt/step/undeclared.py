@@ -84,32 +84,31 @@ class Undeclared:
                 seen.add(child)
                 if child.__class__ is not _Accumulate:
                     pending.append(child)
-                elif child in accumulators:
-                    used.add(accumulators[child])
-                elif id(child.variable) in self._ids:
-                    accumulators[child] = self._ids[id(child.variable)]
-                    used.add(accumulators[child])
-                elif id(child.variable) not in mine and not (node._sequence_nr() >= since and _is_nobodys(child)):
-                    lost.append(child.variable)
+                elif child not in accumulators and (leaf := id(child.variable)) not in mine:
+                    if leaf in self._ids:
+                        accumulators[child] = self._ids[leaf]
+                    elif not (node._sequence_nr() >= since and _is_nobodys(child)):
+                        lost.append(child.variable)
         if lost:
             raise self._error(lost, pending)
+        used.update([accumulators[node] for node in accumulators.keys() & seen])
         return pending, sorted(used)
 
     def gates(self, nodes: Iterable[Any], since: float) -> Iterator[Any]:
         """Yield, of the nodes that a core made, those from which a gradient goes on to a declared tensor."""
+        accumulators, edges = self._accumulators, self._edges
         for node in nodes:
-            ends = any(
-                child in self._accumulators or (child, output) in self._edges for child, output in node.next_functions
-            )
-            if ends and node._sequence_nr() >= since:
-                yield node
+            for edge in node.next_functions if node._sequence_nr() >= since else ():
+                if edge[0] in accumulators or edge in edges:
+                    yield node
+                    break
 
     def used_up(self) -> RuntimeError:
         """Return the error for a core that captured a graph which an earlier core's backward used up."""
         names = [
             around.name(number)
             for around in map(Surroundings.of, map(reach, self._steps))
-            for number, tensor, _ in around.tensors()
+            for number, tensor in around.tensors()
             if tensor.grad_fn is not None and id(tensor) not in self._ids
         ]
         return RuntimeError(
