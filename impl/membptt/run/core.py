@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import chain
 from typing import Any, Final
@@ -15,7 +15,7 @@ from torch import Tensor
 from membptt.kernels.graphs import Chunk
 from membptt.kernels.joint import Given, Joint
 from membptt.run.continuity import Continuity, Sweep
-from membptt.run.inputs import UNKNOWN, Inputs
+from membptt.run.inputs import Inputs
 from membptt.run.outputs import Outputs, Unkept
 from membptt.run.problem import Problem, Step
 from membptt.run.promise import Promise
@@ -91,19 +91,21 @@ class Core:
 
         Called with grad mode on, as where nothing declared wants a gradient, it makes sure that nothing else does.
         """
+        if outputs is None and torch.is_grad_enabled():
+            with torch.no_grad():
+                return self.advance(state, xs, start, stop)
         carry = self.forms.at(start).spec.unflatten(state.leaves)
-        with torch.set_grad_enabled(outputs is not None and torch.is_grad_enabled()):
-            if outputs is None and self._bare and not self._records:
-                # The first pass has checked every step, so only the step itself is left to run.
-                fetch, step = self._inputs.fetch, self._step
-                for at in range(start, stop):
-                    x, spec = fetch(xs, at)
-                    carry, _ = step(carry, spec.unflatten(x))
-            else:
-                carry = self._run_checked(carry, state.leaves, xs, range(start, stop), outputs)
-            leaves = self._flatten(carry, stop - 1)
-            if torch.is_grad_enabled():
-                leaves = tuple(leaf.detach() for leaf in leaves)
+        if outputs is None and self._bare and not self._records:
+            # The first pass has checked every step, so only the step itself is left to run.
+            fetch, step = self._inputs.fetch, self._step
+            for at in range(start, stop):
+                x, spec = fetch(xs, at)
+                carry, _ = step(carry, spec.unflatten(x))
+        else:
+            carry = self._run_checked(carry, state.leaves, xs, range(start, stop), outputs)
+        leaves = self._flatten(carry, stop - 1)
+        if torch.is_grad_enabled():
+            leaves = tuple(leaf.detach() for leaf in leaves)
         state.check(start)
         return Hidden.of(leaves, self._generators.read())
 
@@ -144,7 +146,7 @@ class Core:
                     ys.append(tree_leaves(y))
             if outputs is not None and self.continuity is not None:
                 self.continuity.passed(core, leaves)
-                if core >= self._compared:
+                if core >= self.continuity.first:
                     self.continuity.emitted(core, ys[-1])
             if self._records:  # or the graphs of all cores would hang together, and stay
                 carry = self.forms.at(core + 1).spec.unflatten([leaf.detach() for leaf in self._flatten(carry, core)])
@@ -158,7 +160,7 @@ class Core:
         emitted: list[tuple[At, Leaves]] = []
         saved: dict[int, int] = {}
         carry_out: Leaves | None = None
-        with torch.enable_grad(), record_saved(saved) if self.metered and self._watches else _AS_IT_IS:
+        with self._recording(saved):
             form, at = self.forms.at(core), inputs.at(core)
             wanted = form.differentiable if core >= self._unwanted else (False,) * len(state.leaves)
             carry_in = tuple(map(as_leaf, state.leaves, wanted))
@@ -184,7 +186,7 @@ class Core:
         if self.continuity is not None:
             if outputs is not None:
                 self.continuity.passed(core, carry_out)
-            if core >= self._compared:
+            if core >= self.continuity.first:
                 self.continuity.emitted(core, emitted[-1][1])
         if self._witness is not None:
             ys, rounds = [leaves for _, leaves in emitted], partial(only_rounds, self, state, xs, core)
@@ -205,6 +207,9 @@ class Core:
             if self._watches is None and any(map(is_opaque, nodes)):
                 return self._record_watched(internal, state, xs, core)
         return internal
+
+    def _recording(self, saved: dict[int, int]) -> AbstractContextManager[None]:
+        return _watched(saved) if self.metered and self._watches else torch.enable_grad()
 
     def _record_watched(self, internal: Internal, state: Hidden, xs: Leaves, core: int) -> Internal:
         """Record a core once more, watched: some nodes of its graph do not tell what they keep."""
@@ -293,7 +298,7 @@ class Core:
         Recorded are the last few cores, whose outputs are compared, and a first one that makes the carry.
         """
         form, joint = self.forms.at(core), self._joint
-        if joint is None or core >= self._compared or form is not self.forms.last:
+        if joint is None or form is not self.forms.last or (self.continuity and core >= self.continuity.first):
             return False
         at = self._inputs.at(core)
         with torch.no_grad():
@@ -330,12 +335,12 @@ class Core:
         self, carry: Any, at: At, x: Sequence[Tensor], spec: optree.PyTreeSpec, *, eager: bool = False
     ) -> Iterable[tuple[At, Any, Any]]:
         """Run one core: carry and output at each step, or once for a whole segment."""
+        compiled = None if eager else self._compiled
+        if compiled is None and (self._segments or not isinstance(at, slice)):
+            return ((at, *self._call(carry, spec.unflatten(x), at)),)
         places, steps = self._parts(at, x)
         parts = [spec.unflatten(step) for step in steps]
-        compiled = None if eager else self._compiled
         if compiled is None:
-            if len(parts) == 1:
-                return ((places[0], *self._call(carry, parts[0], places[0])),)
             return self._one_by_one(carry, places, parts)
         carry, ys = compiled(carry, parts)
         return [(where, carry, y) for where, y in zip(places, ys, strict=True)]
@@ -352,11 +357,6 @@ class Core:
         for where, part in zip(places, parts, strict=True):
             carry, y = self._call(carry, part, where)
             yield where, carry, y
-
-    @property
-    def _compared(self) -> int:
-        """The first core whose outputs are compared."""
-        return self.continuity.first if self.continuity is not None else UNKNOWN
 
     def _call(self, carry: Any, x: Any, at: At) -> tuple[Any, Any]:
         try:
@@ -384,13 +384,18 @@ class LoopCore(Core):
         return self.loop(state, xs, start, stop, outputs if outputs is not None else Unkept())
 
 
-_AS_IT_IS: Final = nullcontext()
 _NOT_FROZEN: Final = (
     "a block at the start of the chain, whose own parameters are all frozen, uses one of a later block by a way that "
     "its code does not show, and its gradient would be lost: name that parameter in params= as well"
 )
 _REMEMBERED: Final = 64
 _rounding: dict[Any, None] = {}
+
+
+@contextmanager
+def _watched(saved: dict[int, int]) -> Iterator[None]:
+    with torch.enable_grad(), record_saved(saved):
+        yield
 
 
 def is_known_to_round(step: Step, /) -> bool:

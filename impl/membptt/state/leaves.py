@@ -122,7 +122,7 @@ def compacted(leaves: Leaves, outside: Iterable[Tensor], /) -> Leaves:
 
     Views of a storage that is `outside`, and alive anyway, stay; so do those that together fill theirs.
     """
-    views = [leaf for leaf in leaves if _is_view(leaf)]
+    views = list(filter(_is_view, leaves))
     if not views:
         return leaves
     kept, filled = storages(outside), dict[int, int]()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import is_
@@ -313,8 +313,10 @@ def _versions(watched: Sequence[tuple[_Table | None, str, Any]]) -> tuple[int | 
     return tuple([version(tensor) if tensor is not _GONE else None for tensor in map(_given, all_held)])
 
 
-def _all_held(tensors: dict[str, Any]) -> dict[str, Any]:
-    return {key: _held(value) for key, value in tensors.items()}
+def _all_held(tensors: Mapping[str, Tensor | None]) -> dict[str, Any]:
+    return {
+        key: value if value is None or value.grad_fn is None else weakref.ref(value) for key, value in tensors.items()
+    }
 
 
 def _are(values: Iterable[Any], others: Iterable[Any]) -> bool:

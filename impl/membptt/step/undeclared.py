@@ -60,6 +60,7 @@ class Undeclared:
         seen: set[Any] = {None}
         used: set[int] = set()
         pending: list[Any] = []
+        look, go_on = seen.add, pending.append
         lost: list[Tensor] = []
         for tensor in returned:
             node = tensor.grad_fn
@@ -81,9 +82,9 @@ class Undeclared:
                 if edges and (child, output) in edges:
                     used.add(edges[child, output])
                     continue
-                seen.add(child)
+                look(child)
                 if child.__class__ is not _Accumulate:
-                    pending.append(child)
+                    go_on(child)
                 elif child not in accumulators and (leaf := id(child.variable)) not in mine:
                     if leaf in self._ids:
                         accumulators[child] = self._ids[leaf]
