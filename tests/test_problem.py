@@ -1,4 +1,6 @@
-"""A call looks once at what it is given: the inputs are flattened once, and the step's names are walked once."""
+"""A call looks once at what it is given: the inputs are flattened once, the names walked once, little else is run."""
+
+import sys
 
 import pytest
 import torch
@@ -8,6 +10,8 @@ import membptt
 from membptt import Indexed, scan
 from membptt.run import problem
 from membptt.run.inputs import Inputs
+from membptt_theory import named
+from membptt_theory.tables import optimal_cost
 
 
 @pytest.fixture
@@ -62,3 +66,41 @@ def test_a_layer_looks_once_a_direction(looks):
     layer = membptt.nn.GRU(3, 4, slots=3, chunk=4, bidirectional=True)
     layer(torch.ones(23, 2, 3))[0].sum().backward()
     assert looks == {"inputs": 2, "names": 2}
+
+
+def functions_run(steps):
+    """How many functions of the runtime and the theory run in a second call of so many steps, backward included."""
+    counts = {"functions": 0}
+
+    def note(frame, event, value):
+        counts["functions"] += event == "call" and frame.f_globals.get("__name__", "").startswith("membptt")
+
+    xs = torch.ones(steps, 2, 3)
+    run(xs, slots=3)
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        run(xs, slots=3)
+    finally:
+        sys.setprofile(before)
+    return counts["functions"]
+
+
+def test_a_call_of_one_step_runs_a_bounded_number_of_functions():
+    assert functions_run(1) <= 450
+
+
+def test_an_evaluation_more_runs_a_bounded_number_of_functions():
+    evaluations = optimal_cost("hsm", 40, 3) - optimal_cost("hsm", 20, 3)
+    assert functions_run(40) - functions_run(20) <= 21 * evaluations
+
+
+def test_a_schedule_is_solved_once_whatever_the_number_of_calls(monkeypatch):
+    solved = []
+    original = named.solve
+    monkeypatch.setattr(named, "solve", lambda *args, **options: solved.append(args) or original(*args, **options))
+    for _ in range(3):
+        run(torch.ones(29, 2, 3), slots=4)
+    assert len(solved) == 1
+    with pytest.raises(TypeError, match="integer"):  # of what equals 4 and is none nothing is remembered
+        run(torch.ones(29, 2, 3), slots=4.0)
