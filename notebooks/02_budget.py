@@ -82,7 +82,7 @@ display(Image(picture.getvalue()))
 # ## Run it, keep it
 #
 # A plan is measured once and used for every gradient. It can be saved as JSON; what is loaded again names its policy
-# table by hash, and a table that is not the one it was plan with is refused. `scan(..., budget="512KiB")` makes the
+# table by hash, and a table that is not the one it was planned with is refused. `scan(..., budget="512KiB")` makes the
 # plan itself, once for each step function and shapes.
 
 # %%

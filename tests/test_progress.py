@@ -191,7 +191,7 @@ def announced(steps, **options):
 
 def test_a_hopeless_schedule_is_announced_before_its_first_step():
     (message,) = announced(20_000, slots=1)
-    assert "200,010,000 forwards, 10,000 for each core" in message
+    assert "20,000 cores in 1 slot are 200,010,000 forwards, 10,000 for each core" in message
 
 
 def test_what_the_announcement_advises_is_not_hopeless():

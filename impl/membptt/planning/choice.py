@@ -200,8 +200,9 @@ def _warn_if_hopeless(schedule: Schedule) -> None:
     cores, cost = schedule.cores, schedule.cost
     if schedule.prices is None and cost > max(_HOPELESS, _OFTEN * cores):
         enough = fewest_slots(cores, 3 * cores)
+        room = f"{schedule.slots} slots" if schedule.slots > 1 else "1 slot"
         warnings.warn(
-            f"{cores:,} cores in {schedule.slots} slots are {cost:,} forwards, {cost // cores:,} for each core: in "
+            f"{cores:,} cores in {room} are {cost:,} forwards, {cost // cores:,} for each core: in "
             f"slots={enough}, policy='hsm' takes 3; or make larger cores (chunk=), or give budget= in bytes",
             HopelessScheduleWarning,
             stacklevel=2,
