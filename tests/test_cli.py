@@ -254,6 +254,17 @@ def test_a_schedule_too_long_for_a_table_is_made_by_the_formula(policy, capsys, 
     assert "\nformula " in answer(capsys, line.removesuffix(" --json"))
 
 
+def test_plan_prints_the_best_option_of_each_policy_and_every_option_on_request(capsys):
+    line = "plan --steps 200 --hidden-bytes 4096 --internal-bytes 20480 --budget 1MB"
+    policies = [row["policy"] for row in json.loads(answer(capsys, f"{line} --json"))["options"]]
+
+    def rows(printed):
+        return [row.split()[0] for row in printed.splitlines() if row.split()[:1] and row.split()[0] in policies]
+
+    assert rows(answer(capsys, line)) == list(dict.fromkeys(policies))
+    assert rows(answer(capsys, f"{line} --all")) == policies
+
+
 def test_a_plan_is_printed_in_full_whatever_it_costs(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     line = "plan --steps {} --hidden-bytes 8192 --internal-bytes 40960 --budget 64MiB"

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from membptt_cli.parsing import Refusal, command, print_json
 from membptt_theory.footprint import Measured
-from membptt_theory.options import Option, parse_bytes, readable, too_small
+from membptt_theory.options import Option, best_of_each, parse_bytes, readable, too_small
 from membptt_theory.options import options as fitting
 from membptt_theory.policies import POLICIES, planned
 from membptt_theory.terminal import print_options
@@ -55,7 +55,8 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--backward", type=float, default=2.0, metavar="X", help="what a backward costs, in forwards (default: 2)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--all", action="store_true", help="print every option, not only the best of each policy")
+    parser.add_argument("--json", action="store_true", help="print JSON, every option")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -135,10 +136,11 @@ def _row(option: Option) -> dict[str, Any]:
 
 
 def _show(options: argparse.Namespace, budget: int, fitted: list[Option]) -> None:
+    shown = fitted if options.all else best_of_each(fitted)
     print_options(
-        fitted,
+        shown,
         Console(),
         title=f"{options.steps} steps within {readable(budget)}, the fastest first",
-        caption="forwards / core: by the policy's table; vs plain: time over plain backpropagation's",
+        caption=f"vs plain: time over plain backpropagation's; {len(fitted) - len(shown)} more with --all",
         plain=options.steps * (1 + options.backward),
     )

@@ -139,6 +139,14 @@ def options(
     return sorted(weighed, key=lambda option: (option.seconds, option.bytes))
 
 
+def best_of_each(fitting: Sequence[Option], /) -> list[Option]:
+    """Return the fastest option of each policy, of options in the order of their times."""
+    best: dict[str, Option] = {}
+    for option in fitting:
+        best.setdefault(option.policy, option)
+    return list(best.values())
+
+
 def check_size(option: Option, /) -> None:
     """Check that the table of an option is one that `options` could ask for: the option may come from a file.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from membptt_theory.options import readable
+from membptt_theory.options import best_of_each, readable
 from membptt_theory.picture import check_drawable, draw_front, draw_timeline, legend
 from membptt_theory.terminal import print_front, print_options
 from membptt_theory.timeline import timeline
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 def show(plan: Plan, *, everything: bool) -> None:
     """Print a plan in words, then its alternatives, fastest first: the best of each policy, or every one."""
     console = Console()
-    best = {option.policy: option for option in reversed(plan.options)}
-    shown = plan.options if everything else sorted(best.values(), key=plan.options.index)
+    shown = plan.options if everything else best_of_each(plan.options)
     hidden = len(plan.options) - len(shown)
     console.print(
         f"{plan}\n  it has the least predicted time of {len(plan.options)} options that fit",
