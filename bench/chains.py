@@ -8,7 +8,9 @@ the machine's other work leaves alone: every forward that a method runs, and eve
 time, over plain's. The peak is that of all storages beside parameters, their gradients and the input, in a run of its
 own. Every chain ends in its loss. `checkpoint_sequential` runs at every number of segments, in both modes; a block's
 `checkpoint` is the non-reentrant one. *Hidden only* is appendix C's optimum, in bytes: the front of the same blocks
-where no internal state can be kept.
+where no internal state can be kept. *Compiled* is `torch.compile` with an `activation_memory_budget`, where it chooses
+what is recomputed and generates no code: its time is that of decomposed operations, one by one; its peak is read off
+the allocator, as a multiple of plain's read so, and its forwards are not counted.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from tqdm import tqdm
 
 from bench.deep import Block, gpt, pyramid, residual_mlp
 from bench.machine import here
-from bench.meter import bytes_beside
+from bench.meter import allocated_bytes, bytes_beside
 from bench.store import FIGURE, path_of, resume, save_figure
 from membptt import ChainPlan, chain, plan_chain
 from membptt_theory.front import solve_front
@@ -38,6 +40,8 @@ from membptt_theory.schedule import Schedule
 
 NAME: Final = "fig17"
 POINTS: Final = 8  # of a front
+COMPILED: Final = (0.2, 0.5, 0.8)  # of torch.compile's activation_memory_budget
+FEW: Final = 100  # blocks: it takes minutes to trace more
 MOST: Final = 3  # times plain's cost: beyond that nobody goes
 _TOO_MUCH: Final = 2**38  # bytes: a point of a front below them keeps no internal state
 Run = Callable[[], Tensor]
@@ -88,21 +92,50 @@ def measured(given: Sequence[Block], x: Tensor, rounds: int) -> dict[str, Any]:
             start = process_time()
             _gradient(run, weights)
             times[name].append(process_time() - start)
+    rows: dict[str, Any] = {
+        name: {
+            "peak": peaks[name],
+            "budget": budgets.get(name),
+            "cost": costs[name] / costs["plain"],
+            "ratio": median(a / b for a, b in zip(times[name], times["plain"], strict=True)),
+        }
+        for name in runs
+    }
+    for share in COMPILED if len(given) <= FEW else ():
+        peak, ratio = compiled(given, x, weights, share, rounds)
+        rows[f"compiled {share}"] = {
+            "peak": round(peak * peaks["plain"]),
+            "budget": None,
+            "cost": None,
+            "ratio": ratio,
+        }
     return {
         "blocks": len(blocks),
         "rounds": rounds,
         "plain_seconds": median(times["plain"]),
         "front": [[point.bytes, point.seconds / plan.front[-1].seconds] for point in plan.front],
-        "methods": {
-            name: {
-                "peak": peaks[name],
-                "budget": budgets.get(name),
-                "cost": costs[name] / costs["plain"],
-                "ratio": median(a / b for a, b in zip(times[name], times["plain"], strict=True)),
-            }
-            for name in runs
-        },
+        "methods": rows,
     }
+
+
+def compiled(given: Sequence[Block], x: Tensor, weights: list[Tensor], share: float, rounds: int) -> list[float]:
+    """Return peak and time of `torch.compile` with an `activation_memory_budget`, both over plain's."""
+    plain = partial(_each, given, x, len(given) + 1)
+    torch._dynamo.reset()
+    with torch._functorch.config.patch(activation_memory_budget=share):
+        whole: Any = torch.compile(partial(_each, given, step=len(given) + 1), backend="aot_eager_decomp_partition")
+        run = partial(whole, x)
+        _gradient(run, weights)
+    peaks = [allocated_bytes(partial(_gradient, each, weights), ()).peak for each in (run, plain)]
+    ratios = []
+    for _ in range(rounds):
+        times = []
+        for each in (run, plain):
+            start = process_time()
+            _gradient(each, weights)
+            times.append(process_time() - start)
+        ratios.append(times[0] / times[1])
+    return [peaks[0] / peaks[1], median(ratios)]
 
 
 class _Counted(nn.Module):
@@ -222,7 +255,8 @@ def _show(name: str, model: dict[str, Any]) -> None:
     plain = model["methods"]["plain"]["peak"]
     print(f"{name}: {model['blocks']} blocks, plain {model['plain_seconds']:.3f} s, {plain} bytes")
     for method, row in sorted(model["methods"].items(), key=lambda item: item[1]["peak"]):
-        shares = f"{row['peak'] / plain:6.3f} of plain's bytes, {row['cost']:6.3f} of its cost"
+        cost = f"{row['cost']:6.3f}" if row["cost"] is not None else "     ?"
+        shares = f"{row['peak'] / plain:6.3f} of plain's bytes, {cost} of its cost"
         print(f"  {shares}, {row['ratio']:6.3f} of its time  {method}")
 
 

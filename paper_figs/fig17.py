@@ -146,6 +146,7 @@ def _panel(name: str, model: dict[str, Any]) -> Panel:
             row["budget"] / plain if row["budget"] is not None else None,
         )
         for method, row in model["methods"].items()
+        if row["cost"] is not None
     )
     return Panel(name, tuple((size / plain, cost) for size, cost in model["front"]), dots)
 

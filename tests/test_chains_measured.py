@@ -66,16 +66,19 @@ def test_what_was_not_measured_is_missing(monkeypatch, tmp_path):
         fig17.data()
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of the compiler's own
 def test_a_small_chain_is_measured_and_resumed(monkeypatch, tmp_path):
     monkeypatch.setattr(store, "DATA", tmp_path)
     torch.manual_seed(0)
     small = [*residual_mlp(5, width=8), chains._loss], torch.randn(4, 8)
     monkeypatch.setattr(chains, "MODELS", {"small": lambda: small})
+    monkeypatch.setattr(chains, "COMPILED", (0.5,))
     chains.measure(rounds=1)
     content = evidence.load_measured("fig17")
     methods = content["models"]["small"]["methods"]
     assert {"plain", "every block", "every 2th block", "sequential 2", "sequential 6 reentrant"} <= methods.keys()
     assert methods["plain"]["cost"] == 1
+    assert methods["compiled 0.5"]["peak"] > 0
     assert all(row["peak"] <= row["budget"] for row in methods.values() if row["budget"] is not None)
     monkeypatch.setattr(chains, "measured", None)  # nothing is measured again
     chains.measure(rounds=1)
