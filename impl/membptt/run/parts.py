@@ -10,7 +10,8 @@ from torch import Tensor
 from membptt.state.leaves import Leaves
 from membptt.torch_private import IN_PARTS
 
-READY: Final = 2**20  # bytes of gradients that are handed on together, at least: the first bucket of torch's DDP
+READY: Final = 2**20  # bytes of gradients that are handed on first, at least: the first bucket of torch's DDP
+LATER: Final = 8  # times as many together after that: each time costs a look at all modules
 
 
 class Part(NamedTuple):
@@ -46,7 +47,7 @@ def parts_of(declared: Sequence[Tensor], earliest: Sequence[int], *, start: bool
     for core in sorted(using, reverse=True) if IN_PARTS else ():
         waiting += using[core]
         size += sum(declared[index].nbytes for index in using[core])
-        if core > 0 and size >= READY:
+        if core > 0 and size >= (LATER * READY if parts else READY):
             parts.append(Part(core, tuple(waiting)))
             waiting, size = [], 0
     if not parts:
