@@ -4,7 +4,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV = $(or $(PYTHON),$(error Python 3.11 or newer is needed; name it: make PYTHON=...)) -m venv
 BIN := .venv/bin
-REAL := h5py httpcore2 httpx2 huggingface-hub loguru mambapy ncps nir nirtorch norse regex safetensors snntorch spikingjelly timm tokenizers transformers truststore
+REAL := h5py httpcore2 httpx2 huggingface-hub loguru mambapy ncps nir nirtorch norse regex safetensors snntorch spikingjelly timm tokenizers torchdiffeq transformers truststore
 
 .PHONY: help figures test coverage newest theory prove formal notebooks docs cuda dist explorer regen clean
 .DEFAULT_GOAL := help
