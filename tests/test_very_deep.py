@@ -330,6 +330,12 @@ def test_a_plan_is_printed_in_two_lines():
     assert f"a peak of {readable(open_plan.within('1MiB').peak_bytes)}, " in cost
 
 
+def test_a_plan_that_no_budget_changes_says_so():
+    plan = plan_chain([torch.sin], torch.ones(2, 4))
+    assert len(plan.front) == 1
+    assert str(plan).endswith(f"none less than {readable(plan.front[0].bytes)}, plain backpropagation's, is of use")
+
+
 def test_a_plan_is_explained_and_drawn(capsys):
     blocks, x = model("pyramid")
     plan = plan_chain(blocks, x, budget="1MiB")

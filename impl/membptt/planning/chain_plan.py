@@ -86,6 +86,8 @@ class ChainPlan:
         """Say what was chosen, in words."""
         front, blocks = self.front, f"{len(self.order)} blocks, {len(self.kinds)} of them distinct"
         least, most = front[0], front[-1]
+        if self.budget is None and len(front) == 1:
+            return f"{blocks}; no budget yet: none less than {readable(most.bytes)}, plain backpropagation's, is of use"
         if self.budget is None:
             return (
                 f"{blocks}; no budget yet: plan.within(budget) chooses one of {len(front)} that make a difference\n"
