@@ -94,6 +94,7 @@ def test_a_missing_name_costs_one_warning_and_what_it_served(name: str) -> None:
         "torch._C._vmapmode_increment_nesting",
         "torch._remove_batch_dim",
         "torch._add_batch_dim",
+        "torch._C._autograd._top_saved_tensors_default_hooks",
         "torch._C._functorch.peek_interpreter_stack",
         "torch._C._functorch.pop_dynamic_layer_stack",
         "torch._C._functorch.push_dynamic_layer_stack",

@@ -14,7 +14,7 @@ from functools import partial
 from math import prod
 from operator import attrgetter
 from types import ModuleType
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -171,6 +171,20 @@ def inputs_of_region(unpack: Any) -> Sequence[Any]:
             if getattr(type(cell.cell_contents), "get_inputs", _ABSENT) is _inputs_of_region:
                 return cast("Sequence[Any]", cell.cell_contents.get_inputs())
     return ()
+
+
+_top_hooks = find(
+    "_C._autograd._top_saved_tensors_default_hooks", "torch.utils.checkpoint around a scan frees no state", None
+)
+
+
+def checkpointed() -> Literal["first", "again"] | None:
+    """Say which run of a region of `torch.utils.checkpoint` (not reentrant) this is; ``None`` outside them."""
+    hooks = _top_hooks(False) if _top_hooks is not None else None
+    name = getattr(hooks[0], "__qualname__", "") if hooks is not None else ""
+    if name.startswith("_recomputation_hook."):
+        return "again"
+    return "first" if name.startswith("_checkpoint_hook.") else None
 
 
 _accumulate: type = torch.autograd.graph.get_gradient_edge(torch.zeros((), requires_grad=True)).node.__class__

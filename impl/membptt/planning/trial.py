@@ -23,6 +23,7 @@ from membptt.run.meter import parts_of
 from membptt.run.outputs import Outputs
 from membptt.run.problem import Problem
 from membptt.run.progress import Tell, shown
+from membptt.run.region import beyond_regions
 from membptt.run.verdict import Compared
 from membptt.slow.tier import IN_FLIGHT, SlowStates, SlowTier
 from membptt.state.leaves import Layout, as_leaf, is_differentiable, storages
@@ -140,7 +141,13 @@ class Trial:
     def _undone(self) -> Iterator[None]:
         """Leave random generators, and what the step assigns to, as they are."""
         generators = self._generators
-        with generators.exclusive(), generators.handed_on(), generators.preserved(), self._surroundings.undone():
+        with (
+            generators.exclusive(),
+            generators.handed_on(),
+            generators.preserved(),
+            self._surroundings.undone(),
+            beyond_regions(),
+        ):
             yield
 
     def _weigh(self, chunk: int, shared: dict[int, int], steps: int | None = None) -> tuple[int, int]:

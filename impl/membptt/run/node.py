@@ -25,6 +25,7 @@ from membptt.run.outputs import Outputs, Unkept
 from membptt.run.parts import Part
 from membptt.run.progress import Follower, Tell, shown
 from membptt.run.promise import Promise
+from membptt.run.region import Region, beyond_regions, kept
 from membptt.run.second import Differentiable, Gradients
 from membptt.run.verdict import Comparison, Replay, error
 from membptt.slow.tier import SlowStates, SlowTier
@@ -177,7 +178,14 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: Call, given: Leaves, *tensors: Tensor) -> Leaves:
         given = given or tensors[: call.carry_leaves + call.input_leaves]
-        with call.generators.exclusive(), call.generators.handed_on(), call.autocast.replayed(), shown(call.tell):
+        region = Region.now()
+        with (
+            call.generators.exclusive(),
+            call.generators.handed_on(),
+            call.autocast.replayed(),
+            shown(call.tell),
+            beyond_regions(),
+        ):
             call.random = call.generators.read()
             execution = call.begin(given)
             final = execution.forward(call.split(given)[1], call.outputs)
@@ -193,8 +201,11 @@ class _Scan(torch.autograd.Function):
         results = (*[leaf.detach().clone() for leaf in final], *call.outputs.take())
         ctx.mark_non_differentiable(*[leaf for leaf in results if not is_differentiable(leaf)])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*given, *call.parts[-1].of(call.core.params))
-        ctx.call, ctx.execution = call, execution
+        saved = (*given, *call.parts[-1].of(call.core.params))
+        if region is not None:
+            execution, saved = region.keep(call, execution), (*saved, region.token)
+        ctx.save_for_backward(*saved)
+        ctx.call, ctx.execution, ctx.in_region = call, execution, region is not None
         return results
 
     @staticmethod
@@ -203,8 +214,11 @@ class _Scan(torch.autograd.Function):
         last = len(call.parts) - 1
         if torch.is_grad_enabled() or are_several(grads):
             return None, None, *_Known(call, each_alone(partial(_gradient, ctx), grads)).go_on(last)
+        saved = ctx.saved_tensors
         execution, ctx.execution = ctx.execution, None
-        back = _Back(call, ctx.saved_tensors[: call.carry_leaves + call.input_leaves], execution, grads)
+        if ctx.in_region and last == 0:
+            call, execution = kept(saved[-1]) or (call, execution)
+        back = _Back(call, saved[: call.carry_leaves + call.input_leaves], execution, grads)
         return None, None, *call.context.copy().run(back.go_on, last)
 
 
