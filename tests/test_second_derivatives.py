@@ -117,7 +117,7 @@ FUNCTIONALS = [
 ]
 
 
-@pytest.mark.parametrize(("function", "options"), FUNCTIONALS, ids=str)
+@pytest.mark.parametrize(("function", "options"), FUNCTIONALS, ids=lambda each: getattr(each, "__name__", str(each)))
 def test_torch_s_functionals_see_the_loop(function, options):
     arguments = ((H, X),) if function not in (hvp, vhp, jvp, vjp) else ((H, X), (H.cos(), X.cos()))
     if function is vjp:
