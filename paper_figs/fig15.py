@@ -38,12 +38,13 @@ SAYS: Final = (
     "the time of torch's plain loop, whose steps run eagerly."
 )
 DOES_NOT_SAY: Final = (
-    "how much time any of them takes elsewhere: (d) and (e) were measured with a small cell on one machine, and no claim "
-    "rests on times; the same was measured on an AMD EPYC, busy, where forwards and bytes are the same. Bytes are those of all live storages in torch, and of XLA's temporaries in JAX, which "
-    "leave out the gradients. In (a) to (c) forwards are counted. Greedy and Wang, Moin and Iaccarino's rule are "
-    "given our end, gaps by HSM and a newest step that is never run twice; equinox is counted as its program runs. "
-    "The grey line bounds only policies that decide at once, run nothing again before the end and complete gap by "
-    "gap. A point of a curve is the worst of its lengths, 24 ranges to a factor of ten."
+    "how much time any of them takes elsewhere: (d) and (e) were measured with a small cell on one machine, and no "
+    "claim rests on times; the same was measured on an AMD EPYC, busy, where forwards and bytes are the same. Bytes "
+    "are those of all live storages in torch, and of XLA's temporaries in JAX, which leave out the gradients. In (a) "
+    "to (c) forwards are counted. Greedy and Wang, Moin and Iaccarino's rule are given our end, gaps by HSM and a "
+    "newest step that is never run twice; equinox is counted as its program runs. The grey line bounds only policies "
+    "that decide at once, run nothing again before the end and complete gap by gap. A point of a curve is the worst "
+    "of its lengths, 24 ranges to a factor of ten."
 )
 STEPS: Final = 10_000
 SLOTS: Final = (5, 10, 50)
