@@ -33,12 +33,15 @@ from membptt.step.generators import Generators
 from membptt.step.surroundings import Surroundings
 from membptt_theory.actions import Backpropagate, Record, Restore, TieredInstruction
 from membptt_theory.footprint import Measured
+from membptt_theory.schedule import Schedule
+from membptt_theory.tables import build
 
 _SECONDS = 0.02  # time spent on one figure, at least
 _ROUNDS = 3
 _CALLS = 16  # in one round, at most
 _DISAGREE = 1.5  # a step in a larger core that takes so many times as long as in a smaller one is timed again
 _AGAIN = 2  # times, at most
+_FEW, _FEW_SLOTS, _FEW_STEPS = 8, 4, 64  # cores of a short scan, and its slots; steps, at most
 _ONE_CORE: tuple[TieredInstruction, ...] = ((Restore, (0,)), (Record, (0,)), (Backpropagate, (0,)))
 
 _Call = Callable[[], object]
@@ -96,7 +99,7 @@ class Trial:
         with self._undone(), ExitStack() as stack:
             before = self._generators.read()
             state = self._after_first(weighed[0].chunk)
-            ways = self._one_way, self._first_pass, self._both_ways
+            ways = self._one_way, self._first_pass, self._both_ways, self._whole
             figures: list[Callable[[], _Call]] = [partial(way, sizes.chunk, state) for way in ways for sizes in weighed]
             size = transit = 0
             if self._slow is not None:
@@ -116,21 +119,25 @@ class Trial:
         with self._undone():
             self._repeat.check()
         count = len(weighed)
-        advance, first, backprop = (seconds[way * count : (way + 1) * count] for way in range(len(ways)))
+        advance, first, backprop, whole = (seconds[way * count : (way + 1) * count] for way in range(len(ways)))
         write, read = seconds[len(ways) * count :] or (0.0, 0.0)
-        return [
+        timed = []
+        for sizes, ahead, checked, both, run in zip(weighed, advance, first, backprop, whole, strict=True):
             # What the first pass takes longer than a recomputation, each core takes once.
-            replace(
-                sizes,
-                advance=min(ahead, both),
-                backprop=both + max(0.0, checked - ahead),
-                slow=size,
-                transit=transit,
-                write=write,
-                read=read,
+            once = both + max(0.0, checked - ahead)
+            slower = max(1.0, run / self._predicted(sizes.chunk, min(ahead, both), once))
+            timed.append(
+                replace(
+                    sizes,
+                    advance=slower * min(ahead, both),
+                    backprop=slower * once,
+                    slow=size,
+                    transit=transit,
+                    write=write,
+                    read=read,
+                )
             )
-            for sizes, ahead, checked, both in zip(weighed, advance, first, backprop, strict=True)
-        ]
+        return timed
 
     def beside(self) -> tuple[int, int]:
         """Return bytes beside the budget, after a core was weighed: of the outputs of all steps, and of gradients."""
@@ -247,6 +254,40 @@ class Trial:
             continuity.begin()
             with torch.no_grad():
                 Execution(core, course, state).backward(self._xs, Compared(continuity, adjoint))
+
+        return run
+
+    def _few(self, chunk: int) -> Schedule:
+        """Return the schedule of a few cores: they find less in the caches than one that is run over and over."""
+        steps = min(_FEW_STEPS, self._problem.inputs.steps)
+        cores = max(1, min(_FEW, steps // chunk))
+        return build("hsm", cores, _FEW).schedule(cores, min(_FEW_SLOTS, cores))
+
+    def _predicted(self, chunk: int, advance: float, backprop: float) -> float:
+        """Return what the times of one core say that `_whole` takes."""
+        few = self._few(chunk)
+        return (few.cost - few.cores) * advance + few.cores * backprop
+
+    def _whole(self, chunk: int, state: Hidden) -> _Call:
+        """Run a short scan: the cores of a few states, forward and backward."""
+        few = self._few(chunk)
+        inputs = self._problem.inputs.cut(chunk)
+        last = inputs.at(few.cores - 1)
+        steps = last.stop if isinstance(last, slice) else few.cores
+        core, problem = self._core(chunk), self._problem
+        numbers = self._compile or is_known_to_round(self._problem.step)
+        course = Whole(few.cores, few.instructions)
+
+        def run() -> None:
+            continuity, outputs = Continuity(few.cores, chunk, numbers=numbers), Outputs(steps)
+            with torch.no_grad():
+                execution = Execution(core, course, state)
+                final = execution.forward(self._xs, outputs)
+                continuity.ended(final, few.cores)
+                continuity.begin()
+                carry, ys = list(map(_some_gradient, final)), list(map(_some_gradient, outputs.take()))
+                adjoint = Adjoint(carry, ys, outputs, self._xs, problem.params)
+                execution.backward(self._xs, Compared(continuity, adjoint))
 
         return run
 
