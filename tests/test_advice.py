@@ -92,6 +92,31 @@ def test_one_tensor_is_declared_in_a_list():
     assert same(step, h0, xs, [weight], params=[weight])
 
 
+def test_a_generator_that_was_read_to_its_end_is_made_anew_or_replaced_by_its_module():
+    cell, (h0, xs) = gru(), data()
+    params = cell.parameters()
+    scan(recurrence(cell), h0, xs, slots=3, params=params)
+    with pytest.raises(ValueError, match=r"read to its end .*params=module, or make a new one.*params=module.param"):
+        scan(recurrence(cell), h0, xs, slots=3, params=params)
+    for anew in (cell, cell.parameters()):
+        assert same(recurrence(cell), h0, xs, list(cell.parameters()), params=anew)
+
+
+@pytest.mark.parametrize("named", ["state_dict", "named_parameters"])
+def test_parameters_with_their_names_are_replaced_by_their_module(named):
+    cell, (h0, xs) = gru(), data()
+    with pytest.raises(TypeError, match=rf"takes tensors and modules: write params=module .*{named}"):
+        scan(recurrence(cell), h0, xs, slots=3, params=getattr(cell, named)())
+    assert same(recurrence(cell), h0, xs, list(cell.parameters()), params=cell)
+
+
+def test_the_policy_auto_is_left_out_with_slots():
+    cell, (h0, xs) = gru(), data()
+    with pytest.raises(ValueError, match=r"'auto' chooses for a budget in bytes: .*leave it out with slots="):
+        scan(recurrence(cell), h0, xs, slots=3, params=cell, policy="auto")
+    assert same(recurrence(cell), h0, xs, list(cell.parameters()), params=cell)
+
+
 @pytest.mark.parametrize("advice", ["inside the step", "in the carry"])
 def test_what_was_computed_from_another_declared_tensor_is_computed_inside_or_handed_on(advice):
     (h0, xs), weight = data(), torch.rand(4, dtype=D, requires_grad=True)

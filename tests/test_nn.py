@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+import re
 from functools import partial
 from itertools import product
 
@@ -354,6 +355,24 @@ def test_a_budget_in_bytes_is_planned_and_shared_by_the_directions(kind, both):
     assert "budget='64KiB'" in repr(ours)
     with pytest.raises(ValueError, match="smallest"):
         pair(kind, 3, 4, budget={"budget": 10})[1](sequence(theirs, 20))
+
+
+@pytest.mark.parametrize("lengths", [None, [9, 4, 6]])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_smallest_budget_of_a_bidirectional_layer_that_its_error_names_is_enough(layers, lengths):
+    shape = {"num_layers": layers, "bidirectional": True}
+    theirs, small = pair("LSTM", 3, 4, **shape, budget={"budget": 1})
+    xs = sequence(theirs, 9) if lengths is None else packed(theirs, lengths)
+    with pytest.raises(ValueError, match=f"of 1 bytes is too small: {2 * layers} scans") as error:
+        small(xs)
+    least = int(re.findall(r"the smallest feasible budget is (\d+) bytes", str(error.value))[0])
+    with pytest.raises(ValueError, match=f"budget is {least} bytes"):
+        pair("LSTM", 3, 4, **shape, budget={"budget": least - 1})[1](xs)
+    enough = pair("LSTM", 3, 4, **shape, budget={"budget": least})[1]
+    if lengths is None:
+        assert_equal(theirs, enough, xs, None)
+    else:
+        assert_equal_packed(theirs, enough, lengths, given_start=False)
 
 
 def test_a_layer_takes_the_plan_that_it_made():

@@ -232,3 +232,14 @@ def test_without_a_compiler_the_step_runs_eagerly_and_says_so(monkeypatch):
         result = scan(step, init, xs, slots=2, compile=True)
     expected = gradients(plain(step, init, xs), step, init, xs)
     assert relative_error(gradients(result, step, init, xs), expected) <= 1e-10
+
+
+def test_tensors_that_hold_no_data_are_scanned_for_their_shapes():
+    cell = torch.nn.GRUCell(3, 4, device="meta")
+
+    def step(h, x):
+        h = cell(x, h)
+        return h, h
+
+    h, ys = scan(step, torch.zeros(2, 4, device="meta"), torch.zeros(5, 2, 3, device="meta"), slots=2, params=cell)
+    assert (h.shape, ys.shape, ys.device.type) == ((2, 4), (5, 2, 4), "meta")

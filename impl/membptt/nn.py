@@ -21,7 +21,7 @@ from membptt.planning.choice import Policy, check_means
 from membptt.planning.plan_file import Plan
 from membptt.run.inputs import Rows
 from membptt.slow.tier import SlowTier
-from membptt_theory.options import parse_bytes
+from membptt_theory.options import TooSmallError, parse_bytes
 
 Carry = tuple[Tensor, ...]
 _CHUNK: Final = 32  # steps of a core, where nobody says and nothing is planned
@@ -173,32 +173,60 @@ class _Scanned(nn.RNNBase):
 
     def _one_direction(self, rows: _Rows, carry: Carry) -> tuple[Tensor, Carry]:
         """Scan once: a core runs through all layers."""
-        return self._scan(rows, carry, self.all_weights)
+        return self._scan(rows, carry, self.all_weights, budget=self.budget)
 
     def _both_directions(self, rows: _Rows, carry: Carry) -> tuple[Tensor, Carry]:
         """Scan each layer in either direction; the next layer needs both, so its whole input sequence is kept."""
-        final = []
+        final: list[Carry] = []
+        budget = None if self.budget is None else parse_bytes(self.budget)
+        share = None if budget is None else max(1, budget // (2 * self.num_layers))
+        given = rows
         weights = self.all_weights
         for row in range(0, 2 * self.num_layers, 2):
             if row > 0:
                 rows = rows._replace(data=nn.functional.dropout(rows.data, self.dropout, self.training))
             ahead, back = (tuple(leaf[layer : layer + 1] for leaf in carry) for layer in (row, row + 1))
-            ys, ahead = self._scan(rows, ahead, weights[row : row + 1])
-            sy, back = self._scan(rows, back, weights[row + 1 : row + 2], reverse=True)
+            try:
+                ys, ahead = self._scan(rows, ahead, weights[row : row + 1], budget=share)
+                sy, back = self._scan(rows, back, weights[row + 1 : row + 2], reverse=True, budget=share)
+            except TooSmallError:
+                raise self._too_small(given, carry, budget or 0) from None
             rows = rows._replace(data=torch.cat([ys, sy], -1))
             final += [ahead, back]
         return rows.data, tuple(torch.cat(leaves) for leaves in zip(*final, strict=True))
 
+    def _too_small(self, rows: _Rows, carry: Carry, budget: int) -> TooSmallError:
+        """Return the error for a budget whose shares are too small; the budget that it names is feasible."""
+        scans, least = 2 * self.num_layers, 0
+        for row in range(scans):
+            size = self.input_size if row < 2 else 2 * (self.proj_size or self.hidden_size)
+            wanted = row > 1 or rows.data.requires_grad  # the gradient of the inputs has a size as well
+            own = rows._replace(data=rows.data.new_zeros(*rows.data.shape[:-1], size).requires_grad_(wanted))
+            start, weights = tuple(leaf[row : row + 1] for leaf in carry), self.all_weights[row : row + 1]
+            try:
+                self._scan(own, start, weights, reverse=row % 2 == 1, budget=1)
+            except TooSmallError as error:
+                least = max(least, error.least)
+        return TooSmallError(
+            f"a budget of {budget} bytes is too small: {scans} scans, of each direction of each layer, have an equal "
+            f"share each, and the starting state and one working core take up to {least} bytes: the smallest feasible "
+            f"budget is {scans * least} bytes",
+            scans * least,
+        )
+
     def _scan(
-        self, rows: _Rows, carry: Carry, layers: Sequence[Sequence[Tensor]], *, reverse: bool = False
+        self,
+        rows: _Rows,
+        carry: Carry,
+        layers: Sequence[Sequence[Tensor]],
+        *,
+        budget: int | str | None,
+        reverse: bool = False,
     ) -> tuple[Tensor, Carry]:
         turned = _turned(rows.sizes) if reverse and rows.sizes is not None else None  # each sequence by itself
         if turned is not None:
             rows = rows._replace(data=rows.data[turned])
         segment, params, xs = self._segment(rows, carry, layers)
-        budget = self.budget
-        if budget is not None and self.bidirectional:
-            budget = parse_bytes(budget) // (2 * self.num_layers)
         carry, ys = scan(
             segment,
             carry,

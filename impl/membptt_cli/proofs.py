@@ -18,13 +18,14 @@ def add(commands: Commands) -> None:
         "prove",
         run,
         "check the claims, one verdict each",
-        "Without an ID all of them, on the ranges of CLAIMS.md: that takes a while. Exit status 1 if one fails.",
+        "Without an ID all of them, on the ranges of CLAIMS.md: that takes a while. Coq, where it is installed, is "
+        "asked for what is proved (formal): some minutes, however many claims. Exit status 1 if one fails.",
         "membptt prove chen-sqrt-cost",
         "membptt prove --list",
         "membptt prove --quick --json hsm-splits ism-splits",
     )
     parser.add_argument("claims", nargs="*", metavar="ID", help="claims to check, by their ids in CLAIMS.md")
-    parser.add_argument("--quick", action="store_true", help="the smaller ranges of the test suite")
+    parser.add_argument("--quick", action="store_true", help="the smaller ranges of the test suite, without Coq")
     parser.add_argument("--list", action="store_true", help="print the claims' ids, statuses and scopes; check nothing")
     parser.add_argument("--json", action="store_true", help="print JSON")
 

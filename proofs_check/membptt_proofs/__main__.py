@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None, *, prog: str = "python -m membptt_p
     """Run the checks and print the verdicts; return the exit status."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("claims", nargs="*", metavar="ID", help="claims to check (default: all)")
-    parser.add_argument("--quick", action="store_true", help="the smaller ranges of the test suite")
+    parser.add_argument("--quick", action="store_true", help="the smaller ranges of the test suite, without Coq")
     parser.add_argument("--list", action="store_true", help="print the claims' ids, statuses and scopes; check nothing")
     parser.add_argument("--json", action="store_true", help="print the verdicts as one JSON list, at the end")
     options = parser.parse_args(arguments)

@@ -166,6 +166,19 @@ def least_bytes(measured: Sequence[Measured]) -> int:
     return min(_floor(sizes) for sizes in measured)
 
 
+class TooSmallError(ValueError):
+    """A budget is too small.
+
+    Args:
+        what: the message.
+        least: the smallest feasible budget, in bytes.
+    """
+
+    def __init__(self, what: str, least: int) -> None:
+        super().__init__(what)
+        self.least = least
+
+
 def too_small(measured: Sequence[Measured], budget: int, policy: str = "auto", steps: int = 0) -> str:
     """Return what is wrong with a budget, or with a policy for so many steps, for which there are no options."""
     if budget >= least_bytes(measured):

@@ -16,7 +16,7 @@ from membptt.slow.tier import SlowTier, slow_tier
 from membptt.step.declared import Params
 from membptt.step.refusals import refuse_transforms
 from membptt_theory.footprint import Measured
-from membptt_theory.options import least_bytes, options, parse_bytes, too_small
+from membptt_theory.options import TooSmallError, least_bytes, options, parse_bytes, too_small
 from membptt_theory.policies import find
 
 _LARGEST_CHUNK: Final = 256
@@ -110,7 +110,8 @@ def choose(
     timed = trial.timed(measured, tell)
     fitting = options(timed, steps, limit, policies, tiers=slow is not None, slow=slow.slots if slow else None)
     if not fitting:
-        raise ValueError(too_small(measured, limit, policy, steps))
+        what, least = too_small(measured, limit, policy, steps), least_bytes(measured)
+        raise TooSmallError(what, least) if limit < least else ValueError(what)
     digest = fitting[0].schedule().digest
     return Plan(steps, limit, problem.segments, digest, tuple(fitting), *trial.beside())
 

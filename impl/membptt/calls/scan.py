@@ -70,11 +70,12 @@ def scan(
         init: starting carry, any pytree of tensors. What the first step makes is ``None`` or a tensor without elements
             in it; what `Stateful.init` returns may be less than a state altogether. Numbers, bools and strings in it
             are constants, which every step finds as they are, and returns so.
-        xs: inputs, any pytree of tensors with time as first dimension, all of the same length t; or `Indexed`, which
-            reads them when they are needed. Where that does not know its length, hidden states are stored by an online
-            policy, at ``membptt_theory.online.cost(cores, slots)`` evaluations, and a budget is turned into slots, as
-            in `while_loop`. Numbers, bools and strings among them are handed to every step as they are. Of a sequence
-            of length 0, the carry is `init` and outputs have length 0: the step is run once, without data, for their
+        xs: inputs, any pytree of tensors with time as first dimension, all of the same length t, so that steps in a
+            list are to be stacked, ``torch.stack(steps)``; or `Indexed`, which reads them when they are needed. Where
+            that does not know its length, hidden states are stored by an online policy, at
+            ``membptt_theory.online.cost(cores, slots)`` evaluations, and a budget is turned into slots, as in
+            `while_loop`. Numbers, bools and strings among them are handed to every step as they are. Of a sequence of
+            length 0, the carry is `init` and outputs have length 0: the step is run once, without data, for their
             shapes.
         length: t, where no tensor of `xs` tells; ``xs=None`` hands ``None`` to every step.
         reverse: run the last step first: ``for p in reversed(range(t))``. Outputs stand where their inputs do; several
@@ -98,7 +99,8 @@ def scan(
             length, graphs are kept by this alone, as in `while_loop`: alpha with `slots`, ``True`` with `budget`.
         internal_known: beta, its slots where its input hidden state is stored too, where the policy takes it.
         params: tensors used by `step` whose gradients are wanted, beside the parameters of the module that `step` is
-            or belongs to; of a module, alone or among them, all parameters and buffers that require grad.
+            or belongs to; of a module, alone or among them, all parameters and buffers that require grad. A generator
+            such as ``cell.parameters()`` can be read once only: make it in each call.
         chunk: steps per core; 1 unless planned. Larger cores cost a larger working core and save the overhead of many
             small ones.
         segments: `step` eats a whole core: ``step(carry, xs[k]) -> (carry, ys[k])``, time first, ``k <= chunk`` (the

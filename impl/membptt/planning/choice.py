@@ -86,7 +86,9 @@ def check_means(
         if count is not None:
             check_count(name, count)
     if isinstance(policy, str):
-        if budget is None or policy != "auto":
+        if budget is None and policy == "auto":
+            raise ValueError("policy='auto' chooses for a budget in bytes: give budget=, or leave it out with slots=")
+        if policy != "auto":
             find(policy)
     elif policy is not None and not hasattr(policy, "schedule"):
         raise TypeError(f"policy must be a name, a table or a Schedule, got {type(policy).__name__}")

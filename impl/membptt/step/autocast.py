@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
+from torch.amp import is_autocast_available
 
 _IDLE: Final = nullcontext()
 
@@ -21,7 +22,7 @@ class Autocast:
     @classmethod
     def current(cls, devices: set[torch.device]) -> Autocast:
         """Take note of the calling thread's autocast state."""
-        kinds = sorted({"cpu", *[device.type for device in devices]})
+        kinds = sorted({"cpu", *[device.type for device in devices if is_autocast_available(device.type)]})
         return cls(tuple([(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)) for kind in kinds]))
 
     def replayed(self) -> AbstractContextManager[None]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
+from types import GeneratorType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.parameter import is_lazy
-
-from membptt.state.leaves import check_tensors
 
 
 def owning_module(step: Callable[..., Any]) -> nn.Module | None:
@@ -36,14 +35,26 @@ def declared_by(step: Callable[..., Any], params: Params | None) -> tuple[Tensor
 
     Raises:
         TypeError: something else than a module, or an iterable of tensors and modules.
-        ValueError: one has no shape yet, or was computed from another, whose gradient would be counted twice.
+        ValueError: a generator that was read to its end; one has no shape yet, or was computed from another, whose
+            gradient would be counted twice.
     """
     owner = owning_module(step)
     tensors: tuple[Tensor, ...] = tuple(owner.parameters()) if owner is not None else ()
     if isinstance(params, Tensor):
         raise TypeError("params must be a module, or an iterable of tensors; of one tensor, write params=[tensor]")
-    given = [params] if isinstance(params, nn.Module) else params if params is not None else ()
-    tensors += check_tensors("params", list(chain.from_iterable(map(_tensors_of, given))))
+    if isinstance(params, GeneratorType) and params.gi_frame is None:
+        raise ValueError(
+            "params is a generator that was read to its end by an earlier call, and gives nothing more: write "
+            "params=module, or make a new one in every call, params=module.parameters()"
+        )
+    given = list([params] if isinstance(params, nn.Module) else params if params is not None else ())
+    for part in given:
+        if not isinstance(part, Tensor | nn.Module):
+            raise TypeError(
+                f"params holds a {type(part).__name__}, and takes tensors and modules: write params=module or "
+                "params=module.parameters(), neither its state_dict() nor its named_parameters()"
+            )
+    tensors += tuple(chain.from_iterable(map(_tensors_of, given)))
     if any(map(is_lazy, tensors)):
         raise ValueError(
             "a parameter has no shape yet: a lazy module (such as torch.nn.LazyLinear) makes it at its first call. "
