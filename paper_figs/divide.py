@@ -72,11 +72,15 @@ def division(policy: str, /, *, split: int, forwards: int) -> Division:
     costs = y, table.cost(STEPS - y, SLOTS - 1), table.cost(y - internal, SLOTS)
     require(sum(costs) == forwards, f"{policy}: the parts cost {costs}, together not {forwards}")
     ends = _ends([costs[0], costs[1] + STEPS - y, internal, costs[2] + y - internal])
-    stored = f"internal state of step {y - 1}" if internal else f"hidden state {y}"
+    way = (
+        f"advance {y - 1} steps,\nrecord step {y - 1} and store\nits internal state"
+        if internal
+        else f"advance {y} steps,\nstore hidden state {y}"
+    )
     words = (
-        f"run $y = {y}$ steps,\nstore {stored}",
+        f"$y = {y}$: {way}",
         f"right part: {STEPS - y} steps\nin $m-1 = {SLOTS - 1}$ slots",
-        f"load it: step {y - 1}\ngoes backward",
+        f"load it, backpropagate\nstep {y - 1}",
         f"left part: {y - internal} steps\nin $m = {SLOTS}$ slots",
     )
     parts = zip((0, *ends), ends, (costs[0], costs[1], 0, costs[2]), words, strict=False)

@@ -18,7 +18,7 @@ CLAIM: Final = (
 )
 SAYS: Final = (
     "The picture is the program: every cell is one evaluation or one backward that the runtime executes, in that "
-    "order. White cells are what is paid for storing little."
+    "order. White cells, steps that are advanced, are what is paid for storing little."
 )
 DOES_NOT_SAY: Final = (
     "that a policy looks as simple in more slots or at longer sequences; and where several splits are equally "
@@ -45,7 +45,7 @@ def draw(timelines: list[Timeline]) -> Figure:
     for ax, each in zip(axes, timelines, strict=True):
         draw_timeline(ax, each)
         ax.set_xticks(range(0, each.steps + 1, 2))
-        ax.set_title(f"$t = {each.steps}$", loc="left")
+        ax.set_title(f"HSM, $t = {each.steps}$, $m = {SLOTS}$", loc="left")
     label_panels(axes)
     longest = max(len(each.cells) for each in timelines)
     axes[0].set(ylim=(longest + 0.4, -0.8))

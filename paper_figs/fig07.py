@@ -87,10 +87,10 @@ def draw(curves: list[Curve]) -> Figure:
         left.plot(t, curve.ratio, label=f"$\\beta = {curve.beta}$", **look.curve())
         right.plot(t, curve.costs / t, label=f"$\\beta = {curve.beta}$", **look.curve())
     left.axhline(1, color=GREY)
-    right.axhline(CHEN_COST, color=GREY, label=r"Chen's $\sqrt{t}$")
+    right.axhline(CHEN_COST, color=GREY, label="Chen's √$t$")
     left.set_title(f"memory at {CHEN_COST} forwards per step", loc="left")
-    left.set(ylabel=r"MSM slots / Chen's $\sqrt{t}\,(1+\beta)$", ylim=(0, 1.05))
-    right.set_title(r"cost in $\sqrt{t}\,(1+\beta)$ slots", loc="left")
+    left.set(ylabel=r"MSM slots / Chen's √$t\,(1+\beta)$", ylim=(0, 1.05))
+    right.set_title(r"cost in √$t\,(1+\beta)$ slots", loc="left")
     right.set(ylabel="forwards per step", ylim=(1.5, 2.05))
     right.text(0.5, 0.7, r"the three $\beta$ nearly coincide", transform=right.transAxes, ha="center", fontsize=7)
     for ax in (left, right):

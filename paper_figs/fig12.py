@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -297,6 +298,7 @@ def _draw_curves(above: Axes, below: Axes, runs: list[Run]) -> None:
             below.plot(run.curve["updates"][1:], loss[1:], **{**look.curve(), "linewidth": 0.7})
     label, scale = UNIT[setup.task]
     window, size = min(run.window for run in runs), max(run.bytes for run in runs)
+    below.set_title(f"{TITLE[setup.task]}, each seed", loc="left")
     above.set_title(f"{TITLE[setup.task]}, {size / 1e6:.1f} MB\n$t = {setup.steps}$, window {window}", loc="left")
     above.set(xlabel="wall time [s]", xlim=(0, None))
     below.set(xlabel="updates", xscale="log")
@@ -387,10 +389,18 @@ def _loss(run: Run) -> list[float]:
     return run.curve["loss"]
 
 
-def _where(conditions: dict[str, Any], runs: Iterable[Run]) -> str:
+def _where(conditions: dict[str, Any], runs: Collection[Run]) -> str:
     alone = min(run.alone for run in runs)
     cpu = f"{conditions['cpu']}, one thread, which had its core for at least {100 * alone:.0f} % of each run"
-    return f"median and range of the seeds; float32; {cpu}"
+    return f"{_seeds(runs)}: median and range\nfloat32; {cpu}"
+
+
+def _seeds(runs: Collection[Run]) -> str:
+    """Return how many runs a point stands for, and where they are fewer."""
+    seeds = Counter(replace(run.setup, seed=0) for run in runs)
+    most = max(seeds.values())
+    fewer = {f"{number} of {TITLE[key.task]}, t = {key.steps:,}" for key, number in seeds.items() if number < most}
+    return f"{most} seeds" + (f" ({'; '.join(sorted(fewer))})" if fewer else "")
 
 
 def _load(name: str, wanted: dict[str, Any]) -> dict[str, Any]:

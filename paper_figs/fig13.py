@@ -18,7 +18,7 @@ from membptt_theory.derive.ranges import check_range
 from membptt_theory.palette import BLACK, GREY, VERMILLION
 from membptt_theory.tables import build, optimal_cost
 from paper_figs.evidence import require
-from paper_figs.style import PAGE, SERIES, label_panels
+from paper_figs.style import PAGE, POLICY, SERIES, label_panels
 
 CLAIM: Final = (
     "An internal state takes 3 hidden states (alpha = 3; 2 where its input is stored, beta = 2). Searched over every "
@@ -240,10 +240,10 @@ def _ratio(steps: int, slots: int) -> float:
 
 LOOKS: Final = {
     "msm": ("MSM (9) / (10)", SERIES[0]),
-    "msm_plus": ("MSM+", SERIES[4]),
+    "msm_plus": ("MSM+", POLICY["msm_plus"]),
     "revolve": ("revolve = HSM", SERIES[1]),
-    "sqrt": (r"Chen $\sqrt{t}$", SERIES[2]),
-    "recursive": ("Chen recursive", SERIES[3]),
+    "sqrt": ("Chen √$t$", SERIES[2]),
+    "recursive": ("Chen recursive", SERIES[4]),
 }
 
 
@@ -259,7 +259,7 @@ def _draw_comparison(ax: Axes, each: Comparison) -> None:
         }
         ax.plot(m, each.excess(name), label=label, marker=look.marker, linewidth=0.9, **points, **look.curve())
     ax.axhline(0, color=GREY, linewidth=1.6, linestyle="-" if each.searched else (0, (3, 2)), zorder=0)
-    storage = "own room for each state, (9)" if each.storage == "separate" else "tensors counted once, (10)"
+    storage = "separate storage, (9)" if each.storage == "separate" else "shared storage, (10)"
     ax.set_title(f"$t = {each.steps}$, {storage}", loc="left")
     ax.set(xlabel="slots $m$ [hidden states]", ylabel="cost above the optimum [%]", xlim=(0, len(m) + 1))
     ax.set_ylim(-4, 100 if each.searched else 68)

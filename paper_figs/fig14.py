@@ -167,7 +167,7 @@ def _draw_lengths(ax: Axes, curves: Half) -> None:
     ax.set_xscale("log")
     ax.set(xlabel="sequence length $t$ [steps]", xlim=(10, 2e10), ylim=(0, 0.95))
     ax.set_ylabel(r"MSM's slots / Chen's, 2 forwards per step")
-    ax.set_title(r"over $\sqrt{t}\,(1+\beta)$", loc="left")
+    ax.set_title(r"over Chen's √$t\,(1+\beta)$", loc="left")
     handles, labels = ax.get_legend_handles_labels()
     handles.append(Line2D([], [], color=BLACK, linestyle="none", marker="o", markerfacecolor="white", markersize=3.6))
     ax.legend(handles, [*labels, "beyond the tables:\nclosed form"], loc="upper right", ncols=2, columnspacing=1)
@@ -182,10 +182,10 @@ def _draw_betas(ax: Axes, half: Half) -> None:
         "separate": [separate_limit(each) for each in BETAS],
     }
     words = {
-        "formula": r"over $\sqrt{t}\,(1+\beta)$; $\sqrt{2\beta}\,/\,(1+\beta)$",
-        "best": r"over his best segment; $1/\sqrt{2}$",
-        "last": r"and at his cost to the last forward; $\sqrt{3}/2$",
-        "separate": r"separate storage, any schedule; $\sqrt{2/(1+\beta)}$",
+        "formula": r"over √$t\,(1+\beta)$; √$(2\beta)\,/\,(1+\beta)$",
+        "best": "over his best segment; 1/√2",
+        "last": "and at his cost to the last forward; √3/2",
+        "separate": r"separate storage, any schedule; √$(2/(1+\beta))$",
     }
     for look, name in zip(SERIES, CHENS, strict=False):
         ax.plot(beta, limits[name], **look.curve())

@@ -244,7 +244,8 @@ def _draw_slots(ax: Axes, m: int, excess: Excess) -> None:
         ax.plot(excess.lengths[:-1], percent, drawstyle="steps-post", label=NAMES[name], **look.curve())
     ax.axhline(100 / (2 * m + 7), color=GREY, linewidth=0.8, zorder=0, label="$1/(2m+7)$: who decides at once")
     ax.axvline((m + 1) * (m + 2) / 2, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
-    ax.text((m + 1) * (m + 2) / 2, 700, r" $\binom{m+2}{2}$", fontsize=7, va="top")
+    side = "left" if m < max(SLOTS) else "right"
+    ax.text((m + 1) * (m + 2) / 2, 700, " $(m+1)(m+2)/2$ ", fontsize=6.5, va="top", ha=side)
     ax.set_xscale("log")
     ax.set_yscale("symlog", linthresh=0.1)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -266,4 +267,4 @@ def _draw_measured(ax: Axes, steps: int, measured: Measured) -> None:
     ax.text(0.02, 0.03, note, transform=ax.transAxes, fontsize=6)
     ax.set(xscale="log", xlabel="activation memory / the plain loop's", ylim=(0, None))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.set_title(f"{steps:,} steps", loc="left")
+    ax.set_title(f"measured, {steps:,} steps; numbers: slots", loc="left")

@@ -47,7 +47,7 @@ LOOKS: Final = {
     "sequential": ("checkpoint_sequential, every number of segments", "^", VERMILLION),
     "every": ("checkpoint, every block and every n-th", "v", ORANGE),
     "hidden": ("chain, outputs only (appendix C)", "D", GREEN),
-    "chain": ("chain", "o", BLUE),
+    "chain": ("chain (line: its front)", "o", BLUE),
 }
 TORCH: Final = ("sequential", "every")
 NEAR: Final = 0.97  # of its budget is what a chain's measured peak takes at least
@@ -88,7 +88,15 @@ class Panel:
         return min((cost for size, cost in self.front if size <= peak), default=inf)
 
 
-def data() -> tuple[Panel, ...]:
+@dataclass(frozen=True)
+class Networks:
+    """All networks, and where the times and peaks of their blocks were measured."""
+
+    where: str
+    panels: tuple[Panel, ...]
+
+
+def data() -> Networks:
     """Read what was measured, and check the claim.
 
     Raises:
@@ -97,7 +105,8 @@ def data() -> tuple[Panel, ...]:
     """
     content = load_measured("fig17")
     with reading("fig17"):
-        return check(content["models"])
+        where = f"times of blocks and peaks: {content['cpu']}, {content['threads']} thread"
+        return Networks(where, check(content["models"]))
 
 
 def check(models: dict[str, Any]) -> tuple[Panel, ...]:
@@ -151,14 +160,14 @@ def _panel(name: str, model: dict[str, Any]) -> Panel:
     return Panel(name, tuple((size / plain, cost) for size, cost in model["front"]), dots)
 
 
-def draw(result: tuple[Panel, ...]) -> Figure:
+def draw(networks: Networks) -> Figure:
     """Draw one panel a network."""
-    figure, axes = panels(len(result), width=PAGE, height=2.9)
-    for ax, panel in zip(axes, result, strict=True):
+    figure, axes = panels(len(networks.panels), width=PAGE, height=3.0)
+    for ax, panel in zip(axes, networks.panels, strict=True):
         _draw_panel(ax, panel)
-    axes[0].set_ylabel("forwards and backwards / plain's")
+    axes[0].set_ylabel("forwards, backwards / plain's")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, title=networks.where, title_fontsize=6.5)
     label_panels(axes)
     return figure
 

@@ -69,7 +69,8 @@ def data(*, quick: bool = False) -> Trained:
     raw = load_measured(NAME)
     with reading(NAME):
         require(raw["setup"] == asdict(Setup()), f"{NAME} was trained with {raw['setup']}, not {asdict(Setup())}")
-        return check(Setup(), raw["source"], Curve(**raw["plain"]), Curve(**raw["scanned"]))
+        where = f"{raw['source']}\n{raw['cpu']}, {raw['threads']} thread"
+        return check(Setup(), where, Curve(**raw["plain"]), Curve(**raw["scanned"]))
 
 
 def check(setup: Setup, source: str, plain: Curve, scanned: Curve) -> Trained:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from bench.measurements import MEASURED, measure
 from membptt_theory.files import write_whole
 from paper_figs.evidence import DataMissingError, FigureClaimError, require
-from paper_figs.style import style, untitled
+from paper_figs.style import overhanging, style, untitled
 
 # One line a figure, in the order of the results page.
 FIGURES: Final = (
@@ -106,6 +106,7 @@ def make(name: str, out: Path, /, *, quick: bool = False, formats: tuple[str, ..
         figure: Figure = module.draw(data)
         require(not untitled(figure), f"panels without a title: {untitled(figure)}")
         figure.draw_without_rendering()
+        require(not overhanging(figure), f"cut off, in points: {overhanging(figure)}")
         figure.set_layout_engine("none")  # settled once: a file does not depend on which were written before it
         paths = []
         for kind in formats:

@@ -60,12 +60,12 @@ def curves(policy: str, targets: dict[int, int]) -> Curves:
 
 def draw_curves(costs: Curves, title: str) -> Figure:
     """Draw one curve a budget."""
-    figure, (ax,) = panels(height=2.6)
+    figure, (ax,) = panels(height=2.75)
     t = np.arange(1, STEPS + 1)
     for look, (m, cost) in zip(SERIES, costs.costs.items(), strict=True):
         ax.plot(t, (cost / t).astype(float), label=f"$m={m}$", **look.curve())
     ax.set(xlabel="sequence length $t$ [steps]", ylabel="forwards per step $C(t, m)/t$", xlim=(0, STEPS))
     ax.set_ylim(0.9, None)
     ax.set_title(title, loc="left")
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure

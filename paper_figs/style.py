@@ -68,7 +68,7 @@ class Line:
 
 _DASHES: Final = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)), (0, (8, 1.5, 1, 1.5, 1, 1.5)))
 SERIES: Final = tuple(map(Line, palette.SERIES, _DASHES, "os^Dv"))
-POLICY: Final = {"hsm": SERIES[1], "ism": SERIES[2], "msm": SERIES[0]}
+POLICY: Final = {"hsm": SERIES[1], "ism": SERIES[2], "msm": SERIES[0], "msm_plus": SERIES[3]}
 
 
 @contextmanager
@@ -99,6 +99,14 @@ def label_panels(axes: list[Axes]) -> None:
     """Write (a), (b), ... at the upper left, outside the data."""
     for letter, ax in zip("abcdefghijkl", axes, strict=False):
         ax.set_title(f"({letter})  {ax.get_title(loc='left')}".rstrip(), loc="left")
+
+
+def overhanging(figure: Figure) -> list[str]:
+    """Return the sides on which something of a drawn figure is cut off, with how far it would reach, in points."""
+    box = figure.get_tightbbox()
+    width, height = figure.get_size_inches()
+    beyond = {"left": -box.x0, "bottom": -box.y0, "right": box.x1 - width, "top": box.y1 - height}
+    return [f"{side}: {72 * inches:.0f}" for side, inches in beyond.items() if 72 * inches > 1]
 
 
 def untitled(figure: Figure) -> list[str]:

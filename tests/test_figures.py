@@ -668,6 +668,29 @@ def test_a_panel_below_a_titled_one_needs_no_title_of_its_own():
     assert style.untitled(figure) == []
 
 
+def test_a_legend_wider_than_its_figure_is_seen():
+    figure, (ax,) = style.panels(1)
+    for name in ("one budget", "another budget"):
+        ax.plot([1, 2], label=name)
+    figure.legend(loc="outside lower center", ncols=2)
+    figure.draw_without_rendering()
+    assert style.overhanging(figure) == []
+    figure.legend(title="a budget and its policy " * 6, loc="outside lower center")
+    figure.draw_without_rendering()
+    assert [side.partition(":")[0] for side in style.overhanging(figure)] == ["left", "right"]
+
+
+def test_a_figure_that_is_cut_off_is_not_written(tmp_path, monkeypatch):
+    def draw(costs):
+        figure, (ax,) = style.panels(1)
+        ax.set_title("a title that is longer than its figure is wide " * 3, loc="left")
+        return figure
+
+    monkeypatch.setattr(fig02a, "draw", draw)
+    with pytest.raises(FigureClaimError, match=r"cut off, in points: .*right"):
+        make.make("fig02a", tmp_path)
+
+
 def test_a_figure_without_titles_is_not_written(tmp_path, monkeypatch):
     monkeypatch.setattr(fig02a, "draw", lambda costs: style.panels(1)[0])
     with pytest.raises(FigureClaimError, match="panels without a title"):

@@ -41,6 +41,11 @@ def slower(lengths):
         run["seconds_a_step"]["membptt"] = [2 * max(run["seconds_a_step"]["plain"])]
 
 
+def slightly_slower(lengths):
+    for run in whole(lengths, 1000):
+        run["seconds_a_step"]["membptt"] = [1.1 * seconds for seconds in run["seconds_a_step"]["membptt"]]
+
+
 def larger(lengths):
     for run in whole(lengths, 10_000):
         run["peak_bytes"] = run["limit_bytes"] + 1
@@ -73,6 +78,7 @@ def not_saved(lengths):
     ("change", "complaint"),
     [
         (slower, "times plain's time, more than 1.6"),
+        (slightly_slower, r"times plain's time, not 0\.66 with compiled cores"),
         (larger, "the limit is exceeded"),
         (other_table, "measured with table 000"),
         (one_forward_more, "forwards a step, not"),
@@ -155,6 +161,13 @@ def test_what_the_figure_says_of_the_reentrant_mode_is_what_was_measured():
         actual = [float(match[1]) for point in points for line in report.targets(point) if (match := says.match(line))]
         assert len(actual) == len(fig10.CELLS)
         assert (round(min(actual), 2), round(max(actual), 2)) == told
+
+
+def test_other_memory_of_checkpoint_schedules_than_the_figure_tells_is_refused(points):
+    changed = copy.deepcopy(points)
+    retimed(at(changed, "state-space", 1000), 1.1, lambda entry: entry["label"] == "multistage 10")
+    with pytest.raises(FigureClaimError, match="state-space: the least memory and its time"):
+        fig10.check(changed)
 
 
 @pytest.mark.parametrize("change", [{"complete": False}, {"quick": True}, {"threads": 2}])
