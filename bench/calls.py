@@ -120,6 +120,8 @@ def _pairs(device: str, *, steps: int, batch: int, hidden: int, blocks: int) -> 
         "compiled": {"slots": slots, "chunk": chunk, "compile": True},
         "spill": {"slots": 2, "chunk": chunk, "spill": True},
     }
+    if device == "cuda":
+        sequences["captured"] = {"slots": slots, "chunk": chunk, "compile": "graphs"}
     pairs = {name: Pair(partial(scanned, **options), loop) for name, options in sequences.items()}
 
     def until(run: Callable[..., Any]) -> Gradients:

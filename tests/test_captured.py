@@ -146,7 +146,7 @@ def test_a_capture_that_gives_other_bits_is_not_used_and_says_so(clock):
 @pytest.mark.parametrize("call", [1, 2, 3, 9])
 def test_a_capture_that_fails_at_first_or_later_is_not_used_and_says_so(clock, call):
     """The first core takes seven replays: two for the bits, five for the time."""
-    with pytest.warns(UserWarning, match=r"failed \(AssertionError\).*goes on without"):
+    with pytest.warns(UserWarning, match=r"failed \(AssertionError\).*go on without"):
         results, plain_calls, replays = decide(clock, 2, 1, spoil=fail_at(call))
     assert plain_calls + replays >= 3
     assert plain_calls == (3 if call < 8 else 2)
@@ -322,6 +322,33 @@ def test_only_the_steps_last_used_stay_compiled(monkeypatch):
     assert len(alive) == _REMEMBERED - 1
 
 
+def test_cores_are_captured_only_where_that_is_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr("membptt.kernels.compiled._problem", lambda kind: None)
+    monkeypatch.setattr("membptt.kernels.compiled._compile", lambda step, capture: asked.append(capture))
+    device = {torch.device("cuda", 0)}
+    for how in (True, "graphs", False):
+        compile_chunk(lambda carry, x: (carry, x), device, 1, how)
+    assert asked == [False, True]
+
+
+@pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cuda:0"], ["cuda:0", "cuda:1"]])
+def test_graphs_beside_one_cuda_device_are_refused_and_the_advice_works(devices, monkeypatch):
+    monkeypatch.setattr("membptt.kernels.compiled._problem", lambda kind: None)
+    monkeypatch.setattr("membptt.kernels.compiled._compile", lambda step, capture: "compiled")
+    devices = set(map(torch.device, devices))
+    with pytest.raises(ValueError, match=r"one CUDA device, and there is c.*: give compile=True"):
+        compile_chunk(cell, devices, 1, "graphs")
+    assert compile_chunk(lambda carry, x: (carry, x), devices, 1, True) == "compiled"
+
+
+@pytest.mark.parametrize("how", ["graph", "inductor", 1, None])
+def test_what_compile_may_be_is_said(how):
+    step, init, xs = problem(Lstm, 3, torch.float64)
+    with pytest.raises(ValueError, match="compile is True, False or 'graphs', got"):
+        scan(step, init, xs, slots=2, compile=how)
+
+
 @pytest.mark.cuda
 @pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning", "ignore:TensorFloat32 tensor cores")
 @pytest.mark.parametrize("make", CELLS)
@@ -332,7 +359,7 @@ def test_captured_cores_give_the_gradients_of_plain_autograd(make):
     xs = xs.detach().cuda().requires_grad_()
     expected = gradients(plain(step, init, xs), step, init, xs)
     for _ in range(3):
-        grads = gradients(scan(step, init, xs, slots=3, chunk=4, compile=True), step, init, xs)
+        grads = gradients(scan(step, init, xs, slots=3, chunk=4, compile="graphs"), step, init, xs)
         assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(grads, expected, strict=True))
 
 
@@ -352,5 +379,5 @@ def test_a_captured_core_follows_its_parameters():
                     parameter.mul_(0.9)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                ys = scan(step, init, xs, slots=2, chunk=4, compile=True)[1]
+                ys = scan(step, init, xs, slots=2, chunk=4, compile="graphs")[1]
             assert torch.allclose(ys, plain(step, init, xs)[1], rtol=1e-3, atol=1e-5)

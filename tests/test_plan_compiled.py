@@ -23,7 +23,8 @@ def uncompiled(monkeypatch):
     """Run what would be compiled as it is; return for which chunks it was asked."""
     chunks = []
 
-    def chosen(step, devices, chunk):
+    def chosen(step, devices, chunk, how):
+        assert how is True
         chunks.append(chunk)
         return loop_of(step)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from membptt.kernels.compiled import compile_chunk
+from membptt.kernels.compiled import Compile, compile_chunk
 from membptt.kernels.joint import join_cores
 from membptt.run.continuity import Continuity
 from membptt.run.core import Core, LoopCore, is_known_to_round
@@ -32,7 +32,7 @@ def execute(
     *,
     reduce: Reduce | None,
     preserve_rng_state: bool,
-    compile: bool,
+    compile: Compile,
     check: bool | None,
     progress: Progress,
 ) -> tuple[Any, Any]:
@@ -45,8 +45,8 @@ def execute(
     report, wanted = active(), needs_grad(carry, inputs.leaves, declared)
     parts = parts_of(declared, problem.earliest, start=needs_grad(carry, inputs.leaves))
     # In parts, what was handed on may be changed (an optimizer in a hook): nothing can be looked at twice.
-    numbers = compile or is_known_to_round(problem.step) or len(parts) > 1
-    compiled = compile_chunk(problem.step, devices, inputs.chunk) if compile else None
+    numbers = bool(compile) or is_known_to_round(problem.step) or len(parts) > 1
+    compiled = compile_chunk(problem.step, devices, inputs.chunk, compile)
     core = Core(
         problem,
         inputs,

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import torch
 
+from membptt.kernels.compiled import Compile
 from membptt.planning.plan_file import Plan
 from membptt.planning.trial import Trial
 from membptt.run.problem import Problem, Step
@@ -35,7 +36,7 @@ def plan(
     chunk: int | None = None,
     policy: str = "auto",
     segments: bool = False,
-    compile: bool = False,
+    compile: Compile = False,
     spill: bool | SlowTier = False,
     progress: Progress = None,
 ) -> Plan:
@@ -81,7 +82,7 @@ def choose(
     *,
     chunk: int | None,
     policy: str,
-    compile: bool,
+    compile: Compile,
     spill: bool | SlowTier,
     progress: Progress = None,
 ) -> Plan:
@@ -116,7 +117,7 @@ def choose(
     return Plan(steps, limit, problem.segments, digest, tuple(fitting), *trial.beside())
 
 
-def _doubled(steps: int, *, compile: bool) -> list[int]:
+def _doubled(steps: int, *, compile: Compile) -> list[int]:
     """Return the chunks to try: powers of two."""
     largest = min(steps, _LARGEST_COMPILED if compile else _LARGEST_CHUNK)
     return [2**power for power in range(largest.bit_length())]

@@ -10,6 +10,7 @@ import torch
 
 from membptt.calls.execute import execute
 from membptt.calls.remembered import remembered_plan
+from membptt.kernels.compiled import Compile
 from membptt.planning.choice import Policy, as_loop, check_means, from_loop, from_plan, from_slots
 from membptt.planning.plan_file import Plan
 from membptt.run.empty import outputs_of_no_step
@@ -45,7 +46,7 @@ def scan(
     segments: bool = False,
     reduce: Reduce | None = None,
     preserve_rng_state: bool = True,
-    compile: bool = False,
+    compile: Compile = False,
     check: bool | None = None,
     progress: Progress = None,
     unroll: None = None,
@@ -110,8 +111,8 @@ def scan(
             where `step` draws none.
         compile: run cores through `torch.compile`; eager, with a warning, where no compiler is found. Pass the same
             step object to every call. Products that a core's steps have in common are merged, and a compiled core may
-            round differently with and without graph. On CUDA, cores without graph are also captured, where a trial
-            shows the same bits in less time.
+            round differently with and without graph. ``"graphs"``, experimental and for one CUDA device: cores without
+            graph are also captured, where a trial shows the same bits in less time.
         check: ``None``, the default, sees that the carry which a recorded core gives is, within rounding, the one that
             the core after it was recorded from, and that the outputs of the last three cores are those of the first
             pass; a few numbers are kept for it, and read from a device once, before gradients are returned. ``True``,

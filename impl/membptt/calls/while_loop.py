@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from membptt.calls.execute import execute
+from membptt.kernels.compiled import Compile
 from membptt.planning.choice import from_loop
 from membptt.run.condition import Condition
 from membptt.run.inputs import Inputs
@@ -37,7 +38,7 @@ def while_loop(
     max_steps: int | None = None,
     strict: bool = True,
     preserve_rng_state: bool = True,
-    compile: bool = False,
+    compile: Compile = False,
     check: bool | None = None,
     progress: Progress = None,
 ) -> tuple[Carry, int]:

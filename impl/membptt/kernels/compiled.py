@@ -7,29 +7,43 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from types import FunctionType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from membptt.kernels.graphs import Captured, Chunk
 from membptt.torch_private import compile_graph, inductor_options
 
+Compile = bool | Literal["graphs"]
 
-def compile_chunk(step: Callable[..., Any], devices: set[torch.device], chunk: int = 1) -> Chunk | None:
-    """Return the loop over `step` compiled, or ``None``, with a warning, where this machine cannot compile.
 
-    On CUDA, cores without graph are also captured, and replayed where that proves equal and faster. Results are kept
-    for the steps and chunks last used: hand the same object to every call, or every call compiles anew. Each chunk is
-    a function of its own, since the compiler bounds the shapes that one is compiled for. Use what a core returns,
-    except the carry, before the next core runs: its memory is then written to again.
+def compile_chunk(
+    step: Callable[..., Any], devices: set[torch.device], chunk: int = 1, how: Compile = True
+) -> Chunk | None:
+    """Return the loop over `step` compiled; ``None`` if that is not wanted, or, with a warning, not possible here.
+
+    With ``"graphs"``, cores without graph are also captured, and replayed where that proves equal and faster. Results
+    are kept for the steps and chunks last used: hand the same object to every call, or every call compiles anew. Each
+    chunk is a function of its own, since the compiler bounds the shapes that one is compiled for. Use what a core
+    returns, except the carry, before the next core runs: its memory is then written to again.
+
+    Raises:
+        ValueError: `how` is something else, or there are graphs to be captured beside one CUDA device.
     """
+    if how is False:
+        return None
+    if how is not True and how != "graphs":
+        raise ValueError(f"compile is True, False or 'graphs', got {how!r}")
     kinds = sorted({device.type for device in devices})
+    capture = how == "graphs"
+    if capture and (kinds != ["cuda"] or len(devices) > 1):
+        where = ", ".join(sorted(map(str, devices)))
+        raise ValueError(f"compile='graphs' is for one CUDA device, and there is {where}: give compile=True")
     for kind in kinds:
         problem = _problem(kind)
         if problem is not None:
             warnings.warn(f"compile=True has no effect: torch.compile fails for {kind} ({problem})", stacklevel=3)
             return None
-    capture = kinds == ["cuda"] and len(devices) == 1
     key = step, chunk, capture
     try:
         known = _compiled.pop(key, None)

@@ -151,4 +151,4 @@ def _finish(leaves: Sequence[Tensor]) -> None:
 
 
 def _say(what: str) -> None:
-    warnings.warn(f"{what}; compile=True goes on without graph capture", stacklevel=4)
+    warnings.warn(f"{what}; compiled cores go on without graph capture", stacklevel=4)

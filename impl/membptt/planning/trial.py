@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from membptt.kernels.compiled import compile_chunk
+from membptt.kernels.compiled import Compile, compile_chunk
 from membptt.kernels.joint import join_cores
 from membptt.planning.repeat import Repeat
 from membptt.run.adjoint import Adjoint
@@ -56,7 +56,7 @@ class Trial:
         slow: the slow tier to measure transfers with, if any.
     """
 
-    def __init__(self, problem: Problem, *, compile: bool, slow: SlowTier | None = None) -> None:
+    def __init__(self, problem: Problem, *, compile: Compile, slow: SlowTier | None = None) -> None:
         # Every core but the first has a carry that wants a gradient, and it is those that count.
         carry = tuple([as_leaf(leaf, is_differentiable(leaf)) for leaf in problem.carry])
         self._given = problem.carry
@@ -211,7 +211,7 @@ class Trial:
         """Return what runs cores of `chunk` steps, and by the same kernel the last one, of `steps`."""
         problem, generators = problem or self._problem, Generators(set(), enabled=False)
         inputs = problem.inputs.cut(steps or chunk)
-        compiled = compile_chunk(problem.step, problem.devices, chunk) if self._compile else None
+        compiled = compile_chunk(problem.step, problem.devices, chunk, self._compile)
         joint = join_cores(problem.step, problem.devices, chunk) if compiled is not None else None
         return Core(problem, inputs, generators=generators, compiled=compiled, joint=joint, metered=metered)
 
@@ -243,7 +243,7 @@ class Trial:
         core.record(state, self._xs, 0, outputs)
         ys, carry = list(map(_some_gradient, outputs.take())), list(map(_some_gradient, state.leaves))
         adjoint = Adjoint(list(carry), ys, outputs, self._xs, self._problem.params)
-        numbers = self._compile or is_known_to_round(self._problem.step)
+        numbers = bool(self._compile) or is_known_to_round(self._problem.step)
         continuity = Continuity(1, chunk, numbers=numbers)
         continuity.ended(state.leaves, 1)
         course = Whole(1, lambda: iter(_ONE_CORE))
@@ -275,7 +275,7 @@ class Trial:
         last = inputs.at(few.cores - 1)
         steps = last.stop if isinstance(last, slice) else few.cores
         core, problem = self._core(chunk), self._problem
-        numbers = self._compile or is_known_to_round(self._problem.step)
+        numbers = bool(self._compile) or is_known_to_round(self._problem.step)
         course = Whole(few.cores, few.instructions)
 
         def run() -> None:
