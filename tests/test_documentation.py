@@ -105,7 +105,7 @@ def test_every_public_name_is_documented(module):
     ]
 
 
-def test_every_name_that_the_runtime_exports_is_in_its_readme():
+def test_every_name_that_the_runtime_exports_is_in_its_readme_and_in_the_reference():
     text = (ROOT / "impl/README.md").read_text() + (ROOT / "README.md").read_text()
     (exported,) = (
         ast.literal_eval(node.value)
@@ -114,6 +114,8 @@ def test_every_name_that_the_runtime_exports_is_in_its_readme():
     )
     assert exported
     assert not [name for name in exported if not re.search(rf"\b{name}\b", text)]
+    reference = "".join(page.read_text() for page in (ROOT / "docs/reference").glob("*.md"))
+    assert not [name for name in exported if f"::: membptt.{name}\n" not in reference]
 
 
 EXAMPLES = [module for module, _ in MODULES if ">>>" in module.read_text()]

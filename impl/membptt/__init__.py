@@ -15,17 +15,25 @@ from membptt.calls.plan import plan
 from membptt.calls.scan import scan
 from membptt.calls.while_loop import while_loop
 from membptt.planning.chain_plan import ChainPlan
+from membptt.planning.choice import HopelessScheduleWarning
 from membptt.planning.plan_file import Plan, PlanError
 from membptt.run.inputs import Indexed
 from membptt.run.meter import Report, meter
+from membptt.run.promise import BrokenPromiseWarning
 from membptt.run.ragged import Ragged
+from membptt.run.witness import NotDeterministicError
 from membptt.slow.tier import SlowTier
 from membptt.step.stateful import Stateful
+from membptt.torch_private import MissingPrivateNameWarning
 from membptt_theory.actions import Prices
 
 __all__ = [
+    "BrokenPromiseWarning",
     "ChainPlan",
+    "HopelessScheduleWarning",
     "Indexed",
+    "MissingPrivateNameWarning",
+    "NotDeterministicError",
     "Plan",
     "PlanError",
     "Prices",
