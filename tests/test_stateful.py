@@ -593,6 +593,8 @@ REFUSED = [
     (lambda: Stateful(lambda x: x), TypeError, "adapts a torch.nn.Module"),
     (lambda: run(Spiking().double(), ["voltage"]), ValueError, r"\['voltage'\] after its first step; it has \[\]"),
     (lambda: Stateful(overlapping()).init(), ValueError, "'a' and 'b' share memory"),
+    (lambda: scan(Stateful(Spiking()), None, X, slots=2), TypeError, r"give init=net.init\(\), got None"),
+    (lambda: scan(Stateful(Spiking()), X[0], X, slots=2), TypeError, r"give init=net.init\(\), got tensor"),
     (lambda: Stateful(Spiking())(({"potential": X[0]},), X[0]), RuntimeError, r"call init\(\) first"),
     (lambda: run(Odd(lambda module: setattr(module, "v", None))), RuntimeError, "changed what 'v' is"),
     (lambda: run(Odd(lambda module: delattr(module, "v"))), RuntimeError, "changed what 'v' is"),

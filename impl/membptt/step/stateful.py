@@ -97,6 +97,10 @@ class Stateful(nn.Module):
             ValueError: a name that is none of a state's.
             TypeError: a module with a carry of its own does not return a pair.
         """
+        if not isinstance(carry, tuple) or not carry or not isinstance(carry[0], dict):
+            raise TypeError(
+                f"a Stateful step starts from the state of its module: give init=net.init(), got {carry!r:.50}"
+            )
         state, *own = carry
         first = state.first if isinstance(state, _Start) else None
         if first is None and _key(state) not in self._frames:
