@@ -109,9 +109,7 @@ class Stateful(nn.Module):
             )
         if first is not None and not first.called:
             # What the caller put in place of a copy is a start whose gradient is wanted.
-            self._tracked |= {
-                name for name, leaf in state.items() if leaf.requires_grad and first.is_replaced(name, leaf)
-            }
+            self._tracked |= {name for name, leaf in state.items() if first.is_replaced(name, leaf)}
         undecided = torch.is_grad_enabled() and not state.keys() <= self._decided
         tree: Any = (carry, x) if undecided else ()
         devices = {leaf.device for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)}
