@@ -119,9 +119,10 @@ BAD = [
     ({"chunk": 1.5}, torch.ones(4), TypeError, "chunk must be an integer"),
     ({"reduce": "max"}, torch.ones(4), ValueError, "reduce must be"),
     ({"reduce": "sum"}, torch.ones(4, dtype=torch.int64), TypeError, "floating outputs"),
-    ({}, Indexed(0, lambda start, stop: torch.ones(stop - start)), ValueError, "at least 1"),
+    ({}, Indexed(-1, lambda start, stop: torch.ones(stop - start)), ValueError, "steps of xs must be at least 0"),
     ({}, Indexed(4, lambda start, stop: torch.ones(7)), ValueError, "xs read 7 steps"),
-    ({}, Indexed(4, lambda start, stop: [1.0]), TypeError, "what xs reads"),
+    ({}, Indexed(4, lambda start, stop: [1.0]), ValueError, "xs reads no tensor"),
+    ({}, Indexed(4, lambda start, stop: [{1.0}]), TypeError, "what xs reads"),
 ]
 
 

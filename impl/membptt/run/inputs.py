@@ -252,7 +252,7 @@ def _told(length: int | None, *, segments: bool) -> int:
 
 def _length(leaves: Leaves) -> int:
     if not leaves:
-        raise ValueError("xs holds no tensor: give at least one whose first dimension is time")
+        raise ValueError("xs reads no tensor: read() is to return at least one whose first dimension is time")
     if any(leaf.dim() == 0 for leaf in leaves):
         raise ValueError("every leaf of xs needs a first dimension, time; got a tensor without dimensions")
     lengths = sorted({len(leaf) for leaf in leaves})
