@@ -97,18 +97,19 @@ def test_random_numbers_that_are_not_restored():
 
 @answers("test_checkpoint_partial_grad", "test_checkpointing_without_reentrant_input_requires_grad_False")
 def test_some_want_no_gradient():
-    """What wants no gradient gets none, and outputs that depend on nothing that does want none."""
+    """What wants no gradient gets none; an output that has none wants none, nor does it give any to what it is not of."""
     init, xs, weight = torch.ones(2), torch.ones(4, 2), leaf(2)
 
     def step(carry, x):
         h, count = carry
         return (weight * h, count + 1), (x, count > 1)
 
-    (h, _), (_, late) = scan(step, (init.double(), init), xs, slots=2, params=[weight])
-    h.sum().backward()
+    (h, _), (same, late) = scan(step, (init.double(), init), xs, slots=2, params=[weight])
+    h.sum().backward(retain_graph=True)
     assert weight.grad is not None
     assert init.grad is xs.grad is None
     assert not late.requires_grad
+    assert torch.autograd.grad(same.sum(), weight, allow_unused=True) == (None,)
 
 
 @answers(
