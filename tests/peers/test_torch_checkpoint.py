@@ -97,7 +97,7 @@ def test_random_numbers_that_are_not_restored():
 
 @answers("test_checkpoint_partial_grad", "test_checkpointing_without_reentrant_input_requires_grad_False")
 def test_some_want_no_gradient():
-    """What wants no gradient gets none; an output that has none wants none, nor does it give any to what it is not of."""
+    """What wants no gradient gets none, and an output gives none to what it does not depend on."""
     init, xs, weight = torch.ones(2), torch.ones(4, 2), leaf(2)
 
     def step(carry, x):
