@@ -799,7 +799,7 @@ def test_what_a_step_assigns_to_while_it_is_planned_is_put_back(options, place):
             return h, h
 
         def attribute(h, x):
-            h, cell.at = cell(x * gains[cell.at % 12] - cell.mean, h), cell.at + 1
+            h, cell.at = cell(x * gains[cell.at % 11] - cell.mean, h), cell.at + 1
             cell.mean = 0.9 * cell.mean + 0.1 * h.detach().mean(0)
             return h, h
 
@@ -812,14 +812,14 @@ def _with_a_list(gains, cell):
     counter = [0]
 
     def step(h, x):
-        h, counter[0] = cell(x * gains[counter[0] % 12], h), counter[0] + 1
+        h, counter[0] = cell(x * gains[counter[0] % 11], h), counter[0] + 1
         return h, h
 
     return step
 
 
 def _with_an_iterator(gains, cell):
-    turns = itertools.cycle(range(12))
+    turns = itertools.cycle(range(11))
 
     def step(h, x):
         h = cell(x * gains[next(turns)], h)
@@ -829,7 +829,7 @@ def _with_an_iterator(gains, cell):
 
 
 def _only_in_the_output(gains, cell):
-    turns = itertools.cycle(range(12))
+    turns = itertools.cycle(range(11))
 
     def step(h, x):
         h = cell(x, h)

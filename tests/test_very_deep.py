@@ -199,7 +199,7 @@ def test_blocks_that_differ_in_a_number_or_a_function_only_are_measured_apart():
 
     slopes = [nn.LeakyReLU(0.1), nn.LeakyReLU(0.2), nn.LeakyReLU(0.1)]
     functions = [Applies(torch.sin), Applies(torch.exp), Applies(torch.sin), Applies(loss), Applies(lambda x: x)]
-    assert plan_chain([*slopes, *functions], torch.randn(4)).order == (0, 1, 0, 2, 3, 2, 4, 5)
+    assert plan_chain([*slopes, *functions], torch.randn(4, requires_grad=True)).order == (0, 1, 0, 2, 3, 2, 4, 5)
 
 
 KINDS = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import random
 import shutil
 import weakref
@@ -628,20 +629,30 @@ def test_a_retained_graph_is_backpropagated_again_with_internal_states_too():
             assert all(map(torch.equal, first, again))
 
 
-def test_a_state_that_remains_of_a_graph_may_not_be_changed_in_place():
-    """In five slots, two a graph, step 3 gives up its graph before step 6, and the state before it stays, as it was."""
-    seen = []
+def test_a_state_that_is_changed_in_place_while_graphs_are_given_up_is_refused_or_needed_no_more():
+    """In five slots, two a graph, graphs are given up from step 4 on, and the states before them stay, as they were."""
 
-    def body(carry):
-        seen.append(carry)
-        if len(seen) == 6:
-            seen[3].detach().mul_(2)
-        return torch.sin(carry)
+    def gradient(changed=0, before=0):
+        seen = []
 
-    start = torch.ones(3, dtype=D, requires_grad=True)
-    carry, _ = while_loop(lambda _: len(seen) < 9, body, start, slots=5, internal=2)
-    with pytest.raises(RuntimeError, match="carry at position 3 was changed in place"):
-        carry.sum().backward()
+        def body(carry):
+            seen.append(carry)
+            if len(seen) == before:
+                seen[changed].detach().mul_(2)
+            return torch.sin(carry)
+
+        start = torch.ones(3, dtype=D, requires_grad=True)
+        carry, _ = while_loop(lambda _: len(seen) < 9, body, start, slots=5, internal=2)
+        return torch.autograd.grad(carry.sum(), start)[0]
+
+    expected, refused = gradient(), {}
+    for changed, before in itertools.combinations(range(1, 9), 2):
+        try:
+            assert torch.equal(gradient(changed, before), expected)
+        except RuntimeError as error:
+            refused[changed, before] = str(error)
+    assert len(refused) > 8
+    assert any("carry at position 4 was changed in place" in message for message in refused.values())
 
 
 @pytest.mark.parametrize(

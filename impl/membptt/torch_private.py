@@ -124,6 +124,11 @@ def without_data() -> Iterator[Callable[[Tensor], Tensor]]:
         yield mode.from_tensor
 
 
+def has_data(tensor: Tensor) -> bool:
+    """Whether a tensor is none of those that have shapes and no data."""
+    return getattr(tensor, "fake_mode", None) is None
+
+
 # ---- autograd's graph ----
 
 # How many nodes of the graph this thread has created.

@@ -26,7 +26,7 @@ from membptt.step.places import (
     leaves_of,
     refuse_shared,
 )
-from membptt.torch_private import version
+from membptt.torch_private import has_data, version
 
 
 class Stateful(nn.Module):
@@ -244,7 +244,7 @@ class _First:
 
     def is_replaced(self, name: str, leaf: Tensor) -> bool:
         """Whether the caller has put another tensor in place of a copy."""
-        return self._memory.get(name) != leaf.data_ptr()
+        return has_data(leaf) and self._memory.get(name) != leaf.data_ptr()
 
 
 class _Start(State, Starting):
