@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any, Final
 
 import torch
@@ -24,7 +23,7 @@ from tqdm import tqdm
 
 import membptt
 from bench.machine import conditions
-from bench.meter import allocated_bytes, cuda_bytes
+from bench.meter import allocated_bytes, cuda_bytes, now
 from bench.store import DATA, save
 
 FORMAT: Final = "membptt-calls/1"
@@ -191,16 +190,9 @@ def _drop(run: Callable[[], object]) -> None:
 
 def _seconds(run: Callable[[], object], device: str) -> float:
     gc.collect()
-    _settle(device)
-    start = perf_counter()
+    start = now(device)
     run()
-    _settle(device)
-    return perf_counter() - start
-
-
-def _settle(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
+    return now(device) - start
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from tqdm import tqdm
 
 import membptt
 from bench.machine import conditions
-from bench.meter import cuda_bytes, live_bytes
+from bench.meter import cuda_bytes, live_bytes, now
 from bench.store import DATA, save
 from membptt_theory.limits import NAMED
 from membptt_theory.tables import build, optimal_cost, useful_slots
@@ -145,11 +144,9 @@ class Bench:
     def time(self, compute: Callable[[], None]) -> float:
         """Return the seconds of one run."""
         self._clear()
-        self._settle()
-        before = perf_counter()
+        before = now(self._device)
         compute()
-        self._settle()
-        return perf_counter() - before
+        return now(self._device) - before
 
     def fit(self, budget: int) -> tuple[int, int, int]:
         """Return chunk, slots and measured peak of the fastest setting within `budget` bytes.
@@ -185,10 +182,6 @@ class Bench:
         for param in self._layer.parameters():
             if param.grad is not None:
                 param.grad.zero_()
-
-    def _settle(self) -> None:
-        if self._device == "cuda":
-            torch.cuda.synchronize()
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

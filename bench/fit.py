@@ -8,13 +8,12 @@ from functools import lru_cache, partial
 from itertools import count
 from operator import itemgetter
 from statistics import median
-from time import perf_counter
 from typing import Final
 
 import torch
 
 from bench.cells import Problem
-from bench.meter import Peak
+from bench.meter import Peak, now
 from bench.methods import scanned
 from membptt_theory.limits import Limit
 from membptt_theory.policies import find
@@ -186,13 +185,13 @@ def operations(problem: Problem, chunk: int) -> tuple[float, float]:
     totals = [torch.zeros_like(param) for param in problem.params]
     for start in range(0, min(max(3 * chunk, TIMED_CALLS), problem.calls - chunk + 1), chunk):
         xs = problem.xs[start : start + chunk].unbind(0)
-        before = _now(problem)
+        before = now(problem.xs.device.type)
         following = carry
         with torch.no_grad():
             for x in xs:
                 following, _ = problem.step(following, x)
-        advances.append(_now(problem) - before)
-        before = _now(problem)
+        advances.append(now(problem.xs.device.type) - before)
+        before = now(problem.xs.device.type)
         leaves = tuple(leaf.detach().requires_grad_() for leaf in carry)
         carry, outputs = leaves, []
         for x in xs:
@@ -204,12 +203,6 @@ def operations(problem: Problem, chunk: int) -> tuple[float, float]:
         for total, grad in zip(totals, grads[len(leaves) :], strict=True):
             if grad is not None:
                 total.add_(grad)
-        gradients.append(_now(problem) - before)
+        gradients.append(now(problem.xs.device.type) - before)
         carry = following
     return median(advances), median(gradients)
-
-
-def _now(problem: Problem) -> float:
-    if problem.xs.is_cuda:
-        torch.cuda.synchronize()
-    return perf_counter()

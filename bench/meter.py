@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
+from time import perf_counter
 from typing import Any
 
 import optree
@@ -70,6 +71,13 @@ def allocated_bytes(run: Callable[[], None], weights: Iterable[Tensor]) -> Peak:
         else:
             counter.remove(change.ptr)
     return counter.result()
+
+
+def now(device: str) -> float:
+    """Return the time in seconds, once the device has done what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return perf_counter()
 
 
 def cuda_bytes(run: Callable[[], None]) -> Peak:

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch
@@ -24,7 +23,7 @@ from tqdm import tqdm
 from bench import driven, machine, methods, record, report, store
 from bench.cells import CELLS, FUSED, Problem, compiled, fused, merged, problem
 from bench.fit import CHUNKS, Fit, Setting, operations, run
-from bench.meter import Peak, allocated_bytes, cuda_bytes, live_bytes
+from bench.meter import Peak, allocated_bytes, cuda_bytes, live_bytes, now
 from membptt_theory.policies import POLICIES
 
 BLOCK = 5  # calls of the step in one compiled graph of plain autograd
@@ -205,9 +204,9 @@ class Bench:
         for method in chosen:
             compute = self.runner(method)
             self._clear()
-            start = self._now()
+            start = now(self._options.device)
             compute()
-            timed[method["label"]] = self._now() - start
+            timed[method["label"]] = now(self._options.device) - start
             bar.update()
         cores = {(_variant(method), method["settings"]["chunk"]) for method in chosen if method["family"] == "membptt"}
         timed_operations = {
@@ -349,11 +348,6 @@ class Bench:
 
     def _calls_fit(self) -> bool:
         return self._eager.calls % self._kernel_steps() == 0
-
-    def _now(self) -> float:
-        if self._options.device == "cuda":
-            torch.cuda.synchronize()
-        return perf_counter()
 
 
 def _leaders(budgets: dict[str, int]) -> list[str]:
