@@ -236,3 +236,16 @@ def test_dropout_under_compile_draws_the_same_in_advancing_and_recording():
     kept = final != 0
     torch.testing.assert_close(h.grad, torch.where(kept, 2.0**6 * xs.prod(0), 0.0))
     assert not cores
+
+
+def test_a_step_that_is_another_at_every_call_is_refused_as_one():
+    """Each call is traced anew, so that none of those that are run once more was pulled back before."""
+    w, turns = torch.full((3,), 0.5, dtype=D, requires_grad=True), [0]
+
+    def step(carry, x):
+        turns[0] += 1
+        return torch.sin(carry * w + x * turns[0]), carry
+
+    carry, _ = scan(step, torch.ones(3, dtype=D), torch.ones(5, 3, dtype=D), slots=3, params=[w], compile=True)
+    with pytest.raises(RuntimeError, match="gave another carry"):
+        carry.sum().backward()

@@ -132,8 +132,7 @@ class _Onlooker:
 
     def join(self, core: Joined) -> bool:
         """Compute its carry only."""
-        core.evaluate()
-        return True
+        return core.evaluate()
 
 
 class Modes(NamedTuple):
@@ -218,9 +217,10 @@ class Replay:
 
     def join(self, core: Joined) -> bool:
         """Take one core, of which only the carry is computed."""
-        core.evaluate()
-        self._take(core, core.carry_out)
-        return True
+        evaluated = core.evaluate()
+        if evaluated:
+            self._take(core, core.carry_out)
+        return evaluated
 
     def _take(self, internal: Internal | Joined, joined: Leaves | None = None) -> None:
         doubt, core = self._doubt, self._continuity.core(internal.at)
