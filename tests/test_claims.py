@@ -18,6 +18,7 @@ from membptt_proofs.checks import (
     chen,
     figures,
     front,
+    front_skips,
     literature,
     online,
     optimality,
@@ -446,6 +447,42 @@ def a_search_of_persistent_schedules(monkeypatch):
     monkeypatch.setattr(front, "searched_front", lambda blocks, *, persistent: right(blocks, persistent=True))
 
 
+def skipping_fronts_of(mutate):
+    """A mutant: the fronts of chains with skips, of a recurrence with others."""
+
+    def patch(monkeypatch):
+        right = front_skips.everything_alive
+
+        def wrong(blocks, skips):
+            terms = right(blocks, skips)
+            return dataclasses.replace(terms, skips=tuple(map(mutate, terms.skips)))
+
+        monkeypatch.setattr(front_skips, "everything_alive", wrong)
+
+    return patch
+
+
+def a_skip_that_is_always_held(skip):
+    return dataclasses.replace(skip, first=1)
+
+
+def a_skip_of_no_bytes(skip):
+    return dataclasses.replace(skip, bytes=0)
+
+
+def a_front_with_skips_that_stores_every_output(monkeypatch):
+    right = front_skips.solve_front
+    wrong = partial(dataclasses.replace, choose=lambda *part: 1)
+    monkeypatch.setattr(front_skips, "solve_front", lambda terms: wrong(right(terms)))
+
+
+def a_search_of_nested_schedules(monkeypatch):
+    right = front_skips.searched_front
+    monkeypatch.setattr(
+        front_skips, "searched_front", lambda *chain, persistent, nested: right(*chain, persistent=True, nested=True)
+    )
+
+
 def online_stores_of(name, other):
     """A mutant: policy `name` stores what `other` stores."""
 
@@ -513,6 +550,12 @@ MUTANTS = [
     ("front-equal-blocks", equal_blocks_with_less_to_keep),
     ("front-beyond-persistent", a_search_of_persistent_schedules),
     ("front-gap", fronts_of(no_internal_state_fits)),
+    ("front-skips-recurrence", skipping_fronts_of(a_skip_of_no_bytes)),
+    ("front-skips-optimal", skipping_fronts_of(a_skip_that_is_always_held)),
+    ("front-skips-optimal", skipping_fronts_of(a_skip_of_no_bytes)),
+    ("front-skips-metered", skipping_fronts_of(a_skip_of_no_bytes)),
+    ("front-skips-metered", a_front_with_skips_that_stores_every_output),
+    ("front-skips-beyond-nested", a_search_of_nested_schedules),
     ("online-metered", an_online_stream_that_never_frees),
     ("online-metered", an_online_stream_in_fewer_slots),
     ("online-rules", online_stores_of("budget", "greedy")),

@@ -3,13 +3,18 @@
 - `naive_front`: the equation between fronts, pair by pair.
 - `searched_front`: the front over every schedule, by a shortest path over single actions. A label is (cost, bytes);
   labels are settled by cost, and one that needs no fewer bytes than an earlier one of its state is dropped.
+- `objects_peak`: the peak of one schedule whose tensors are objects, as in torch: one that is made again is another.
 - `beaumont_costs`: the recurrence of Beaumont et al. as their solver has it, in slots.
 
+Tensors are counted by name, whoever holds them. That could favour a schedule that makes a tensor again while the first
+one is alive, which takes twice its bytes; none that the front gives does, as `objects_peak` shows.
+
 A state of the search is the number of blocks left to go backward, the working position (or none), the stored outputs
-and the stored internal states, as bit masks. Two classes of schedules: *all*, and *persistent*, where what is stored
+and the stored internal states, as bit masks. Three classes of schedules: *all*; *persistent*, where what is stored
 stays until its block has gone backward, and the last block that is left goes backward as soon as its internal state is
-at hand. Of all moves these are left out, as none of them can help: advancing over the
-last block that is left, storing its internal state, dropping anything between a record and what is done with its core.
+at hand; and *nested*, where a state is stored behind all those that are stored. Of all moves these are left out, as
+none of them can help: advancing over the last block that is left, storing its internal state, dropping anything between
+a record and what is done with its core.
 
 What is alive is counted as `membptt_theory.machine.ChainMachine` counts it. Beaumont et al. count, in a part from
 stage ``s`` to stage ``t`` whose input is held by somebody else, and with ``a`` the size of an output and of its
@@ -41,24 +46,33 @@ from membptt_theory.actions import (
     LoadInternal,
     Record,
     Restore,
+    Skip,
     StoreHidden,
     StoreInternal,
+    TieredAction,
 )
 
 Point: TypeAlias = tuple[int, int]  # bytes and cost
+Tensor: TypeAlias = tuple[int, int, int]  # position of the first state that holds it, bytes, number among the skips
+State: TypeAlias = dict[Tensor, object]
 
 
-def naive_front(blocks: Sequence[Block], /) -> list[Point]:
+def naive_front(blocks: Sequence[Block], /, skips: Sequence[Skip] = ()) -> list[Point]:
     """Return the front of a chain over persistent schedules, the fewest bytes first."""
-    state = [0, *(block.output for block in blocks)]
-    gradient = [*state[:-1], 0]
+    tensors = _tensors(blocks, skips)
+    gradient = [0, *(block.output_gradient for block in blocks)]
+
+    def beyond(start: int, *positions: int) -> int:
+        """Bytes of the states at `positions` that were made after that at `start`."""
+        return sum(size for first, size, _ in set[Tensor]().union(*(tensors[p] for p in positions)) if first > start)
 
     @cache
     def part(start: int, stop: int) -> list[Point]:
         block = blocks[start]
-        graph = block.internal + state[start + 1]
-        recording = graph + block.record_need + gradient[stop]
-        backward = graph + state[start + 1] + block.backward_need
+        graph = block.internal + beyond(start, start + 1)
+        waiting = gradient[stop] if stop < len(blocks) else 0
+        recording = graph + block.record_need + waiting
+        backward = graph + gradient[start + 1] + block.backward_need
         around, own = max(recording, backward), block.record + block.backward
         if stop == start + 1:
             return [(around, own)]
@@ -66,11 +80,9 @@ def naive_front(blocks: Sequence[Block], /) -> list[Point]:
         for split in range(start + 1, stop):
             passed = range(start, split)
             spent = sum(blocks[step].advance for step in passed)
-            run = max(
-                (state[step] if step > start else 0) + state[step + 1] + blocks[step].advance_need for step in passed
-            )
+            run = max(beyond(start, step, step + 1) + blocks[step].advance_need for step in passed)
             pairs += [
-                (max(run + gradient[stop], state[split] + right, left), spent + right_cost + left_cost)
+                (max(run + waiting, beyond(start, split) + right, left), spent + right_cost + left_cost)
                 for right, right_cost in part(split, stop)
                 for left, left_cost in part(start, split)
             ]
@@ -91,21 +103,26 @@ class Rest(NamedTuple):
 Move: TypeAlias = tuple[int, int, Rest, tuple[Action, ...]]  # cost, bytes at its peak, what comes after, how
 
 
-def searched_front(blocks: Sequence[Block], /, *, persistent: bool = False) -> list[tuple[int, int, list[Action]]]:
+def searched_front(
+    blocks: Sequence[Block], /, skips: Sequence[Skip] = (), *, persistent: bool = False, nested: bool = False
+) -> list[tuple[int, int, list[Action]]]:
     """Return the front of a chain over all schedules, each point with a schedule, the fewest bytes first.
 
     Args:
         blocks: the chain; time and memory grow as ``3**n``, five blocks take about a second.
+        skips: the tensors that several of its states hold.
         persistent: only schedules that drop nothing before its block has gone backward, and let no backward wait.
+        nested: only schedules that store a state behind all those that are stored.
 
-    Claim: front-optimal, front-beyond-persistent.
+    Claim: front-optimal, front-beyond-persistent, front-skips-optimal, front-skips-beyond-nested.
     """
-    search = _Search(blocks, persistent)
+    search = _Search(blocks, skips, persistent, nested)
     first = Rest(len(blocks), 0, 0, 0)
     heap: list[tuple[int, int, int, Rest]] = [(0, 0, 0, first)]
     came: list[tuple[int, tuple[Action, ...]]] = [(-1, ())]  # of each label, the one before it and the actions between
     least: dict[Rest, int] = {}
-    enough = sum(block.output + block.internal for block in blocks) * 3 + sum(map(_needs, blocks))
+    enough = sum(block.output + block.internal + block.output_gradient for block in blocks) * 3
+    enough += sum(map(_needs, blocks))
     front: list[tuple[int, int, list[Action]]] = []
     while heap:
         cost, peak, label, rest = heapq.heappop(heap)
@@ -123,11 +140,12 @@ def searched_front(blocks: Sequence[Block], /, *, persistent: bool = False) -> l
 
 
 class _Search:
-    def __init__(self, blocks: Sequence[Block], persistent: bool) -> None:
+    def __init__(self, blocks: Sequence[Block], skips: Sequence[Skip], persistent: bool, nested: bool) -> None:
         self.blocks = blocks
-        self.persistent = persistent
-        self.state = [0, *(block.output for block in blocks)]
-        self.states = [sum(self.state[q] for q in _bits(mask)) for mask in range(2 ** (len(blocks) + 1))]
+        self.persistent, self.nested = persistent, nested
+        tensors = _tensors(blocks, skips)
+        held = (set[Tensor]().union(*(tensors[q] for q in _bits(mask))) for mask in range(2 ** (len(blocks) + 1)))
+        self.states = [sum(size for first, size, _ in each if first) for each in held]
         self.graphs = [sum(blocks[i].internal for i in _bits(mask)) for mask in range(2 ** len(blocks))]
 
     def alive(self, left: int, outputs: int, internal: int, *working: int) -> int:
@@ -135,7 +153,7 @@ class _Search:
         held = outputs | internal | internal << 1
         for position in working:
             held |= 1 << position
-        waiting = self.state[left] if left < len(self.blocks) else 0
+        waiting = self.blocks[left - 1].output_gradient if 0 < left < len(self.blocks) else 0
         return self.states[held] + self.graphs[internal] + waiting
 
     def moves(self, rest: Rest) -> Iterator[Move]:
@@ -155,7 +173,8 @@ class _Search:
                 yield 0, 0, Rest(left, at, outputs, internal ^ 1 << i), (DropInternal(i),)
         if not 0 <= at < left:
             return
-        if at and not outputs >> at & 1:
+        behind = not self.nested or not (outputs | internal << 1) >> at + 1
+        if at and behind and not outputs >> at & 1:
             yield 0, 0, Rest(left, at, outputs | 1 << at, internal), (StoreHidden(at),)
         if at < left - 1:
             during = self.alive(left, outputs, internal, at, at + 1) + blocks[at].advance_need
@@ -164,7 +183,7 @@ class _Search:
             during = self.alive(left, outputs, internal | 1 << at) + blocks[at].record_need
             if at == left - 1:
                 yield self._backward(rest, Record(at), blocks[at].record, during)
-            else:
+            elif behind:
                 after = Rest(left, at + 1, outputs, internal | 1 << at)
                 yield blocks[at].record, during, after, (Record(at), StoreInternal(at))
 
@@ -174,10 +193,78 @@ class _Search:
         last, block = left - 1, self.blocks[left - 1]
         during = self.alive(left, outputs, internal | 1 << last) + block.backward_need
         if left == len(self.blocks):
-            during += block.output
+            during += block.output_gradient
         drop = (DropHidden(last),) if outputs >> last & 1 else ()
         after = Rest(last, -1, outputs & ~(1 << last), internal & ~(1 << last))
         return cost + block.backward, max(recording, during), after, (how, Backpropagate(last), *drop)
+
+
+def _tensors(blocks: Sequence[Block], skips: Sequence[Skip]) -> list[set[Tensor]]:
+    """Return the tensors of each state: what only that one holds, and its skips."""
+    tensors: list[set[Tensor]] = [set()]
+    for position, block in enumerate(blocks, 1):
+        handed = {
+            (skip.first, skip.bytes, index) for index, skip in enumerate(skips) if skip.first <= position <= skip.last
+        }
+        tensors.append(handed | {(position, block.output - sum(size for _, size, _ in handed), -1)})
+    return tensors
+
+
+def objects_peak(actions: Iterable[TieredAction], blocks: Sequence[Block], skips: Sequence[Skip] = (), /) -> int:
+    """Return the most bytes that are alive at once, where a tensor is an object and lives as long as a holder.
+
+    Args:
+        actions: a legal stream.
+        blocks: the chain.
+        skips: the tensors that several of its states hold.
+
+    Claim: front-skips-metered.
+    """
+    tensors = _tensors(blocks, skips)
+    working: State = {}
+    outputs: dict[int, State] = {0: {}}
+    graphs: dict[int, tuple[State, State]] = {}
+    core: dict[int, tuple[State, State]] = {}
+    left = len(blocks)
+
+    def after(step: int, state: State) -> State:
+        return {tensor: state.get(tensor) or object() for tensor in tensors[step + 1]}
+
+    def alive(*states: State) -> int:
+        recorded = graphs | core
+        held = [*states, *outputs.values(), *(state for pair in recorded.values() for state in pair)]
+        objects = {id(each): size for state in held for (first, size, _), each in state.items() if first}
+        waiting = blocks[left - 1].output_gradient if 0 < left < len(blocks) else 0
+        return sum(objects.values()) + sum(blocks[step].internal for step in recorded) + waiting
+
+    peaks = []
+    for action in actions:
+        match action:
+            case Advance(start, stop):
+                for step in range(start, stop):
+                    before, working = working, after(step, working)
+                    peaks.append(alive(before, working) + blocks[step].advance_need)
+            case Record(step):
+                core = {step: (working, after(step, working))}
+                peaks.append(alive() + blocks[step].record_need)
+            case Backpropagate(step):
+                last = blocks[step].output_gradient if left == len(blocks) else 0
+                peaks.append(alive() + last + blocks[step].backward_need)
+                core, working, left = {}, {}, step
+            case StoreHidden(position):
+                outputs[position] = working
+            case DropHidden(position):
+                del outputs[position]
+            case StoreInternal(step):
+                graphs[step], working, core = core[step], core[step][1], {}
+            case LoadInternal(step):
+                core, working = {step: graphs.pop(step)}, {}
+            case DropInternal(step):
+                del graphs[step]
+            case Restore(position):
+                working = outputs[position] if position in outputs else graphs[position - 1][1]
+        peaks.append(alive(working))
+    return max(peaks)
 
 
 def beaumont_costs(

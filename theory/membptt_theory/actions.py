@@ -232,12 +232,13 @@ class Block:
         advance: cost of a forward without graph, at least 1.
         record: cost of a forward with graph, at least 1.
         backward: cost of a backward.
-        output: bytes of what it hands to the next block.
+        output: bytes of what it hands to the next block, each tensor once.
         internal: bytes of its graph, beside its input and its output.
         advance_need: bytes that a forward without graph needs on top of its input and its output.
         record_need: bytes that a forward with graph needs on top of its input, its graph and its output.
         backward_need: bytes that a backward needs on top of its input, its graph, its output and its output's
             gradient; the gradient of its input is among them.
+        gradient: bytes of its output's gradient, of each of its tensors one; ``None``: as many as of the output.
 
     Raises:
         TypeError: a number is not an integer.
@@ -252,12 +253,47 @@ class Block:
     advance_need: int = 0
     record_need: int = 0
     backward_need: int = 0
+    gradient: int | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            if value is None and field.name == "gradient":
+                continue
             least = 1 if field.name in ("advance", "record") else 0
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"{field.name} must be an integer, got {value!r} of type {type(value).__name__}")
             if value < least:
                 raise ValueError(f"{field.name} must be at least {least}, got {value}")
+
+    @property
+    def output_gradient(self) -> int:
+        """Bytes of its output's gradient."""
+        return self.output if self.gradient is None else self.gradient
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A tensor that several states of a chain hold: the blocks between them hand it on as it is.
+
+    Args:
+        first: position of the first state that holds it. At 0 it is the caller's, and takes no bytes.
+        last: position of the last state that holds it, after `first`.
+        bytes: its size, which is counted in the output of every block that hands it on.
+
+    Raises:
+        TypeError: a number is not an integer.
+        ValueError: a negative number, or no other state than the first holds it.
+    """
+
+    first: int
+    last: int
+    bytes: int
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f"{field.name} must be an integer, got {value!r} of type {type(value).__name__}")
+        if not 0 <= self.first < self.last or self.bytes < 0:
+            raise ValueError(f"a skip has 0 <= first < last and bytes of at least 0, got {self}")

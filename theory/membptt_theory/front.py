@@ -12,9 +12,9 @@ bytes and ``c`` the cost,
 
     F(i, i+1)    (around(i, i+1),  backpropagate_i)
     internal     (max(around(i, j), internal_i + m),  backpropagate_i + c)                 (m, c) in F(i+1, j)
-    output       (max(run(i, j)_k, output_k + m, m'),  advance_i + .. + advance_(k-1) + c + c')
+    output       (max(run(i, j)_k, held(i, k) + m, m'),  advance_i + .. + advance_(k-1) + c + c')
                                                           (m, c) in F(k, j),  (m', c') in F(i, k)
-    recompute    the same, with carried_k in place of output_k
+    recompute    the same, with what is handed on and not stored in place of held(i, k)
 
 which is a Bellman equation between whole fronts: none is cut to a grid. `front_terms.py` has its terms as data:
 `everything_alive` fills them in for this project's accounting, **the peak is the peak of everything that is alive**,
@@ -24,11 +24,30 @@ which is a Bellman equation between whole fronts: none is cut to a grid. `front_
 - from the first backward on, the gradient of the state that is next to go backward;
 - on top of these what the running block needs: `Block.advance_need`, `record_need`, `backward_need`.
 
+A tensor that a block hands on as it is, an open skip connection, belongs to several states, and is one tensor in all of
+them. It is made at one position, lives in the states up to another one (`Skip`), and takes its bytes once, for as long
+as any state, graph or working state that holds it does. So what a state takes depends on the state that it was made
+from:
+
+    held(i, k)    bytes of the tensors of state k that state i does not hold, which are those made after position i
+    run(i, j)_k   the most, over the blocks s = i .. k-1, of held(i, s) + held(s, s+1) + advance_need_s, beside the
+                  gradient at j
+    internal_i    the graph, and held(i, i+1)
+
+While ``(i, j)`` is solved, all that is held beside it are states at ``i`` or before, whose tensors were all made at
+``i`` or before: what is made after ``i`` is new, and what rides along from ``i`` is the same tensor as there. Nothing
+is made twice while it is alive: a part is solved when what lies behind it is done. Gradients are apart: from where a
+skip is used to where it was made, its gradient is one of those that wait, of its own bytes, whoever holds the skip;
+what adds to it, and what takes its place, is part of that block's `Block.backward_need`.
+
 The optimum is over *persistent* schedules: what is stored stays until its block has gone backward, and a block goes
 backward as soon as its internal state is at hand and its turn has come. Others can be cheaper where sizes differ: with
 outputs of 1, 2, 2, 1 bytes, and graphs of 1 byte in the last block and none before, 8 forwards against 9 in 6 bytes.
+With skips they are *nested* besides: a state is stored behind all those that are stored. To advance again before the
+gradient of a skip is there, while what needs it is still stored, can be cheaper (front-skips-beyond-nested).
 
-Ref: gruslys2016, appendix C (outputs only); beaumont2019 (both kinds, in slots). Claim: front-optimal.
+Ref: gruslys2016, appendix C (outputs only); beaumont2019 (both kinds, in slots).
+Claim: front-optimal, front-skips-optimal.
 """
 
 from __future__ import annotations
@@ -153,7 +172,11 @@ class Front:
             else:
                 yield Advance, (start, split)
                 yield StoreHidden, (split,)
-                pending += [(start, split, room), (DropHidden, (split,)), (split, stop, room - terms.output[split - 1])]
+                pending += [
+                    (start, split, room),
+                    (DropHidden, (split,)),
+                    (split, stop, room - terms.held(start, split)),
+                ]
                 at = split
 
 
@@ -166,7 +189,8 @@ def solve_front(chain: Sequence[Block] | Recurrence, /) -> Front:
 
     Where others stand before more than `MANY` equal ones, a part that starts among the others is cut at the first equal
     block or before it. Every point is that of a schedule; compared up to 30 equal blocks, it costs no more than the
-    exact front where that has the bytes of two outputs less.
+    exact front where that has the bytes of two outputs less. A chain with skips that is too long to be solved is solved
+    with its skips counted in every state that holds them: its schedules take fewer bytes than the points say.
 
     Args:
         chain: the blocks, weighed by `everything_alive`, or a recurrence.
@@ -175,7 +199,7 @@ def solve_front(chain: Sequence[Block] | Recurrence, /) -> Front:
         ValueError: as `everything_alive`; more than about 130 blocks that all differ, or hundreds of equal ones before
             several others; at once.
 
-    Claim: front-optimal, front-recurrence, front-equal-blocks.
+    Claim: front-optimal, front-recurrence, front-equal-blocks, front-skips-recurrence, front-skips-optimal.
     """
     terms = chain if isinstance(chain, Recurrence) else everything_alive(chain)
     if _only_three_sizes_matter(terms):
@@ -185,14 +209,19 @@ def solve_front(chain: Sequence[Block] | Recurrence, /) -> Front:
     others = _before_equal_blocks(terms)
     if 0 < others <= MANY < len(terms) - others:
         return front_with_others_before(terms, others)
-    parts = Parts(terms)
+    try:
+        parts = Parts(terms)
+    except ValueError:
+        if not terms.skips:
+            raise
+        return solve_front(replace(terms, skips=()))
     whole = parts.of(0, len(terms))
     return Front(terms, whole.bytes, whole.costs, parts.choose, parts.kept_bytes)
 
 
 def _only_three_sizes_matter(terms: Recurrence) -> bool:
     """Whether all blocks but the last are equal, and a part needs beyond a single one what it stores and no more."""
-    if type(terms) is not Recurrence or len(terms) == 1:
+    if type(terms) is not Recurrence or terms.skips or len(terms) == 1:
         return False
     alike = all(len(set(values[:-1])) == 1 for values in terms.terms())
     output, internal, gradient, own = terms.output[0], terms.internal[0], terms.gradient[0], terms.around(0, 1)
@@ -230,16 +259,15 @@ def _before_equal_blocks(terms: Recurrence) -> int:
     start = len(kinds) - 1
     while start > 0 and kinds[start - 1] == kinds[max(len(kinds) - 2, 0)]:
         start -= 1
-    rest = Recurrence(*(values[start:] for values in terms.terms()))
-    return start if _only_three_sizes_matter(rest) else 0
+    return start if _only_three_sizes_matter(terms.part(start, len(terms))) else 0
 
 
 def front_with_others_before(terms: Recurrence, others: int, /) -> Front:
     """Return a front of equal blocks with `others` before them; see `solve_front`."""
     n = len(terms)
-    rest_terms = Recurrence(*(values[others:] for values in terms.terms()))
+    rest_terms = terms.part(others, n)
     rest = _front_of_equal_blocks(rest_terms, _equal_blocks(rest_terms))
-    before = Parts(Recurrence(*(values[:others] for values in terms.terms())))
+    before = Parts(terms.part(0, others))
     parts = {others: Part(rest.bytes, rest.costs, np.zeros(len(rest), dtype=np.int64))}
     for start in reversed(range(others)):
         after, run = parts[start + 1], terms.run(start, n)
@@ -248,7 +276,7 @@ def front_with_others_before(terms: Recurrence, others: int, /) -> Front:
         choices = [np.full(len(after.bytes), INTERNAL)]
         for split in range(start + 1, others + 1):
             left, right = before.of(start, split), parts[split]
-            taken = right.bytes + terms.output[split - 1]
+            taken = right.bytes + terms.held(start, split)
             low = max(int(left.bytes[0]), int(taken[0]), run[split - start - 1])
             both = np.unique(np.maximum(np.concatenate([left.bytes, taken]), low))
             of_left = left.costs[np.searchsorted(left.bytes, both, side="right") - 1]

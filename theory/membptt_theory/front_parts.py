@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from membptt_theory.front_terms import Recurrence
 
 Ints: TypeAlias = NDArray[np.int64]
+Handed: TypeAlias = tuple[tuple[int, int], ...]
 
 BYTES: Final = 48  # bits of a number of bytes: 256 TiB
 INTERNAL: Final = 0  # the choice that is no number of blocks to advance over
@@ -61,14 +62,17 @@ class Parts:
         n = len(terms)
         numbers: dict[tuple[int, ...], int] = {}
         kinds = [numbers.setdefault(kind, len(numbers)) for kind in zip(*terms.terms(), strict=True)]
-        known: dict[tuple[int, int], int] = {}  # a part's number and the kind of the block after it -> the longer one
+        # A part's number, the kind of the block after it and the skips that it is given -> the longer part.
+        known: dict[tuple[int, int, Handed], int] = {}
+        handed = _handed(terms)
         longest = [0] * n  # number of the longest part met so far from each start
         self._numbers: list[list[int]] = [[] for _ in range(n)]  # by start and length - 1
         different: list[tuple[int, int]] = []
         merged = 0
         for length in range(1, n + 1):
             for start in range(n - length + 1):
-                key = (longest[start], kinds[start + length - 1])
+                last = start + length - 1
+                key = (longest[start], kinds[last], _seen_from(start, last, handed[last]))
                 if key not in known:
                     known[key] = len(known) + 1
                     different.append((start, start + length))
@@ -123,6 +127,8 @@ class Parts:
         left = [self.of(start, split) for split in range(start + 1, stop)]
         right = [self.of(split, stop) for split in range(start + 1, stop)]
         taken = np.array((*terms.output[start : stop - 2], terms.carried[stop - 2]))
+        if terms.skips:
+            taken = taken - np.array(terms.shared(start)[start + 1 : stop])
         advanced = self._spent[start + 1 : stop] - self._spent[start]
         tag = np.arange(count, dtype=np.int64) << BYTES
         left_keys = _joined([part.bytes for part in left], tag)
@@ -141,6 +147,26 @@ class Parts:
         split = split[both]
         room = np.maximum(keys[both] & (2**BYTES - 1), np.array(terms.run(start, stop))[split])
         return room, left_costs[at_left[both]] + right_costs[at_right[both]], split + 1
+
+
+def _handed(terms: Recurrence) -> list[Handed]:
+    """Return for each block the skips that it is given: since which position, ascending, and of how many bytes."""
+    handed: list[Handed] = [() for _ in range(len(terms))]
+    for skip in sorted(terms.skips, key=lambda skip: skip.first):
+        for position in range(skip.first + 1, skip.last + 1):
+            handed[position] = (*handed[position], (skip.first, skip.bytes))
+    return handed
+
+
+def _seen_from(start: int, block: int, handed: Handed) -> Handed:
+    """Return the skips that a block is given, as a part sees them that starts at `start`: since how many blocks."""
+    if not handed or block == start:
+        return ()
+    since: dict[int, int] = {}
+    for first, size in handed:
+        age = block - max(first, start)
+        since[age] = since.get(age, 0) + size
+    return tuple(since.items())
 
 
 def undominated(room: Ints, costs: Ints, choices: Ints, /) -> Part:

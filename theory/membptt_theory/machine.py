@@ -20,6 +20,7 @@ from membptt_theory.actions import (
     Restore,
     RestoreSlow,
     Sizes,
+    Skip,
     StoreHidden,
     StoreInternal,
     StoreSlow,
@@ -298,19 +299,20 @@ class ChainReport(Report):
     bytes: int
 
 
-def meter_chain(actions: Iterable[TieredAction], blocks: Sequence[Block]) -> ChainReport:
+def meter_chain(actions: Iterable[TieredAction], blocks: Sequence[Block], skips: Sequence[Skip] = ()) -> ChainReport:
     """Execute a stream on paper, on blocks that each have their own costs and bytes.
 
     Args:
         actions: the stream.
         blocks: the chain; its input is the caller's and takes no bytes.
+        skips: the tensors that several of its states hold.
 
     Raises:
         IllegalActionError: names the action, its index and the machine's state.
 
-    Claim: front-metered.
+    Claim: front-metered, front-skips-metered.
     """
-    machine = ChainMachine(blocks)
+    machine = ChainMachine(blocks, skips)
     for action in actions:
         machine.execute(action)
     return machine.finish()
@@ -320,15 +322,22 @@ class ChainMachine(Machine):
     """A machine that weighs everything alive: states, working state, working core, gradient, and what a block needs.
 
     A tensor is counted once, whoever holds it: output ``p`` may be stored by itself, be the working state, and belong
-    to the internal states of the blocks before and after it. From the first backward on, the gradient of the state at
-    the next position to go backward is alive, of the bytes of that state; that of the chain's input is the caller's.
+    to the internal states of the blocks before and after it; a skip may belong to any number of states besides. From
+    the first backward on, the gradient of the state at the next position to go backward is alive; that of the chain's
+    input is the caller's.
     """
 
-    def __init__(self, blocks: Sequence[Block]) -> None:
+    def __init__(self, blocks: Sequence[Block], skips: Sequence[Skip] = ()) -> None:
         self.blocks = tuple(blocks)
         self.cost = self.stored_bytes = self.peak_bytes = 0
-        self.outputs = (0, *(block.output for block in self.blocks))  # by position
-        self.holders: Counter[int] = Counter()  # of each position's state, among what is stored
+        positions = range(len(self.blocks) + 1)
+        handed = [[index for index, skip in enumerate(skips) if skip.first <= p <= skip.last] for p in positions]
+        # The tensors of the state at each position: a number, its own, for all that no other state holds; and skips.
+        self.tensors = [(p, *(len(positions) + index for index in handed[p])) for p in positions]
+        own = [block.output - sum(skips[index].bytes for index in handed[p + 1]) for p, block in enumerate(self.blocks)]
+        self.tensor_bytes = (0, *own, *(skip.bytes if skip.first else 0 for skip in skips))
+        self.gradients = (0, *(block.output_gradient for block in self.blocks))  # by position
+        self.holders: Counter[int] = Counter()  # of each tensor, among what is stored
         super().__init__(len(self.blocks), Sizes(hidden=1, internal=1))
 
     def execute(self, action: TieredAction) -> None:
@@ -351,7 +360,7 @@ class ChainMachine(Machine):
             case Backpropagate(step):
                 self.cost += self.blocks[step].backward
                 # Only the gradient of the last output is new: that of every earlier one was counted while it waited.
-                first = self.outputs[self.steps] if step == self.steps - 1 else 0
+                first = self.gradients[self.steps] if step == self.steps - 1 else 0
                 self._weigh(before + first + self.blocks[step].backward_need)
         self._weigh(self._alive(self.position))
 
@@ -377,8 +386,9 @@ class ChainMachine(Machine):
             working |= {self.core, self.core + 1}
             total += self.blocks[self.core].internal
         if self.next_backward < self.steps - 1:
-            total += self.outputs[self.next_backward + 1]
-        return total + sum(self.outputs[position] for position in working if not self.holders[position])
+            total += self.gradients[self.next_backward + 1]
+        tensors = {tensor for position in working for tensor in self.tensors[position]}
+        return total + sum(self.tensor_bytes[tensor] for tensor in tensors if not self.holders[tensor])
 
     def _change(self, kind: set[int], key: int, *, add: bool) -> None:
         super()._change(kind, key, add=add)
@@ -387,7 +397,7 @@ class ChainMachine(Machine):
         if kind is self.internal:
             held = [key, key + 1]
             self.stored_bytes += sign * self.blocks[key].internal
-        for position in held:
-            self.holders[position] += sign
-            if self.holders[position] == add:  # the first to hold it, or none is left
-                self.stored_bytes += sign * self.outputs[position]
+        for tensor in (tensor for position in held for tensor in self.tensors[position]):
+            self.holders[tensor] += sign
+            if self.holders[tensor] == add:  # the first to hold it, or none is left
+                self.stored_bytes += sign * self.tensor_bytes[tensor]

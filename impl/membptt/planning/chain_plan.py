@@ -20,7 +20,7 @@ from membptt_theory.schedule import Schedule
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMAT: Final = "membptt-chain-plan/1"
+FORMAT: Final = "membptt-chain-plan/2"
 
 
 class Point(NamedTuple):
