@@ -382,6 +382,11 @@ def hooks_of(tensor: Tensor) -> dict[int, Callable[[Tensor], Tensor | None]]:
     return tensor._backward_hooks or {}
 
 
+def parameters_of(module: nn.Module) -> dict[str, Tensor | None]:
+    """Return the dict in which a module itself holds its parameters."""
+    return module._parameters  # type: ignore[return-value]
+
+
 def buffers_of(module: nn.Module) -> dict[str, Tensor | None]:
     """Return the dict in which a module itself holds its buffers."""
     return module._buffers

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from membptt.calls.execute import execute
 from membptt.calls.remembered import measured, remembered_chain_plan
@@ -23,10 +23,10 @@ from membptt.state.forms import Unlike
 from membptt.state.leaves import Leaves
 from membptt.state.trees import flatten
 from membptt.step.blocks import LONGEST, Block, Blocks
-from membptt.step.declared import Params, declared_by, needs_grad
-from membptt.step.reach import modules_of, reach
-from membptt.step.refusals import refuse_cache, refuse_transforms, refuse_wrapped
-from membptt.torch_private import is_transformed, untraced
+from membptt.step.declared import Params, declared_by, needs_grad, owning_module
+from membptt.step.reach import modules_below, reach
+from membptt.step.refusals import refuse_cache, refuse_transforms, refuse_wrapped, refuse_wrapped_below
+from membptt.torch_private import is_transformed, parameters_of, untraced
 from membptt_theory.schedule import Schedule
 
 
@@ -155,15 +155,15 @@ def pose(blocks: Iterable[Block], x: Any, params: Params | None, *, join: bool) 
     frozen = [block for block in takewhile(_is_frozen, every) if isinstance(block, nn.Module)] if not wanted else []
     joined = max(len(frozen) - 1, 0) if join else 0
     every = [nn.Sequential(*frozen), *every[len(frozen) :]] if joined else every
-    step = Blocks(every, map(modules_of, every), joined)
-    own = [tensor for block in every for tensor in declared_by(block, None)]
+    parts = [_Parts.of(block) for block in every]
+    step = Blocks(every, [part.named for part in parts], joined)
+    own = [weight for part in parts for weight in part.weights()]
     declared = declared_by(step, [*own, *anywhere])
     inputs, rewound = Numbers(len(every)), tuple(step.rewound())
-    earliest = _earliest(every, declared, anywhere)
+    earliest = _earliest(parts, declared, anywhere)
     forms = partial(Unlike, joined=joined)
     problem = Problem(step, spec, leaves, inputs, declared, False, forms, rewound, earliest, len(frozen) - joined)
-    for block in every:
-        refuse_wrapped(block, ())
+    refuse_wrapped_below(module for part in parts for module in part.own)
     refuse_wrapped(step, problem.reach.named if torch.is_grad_enabled() else ())
     return problem, step
 
@@ -172,13 +172,40 @@ def _is_frozen(block: Block) -> bool:
     return isinstance(block, nn.Module) and not any(weight.requires_grad for weight in block.parameters())
 
 
-def _earliest(blocks: Sequence[Block], declared: Leaves, anywhere: Leaves) -> tuple[int, ...]:
+class _Parts(NamedTuple):
+    """What a block consists of, looked through once a call.
+
+    Args:
+        own: the module that it is, or whose method it is, and all below.
+        named: the modules that it names, these among them, and all below.
+        tensors: those that it names beside.
+    """
+
+    own: list[nn.Module]
+    named: list[nn.Module]
+    tensors: list[Tensor]
+
+    @classmethod
+    def of(cls, block: Block) -> _Parts:
+        owner = owning_module(block)
+        own = list(owner.modules()) if owner is not None else []
+        if owner is block:
+            return cls(own, own, [])
+        values = [value for _, value in reach(block).named]
+        return cls(own, modules_below(values), [value for value in values if isinstance(value, Tensor)])
+
+    def weights(self, *, named: bool = False) -> Iterator[Tensor]:
+        """Yield its parameters, or those of all modules that it names."""
+        for module in self.named if named else self.own:
+            yield from (weight for weight in parameters_of(module).values() if weight is not None)
+
+
+def _earliest(parts: Sequence[_Parts], declared: Leaves, anywhere: Leaves) -> tuple[int, ...]:
     """Return the first block that names each declared tensor; 0 for those that any may use."""
     first = {id(tensor): 0 for tensor in anywhere}
-    for number, block in enumerate(blocks):
-        for _, value in reach(block).named:
-            for tensor in value.parameters() if isinstance(value, nn.Module) else (value,):
-                first.setdefault(id(tensor), number)
+    for number, part in enumerate(parts):
+        for tensor in (*part.weights(named=True), *part.tensors):
+            first.setdefault(id(tensor), number)
     return tuple([first.get(id(tensor), 0) for tensor in declared])
 
 

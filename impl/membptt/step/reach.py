@@ -57,10 +57,9 @@ def reach(step: Callable[..., Any], /) -> Reach:
     return Reach(tuple(named), tuple(functions))
 
 
-def modules_of(step: Callable[..., Any], /) -> list[nn.Module]:
-    """Return the modules that `step` names, and all below them."""
-    roots = [value for _, value in reach(step).named if isinstance(value, nn.Module)]
-    return list(dict.fromkeys(module for root in roots for module in root.modules()))
+def modules_below(values: Iterable[nn.Module | Tensor], /) -> list[nn.Module]:
+    """Return the modules among `values`, and all below them."""
+    return list(dict.fromkeys(module for root in values if isinstance(root, nn.Module) for module in root.modules()))
 
 
 class Variable(NamedTuple):

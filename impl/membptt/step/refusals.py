@@ -94,11 +94,23 @@ def refuse_wrapped(step: Callable[..., Any], named: Named) -> None:
         TypeError: names the wrapper.
     """
     owner = owning_module(step)
-    below = [(module, _WRAPPERS | {"FSDPModule"}) for module in owner.modules()] if owner is not None else []
+    refuse_wrapped_below(owner.modules() if owner is not None else ())
     # What a closure names may be the sharded module that calls scan itself.
-    beside = [(module, _WRAPPERS) for name, module in named if "." not in name]
-    for module, wrappers in below + beside:
-        for wrapper in wrappers & {kind.__name__ for kind in type(module).__mro__}:
+    _refuse_kinds((module for name, module in named if "." not in name), _WRAPPERS)
+
+
+def refuse_wrapped_below(modules: Iterable[nn.Module]) -> None:
+    """Refuse data-parallel wrappers among a step's own modules; see `refuse_wrapped`.
+
+    Raises:
+        TypeError: names the wrapper.
+    """
+    _refuse_kinds(modules, _WRAPPERS | {"FSDPModule"})
+
+
+def _refuse_kinds(values: Iterable[Any], wrappers: frozenset[str]) -> None:
+    for above in dict.fromkeys(map(type, values)):
+        for wrapper in wrappers & {kind.__name__ for kind in above.__mro__}:
             raise TypeError(
                 f"the step contains a {wrapper} module, whose communication would run once for every recorded step; "
                 "wrap the module that calls scan or while_loop instead"
