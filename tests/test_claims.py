@@ -442,6 +442,11 @@ def equal_blocks_with_less_to_keep(monkeypatch):
     )
 
 
+def a_front_of_few_points_taken_for_the_exact_one(monkeypatch):
+    right = front.near_front
+    monkeypatch.setattr(front, "near_front", lambda *given: dataclasses.replace(right(*given), below=None))
+
+
 def a_search_of_persistent_schedules(monkeypatch):
     right = front.searched_front
     monkeypatch.setattr(front, "searched_front", lambda blocks, *, persistent: right(blocks, persistent=True))
@@ -549,6 +554,7 @@ MUTANTS = [
     ("front-homogeneous", a_larger_internal_state),
     ("front-equal-blocks", equal_blocks_with_less_to_keep),
     ("front-beyond-persistent", a_search_of_persistent_schedules),
+    ("front-near", a_front_of_few_points_taken_for_the_exact_one),
     ("front-gap", fronts_of(no_internal_state_fits)),
     ("front-skips-recurrence", skipping_fronts_of(a_skip_of_no_bytes)),
     ("front-skips-optimal", skipping_fronts_of(a_skip_that_is_always_held)),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from membptt_proofs.checks import front as checks
 from membptt_proofs.front_oracle import beaumont_costs, naive_front, searched_front
 from membptt_theory import front as front_module
-from membptt_theory import front_parts
+from membptt_theory import front_near, front_parts
 from membptt_theory.actions import (
     Advance,
     Backpropagate,
@@ -445,15 +445,34 @@ def test_a_recurrence_refuses_terms_that_have_no_meaning(change):
 
 def test_a_chain_too_long_to_be_solved_is_refused_before_anything_is_solved(monkeypatch):
     monkeypatch.setattr(front_parts.Parts, "_solve", None)
-    others = [replace(block, output=block.output + i) for i, block in enumerate(PYRAMID * 40)]
-    for chain in (others[:140], [others[0]] * 500 + others[1:4]):
-        with pytest.raises(ValueError, match=f"{len(chain)} blocks .* behind many equal ones to a single one"):
-            solve_front(chain)
+    chain = [replace(block, output=block.output + i) for i, block in enumerate(PYRAMID * 100)]
+    with pytest.raises(ValueError, match=r"400 blocks .* join neighbouring blocks .* until about 300 of them are left"):
+        solve_front(chain)
 
 
-@pytest.mark.parametrize(("name", "most"), [("LIMIT", 100), ("MEMORY", 12_000)])
+def test_a_long_chain_whose_blocks_differ_is_solved_with_a_few_points_a_part_and_says_how_near(monkeypatch):
+    chain = [replace(block, output=block.output + i) for i, block in enumerate(PYRAMID * 5)]
+    exact = solve_front(chain)
+    monkeypatch.setattr(front_parts.Parts, "limit", 10**3)
+    monkeypatch.setattr(front_near, "MOST", (64, 8))
+    monkeypatch.setattr(front_near.Near, "limit", 3 * 10**4)
+    seen = []
+    front = solve_front(chain, tell=lambda *at: seen.append(at))
+    assert len(front) < len(exact)
+    assert front.bytes[0] == exact.bytes[0]
+    assert all(front.least(room) <= cost <= front.cost(room) for room, cost in exact.points)
+    assert any(front.least(room) < front.cost(room) for room, _ in front.points)
+    assert all(
+        (meter_chain(front.schedule(room), chain).bytes, front.schedule(room).cost) == (room, cost)
+        for room, cost in front.points
+    )
+    assert seen[-1][0] == seen[-1][1] == len(seen)
+
+
+@pytest.mark.parametrize(("name", "most"), [("limit", 100), ("memory", 12_000)])
 def test_a_chain_too_long_to_be_solved_is_refused_and_one_of_larger_blocks_is_solved(monkeypatch, name, most):
-    monkeypatch.setattr(front_parts, name, most)
+    for parts in (front_parts.Parts, front_near.Near):
+        monkeypatch.setattr(parts, name, most)
     chain = [replace(block, output=block.output + i) for i, block in enumerate(PYRAMID * 2)]
     with pytest.raises(ValueError, match=r"8 blocks .* join neighbouring blocks"):
         solve_front(chain)

@@ -18,11 +18,14 @@ import membptt
 from bench.deep import Residual, gpt, pyramid, residual_mlp, unet
 from bench.meter import bytes_beside
 from membptt import ChainPlan, PlanError, chain, plan_chain
+from membptt.planning.chain_plan import alike
 from membptt.planning.profile import _Measurement
 from membptt.run import adjoint, parts
 from membptt.step.blocks import Blocks
 from membptt.torch_private import gradients as gradients_of
-from membptt_theory.actions import Advance, Backpropagate, DropHidden, Record, Restore, StoreHidden
+from membptt_theory import front_near
+from membptt_theory.actions import Advance, Backpropagate, Block, DropHidden, Record, Restore, StoreHidden
+from membptt_theory.front_parts import Parts
 from membptt_theory.options import readable
 from membptt_theory.schedule import from_actions
 
@@ -200,6 +203,30 @@ def test_blocks_that_differ_in_a_number_or_a_function_only_are_measured_apart():
     slopes = [nn.LeakyReLU(0.1), nn.LeakyReLU(0.2), nn.LeakyReLU(0.1)]
     functions = [Applies(torch.sin), Applies(torch.exp), Applies(torch.sin), Applies(loss), Applies(lambda x: x)]
     assert plan_chain([*slopes, *functions], torch.randn(4, requires_grad=True)).order == (0, 1, 0, 2, 3, 2, 4, 5)
+
+
+def weighs(output, *times):
+    return Block(output=output, internal=2 * output, **dict(zip(("advance", "record", "backward"), times, strict=True)))
+
+
+def test_kinds_of_the_same_bytes_whose_times_agree_within_a_tenth_count_as_one():
+    first, second = weighs(8, 100, 120, 200), weighs(8, 108, 130, 220)
+    others = [weighs(8, 111, 120, 200), weighs(8, 100, 120, 221), weighs(9, 100, 120, 200)]
+    for other in others:
+        assert alike([first, other]) == [first, other]
+    assert alike([first, second, *others[1:]]) == [*[weighs(8, 104, 125, 210)] * 2, *others[1:]]
+
+
+def test_a_plan_of_many_blocks_that_differ_says_how_far_from_the_least_time_it_may_be(monkeypatch):
+    kinds = [weighs(8 + number, 100 + number, 120, 200) for number in range(30)]
+    exact = ChainPlan(tuple(kinds), tuple(range(30)), 8, 37, 0)
+    budget = exact.front[len(exact.front) // 3].bytes
+    monkeypatch.setattr(Parts, "limit", 100)
+    monkeypatch.setattr(front_near, "MOST", (16,))
+    near = ChainPlan(tuple(kinds), tuple(range(30)), 8, 37, 0).within(budget)
+    assert exact.within(budget).excess == 0
+    assert 0 <= near.seconds / exact.within(budget).seconds - 1 <= near.excess < 0.5
+    assert f"at most {near.excess:.1%} above the least" in str(near)
 
 
 KINDS = [

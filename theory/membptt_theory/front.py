@@ -73,7 +73,8 @@ from membptt_theory.actions import (
     StoreInternal,
 )
 from membptt_theory.equal_blocks import EqualBlocks
-from membptt_theory.front_parts import INTERNAL, Ints, Part, Parts, undominated
+from membptt_theory.front_near import near_parts
+from membptt_theory.front_parts import INTERNAL, Ints, Part, Parts, Tell, TooLongError, undominated
 from membptt_theory.front_terms import Recurrence, everything_alive
 from membptt_theory.schedule import Schedule, from_actions
 
@@ -92,6 +93,9 @@ class Front:
         costs: int64, descending: the least cost in each.
         choose: ``(start, stop, bytes)`` of a part -> `INTERNAL`, or how many blocks to advance over.
         kept_bytes: of the fronts of all parts, which `choose` looks at.
+        settle: ``(start, stop, bytes)`` of a part -> the bytes of its last point that fits, where not every point that
+            it could have is kept.
+        below: bytes and costs that no schedule goes below; those of the front itself where it is exact.
     """
 
     recurrence: Recurrence
@@ -99,6 +103,8 @@ class Front:
     costs: Ints
     choose: Callable[[int, int, int], int]
     kept_bytes: int
+    settle: Callable[[int, int, int], int] = lambda start, stop, room: room
+    below: Part | None = None
 
     def __len__(self) -> int:
         return len(self.bytes)
@@ -115,6 +121,17 @@ class Front:
             ValueError: fewer bytes than the chain can do with.
         """
         return int(self.costs[self._point(budget)])
+
+    def least(self, budget: int, /) -> int:
+        """Return a cost that no schedule in `budget` bytes goes below: that of the front, where it is exact.
+
+        Raises:
+            ValueError: as `cost`.
+        """
+        cost = self.cost(budget)
+        if self.below is None:
+            return cost
+        return int(self.below.costs[np.searchsorted(self.below.bytes, budget, side="right") - 1])
 
     def schedule(self, budget: int, /) -> Schedule:
         """Return the cheapest schedule in `budget` bytes. The input is stored at position 0 throughout.
@@ -155,6 +172,7 @@ class Front:
             start, stop, room = part
             if at != start:
                 yield Restore, (start,)
+            room = self.settle(start, stop, room)
             ahead = self.choose(start, stop, room) if stop - start > 1 else 0
             split = start + ahead
             at = None
@@ -180,12 +198,16 @@ class Front:
                 at = split
 
 
-def solve_front(chain: Sequence[Block] | Recurrence, /) -> Front:
+def solve_front(chain: Sequence[Block] | Recurrence, /, tell: Tell | None = None) -> Front:
     """Solve the equation between fronts, exactly: a front for every part of the chain that differs from the others.
 
     ``n`` different blocks have ``n (n+1) / 2`` parts and take ``O(n^3)`` merges of sorted fronts: 50 blocks a third of
     a second. Parts of the same blocks in the same order are solved once. Equal blocks with a last one that may differ
     take about a second for a thousand (`EqualBlocks`).
+
+    Where too many parts differ for that, from about 130 different blocks on, every part keeps a few of its points, as
+    many as can be merged in a minute or two (`Near`). Each point is that of a schedule still, the least budget is the
+    least, and `Front.least` tells how far below the front the least cost can be.
 
     Where others stand before more than `MANY` equal ones, a part that starts among the others is cut at the first equal
     block or before it. Every point is that of a schedule; compared up to 30 equal blocks, it costs no more than the
@@ -194,12 +216,13 @@ def solve_front(chain: Sequence[Block] | Recurrence, /) -> Front:
 
     Args:
         chain: the blocks, weighed by `everything_alive`, or a recurrence.
+        tell: is told how many parts are solved, and of how many.
 
     Raises:
-        ValueError: as `everything_alive`; more than about 130 blocks that all differ, or hundreds of equal ones before
-            several others; at once.
+        ValueError: as `everything_alive`; more than about 300 blocks that all differ; at once.
 
-    Claim: front-optimal, front-recurrence, front-equal-blocks, front-skips-recurrence, front-skips-optimal.
+    Claim: front-optimal, front-recurrence, front-equal-blocks, front-near, front-skips-recurrence,
+    front-skips-optimal.
     """
     terms = chain if isinstance(chain, Recurrence) else everything_alive(chain)
     if _only_three_sizes_matter(terms):
@@ -210,13 +233,27 @@ def solve_front(chain: Sequence[Block] | Recurrence, /) -> Front:
     if 0 < others <= MANY < len(terms) - others:
         return front_with_others_before(terms, others)
     try:
-        parts = Parts(terms)
-    except ValueError:
-        if not terms.skips:
-            raise
-        return solve_front(replace(terms, skips=()))
+        parts = Parts(terms, tell=tell)
+    except TooLongError:
+        return solve_front(replace(terms, skips=()), tell) if terms.skips else near_front(terms, tell=tell)
     whole = parts.of(0, len(terms))
     return Front(terms, whole.bytes, whole.costs, parts.choose, parts.kept_bytes)
+
+
+def near_front(terms: Recurrence, most: int | None = None, tell: Tell | None = None) -> Front:
+    """Return a front of which every part keeps at most `most` points; see `solve_front`.
+
+    Args:
+        terms: the recurrence.
+        most: points of a part; by default as many as can be merged.
+        tell: as for `solve_front`.
+
+    Raises:
+        ValueError: the parts that differ are too many.
+    """
+    parts, below = near_parts(terms, most, tell)
+    whole = parts.of(0, len(terms))
+    return Front(terms, whole.bytes, whole.costs, parts.choose, parts.kept_bytes, parts.settle, below)
 
 
 def _only_three_sizes_matter(terms: Recurrence) -> bool:

@@ -6,6 +6,7 @@ keys of split and bytes, which one merge of two sorted arrays puts in order.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from membptt_theory.front_terms import Recurrence
 
 Ints: TypeAlias = NDArray[np.int64]
+Tell: TypeAlias = Callable[[int, int], None]
 Handed: TypeAlias = tuple[tuple[int, int], ...]
 
 BYTES: Final = 48  # bits of a number of bytes: 256 TiB
@@ -24,6 +26,12 @@ _OBJECTS: Final = 400  # bytes of a `Part` and its three arrays, beside what the
 _PLACE: Final = 8
 LIMIT: Final = 3 * 10**8  # steps of fronts to be merged, as estimated, beyond which a chain is refused: half a minute
 MEMORY: Final = 2**29  # bytes of all fronts, beyond which it is refused all the same
+UNBOUNDED: Final = 2**30  # points of a part: none has as many
+DIFFERENT: Final = 300  # blocks that all differ are solved, by `front_near.py`
+
+
+class TooLongError(ValueError):
+    """Too many parts of a chain differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +59,16 @@ class Parts:
 
     Args:
         terms: the recurrence.
+        most: points of a part, where a subclass keeps no more.
+        tell: is told how many parts are solved, and of how many.
 
     Raises:
-        ValueError: the parts that differ are too many; at once, unless the fronts are larger than those of most chains.
+        TooLongError: the parts that differ are too many; at once, unless their fronts are larger than those of most.
     """
 
-    def __init__(self, terms: Recurrence) -> None:
+    limit, memory = LIMIT, MEMORY
+
+    def __init__(self, terms: Recurrence, most: int = UNBOUNDED, tell: Tell | None = None) -> None:
         self._terms = terms
         self._spent = np.concatenate([[0], np.cumsum(terms.advance, dtype=np.int64)])
         n = len(terms)
@@ -76,18 +88,20 @@ class Parts:
                 if key not in known:
                     known[key] = len(known) + 1
                     different.append((start, start + length))
-                    merged += length**3 // 6  # where the front of k blocks has k**2 / 4 points
+                    merged += min(length**2 // 6, 2 * most) * length  # where the front of k blocks has k**2 / 4 points
                 longest[start] = known[key]
                 self._numbers[start].append(known[key])
-            if merged > LIMIT:
+            if merged > self.limit:
                 raise self._too_long()
         self._parts: list[Part] = []
         self._bytes = _PLACE * n**2 // 2
         for start, stop in different:
-            self._parts.append(part := self._solve(start, stop))
+            self._parts.append(part := self._kept(self._solve(start, stop), stop - start))
             self._bytes += part.kept_bytes
-            if self._bytes > MEMORY:
+            if self._bytes > self.memory:
                 raise self._too_long()
+            if tell is not None:
+                tell(len(self._parts), len(different))
 
     @property
     def kept_bytes(self) -> int:
@@ -98,10 +112,15 @@ class Parts:
         """Return the front of blocks ``start .. stop-1``."""
         return self._parts[self._numbers[start][stop - start - 1] - 1]
 
-    def _too_long(self) -> ValueError:
-        return ValueError(
-            f"a chain of {len(self._terms)} blocks with so many parts that differ is too long to be solved: "
-            "join neighbouring blocks to larger ones, those behind many equal ones to a single one"
+    def _kept(self, part: Part, length: int) -> Part:
+        """Return what is kept of the front of a part of so many blocks: all of it."""
+        del length
+        return part
+
+    def _too_long(self) -> TooLongError:
+        return TooLongError(
+            f"a chain of {len(self._terms)} blocks with so many parts that differ is too long to be solved: join "
+            f"neighbouring blocks to larger ones (torch.nn.Sequential), until about {DIFFERENT} of them are left"
         )
 
     def choose(self, start: int, stop: int, room: int, /) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from membptt.planning.plan_file import PlanError, exactly, reading
+from membptt.run.progress import Tell, shown
 from membptt_theory.actions import Block
 from membptt_theory.files import write_whole
 from membptt_theory.front import Front, solve_front
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMAT: Final = "membptt-chain-plan/2"
+DIFFERENT: Final = 100  # kinds of blocks: of more, those that agree within what a measurement is off count as one
 
 
 class Point(NamedTuple):
@@ -82,6 +84,16 @@ class ChainPlan:
         """Predicted time of one gradient."""
         return self.chosen.seconds
 
+    @property
+    def excess(self) -> float:
+        """By how much of the least time that is possible in the budget, at most, the predicted time is above it.
+
+        It is 0 but for chains of so many different blocks that only some points of each part's front are kept.
+        """
+        size = self._room() - self._beside
+        cost, least = self._front.cost(size), self._front.least(size)
+        return (cost - least) / least
+
     def __repr__(self) -> str:
         """Say what was chosen, in words."""
         front, blocks = self.front, f"{len(self.order)} blocks, {len(self.kinds)} of them distinct"
@@ -94,10 +106,11 @@ class ChainPlan:
                 f"  from {readable(least.bytes)} at {least.seconds / most.seconds:.2f} of plain backpropagation's time "
                 f"to {readable(most.bytes)} at 1"
             )
+        excess = f", at most {self.excess:.1%} above the least" if self.excess else ""
         return (
             f"{blocks}, within {readable(self.budget)}\n"
             f"  predicted: a peak of {readable(self.peak_bytes)}, {self.seconds / most.seconds:.2f} of plain "
-            f"backpropagation's time; beside it the input, parameters and their gradients"
+            f"backpropagation's time{excess}; beside it the input, parameters and their gradients"
         )
 
     def within(self, budget: int | str, /) -> ChainPlan:
@@ -203,14 +216,52 @@ class ChainPlan:
         """Bytes of a plan and its schedule, about."""
         return 1024 * (4 + len(self.order))
 
+    def solve(self, tell: Tell | None = None) -> None:
+        """Solve the front now, which the first look at it does otherwise; `tell` is told how far it is."""
+        kinds = self.kinds if len(self.kinds) <= DIFFERENT else alike(self.kinds)
+        terms = everything_alive([kinds[kind] for kind in self.order])
+        with shown(tell):
+            vars(self)["_front"] = solve_front(terms.returning(self.returned), tell)
+
     @cached_property
     def _front(self) -> Front:
-        terms = everything_alive([self.kinds[kind] for kind in self.order])
-        return solve_front(terms.returning(self.returned))
+        self.solve()
+        front: Front = vars(self)["_front"]
+        return front
 
     @cached_property
     def _schedule(self) -> Schedule:
         return self._front.schedule(self._room() - self._beside)
+
+
+def alike(kinds: Sequence[Block], /) -> list[Block]:
+    """Return for each kind of blocks the one that stands for it and all of its sizes that take about its times.
+
+    Each of their three times is within a tenth of the others', as two measurements of one block may be. It takes their
+    mean times: what is predicted of any schedule changes by less than a tenth.
+    """
+    result = [*kinds]
+    groups: dict[tuple[Any, ...], list[list[int]]] = {}  # by all sizes: kinds of about the same times
+    for number in sorted(range(len(kinds)), key=lambda number: sum(_times(kinds[number]))):
+        known = groups.setdefault(astuple(replace(kinds[number], advance=1, record=1, backward=0)), [])
+        group = next((group for group in known if _agree(kinds[other] for other in (*group, number))), None)
+        if group is None:
+            known.append(group := [])
+        group.append(number)
+    for group in (group for known in groups.values() for group in known):
+        each = zip(*(_times(kinds[number]) for number in group), strict=True)
+        advance, record, backward = (sum(times) // len(group) for times in each)
+        for number in group:
+            result[number] = replace(kinds[number], advance=advance, record=record, backward=backward)
+    return result
+
+
+def _times(kind: Block) -> tuple[int, int, int]:
+    return kind.advance, kind.record, kind.backward
+
+
+def _agree(kinds: Iterable[Block]) -> bool:
+    return all(10 * max(times) <= 11 * min(times) for times in zip(*map(_times, kinds), strict=True))
 
 
 def _plan(plan: Any, stored: dict[str, Any]) -> ChainPlan:

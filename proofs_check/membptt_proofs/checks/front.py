@@ -12,7 +12,7 @@ from membptt_proofs.checks.registry import Covered, Effort, check, need
 from membptt_proofs.front_oracle import beaumont_costs, naive_front, searched_front
 from membptt_theory.actions import Block
 from membptt_theory.chain import Chain, solve_chain
-from membptt_theory.front import solve_front
+from membptt_theory.front import near_front, solve_front
 from membptt_theory.front_parts import Parts
 from membptt_theory.front_terms import Recurrence, everything_alive
 from membptt_theory.machine import meter_chain
@@ -101,6 +101,24 @@ def front_metered(effort: Effort) -> str:
     for blocks in equal.counted("equal", cases):
         _execute_every_point(blocks, equal)
     return f"{drawn}; {equal}"
+
+
+@check("front-near")
+def front_near(effort: Effort) -> str:
+    """Compare fronts of which every part keeps a few points with the exact ones, and execute their schedules."""
+    drawn, random = Covered(), Random(19)
+    for case in drawn.counted("drawn", range(effort.pick(6, 60))):
+        blocks = random_blocks(random, 12 + case % 9, random.choice((6, 10**6)))
+        exact, near = solve_front(blocks), near_front(everything_alive(blocks), 8)
+        need(near.bytes[0] == exact.bytes[0], f"{blocks}: the front starts at {near.bytes[0]}")
+        need(near.points[-1] == exact.points[-1], f"{blocks}: the front ends at {near.points[-1]}")
+        for room, cost in drawn.every("point", near.points):
+            report = meter_chain(near.schedule(room), blocks)
+            need((report.bytes, report.cost) == (room, cost), f"{blocks}, {room} bytes, cost {cost}: {report}")
+        for room, cost in exact.points:
+            need(near.least(room) <= cost <= near.cost(room), f"{blocks}, {room} bytes: {cost} is the least")
+        drawn.note(n=len(blocks))
+    return str(drawn)
 
 
 def appendix_c(chain: Chain) -> Recurrence:
