@@ -594,7 +594,9 @@ def test_gradients_are_ready_while_earlier_blocks_are_still_recomputed():
     assert [number for kind, number in events if kind == "ready"] == [3, 2, 1, 0]
 
 
-def test_few_gradients_are_handed_on_together():
+@pytest.mark.parametrize("ready", [2**20, 80])  # bytes: of all layers, of each
+def test_few_gradients_are_handed_on_together(monkeypatch, ready):
+    monkeypatch.setattr(parts, "READY", ready)
     _, y, events = told(4)
     y.backward()
     assert [kind for kind, _ in events[-4:]] == ["ready"] * 4

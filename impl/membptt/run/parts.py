@@ -11,7 +11,7 @@ from membptt.state.leaves import Leaves
 from membptt.torch_private import IN_PARTS
 
 READY: Final = 2**20  # bytes of gradients that are handed on first, at least: the first bucket of torch's DDP
-LATER: Final = 8  # times as many together after that: each time costs a look at all modules
+LATER: Final = 8  # times as many together after that: each time costs a look at all modules. No more in all: one part
 
 
 class Part(NamedTuple):
@@ -44,7 +44,8 @@ def parts_of(declared: Sequence[Tensor], earliest: Sequence[int], *, start: bool
     parts: list[Part] = []
     waiting: list[int] = []
     size = 0
-    for core in sorted(using, reverse=True) if IN_PARTS else ():
+    many = IN_PARTS and sum(tensor.nbytes for tensor in declared) > LATER * READY
+    for core in sorted(using, reverse=True) if many else ():
         waiting += using[core]
         size += sum(declared[index].nbytes for index in using[core])
         if core > 0 and size >= (LATER * READY if parts else READY):
