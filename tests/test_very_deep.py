@@ -313,6 +313,21 @@ def test_a_chain_has_at_least_one_block_and_at_most_4096():
             chain([loss] * count, torch.ones(2), budget="1MiB")
 
 
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        (nn.Linear(4, 4), r"blocks is of type Linear, and takes a list .* write \[block\] for a single one"),
+        (loss, "blocks is of type function, and takes a list"),
+        ([nn.Linear(4, 4), 2], r"blocks\[1\] is of type int, neither a module nor a function"),
+        (nn.ModuleDict({"first": nn.Linear(4, 4)}), r"blocks\[0\] is of type str, neither"),
+    ],
+    ids=["module", "function", "number", "dict"],
+)
+def test_what_is_no_list_of_blocks_is_refused(blocks, message):
+    with pytest.raises(TypeError, match=message):
+        plan_chain(blocks, torch.randn(3, 4))
+
+
 def test_plans_are_saved_and_loaded(tmp_path):
     blocks, x = model("pyramid")
     plan = plan_chain(blocks, x)

@@ -72,8 +72,8 @@ def chain(
         progress: as for `scan`.
 
     Raises:
-        TypeError: a leaf is not a tensor, a block contains a data-parallel wrapper, or not exactly one of
-            `budget`, `plan` and `schedule` is given.
+        TypeError: a leaf is not a tensor, `blocks` is no list of what can be called, a block contains a data-parallel
+            wrapper, or not exactly one of `budget`, `plan` and `schedule` is given.
         ValueError: no block, a plan for other blocks, a budget that is too small (the message names the smallest
             feasible one), or an undeclared tensor that requires grad.
         RuntimeError: as `scan`; a block changes in place what it is given, or a state inside its module that is not
@@ -150,7 +150,7 @@ def pose(blocks: Iterable[Block], x: Any, params: Params | None, *, join: bool) 
     Modules at the start from which no gradient is wanted are run without graph; with `join` they are a single block.
     """
     refuse_cache()
-    every = list(blocks)
+    every = _listed(blocks)
     if not 1 <= len(every) <= LONGEST:
         raise ValueError(f"a chain has 1 to {LONGEST} blocks, got {len(every)}: join neighbouring ones")
     leaves, spec = flatten("x", x)
@@ -170,6 +170,24 @@ def pose(blocks: Iterable[Block], x: Any, params: Params | None, *, join: bool) 
     refuse_wrapped_below(module for part in parts for module in part.own)
     refuse_wrapped(step, problem.reach.named if torch.is_grad_enabled() else ())
     return problem, step
+
+
+def _listed(blocks: Iterable[Block]) -> list[Block]:
+    """Return the blocks, which are what a chain can run.
+
+    Raises:
+        TypeError: they are no list, or one of them cannot be called.
+    """
+    if not isinstance(blocks, Iterable):
+        raise TypeError(
+            f"blocks is of type {type(blocks).__name__}, and takes a list of modules and functions: write [block] "
+            "for a single one, or a module's layers, such as list(model.layers)"
+        )
+    every = list(blocks)
+    for number, block in enumerate(every):
+        if not callable(block):
+            raise TypeError(f"blocks[{number}] is of type {type(block).__name__}, neither a module nor a function")
+    return every
 
 
 def _is_frozen(block: Block) -> bool:
