@@ -321,7 +321,7 @@ def test_a_step_that_is_another_with_graph_is_no_rounding(check):
 
 @COMPILER
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("check", [None, True])
+@pytest.mark.parametrize("check", [None, pytest.param(True, marks=pytest.mark.slow)])
 def test_compiled_and_fused_cores_raise_no_alarm(check):
     torch.manual_seed(0)
     lorenz = nn.Linear(8, 8)
