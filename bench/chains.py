@@ -188,7 +188,7 @@ def _segments(count: int) -> list[int]:
 def _hidden_only(plan: ChainPlan) -> list[tuple[int, Schedule]]:
     if len(plan.order) > 100:
         return []  # HSM's table: the same as the front, where internal states are large
-    terms = everything_alive([plan.kinds[kind] for kind in plan.order]).returning(plan.returned)
+    terms = everything_alive([plan.kinds[kind] for kind in plan.order], plan.skips).returning(plan.returned)
     front = solve_front(replace(terms, internal=(_TOO_MUCH,) * len(terms)))
     beside = plan.returned + plan.kept
     return [

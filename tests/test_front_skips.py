@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from membptt_proofs.checks import front_skips as checks
 from membptt_proofs.front_oracle import naive_front, objects_peak, searched_front
 from membptt_theory import front as front_module
-from membptt_theory import front_parts
 from membptt_theory.actions import (
     Advance,
     Backpropagate,
@@ -26,6 +25,7 @@ from membptt_theory.actions import (
     StoreInternal,
 )
 from membptt_theory.front import solve_front
+from membptt_theory.front_near import Near
 from membptt_theory.front_parts import Parts
 from membptt_theory.front_terms import everything_alive
 from membptt_theory.machine import meter_chain
@@ -196,14 +196,28 @@ def test_a_thousand_equal_blocks_under_one_open_skip_are_equal_blocks(first):
     assert all(exact.cost(room) <= cost for room, cost in near.points)
 
 
+TWELVE = [Block(output=7, internal=9, backward=2, backward_need=7)] * 12
+EACH_IN_FOUR = [Skip(p, min(p + 3, 12), 1) for p in range(1, 12)]
+
+
+def test_a_long_chain_with_skips_keeps_a_few_points_of_each_part_and_counts_them_once(monkeypatch):
+    exact = checks.solve(TWELVE, EACH_IN_FOUR)
+    monkeypatch.setattr(Parts, "limit", 80)
+    front = checks.solve(TWELVE, EACH_IN_FOUR)
+    assert front.below is not None
+    for room, cost in front.points:
+        report = meter_chain(front.schedule(room), TWELVE, EACH_IN_FOUR)
+        assert (report.bytes, report.cost) == (room, cost)
+        assert front.least(room) <= exact.cost(room) <= cost
+
+
 def test_a_chain_with_skips_too_long_to_be_solved_is_solved_with_each_counted(monkeypatch):
-    chain = [Block(output=7, internal=9, backward=2, backward_need=7)] * 12
-    skips = [Skip(p, min(p + 3, 12), 1) for p in range(1, 12)]
-    exact = checks.solve(chain, skips)
+    exact = checks.solve(TWELVE, EACH_IN_FOUR)
     monkeypatch.setattr(front_module, "MANY", 5)
-    monkeypatch.setattr(front_parts, "LIMIT", 80)
-    front = checks.solve(chain, skips)
-    reports = [meter_chain(front.schedule(room), chain, skips) for room, _ in front.points]
+    for kind in (Parts, Near):
+        monkeypatch.setattr(kind, "limit", 80)
+    front = checks.solve(TWELVE, EACH_IN_FOUR)
+    reports = [meter_chain(front.schedule(room), TWELVE, EACH_IN_FOUR) for room, _ in front.points]
     for (room, cost), report in zip(front.points, reports, strict=True):
         assert report.bytes <= room
         assert report.cost == cost >= exact.cost(report.bytes)

@@ -211,8 +211,9 @@ def solve_front(chain: Sequence[Block] | Recurrence, /, tell: Tell | None = None
 
     Where others stand before more than `MANY` equal ones, a part that starts among the others is cut at the first equal
     block or before it. Every point is that of a schedule; compared up to 30 equal blocks, it costs no more than the
-    exact front where that has the bytes of two outputs less. A chain with skips that is too long to be solved is solved
-    with its skips counted in every state that holds them: its schedules take fewer bytes than the points say.
+    exact front where that has the bytes of two outputs less. A chain with skips that is too long even for a few points
+    of each part is solved with its skips counted in every state that holds them: its schedules take fewer bytes than
+    the points say.
 
     Args:
         chain: the blocks, weighed by `everything_alive`, or a recurrence.
@@ -235,7 +236,12 @@ def solve_front(chain: Sequence[Block] | Recurrence, /, tell: Tell | None = None
     try:
         parts = Parts(terms, tell=tell)
     except TooLongError:
-        return solve_front(replace(terms, skips=()), tell) if terms.skips else near_front(terms, tell=tell)
+        try:
+            return near_front(terms, tell=tell)
+        except TooLongError:
+            if not terms.skips:
+                raise
+            return solve_front(replace(terms, skips=()), tell)
     whole = parts.of(0, len(terms))
     return Front(terms, whole.bytes, whole.costs, parts.choose, parts.kept_bytes)
 

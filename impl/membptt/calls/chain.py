@@ -56,8 +56,8 @@ def chain(
 
     Args:
         blocks: modules, modules' methods, or functions of one pytree of tensors that return one; at most 4,096. A
-            block may hand on a tuple: an open skip connection is part of the state. None changes in place what it is
-            given.
+            block may hand on a tuple: an open skip connection is part of the state, and is kept and counted once,
+            however many stored states hold it. None changes in place what it is given.
         x: any pytree of tensors.
         budget: bytes, or text such as ``"512MiB"``, for everything that lives during forward and backward beside `x`,
             the parameters and their gradients. Planned once for blocks and shapes, by a short run of each distinct
@@ -117,7 +117,7 @@ def plan_chain(
 
     Nothing is left changed: running statistics, random generators and gradients are as before. Times are those of a
     forward without graph, one with graph and a backward; bytes are those of the output, of all that the graph holds
-    besides, and of what each of these three needs while it runs.
+    besides, and of what each of these three needs while it runs. A storage that several states share is counted once.
 
     The front is exact for up to about 130 blocks that all differ, and for thousands of equal ones. Of more than 100
     kinds, those of the same bytes whose times agree within a tenth count as one. Beyond that a few points of every

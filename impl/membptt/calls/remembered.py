@@ -7,7 +7,7 @@ from typing import Any, Final
 from membptt.calls.plan import choose
 from membptt.planning.chain_plan import ChainPlan
 from membptt.planning.plan_file import Plan
-from membptt.planning.profile import profile
+from membptt.planning.profile import layouts, profile
 from membptt.run.problem import Problem
 from membptt.run.progress import Progress, planning, told
 from membptt.state.leaves import signature
@@ -53,7 +53,8 @@ def remembered_chain_plan(problem: Problem, step: Blocks, budget: int | str, pro
     key = (
         tuple(map(identity, step.blocks)),
         problem.spec,
-        *map(signature, (problem.carry, problem.params)),
+        layouts(problem.carry),
+        signature(problem.params),
         tuple(leaf.requires_grad for leaf in problem.carry),
         tuple(map(frozen_of, step.blocks)),
         Autocast.current(problem.devices),
@@ -69,6 +70,6 @@ def remembered_chain_plan(problem: Problem, step: Blocks, budget: int | str, pro
 def measured(problem: Problem, step: Blocks, progress: Progress = None) -> ChainPlan:
     """Measure a chain."""
     weighed = profile(problem, step, told(progress, "planning", "block"))
-    plan = ChainPlan(weighed.kinds, weighed.order, weighed.given, weighed.returned, weighed.kept)
+    plan = ChainPlan(weighed.kinds, weighed.order, weighed.given, weighed.returned, weighed.kept, weighed.skips)
     plan.solve(told(planning(progress), "planning", "part"))
     return plan

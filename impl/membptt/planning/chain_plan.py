@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from membptt.planning.plan_file import PlanError, exactly, reading
 from membptt.run.progress import Tell, shown
-from membptt_theory.actions import Block
+from membptt_theory.actions import Block, Skip
 from membptt_theory.files import write_whole
 from membptt_theory.front import Front, solve_front
 from membptt_theory.front_terms import everything_alive
@@ -47,6 +47,7 @@ class ChainPlan:
         given: bytes of the chain's input.
         returned: bytes of what the last block gives.
         kept: bytes that are there throughout.
+        skips: what several states hold together, open skip connections above all: each is there once.
         budget: bytes, or ``None``: no point of the front is chosen.
         digest: of the schedule that will be executed; ``None`` without a budget.
     """
@@ -56,6 +57,7 @@ class ChainPlan:
     given: int
     returned: int
     kept: int
+    skips: tuple[Skip, ...] = ()
     budget: int | None = None
     digest: str | None = None
 
@@ -94,9 +96,15 @@ class ChainPlan:
         cost, least = self._front.cost(size), self._front.least(size)
         return (cost - least) / least
 
+    @property
+    def blocks(self) -> str:
+        """What it was made for, in words."""
+        skips = f", {len(self.skips)} tensors handed on as they are" if self.skips else ""
+        return f"{len(self.order)} blocks, {len(self.kinds)} of them distinct{skips}"
+
     def __repr__(self) -> str:
         """Say what was chosen, in words."""
-        front, blocks = self.front, f"{len(self.order)} blocks, {len(self.kinds)} of them distinct"
+        front, blocks = self.front, self.blocks
         least, most = front[0], front[-1]
         if self.budget is None and len(front) == 1:
             return f"{blocks}; no budget yet: none less than {readable(most.bytes)}, plain backpropagation's, is of use"
@@ -219,7 +227,7 @@ class ChainPlan:
     def solve(self, tell: Tell | None = None) -> None:
         """Solve the front now, which the first look at it does otherwise; `tell` is told how far it is."""
         kinds = self.kinds if len(self.kinds) <= DIFFERENT else alike(self.kinds)
-        terms = everything_alive([kinds[kind] for kind in self.order])
+        terms = everything_alive([kinds[kind] for kind in self.order], self.skips)
         with shown(tell):
             vars(self)["_front"] = solve_front(terms.returning(self.returned), tell)
 
@@ -269,5 +277,6 @@ def _plan(plan: Any, stored: dict[str, Any]) -> ChainPlan:
     order: Sequence[Any] = stored["order"]
     if not order or any(type(kind) is not int or not 0 <= kind < len(kinds) for kind in order):
         raise ValueError(f"order must name kinds 0 .. {len(kinds) - 1}")
-    result: ChainPlan = exactly(plan, {**stored, "kinds": kinds, "order": tuple(order)})
+    skips = tuple(exactly(Skip, entry) for entry in stored["skips"])
+    result: ChainPlan = exactly(plan, {**stored, "kinds": kinds, "order": tuple(order), "skips": skips})
     return result

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from membptt.planning.repeat import Repeat
+from membptt.planning.shared import Shared, pattern
 from membptt.planning.tally import Tally, rounded
 from membptt.run.adjoint import Adjoint, hooks_deferred
 from membptt.run.core import Core
@@ -30,7 +31,7 @@ from membptt.step.declared import frozen_of
 from membptt.step.generators import Generators
 from membptt.step.identity import identity
 from membptt.step.surroundings import Surroundings
-from membptt_theory.actions import Block
+from membptt_theory.actions import Block, Skip
 
 Result = TypeVar("Result")
 
@@ -39,6 +40,7 @@ _ROUNDS: Final = 3
 _MOST: Final = 16
 # What attributes of a module tell it from another: numbers, words, and functions such as an activation.
 _TELLING: Final = (bool, int, float, str, FunctionType, BuiltinFunctionType)
+_FEW: Final = 100  # blocks, of which each has the gradient that the one after it gives
 _FINGERPRINTS: Final = 16  # of one state, that continuity has in hand at once, at most
 
 
@@ -52,6 +54,7 @@ class Profile:
         given: bytes of the chain's input.
         returned: bytes of what the last block gives.
         kept: bytes that are there throughout: copies of running statistics, and the fingerprints of a state.
+        skips: what several states hold together.
     """
 
     kinds: tuple[Block, ...]
@@ -59,13 +62,14 @@ class Profile:
     given: int
     returned: int
     kept: int
+    skips: tuple[Skip, ...]
 
 
 def profile(problem: Problem, blocks: Blocks, tell: Tell | None = None) -> Profile:
     """Measure every distinct block once, at the state that the blocks before it give; nothing is left changed.
 
     Blocks are alike where their code, their modules' kinds, modes, numbers and parameters' shapes, and the shapes of
-    what they are given agree.
+    what they are given agree, and which of it shares a storage.
 
     Raises:
         ValueError: a block uses a tensor that requires grad and was not declared.
@@ -94,67 +98,97 @@ def profile(problem: Problem, blocks: Blocks, tell: Tell | None = None) -> Profi
         core = Core(still, problem.inputs, generators=Generators(set(), enabled=False))
         outputs = Outputs(problem.inputs.cores)
         outside = [*problem.params, *problem.carry, *(tensor for _, tensor in surroundings.tensors())]
+        shared = Shared(outside)
         numbers: dict[Any, int] = {}
-        kinds: list[Block] = []
+        measured: list[tuple[Block, int]] = []  # and the bytes of the gradient of its input
         order: list[int] = []
+        weights: list[int] = []  # bytes of each output
         fingerprints = 0
         state = Hidden.of(tuple(leaf.detach() for leaf in problem.carry), ())
         for number, block in enumerate(blocks.blocks):
             random = generators.read()
             with surroundings.undone(), torch.no_grad():
                 after = core.advance(state, (), number, number + 1, outputs)
-            key = _kind(block), number >= still.unwanted, core.forms.at(number).spec, _layouts(state.leaves)
+            form = core.forms.at(number).spec, layouts(state.leaves), pattern(state.leaves)
+            key = _kind(block), number >= still.unwanted, form
             if key not in numbers:
-                numbers[key] = len(kinds)
+                numbers[key] = len(measured)
                 run = partial(core.evaluate, state, (), number, graph=False)
                 first = Hidden.of(after.leaves, random)
                 repeat = Repeat(run, generators, surroundings, first, blocks.name(number))
                 with surroundings.undone():
-                    kinds.append(_Measurement(core, number, state, after, outside).block())
+                    measured.append(_Measurement(core, number, (state, after), outside, shared).block())
                 repeat.check()
             order.append(numbers[key])
             fingerprints = max(fingerprints, sum(bytes_of([fingerprint(leaf)]) for leaf in after.leaves))
-            state = after
+            stored = core.compact(after)
+            handed, new = shared.follow(shared.sizes(after.leaves, stored.leaves))
+            weights.append(handed + max(new, measured[order[-1]][0].output))
+            state = stored
             if tell is not None:
                 tell(number + 1, len(blocks.blocks))
     guard.check()
     kept = sum(bytes_of([tensor]) for tensor in blocks.rewound()) + _FINGERPRINTS * fingerprints
-    return Profile(tuple(kinds), tuple(order), bytes_of(problem.carry), bytes_of(state.leaves), kept)
+    gradients = [*(measured[kind][1] for kind in order[1:]), measured[order[-1]][0].output_gradient]
+    if len(order) > _FEW:  # equal blocks stay equal
+        largest = {kind: size for size, kind in sorted(zip(gradients, order, strict=True))}
+        gradients = [largest[kind] for kind in order]
+    # A kind is measured once; its output may hand on less here than there, and have another gradient.
+    entries = list(zip(order, weights, gradients, strict=True))
+    places = {entry: place for place, entry in enumerate(dict.fromkeys(entries))}
+    kinds = tuple(replace(measured[kind][0], output=size, gradient=gradient) for kind, size, gradient in places)
+    given, returned = bytes_of(problem.carry), bytes_of(after.leaves)
+    return Profile(kinds, tuple([places[entry] for entry in entries]), given, returned, kept, shared.skips())
 
 
 class _Measurement:
     """One block, run a few times from the same state."""
 
-    def __init__(self, core: Core, number: int, state: Hidden, after: Hidden, outside: Sequence[Tensor]) -> None:
-        self._core, self._number, self._state = core, number, state
-        self._devices = {tensor.device for tensor in (*core.params, *state.leaves, *after.leaves)}
+    def __init__(
+        self, core: Core, number: int, states: tuple[Hidden, Hidden], outside: Sequence[Tensor], shared: Shared
+    ) -> None:
+        self._core, self._number, self._shared = core, number, shared
+        self._state, after = states
+        self._devices = {tensor.device for tensor in (*core.params, *self._state.leaves, *after.leaves)}
         self._heads = [torch.ones_like(leaf) if is_differentiable(leaf) else None for leaf in after.leaves]
-        self._outside = [*outside, *state.leaves, *(head for head in self._heads if head is not None)]
+        self._outside = [*outside, *self._state.leaves, *(head for head in self._heads if head is not None)]
 
-    def block(self) -> Block:
-        """Return what it weighs and costs."""
+    def block(self) -> tuple[Block, int]:
+        """Return what it weighs and costs, without what it hands on, and the bytes of the gradient of its input."""
         advance, record, backward = self._times()
         with torch.no_grad(), Tally(self._outside) as tally:
-            after = self._advance()
-            ahead, output = tally.peak(), bytes_of(after.leaves)
+            after = self._core.advance(self._state, (), self._number, self._number + 1)
+            new = self._new(after, self._core.compact(after))
+            ahead = tally.peak()
             del after
         with Tally(self._outside) as tally:
             internal = self._record()
-            output = max(output, bytes_of(internal.carry_out))
-            own, recorded, mark = max(tally.live(), output), tally.peak(), tally.mark()
+            stored = self._core.compact(internal.output())
+            new = max(new, self._new(internal.output(), stored))
+            own, recorded = max(tally.live(), new), tally.peak()
+            del stored
+            mark = tally.mark()
             adjoint = self._adjoint()
             self._backpropagate(internal, adjoint)
             back = tally.peak(mark, [grad for grad in adjoint.params if grad is not None])
-        return Block(
+        weighed = Block(
             advance=max(1, min(advance, record)),
             record=max(1, record),
             backward=backward,
-            output=output,
-            internal=own - output,
-            advance_need=max(0, ahead - output),
+            output=new,
+            internal=own - new,
+            advance_need=max(0, ahead - new),
             record_need=max(0, recorded - own),
             backward_need=max(0, back - own),
+            gradient=bytes_of(head for head in self._heads if head is not None),
         )
+        # Both terms of a sum have the same gradient: it is there once.
+        return weighed, bytes_of(grad for grad in adjoint.carry if grad is not None)
+
+    def _new(self, after: Hidden, stored: Hidden) -> int:
+        """Return the bytes of the output, as it is stored, that the input does not hold."""
+        before = self._shared.sizes(self._state.leaves, self._state.leaves)
+        return sum(size for at, size in self._shared.sizes(after.leaves, stored.leaves).items() if at not in before)
 
     def _times(self) -> tuple[int, int, int]:
         """Return the least time of a forward without graph, of one with graph, and of a backward."""
@@ -212,7 +246,8 @@ def _kind(block: Any) -> Any:
     return identity(block), tuple(told_by), frozen_of(block)
 
 
-def _layouts(leaves: Leaves) -> Any:
+def layouts(leaves: Leaves) -> Any:
+    """Return shapes, dtypes and devices of these tensors, and how they lie in memory."""
     return signature(leaves), tuple(leaf.stride() for leaf in leaves if leaf.layout is torch.strided)
 
 

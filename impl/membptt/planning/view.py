@@ -66,7 +66,7 @@ def show_chain(plan: ChainPlan) -> None:
         plan.front,
         _chosen(plan),
         Console(),
-        title=f"{len(plan.order)} blocks, {len(plan.kinds)} of them distinct{budget}",
+        title=f"{plan.blocks}{budget}",
         caption=f"{len(plan.front)} budgets make a difference",
         time=_readable,
     )
