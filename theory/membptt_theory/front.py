@@ -222,8 +222,7 @@ def solve_front(chain: Sequence[Block] | Recurrence, /, tell: Tell | None = None
     Raises:
         ValueError: as `everything_alive`; more than about 300 blocks that all differ; at once.
 
-    Claim: front-optimal, front-recurrence, front-equal-blocks, front-near, front-skips-recurrence,
-    front-skips-optimal.
+    Claim: front-optimal, front-recurrence, front-equal-blocks, front-near, front-skips-recurrence, front-skips-optimal.
     """
     terms = chain if isinstance(chain, Recurrence) else everything_alive(chain)
     if _only_three_sizes_matter(terms):
