@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from membptt import meter, scan
-from membptt.kernels.joint import Given, Joined, Joint, join_cores
+from membptt import Indexed, meter, scan
+from membptt.kernels.joint import Given, Joined, Joint, Wanted, join_cores
 from membptt.kernels.pullback import Pullback
-from membptt.state.states import Hidden
 from membptt_theory.tables import build
 
 from .cells import Tanh, gradients, plain, problem, relative_error
@@ -149,6 +148,7 @@ def test_chunks_and_inputs_are_joined_and_nothing_as_large_as_a_weight_is_made()
 memory: list[torch.Tensor] = []
 outside = torch.ones(3, dtype=D, requires_grad=True)
 table = torch.zeros(3, dtype=D)
+last: dict[str, torch.Tensor] = {}
 
 
 def drops(h, x):
@@ -182,6 +182,11 @@ def hands_on(h, x):
     return h, x
 
 
+def assigns(h, x):
+    last["h"] = h * x
+    return last["h"], h
+
+
 NOT_JOINED = {
     drops: "draws random numbers",
     branches: "Unsupported",
@@ -190,6 +195,7 @@ NOT_JOINED = {
     writes: "writes to what it is given",
     hooks: "hook|Unsupported",
     hands_on: "computes nothing",
+    assigns: "assigns",
 }
 
 
@@ -204,12 +210,11 @@ def test_what_cannot_be_joined_is_recorded_as_before(step, problem):
 
 def joined(joint, mode=torch.enable_grad):
     """Join and pull back one core of a step on three numbers."""
-    h = torch.ones(3, dtype=D, requires_grad=True)
-    x = torch.full((3,), 2.0, dtype=D)
+    own, leaf = (torch.ones(3, dtype=D), torch.full((3,), 2.0, dtype=D)), optree.tree_structure(0)
     with mode():
-        core = joint.join(Given(0, [0], Hidden.of((h,), ()), h, [x], (h,), (x,), {}), lambda carry: (carry,))
-        shares = core and core.pull([torch.ones_like(h)], [None], lambda param: None)
-    return shares is not None
+        traced = joint.trace(Given(own[:1], leaf, [own[1:]], leaf), Wanted([True], [False], {}))
+        pulled = traced and traced.pull(own, [torch.ones(3, dtype=D), None], lambda param: None)
+    return pulled is not None
 
 
 def test_a_step_that_can_be_joined_is_not_while_autocast_is_on():
@@ -225,6 +230,73 @@ def test_cores_are_joined_on_the_host_only_and_remembered_by_their_step():
 
     assert join_cores(step, [torch.device("meta")]) is None
     assert join_cores(step, [torch.device("cpu")]) is join_cores(step, [torch.device("cpu")])
+
+
+def test_what_is_read_at_every_core_may_change_what_the_step_finds():
+    """A source sets a mask beside what it reads: only where that is looked at before every core, each finds its own."""
+    xs, mask = torch.rand(7, 3, dtype=D), [torch.zeros(3, dtype=D)]
+    h = torch.full((3,), 0.5, dtype=D, requires_grad=True)
+
+    def read(start, stop):
+        mask[0] = xs[start] / 2
+        return xs[start:stop]
+
+    def step(h, x):
+        return torch.sin(h + mask[0]) * x, h * mask[0]
+
+    def total(run):
+        carry, ys = run
+        return torch.autograd.grad(carry.sum() + ys.sum(), h)
+
+    def loop(h):
+        ys = []
+        for x in xs:
+            h, y = torch.sin(h + x / 2) * x, h * x / 2
+            ys.append(y)
+        return h, torch.stack(ys)
+
+    with counted() as cores:
+        actual = total(scan(step, h, Indexed(7, read), slots=2, compile=True))
+    assert cores
+    torch.testing.assert_close(actual, total(loop(h)))
+
+
+def test_what_dynamo_guards_is_looked_at_once_in_a_pass():
+    """Not at every core, which takes longer than a small core does."""
+    w, seen = torch.full((3,), 0.5, dtype=D, requires_grad=True), []
+    trace = Joint.trace
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Joint, "trace", lambda self, given, wanted: seen.append(1) or trace(self, given, wanted))
+        carry, _ = scan(
+            lambda h, x: (torch.sin(h * w + x), None),
+            w.detach(),
+            torch.rand(20, 3, dtype=D),
+            slots=3,
+            params=[w],
+            compile=True,
+        )
+        assert len(seen) == 1
+        carry.sum().backward()
+    assert len(seen) == 2
+
+
+def test_a_training_mode_that_changes_between_two_scans_is_seen():
+    torch.manual_seed(0)
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.rand(3, dtype=D))
+
+        def forward(self, h, x):
+            return torch.sin(h * self.w + x) * (2 if self.training else 1), h
+
+    step, h, xs = Scaled(), torch.zeros(3, dtype=D), torch.rand(6, 3, dtype=D)
+    for mode in (True, False, True):
+        step.train(mode)
+        expected = torch.autograd.grad(plain(step, h, xs)[0].sum(), step.w)
+        actual = torch.autograd.grad(scan(step, h, xs, slots=2, compile=True)[0].sum(), step.w)
+        torch.testing.assert_close(actual, expected)
 
 
 def test_dropout_under_compile_draws_the_same_in_advancing_and_recording():

@@ -417,6 +417,32 @@ def compile_graph() -> Any:
     return compile_fx
 
 
+def compile_operations(graph: torch.fx.GraphModule, options: dict[str, Any]) -> Callable[[list[Tensor]], Any]:
+    """Compile a graph of operations that change nothing in place, as `trace_operations` returns it.
+
+    The function takes a list of tensors, which it empties: without the questions that `compile_fx` asks at every call.
+    """
+    from torch._guards import TracingContext, tracing  # noqa: PLC0415
+    from torch._inductor.compile_fx import compile_fx_inner  # noqa: PLC0415
+    from torch._inductor.virtualized import V  # noqa: PLC0415
+
+    values = [node.meta["val"] for node in graph.graph.find_nodes(op="placeholder")]
+    mode = values[0].fake_mode
+    with inductor_options().patch(options), tracing(TracingContext(mode)), V.set_fake_mode(mode):
+        return cast("Callable[[list[Tensor]], Any]", compile_fx_inner(graph, values, is_inference=True))
+
+
+def side_effects() -> bool:
+    """Whether what Dynamo is tracing assigns to anything that was there before; to be asked by a backend."""
+    from torch._dynamo.symbolic_convert import InstructionTranslator  # noqa: PLC0415
+
+    effects = InstructionTranslator.current_tx().output.side_effects
+    return bool(effects.tensor_hooks) or any(
+        effects.is_modified(item) and type(item.mutation_type).__name__.endswith("Existing")
+        for item in effects.id_to_variable.values()
+    )
+
+
 def decompositions() -> Any:
     """Return what Inductor takes operations apart into."""
     from torch._inductor.decomposition import select_decomp_table  # noqa: PLC0415

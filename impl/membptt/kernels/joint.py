@@ -1,31 +1,32 @@
-"""Cores that are backpropagated as soon as they are recorded: one compiled function in place of a graph.
+"""Cores as functions of tensors: advanced, and pulled back as soon as they are recorded, by two compiled functions.
 
-It goes from carry, inputs and the gradients of what a core gives to the gradients of the carry and of the inputs, and
-to what is added to the sums of the parameters' gradients. No graph of autograd is built, nothing is saved for a
-backward.
+One goes from carry and inputs to the carry after a core and its outputs; the other from these and the gradients of what
+the core gives to the gradients of the carry and of the inputs, and to what is added to the sums of the parameters'
+gradients. No graph of autograd is built, nothing is saved for a backward, and what Dynamo guards is looked at once in
+a pass instead of at every core.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from threading import local
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import optree
 import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
 from membptt.kernels.compiled import loop_of
-from membptt.state.leaves import Leaves
+from membptt.state.leaves import Leaves, as_leaf
 from membptt.state.states import At, Hidden
-from membptt.state.trees import tree_leaves
-from membptt.torch_private import hooks_of, is_transformed
+from membptt.state.trees import flatten
+from membptt.torch_private import hooks_of, is_transformed, side_effects
 
 if TYPE_CHECKING:
-    from membptt.kernels.pullback import Pullback
-
-Flatten = Callable[[Any], Leaves]
+    from membptt.kernels.pullback import Forward, Pullback
 
 _REMEMBERED = 64
 _PATTERNS = 4  # of gradients that are there: each is compiled by itself
@@ -53,33 +54,44 @@ class Given(NamedTuple):
     """What a core is run on.
 
     Args:
-        at: the step, or steps, that it covers.
-        places: each call of the step in it: its step, or steps.
-        start: the hidden state that it begins with.
-        carry: as the step knows it.
-        parts: the inputs of each step, likewise.
-        carry_in: leaves of the carry: leaves of autograd where a gradient is wanted.
-        x_in: leaves of the inputs, part after part, likewise.
+        carry: its leaves.
+        form: their structure.
+        steps: the leaves of the inputs of each call of the step in it.
+        spec: their structure.
+    """
+
+    carry: Sequence[Tensor]
+    form: optree.PyTreeSpec
+    steps: Sequence[Sequence[Tensor]]
+    spec: optree.PyTreeSpec
+
+    @property
+    def own(self) -> Sequence[Tensor]:
+        """All leaves that are the core's own: of its carry and of its inputs, call after call."""
+        return *self.carry, *chain(*self.steps)
+
+
+class Wanted(NamedTuple):
+    """Which gradients of a core are wanted.
+
+    Args:
+        carry: of which leaves of the carry.
+        x: of which leaves of the inputs of each step.
         params: the place of each declared tensor, by its identity.
     """
 
-    at: At
-    places: Sequence[At]
-    start: Hidden
-    carry: Any
-    parts: Sequence[Any]
-    carry_in: Leaves
-    x_in: Leaves
+    carry: Sequence[bool]
+    x: Sequence[bool]
     params: Mapping[int, int]
 
 
 class Joint:
     """Joins the cores of one step, as long as nothing stands against it.
 
-    Dynamo traces the step and guards what it found, as for a compiled core; a pullback is derived from its graph. Not
-    joined is a step that Dynamo cannot trace as a whole, that draws random numbers, writes to what it is given, keeps
-    tensors beside its outputs or uses tensors that want a gradient and were not declared: such a core is recorded, and
-    refused where that has to be.
+    Dynamo traces the step and guards what it found, as for a compiled core; functions are derived from its graph. Not
+    joined is a step that Dynamo cannot trace as a whole, that draws random numbers, writes to what it is given, assigns
+    to anything, keeps tensors beside its outputs or uses tensors that want a gradient and were not declared: such a
+    core is run and recorded, and refused where that has to be.
 
     Attributes:
         problem: why cores of this step are not joined; ``None`` as long as they are.
@@ -90,18 +102,13 @@ class Joint:
         self._mine = local()  # every thread asks for itself
         self.problem: str | None = None
 
-    def join(self, given: Given, flatten: Flatten) -> Joined | None:
-        """Return a core ready to be pulled back; ``None`` where it has to be recorded.
-
-        Args:
-            given: what it is run on.
-            flatten: returns the leaves of the carry after it.
-        """
+    def trace(self, given: Given, wanted: Wanted) -> Traced | None:
+        """Return cores such as the one that is run on this; ``None`` where they have to be recorded."""
         if self.problem is not None or is_transformed() or torch.is_autocast_enabled("cpu"):
             return None
         try:
-            return self._join(given, flatten)
-        except Exception as error:  # whatever it is, recording the core shows it, or does without
+            return self._trace(given, wanted)
+        except Exception as error:  # whatever it is, running the core shows it, or does without
             self.refuse(error)
             return None
 
@@ -109,100 +116,155 @@ class Joint:
         """Join no further core, because of `error`."""
         self.problem = str(error) if isinstance(error, CannotJoin) else f"{type(error).__name__}: {error}"
 
-    def _join(self, given: Given, flatten: Flatten) -> Joined:
+    def _trace(self, given: Given, wanted: Wanted) -> Traced:
+        carry = list(map(as_leaf, given.carry, wanted.carry))
+        steps = [list(map(as_leaf, leaves, wanted.x)) for leaves in given.steps]
         mine = self._mine
         mine.graph = mine.inputs = None
         try:
             with torch.enable_grad():
-                carry, ys = self._loop(given.carry, given.parts)
+                after, ys = self._loop(given.form.unflatten(carry), [given.spec.unflatten(leaves) for leaves in steps])
             graph: _Graph | None = mine.graph
             inputs: Leaves = mine.inputs
         finally:
             mine.graph = mine.inputs = None
         if graph is None:
             raise CannotJoin("the step computes nothing")
-        if any(map(hooks_of, given.carry_in)):
+        if any(map(hooks_of, carry)):
             raise CannotJoin("it puts a hook on the carry")
-        own = {id(leaf): place for place, leaf in enumerate((*given.carry_in, *given.x_in))}
+        own = {id(leaf): place for place, leaf in enumerate((*carry, *chain(*steps)))}
         offset = len(own)
         places = []
         for tensor in inputs:
             place = own.get(id(tensor))
             if place is None:
-                place = given.params.get(id(tensor), -1)
+                place = wanted.params.get(id(tensor), -1)
                 place += offset if place >= 0 else 0
             places.append(place)
         if graph.places is None:
-            graph.learn(places, inputs, flatten(carry), [tree_leaves(y) for y in ys])
+            graph.learn(places, inputs, after, ys)
         elif graph.places != places:
             raise CannotJoin("its tensors change places")
-        return Joined(self, graph, inputs, given)
+        return Traced(self, graph, inputs, offset)
 
     def _backend(self, module: GraphModule, _: Sequence[Any]) -> Callable[..., Any]:
-        graph = _Graph(module)
+        graph = _Graph(module, side_effects())
 
         def served(*inputs: Any) -> Sequence[Any]:
-            """Only take what Dynamo found; once it is known what the outputs are, nobody needs them."""
+            """Only take what Dynamo found: what comes of it has a place, and no value."""
             self._mine.graph, self._mine.inputs = graph, inputs
-            return graph.outputs if graph.places is not None else graph.run(inputs)
+            return graph.outputs
 
         return served
+
+
+class Traced:
+    """Cores of one kind, as Dynamo found them; what it guards is not looked at again.
+
+    Attributes:
+        spec: structure of the carry after them.
+        y_specs: of the output of each step.
+        used: which of the declared tensors they use.
+    """
+
+    def __init__(self, joint: Joint, graph: _Graph, inputs: Leaves, offset: int) -> None:
+        self._joint, self._graph = joint, graph
+        self._offset = offset  # leaves of carry and inputs
+        places = graph.places or []
+        self._constant = list(inputs)
+        self._places = [(index, place) for index, place in enumerate(places) if 0 <= place < offset]
+        for index, _ in self._places:
+            self._constant[index] = _NONE
+        self.spec, self.y_specs = graph.spec, graph.y_specs
+        self.used = sorted({place - offset for place in places if place >= offset})
+
+    def advance(self, own: Sequence[Tensor]) -> tuple[Leaves, list[Leaves]] | None:
+        """Run one: return the leaves of the carry after it, and of each output; ``None`` where that fails.
+
+        Args:
+            own: leaves of its carry and of its inputs, step after step.
+        """
+        graph, inputs = self._graph, self._inputs(own)
+        try:
+            results = graph.forward(inputs)(inputs)
+        except Exception as error:
+            self._joint.refuse(error)
+            return None
+        leaves = [inputs[~end].detach() if end < 0 else results[end] for end in graph.ends]
+        start = graph.spec.num_leaves
+        ys = []
+        for spec in graph.y_specs:
+            ys.append(tuple(leaves[start : start + spec.num_leaves]))
+            start += spec.num_leaves
+        return tuple(leaves[: graph.spec.num_leaves]), ys
+
+    def pull(
+        self, own: Sequence[Tensor], grads: Sequence[Tensor | None], total: Callable[[int], Tensor]
+    ) -> tuple[Leaves, Sequence[Tensor | None]] | None:
+        """Backpropagate one: return the carry after it, and the gradients of its own leaves; ``None`` where that fails.
+
+        Args:
+            own: leaves of its carry and of its inputs, step after step.
+            grads: of the leaves of the carry after it, and of its outputs.
+            total: returns the sum that the gradients of a declared tensor are added to.
+        """
+        inputs = self._inputs(own)
+        try:
+            function = self._graph.function(inputs, self._offset, grads)
+            tensors = function(inputs, [grad for grad in grads if grad is not None])
+            sums = {place: total(place - self._offset) for place in function.summed}
+        except Exception as error:  # recording the core shows what it is, or does without
+            self._joint.refuse(error)
+            return None
+        function.add(tensors, sums)
+        ends = self._graph.ends[: self._graph.spec.num_leaves]
+        carry = tuple([inputs[~end].detach() if end < 0 else tensors[function.forward[end]] for end in ends])
+        by_place = function.gradients(tensors)
+        return carry, [by_place.get(place) for place in range(self._offset)]
+
+    def _inputs(self, own: Sequence[Tensor]) -> Leaves:
+        inputs = self._constant.copy()
+        for index, place in self._places:
+            inputs[index] = own[place]
+        return tuple(inputs)
 
 
 class Joined:
     """One core that is recorded and backpropagated at once.
 
     Attributes:
-        at, places, start, carry_in, x_in: as given.
-        carry_out: leaves of the carry after it, once it was pulled back or evaluated.
-        used: which of the declared tensors it uses.
+        at, places, start: as given.
+        carry_in: leaves of the carry before it.
+        carry_out: of the carry after it, once it was pulled back or evaluated.
     """
 
-    def __init__(self, joint: Joint, graph: _Graph, inputs: Leaves, given: Given) -> None:
-        self._joint, self._graph, self._inputs = joint, graph, inputs
-        self.at, self.places, self.start = given.at, given.places, given.start
-        self.carry_in, self.x_in = given.carry_in, given.x_in
-        offset = len(self.carry_in) + len(self.x_in)
-        self.used = sorted({place - offset for place in graph.places or () if place >= offset})
-        self._offset = offset
+    def __init__(self, traced: Traced, at: At, places: Sequence[At], start: Hidden, own: Sequence[Tensor]) -> None:
+        self._traced, self._own = traced, own
+        self.at, self.places, self.start = at, places, start
+        self.carry_in = start.leaves
         self.carry_out: Leaves = ()
 
     def pull(
         self, carry: Sequence[Tensor | None], ys: Sequence[Tensor | None], total: Callable[[int], Tensor]
     ) -> Sequence[Tensor | None] | None:
-        """Backpropagate: return the gradients of `carry_in` and `x_in`; ``None``, nothing done, where that fails.
+        """Backpropagate: return the gradients of carry and inputs; ``None``, nothing done, where that fails.
 
         Args:
             carry: gradient of each leaf of the carry after the core.
             ys: gradient of each leaf of the outputs, step after step.
             total: returns the sum that the gradients of a declared tensor are added to.
         """
-        grads = (*carry, *ys)
-        try:
-            function = self._graph.function(self._inputs, self._offset, grads)
-            tensors = self._run(function, [grad for grad in grads if grad is not None])
-            sums = {place: total(place - self._offset) for place in function.summed}
-        except Exception as error:  # recording the core shows what it is, or does without
-            self._joint.refuse(error)
+        pulled = self._traced.pull(self._own, (*carry, *ys), total)
+        if pulled is None:
             return None
-        function.add(tensors, sums)
-        by_place = function.gradients(tensors)
-        return [by_place.get(place) for place in range(self._offset)]
+        self.carry_out, shares = pulled
+        return shares
 
     def evaluate(self) -> bool:
-        """Compute `carry_out`, and nothing else; false where none of its kind was pulled back, which would tell how."""
-        for function in self._graph.functions.values():
-            self._run(function, [layout.empty().zero_() for layout in function.layouts])
-            return True
-        return False
-
-    def _run(self, function: Pullback, grads: Sequence[Tensor]) -> Sequence[Tensor]:
-        tensors = function(self._inputs, grads)
-        ends = self._graph.ends[: len(self.carry_in)]
-        self.carry_out = tuple(
-            [self._inputs[~end].detach() if end < 0 else tensors[function.forward[end]] for end in ends]
-        )
-        return tensors
+        """Compute `carry_out`, and nothing else; false where that fails."""
+        advanced = self._traced.advance(self._own)
+        self.carry_out = advanced[0] if advanced is not None else ()
+        return advanced is not None
 
 
 class _Graph:
@@ -211,42 +273,52 @@ class _Graph:
     Attributes:
         places: of each input among carry, inputs and declared tensors, or -1; ``None`` before the first core.
         ends: of each leaf of the carry after it, and of the outputs: which output it is, or ``~input``.
-        emitted: how many leaves the output of each step has.
-        functions: the pullbacks, by which gradients are there.
         outputs: as many as it has, of no value.
+        spec: structure of the carry after it.
+        y_specs: of the output of each step.
+        functions: the pullbacks, by which gradients are there.
     """
 
-    def __init__(self, module: GraphModule) -> None:
+    def __init__(self, module: GraphModule, effects: bool) -> None:
         self._module = module
+        self._effects = effects
+        self._wanted: list[int] = []  # inputs whose gradients are wanted
         self.places: list[int] | None = None
         self.ends: list[int] = []
-        self.emitted: list[int] = []
-        self.outputs: Sequence[Any] = ()
+        count = len(module.graph.output_node().args[0])  # type: ignore[arg-type]
+        self.outputs: Sequence[Tensor] = [torch.empty(0) for _ in range(count)]
+        self.spec = flatten("the carry", ())[1]
+        self.y_specs: Sequence[optree.PyTreeSpec] = ()
         self.functions: dict[tuple[bool, ...], Pullback] = {}
-        self._returned: Sequence[Any] = ()
-        self._carry = 0
+        self._forward: Forward | None = None
 
-    def run(self, inputs: Leaves) -> Sequence[Any]:
-        """Run it as it is, once, to see what its outputs become."""
-        with torch.no_grad():
-            self._returned = self._module(*[tensor.detach() for tensor in inputs])
-        return self._returned
-
-    def learn(self, places: list[int], inputs: Leaves, carry: Leaves, ys: Sequence[Sequence[Tensor]]) -> None:
+    def learn(self, places: list[int], inputs: Leaves, carry: Any, ys: Sequence[Any]) -> None:
         """Take note of which leaf is which output."""
-        returned, self._returned = self._returned, ()
         if any(place < 0 and tensor.requires_grad for place, tensor in zip(places, inputs, strict=True)):
             raise CannotJoin("it uses a tensor that wants a gradient and was not declared")
         known = {id(tensor): ~index for index, tensor in enumerate(inputs)}
-        known |= {id(tensor): index for index, tensor in enumerate(returned)}
-        leaves = [*carry, *(leaf for y in ys for leaf in y)]
+        known |= {id(tensor): index for index, tensor in enumerate(self.outputs)}
+        leaves, self.spec = flatten("the carry", carry)
+        of_ys = [flatten("the output y", y) for y in ys]
+        leaves = (*leaves, *(leaf for y, _ in of_ys for leaf in y))
         if any(id(leaf) not in known for leaf in leaves):
             raise CannotJoin("it returns a constant")
         self.ends = [known[id(leaf)] for leaf in leaves]
-        if set(range(len(returned))) - set(self.ends):
+        if set(range(len(self.outputs))) - set(self.ends):
             raise CannotJoin("it keeps tensors beside what it returns")
-        self.emitted, self.outputs, self._carry = [len(y) for y in ys], (None,) * len(returned), len(carry)
+        if self._effects:
+            raise CannotJoin("it assigns to what it is given")
+        self.y_specs = [spec for _, spec in of_ys]
+        self._wanted = [index for index, tensor in enumerate(inputs) if tensor.requires_grad]
         self.places = places
+
+    def forward(self, inputs: Leaves) -> Forward:
+        """Return the function that advances."""
+        if self._forward is None:
+            from membptt.kernels.pullback import forward  # noqa: PLC0415  (which imports the compiler)
+
+            self._forward = forward(self._module, inputs)
+        return self._forward
 
     def function(self, inputs: Leaves, own: int, grads: Sequence[Tensor | None]) -> Pullback:
         """Return the pullback for the gradients that are there."""
@@ -258,13 +330,21 @@ class _Graph:
             if len(self.functions) == _PATTERNS:
                 raise CannotJoin("the gradients that are there change from core to core")
             heads = [end for end, grad in zip(self.ends, grads, strict=True) if grad is not None]
-            kept = sorted({end for end in self.ends[: self._carry] if end >= 0})
+            kept = sorted({end for end in self.ends[: self.spec.num_leaves] if end >= 0})
             given = [grad for grad in grads if grad is not None]
             known = pullback(
-                self._module, inputs, places=self.places or [], own=own, heads=heads, kept=kept, grads=given
+                self._module,
+                inputs,
+                wanted=self._wanted,
+                places=self.places or [],
+                own=own,
+                heads=heads,
+                kept=kept,
+                grads=given,
             )
             self.functions[there] = known
         return known
 
 
+_NONE = torch.empty(0)
 _joints: OrderedDict[tuple[Callable[..., Any], int], Joint] = OrderedDict()

@@ -1,4 +1,4 @@
-"""The pullback of a traced core: one compiled function, and the factors of what is added to the parameters' sums.
+"""A traced core as compiled functions: forward, and the pullback, with the factors of what parameters' sums get.
 
 A parameter's gradient is mostly a product of two factors, or a sum of such. The function returns the factors, and the
 product is added right into the sum: no second tensor as large as the parameter is ever there.
@@ -6,7 +6,7 @@ product is added right into the sum: no second tensor as large as the parameter 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from membptt.kernels.compiled import compile_options
 from membptt.kernels.joint import CannotJoin
 from membptt.kernels.merging import factors, is_fixed, merge_sums, transposed
 from membptt.state.leaves import Layout, Leaves
-from membptt.torch_private import compile_graph, decompositions, trace_operations
+from membptt.torch_private import compile_operations, decompositions, trace_operations
 
 _ALIAS = torch.ops.aten.alias.default
 
@@ -61,8 +61,9 @@ class Pullback:
             grad if grad.stride() == layout.stride else layout.empty().copy_(grad)
             for grad, layout in zip(grads, self.layouts, strict=True)
         ]
+        tensors = [*inputs, *given]
         with torch.no_grad():
-            return [*inputs, *given, *self.compiled(*inputs, *given)]
+            return [*tensors, *self.compiled(tensors.copy())]
 
     @property
     def summed(self) -> Iterable[int]:
@@ -82,10 +83,47 @@ class Pullback:
         return {place: piece.of(tensors) for place, piece in self.own.items()}
 
 
+class Forward:
+    """Returns what a traced core returns.
+
+    Args:
+        compiled: the function.
+    """
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+
+    def __call__(self, inputs: Leaves) -> Sequence[Tensor]:
+        """Run it."""
+        with torch.no_grad():
+            results = self._compiled(list(inputs))
+        return [result.detach() if result.requires_grad else result for result in results]  # one that is handed on
+
+
+def forward(module: GraphModule, inputs: Leaves) -> Forward:
+    """Compile a traced core, to be run without graph.
+
+    Args:
+        module: the core, a function of `inputs`.
+        inputs: tensors such as it is given.
+
+    Raises:
+        CannotJoin: it draws random numbers or writes to what it is given.
+    """
+
+    def run(*tensors: Tensor) -> list[Tensor]:
+        with torch.enable_grad():  # as the pullback runs it: a step may take gradients of its own
+            return [tensor.detach() for tensor in module(*tensors)]
+
+    with torch.no_grad():
+        return Forward(_compiled(_traced(run, _plain(inputs))))
+
+
 def pullback(
     module: GraphModule,
     inputs: Leaves,
     *,
+    wanted: Sequence[int],
     places: Sequence[int],
     own: int,
     heads: Sequence[int],
@@ -96,7 +134,8 @@ def pullback(
 
     Args:
         module: the core, a function of `inputs`.
-        inputs: tensors such as it is given; those that require grad get a gradient.
+        inputs: tensors such as it is given.
+        wanted: the inputs that get a gradient.
         places: of the inputs, among carry and inputs of the core, and, from `own` on, declared tensors.
         own: how many of them are carry and inputs.
         heads: the outputs that have a gradient, or ``~input`` where an input is handed on.
@@ -106,10 +145,7 @@ def pullback(
     Raises:
         CannotJoin: it draws random numbers or writes to what it is given, or no gradient reaches an input.
     """
-    plain = [type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout is torch.strided for tensor in inputs]
-    if not all(plain):
-        raise CannotJoin("it uses tensors of another kind")
-    wanted = [index for index, tensor in enumerate(inputs) if tensor.requires_grad]
+    plain = _plain(inputs)
     layouts = [Layout.of(grad) for grad in grads]
     reached: list[int] = []
 
@@ -132,16 +168,10 @@ def pullback(
         reached[:] = [index for index, share in zip(wanted, shares, strict=True) if share is not None]
         return [*(returned[index].detach() for index in kept), *(share for share in shares if share is not None)]
 
-    given = [tensor.detach() for tensor in (*inputs, *(layout.empty().zero_() for layout in layouts))]
+    given = [*plain, *(layout.empty().zero_() for layout in layouts)]
     with torch.no_grad():
-        # The second time without autograd, so that what a step computes in place is not in place any more.
-        traced = trace_operations(pulled, given, decompositions())
-        if any(torch.Tag.nondeterministic_seeded in _tags(node) for node in traced.graph.nodes):
-            raise CannotJoin("it draws random numbers")
-        traced = trace_operations(torch.func.functionalize(traced), given, {})
+        traced = _traced(pulled, given)
         results = _simplify(traced.graph)
-        if any(map(is_fixed, traced.graph.nodes)):
-            raise CannotJoin("it writes to what it is given")
         forward = {output: at for at, output in enumerate(kept, len(given))}
         pieces, products, shares = _Pieces(traced.graph, results[: len(kept)]), [], []
         by_place: dict[int, Piece] = {}
@@ -156,9 +186,32 @@ def pullback(
                 products.append((place, pieces.of(first, turned), pieces.of(second, turned)))
             shares += [(place, pieces.of(node, turned)) for node in rest]
         pieces.put()
-        traced.recompile()
-        compiled = compile_graph()(traced, given, config_patches=compile_options())
+        compiled = _compiled(traced)
     return Pullback(compiled, layouts, forward, by_place, products, shares)
+
+
+def _plain(inputs: Leaves) -> list[Tensor]:
+    if any(type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.layout is not torch.strided for tensor in inputs):
+        raise CannotJoin("it uses tensors of another kind")
+    return [tensor.detach() for tensor in inputs]
+
+
+def _traced(function: Callable[..., list[Tensor]], given: Sequence[Tensor]) -> GraphModule:
+    """Return the graph of what `function` does with such tensors, which changes nothing in place; nothing is run."""
+    traced = trace_operations(function, given, decompositions())
+    if any(torch.Tag.nondeterministic_seeded in _tags(node) for node in traced.graph.nodes):
+        raise CannotJoin("it draws random numbers")
+    # Once more without autograd, so that what a step computes in place is not in place any more.
+    traced = trace_operations(torch.func.functionalize(traced), given, {})
+    traced.graph.eliminate_dead_code()
+    if any(map(is_fixed, traced.graph.nodes)):
+        raise CannotJoin("it writes to what it is given")
+    return traced
+
+
+def _compiled(traced: GraphModule) -> Any:
+    traced.recompile()
+    return compile_operations(traced, compile_options())
 
 
 def _simplify(graph: Graph) -> list[Node]:

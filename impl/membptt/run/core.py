@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from membptt.kernels.graphs import Chunk
-from membptt.kernels.joint import Given, Joint
+from membptt.kernels.joint import Given, Joined, Joint, Traced, Wanted
 from membptt.run.continuity import Continuity, Sweep
 from membptt.run.inputs import Inputs
 from membptt.run.outputs import Outputs, Unkept
@@ -81,6 +81,7 @@ class Core:
         self._watches: bool | None = None  # whether to note what is saved while it is; not decided
         self._unchanged = Unchanged(inputs.leaves, problem.params)
         self._places = {id(tensor): place for place, tensor in enumerate(problem.params)} if joint is not None else {}
+        self._kinds: dict[Any, Traced | None] = {}  # of cores, as they were found in this pass
         self._undeclared = Undeclared(problem.step, problem.params, inputs.read)
         self._records = False  # whether the step switches grad mode on by itself
         # Cores of a single step that nothing watches and nobody compiled.
@@ -94,20 +95,73 @@ class Core:
         if outputs is None and torch.is_grad_enabled():
             with torch.no_grad():
                 return self.advance(state, xs, start, stop)
-        carry = self.forms.at(start).spec.unflatten(state.leaves)
-        if outputs is None and self._bare and not self._records:
-            # The first pass has checked every step, so only the step itself is left to run.
-            fetch, step = self._inputs.fetch, self._step
-            for at in range(start, stop):
-                x, spec = fetch(xs, at)
-                carry, _ = step(carry, spec.unflatten(x))
-        else:
-            carry = self._run_checked(carry, state.leaves, xs, range(start, stop), outputs)
-        leaves = self._flatten(carry, stop - 1)
+        leaves, core = self._advance_traced(state.leaves, xs, range(start, stop), outputs)
+        if core < stop:
+            leaves = self._advance(leaves, xs, range(core, stop), outputs)
         if torch.is_grad_enabled():
             leaves = tuple(leaf.detach() for leaf in leaves)
         state.check(start)
         return Hidden.of(leaves, self._generators.read())
+
+    def _advance(self, leaves: Leaves, xs: Leaves, cores: range, outputs: Outputs | None) -> Leaves:
+        carry = self.forms.at(cores.start).spec.unflatten(leaves)
+        if outputs is None and self._bare and not self._records:
+            # The first pass has checked every step, so only the step itself is left to run.
+            fetch, step = self._inputs.fetch, self._step
+            for at in cores:
+                x, spec = fetch(xs, at)
+                carry, _ = step(carry, spec.unflatten(x))
+        else:
+            carry = self._run_checked(carry, leaves, xs, cores, outputs)
+        return self._flatten(carry, cores.stop - 1)
+
+    def _advance_traced(self, leaves: Leaves, xs: Leaves, cores: range, outputs: Outputs | None) -> tuple[Leaves, int]:
+        """Advance as far as cores are functions of tensors: return the carry there, and the core after it."""
+        if not self.joins:
+            return leaves, cores.start
+        for core in cores:
+            ran = self._run_traced(core, leaves, xs)
+            if ran is None:
+                return leaves, core
+            traced, leaves, ys, places = ran
+            if outputs is not None:
+                for where, y_spec, y in zip(places, traced.y_specs, ys, strict=True):
+                    outputs.put(where, y_spec.unflatten(y))
+                leaves = self._checked(traced.spec.unflatten(leaves), places[-1])
+                if self.continuity is not None:
+                    self.continuity.passed(core, leaves)
+                    if core >= self.continuity.first:
+                        self.continuity.emitted(core, ys[-1])
+        return leaves, cores.stop
+
+    def _run_traced(
+        self, core: int, leaves: Leaves, xs: Leaves
+    ) -> tuple[Traced, Leaves, Sequence[Leaves], Sequence[At]] | None:
+        """Run one core as a function of tensors: return it, the carry after it, its outputs and where they belong."""
+        at = self._inputs.at(core)
+        x, spec = self._inputs.fetch(xs, at)
+        places, steps = self._parts(at, x)
+        own = (*leaves, *chain(*steps))
+        traced = self._trace(core, own, steps, spec)
+        advanced = traced.advance(own) if traced is not None else None
+        return (traced, *advanced, places) if traced is not None and advanced is not None else None
+
+    def _trace(
+        self, core: int, own: Leaves, steps: Sequence[Sequence[Tensor]], spec: optree.PyTreeSpec
+    ) -> Traced | None:
+        """Return cores of the kind of this one; whether the step still is what was traced is asked once in a pass.
+
+        Of inputs that are read, every time: what reads them may change what the step finds.
+        """
+        joint, form, inputs = self._joint, self.forms.at(core), self._inputs
+        if joint is None:
+            return None
+        kind = form, len(steps), *[_lie(leaf) for leaf in own]
+        if inputs.read is not None or kind not in self._kinds:
+            given = Given(own[: len(form.differentiable)], form.spec, steps, spec)
+            wanted = Wanted(form.differentiable, inputs.wanted or (False,) * spec.num_leaves, self._places)
+            self._kinds[kind] = joint.trace(given, wanted)
+        return self._kinds[kind]
 
     def loop(self, state: Hidden, xs: Leaves, start: int, stop: int, outputs: Outputs) -> Hidden:
         """Run cores ``start .. stop-1`` as the plain loop: no graph, tangent or wrapper is taken off, nothing stored.
@@ -227,6 +281,10 @@ class Core:
         random = self._generators.read()
         try:
             self.rewind(state)
+            ran = self._run_traced(core, state.leaves, xs) if self.joins and not graph else None
+            if ran is not None:
+                _, after, ys, _ = ran
+                return after, ys[-1]
             with torch.set_grad_enabled(graph):
                 form = self.forms.at(core)
                 wanted = form.differentiable if graph and core >= self._unwanted else [False] * len(state.leaves)
@@ -287,6 +345,10 @@ class Core:
         """Prepare to recompute from `state`."""
         self._generators.write(state.random)
 
+    def begin(self) -> None:
+        """Begin a pass: whether the step is what was traced is to be asked again."""
+        self._kinds.clear()
+
     @property
     def joins(self) -> bool:
         """Whether cores may be recorded and backpropagated at once."""
@@ -297,8 +359,8 @@ class Core:
 
         Recorded are the last few cores, whose outputs are compared, and a first one that makes the carry.
         """
-        form, joint = self.forms.at(core), self._joint
-        if joint is None or form is not self.forms.last or (self.continuity and core >= self.continuity.first):
+        form = self.forms.at(core)
+        if not self.joins or form is not self.forms.last or (self.continuity and core >= self.continuity.first):
             return False
         at = self._inputs.at(core)
         with torch.no_grad():
@@ -306,16 +368,12 @@ class Core:
             places, steps = self._parts(at, x)
         if not self._inputs.wanted and any(leaf.requires_grad for leaf in x):
             return False  # what is read has a graph of its own, which is part of the core's
-        carry_in = tuple(map(as_leaf, state.leaves, form.differentiable))
-        wanted = self._inputs.wanted or (False,) * len(x)
-        x_in = [list(map(as_leaf, leaves, wanted)) for leaves in steps]
-        carry, parts = form.spec.unflatten(carry_in), [spec.unflatten(leaves) for leaves in x_in]
-        given = Given(at, places, state, carry, parts, carry_in, tuple(chain(*x_in)), self._places)
-        joined = joint.join(given, partial(self._flatten, core=core))
-        if joined is None or not sweep.join(joined):
+        own = (*state.leaves, *chain(*steps))
+        traced = self._trace(core, own, steps, spec)
+        if traced is None or traced.spec != form.spec or not sweep.join(Joined(traced, at, places, state, own)):
             return False
         state.check(core)
-        self._unchanged.check(joined.used)
+        self._unchanged.check(traced.used)
         return True
 
     def backpropagate(self, internal: Internal, sweep: Sweep) -> None:
@@ -405,6 +463,11 @@ def is_known_to_round(step: Step, /) -> bool:
 
 def _kind(step: Any) -> Any:
     return getattr(getattr(step, "__func__", step), "__code__", type(step))
+
+
+def _lie(leaf: Tensor) -> Any:
+    """Return how a leaf lies, which Dynamo guards."""
+    return type(leaf), leaf.shape, leaf.stride(), leaf.is_conj(), leaf.is_neg()
 
 
 def _first(at: At) -> int:

@@ -119,6 +119,7 @@ class Call:
     def begin(self, given: Leaves, *, observed: bool = True) -> Execution:
         """Start the course from the starting carry, in the random state of the first pass."""
         carry, xs = self.split(given)
+        self.core.begin()
         # Detached: a step that hooks what it is given would hook the caller's tensors, at every advance.
         start = Hidden.of(tuple([leaf.detach() for leaf in carry]), self.random)
         slow = SlowStates(start, self.choice.slow.directory) if self.choice.slow.slots != 0 else None
@@ -256,6 +257,7 @@ class _Back:
         if call.core.compiled and is_transformed():
             raise RuntimeError(_BEFORE_THE_LEVEL)  # the tangents of gradients would be lost
         self._call, self._given, self._execution = call, given, execution
+        call.core.begin()
         self._carry, self._xs = call.split(given)
         carry, ys = list(grads[: call.final_leaves]), list(grads[call.final_leaves :])
         compact = not call.core.forms.alike
