@@ -30,6 +30,7 @@ class Problem:
         unit: time steps that one call of `step` takes.
         output: a zero shaped as the outputs.
         counter: ``[forwards]``, in time steps.
+        compile: whether `scan` compiles the cores; what it compiles does not count.
     """
 
     cell: str
@@ -41,6 +42,7 @@ class Problem:
     unit: int
     output: Tensor
     counter: list[int]
+    compile: bool = False
 
     @property
     def calls(self) -> int:
@@ -140,6 +142,11 @@ def merged(given: Problem, block: int) -> Problem:
         ValueError: `block` does not divide the number of calls.
     """
     return compiled(given, block, compile_options())
+
+
+def joined(given: Problem) -> Problem:
+    """Return the problem with cores that `scan` compiles itself."""
+    return replace(given, step=given.bare, compile=True)
 
 
 def fused(given: Problem, block: int) -> Problem:

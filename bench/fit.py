@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from itertools import count
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from statistics import median
 from typing import Final
 
@@ -21,10 +20,14 @@ from membptt_theory.policy import PolicyTable
 from membptt_theory.tables import build, useful_slots
 
 Meter = Callable[[Callable[[], None]], Peak]
+Size = Callable[[Peak], int]
 
+ACTIVATIONS: Final[Size] = attrgetter("peak")
+TOTAL: Final[Size] = attrgetter("peak_with_gradients")
 CHUNKS: Final = (1, 2, 5, 10, 20, 40)
 TABLE: Final = Limit(2**28, 3 * 10**8, "to be measured")
 FORWARDS_LIMIT: Final = 12  # forwards a step beyond which nobody would run it
+MORE: Final = 6  # times that more slots are tried
 TIMED_CALLS: Final = 60  # calls of the step over which one operation is timed
 
 
@@ -49,7 +52,7 @@ class Core:
 
     hidden: int
     internal: int
-    beside: int
+    beside: Peak
 
 
 class Fit:
@@ -58,23 +61,27 @@ class Fit:
     Args:
         problem: what to differentiate.
         meter: measures the peak of a run.
+        counted: the same problem with a step that counts; by default itself.
 
     Attributes:
         seconds: by chunk, to advance a core and to record and backpropagate it, where `time` was called.
     """
 
-    def __init__(self, problem: Problem, meter: Meter) -> None:
+    def __init__(self, problem: Problem, meter: Meter, counted: Problem | None = None) -> None:
         self._problem = problem
         self._meter = meter
+        self._counted = counted or problem
         self._cores: dict[int, Core] = {}
         self.seconds: dict[int, tuple[float, float]] = {}
 
-    def best(self, policy: str, budget: int, chunks: Iterable[int] = CHUNKS) -> tuple[Setting, float] | None:
+    def best(
+        self, policy: str, budget: int, chunks: Iterable[int] = CHUNKS, size: Size = ACTIVATIONS
+    ) -> tuple[Setting, float] | None:
         """Return the setting that is predicted to be fastest within `budget` bytes, and its predicted seconds.
 
         ``None`` where nothing fits.
         """
-        fitting = [setting for chunk in chunks if (setting := self._setting(policy, budget, chunk)) is not None]
+        fitting = self._fitting(policy, budget, chunks, size)
         self.time([setting.chunk for setting in fitting])
         return min(((setting, self.predicted(setting)) for setting in fitting), key=itemgetter(1), default=None)
 
@@ -86,24 +93,49 @@ class Fit:
             advance, gradient = map(min, zip(*samples, strict=True))
             self.seconds[chunk] = advance, gradient
 
-    def verified(self, setting: Setting, budget: int) -> tuple[Setting, Peak, int] | None:
-        """Measure a setting's peak and forwards; give slots back until the peak is within `budget`.
+    def settled(
+        self, policy: str, budget: int, chunks: Iterable[int] = CHUNKS, size: Size = ACTIVATIONS
+    ) -> tuple[Setting, Peak, int] | None:
+        """Return the fastest setting within `budget` bytes with its measured peak and forwards; ``None``: nothing fits.
+
+        Of compiled cores nothing is predicted: one setting a chunk is run, twice in turns, and the fastest one kept.
+
+        Args:
+            policy: as `scan` takes it.
+            budget: in bytes.
+            chunks: calls of the step a core, of which one is chosen.
+            size: what of a peak is to be within the budget.
+        """
+        best = (self._tried if self._problem.compile else self.best)(policy, budget, chunks, size)
+        return best and self.verified(best[0], budget, size)
+
+    def verified(self, setting: Setting, budget: int, size: Size = ACTIVATIONS) -> tuple[Setting, Peak, int] | None:
+        """Measure a setting's peak and forwards: slots are given back until it is within `budget`, or more are tried.
 
         ``None``: one slot is too many.
         """
-        core = self.core(setting.chunk)
-        size = core.internal if setting.policy == "ism" else core.hidden
-        for attempt in count():
-            peak = self._meter(partial(self._run_counted, setting))
-            excess = peak.peak - budget
-            if excess <= 0:
-                return setting, peak, self._problem.counter[0]
+        peak, attempt = self._meter(partial(run, self._problem, setting)), 0
+        while (excess := size(peak) - budget) > 0:
             # Twice as many each time: where a table holds large internal states, one slot less may change nothing.
-            slots = setting.slots - 2**attempt * -(-excess // size)
+            slots = setting.slots - 2**attempt * -(-excess // self._slot(setting))
             if slots < 1 or self._forwards(replace(setting, slots=slots)) > FORWARDS_LIMIT * self._problem.calls:
+                return None
+            setting, attempt = replace(setting, slots=slots), attempt + 1
+            peak = self._meter(partial(run, self._problem, setting))
+        part = 1  # of the room that is left: a slot may take more than it should
+        for _ in range(MORE):
+            more = (budget - size(peak)) // (part * self._slot(setting))
+            larger = replace(setting, slots=self._useful(replace(setting, slots=setting.slots + more)))
+            if larger.slots <= setting.slots:
                 break
-            setting = replace(setting, slots=slots)
-        return None
+            tried = self._meter(partial(run, self._problem, larger))
+            if size(tried) <= budget:
+                setting, peak = larger, tried
+            else:
+                part *= 2
+        self._counted.counter[0] = 0
+        run(self._counted, setting)
+        return setting, peak, self._counted.counter[0]
 
     def predicted(self, setting: Setting) -> float:
         """Return the cost model's seconds."""
@@ -111,26 +143,43 @@ class Fit:
         cores = -(-self._problem.calls // setting.chunk)
         return predict(setting.table(self._problem.calls), cores, setting.slots, *self.seconds[setting.chunk])
 
-    def _run_counted(self, setting: Setting) -> None:
-        self._problem.counter[0] = 0
-        run(self._problem, setting)
+    def _tried(self, policy: str, budget: int, chunks: Iterable[int], size: Size) -> tuple[Setting, float] | None:
+        """Return the setting that is fastest, where each is run once to compile it, then twice in turns."""
+        fitting = self._fitting(policy, budget, chunks, size)
+        _, *rounds = ([self._seconds(setting) for setting in fitting] for _ in range(3))
+        return min(zip(fitting, map(min, zip(*rounds, strict=True)), strict=True), key=itemgetter(1), default=None)
 
-    def _setting(self, policy: str, budget: int, chunk: int) -> Setting | None:
+    def _fitting(self, policy: str, budget: int, chunks: Iterable[int], size: Size) -> list[Setting]:
+        return [setting for chunk in chunks if (setting := self._setting(policy, budget, chunk, size))]
+
+    def _seconds(self, setting: Setting) -> float:
+        start = now(self._problem.xs.device.type)
+        run(self._problem, setting)
+        return now(self._problem.xs.device.type) - start
+
+    def _slot(self, setting: Setting) -> int:
+        """Return the bytes of a slot."""
+        core = self.core(setting.chunk)
+        return max(1, core.internal if setting.policy == "ism" else core.hidden)
+
+    def _useful(self, setting: Setting) -> int:
+        """Return how many of the slots change anything, and fit into a table."""
+        cores = -(-self._problem.calls // setting.chunk)
+        slots = useful_slots(setting.policy, cores, setting.slots, internal=setting.internal)
+        return min(slots, TABLE.most_slots(setting.policy, cores))
+
+    def _setting(self, policy: str, budget: int, chunk: int, size: Size) -> Setting | None:
         cores = -(-self._problem.calls // chunk)
         if cores < 2 and chunk > 1:
             return None
         core = self.core(chunk)
-        mixes = find(policy).mixed
         known = max(1, -(-core.internal // core.hidden))
-        internal = known + 1 if mixes else 1
-        size = core.internal if policy == "ism" else core.hidden
-        slots = (budget - core.beside) // max(1, size)
+        internal = known + 1 if find(policy).mixed else 1
+        setting = Setting(policy, 1, chunk, internal, known if policy == "msm" else None)
+        slots = (budget - size(core.beside)) // self._slot(setting)
         if slots < 1:
             return None
-        slots = useful_slots(policy, cores, slots, internal=internal)
-        if slots > TABLE.most_slots(policy, cores):
-            return None
-        setting = Setting(policy, slots, chunk, internal, known if policy == "msm" else None)
+        setting = replace(setting, slots=self._useful(replace(setting, slots=slots)))
         if self._forwards(setting) > FORWARDS_LIMIT * self._problem.calls:
             return None
         return setting
@@ -144,15 +193,16 @@ class Fit:
         if chunk not in self._cores:
             short = self._problem.shortened(min(8 * chunk, self._problem.calls))
 
-            def peak(policy: str, slots: int) -> int:
-                return self._meter(partial(run, short, Setting(policy, slots, chunk))).peak
+            def peak(policy: str, slots: int) -> Peak:
+                return self._meter(partial(run, short, Setting(policy, slots, chunk)))
 
-            hidden = self._problem.hidden_bytes
-            cores = -(-short.calls // chunk)
-            inside = max(1, min(5, cores - 2))
-            internal = (peak("ism", inside) - peak("ism", 1)) // max(1, inside - 1)
-            beside = peak("hsm", 2) - 2 * hidden
-            self._cores[chunk] = Core(hidden, max(hidden, internal), max(0, beside))
+            internal = hidden = self._problem.hidden_bytes
+            if not self._problem.compile:  # or only hidden states are stored
+                inside = max(1, min(5, -(-short.calls // chunk) - 2))
+                internal = max(hidden, (peak("ism", inside).peak - peak("ism", 1).peak) // max(1, inside - 1))
+            slots = peak("hsm", 2)
+            beside = Peak(*(max(0, size - 2 * hidden) for size in (slots.peak, slots.peak_with_gradients)))
+            self._cores[chunk] = Core(hidden, internal, beside)
         return self._cores[chunk]
 
 

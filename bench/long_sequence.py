@@ -205,7 +205,7 @@ class Bench:
             core = fit.core(calls)
             # Inputs are made when they are read: one core's are alive, and the next one's while they are made.
             read = 2 * chunk * self.problem(0).xs[0].nbytes
-            slots = min((limit - core.beside - read) // core.hidden, cores)
+            slots = min((limit - core.beside.peak - read) // core.hidden, cores)
             if slots < 2 or slots > NAMED.most_slots("hsm", cores):
                 continue
             again = optimal_cost("hsm", cores, slots) - cores

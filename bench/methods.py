@@ -5,12 +5,16 @@ from __future__ import annotations
 from math import ceil, isqrt
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch._higher_order_ops.scan import scan as _scan_of_torch
 from torch.utils.checkpoint import checkpoint
 
 from bench.cells import Carry, Problem
 from membptt import scan
 from membptt_theory.policy import PolicyTable
+
+scan_of_torch: Any = _scan_of_torch
 
 
 def plain(problem: Problem) -> None:
@@ -92,8 +96,21 @@ def scanned(problem: Problem, policy: str | PolicyTable, slots: int, chunk: int 
         chunk=chunk,
         params=problem.params,
         reduce="sum",
+        compile=problem.compile,
         **options,
     )
+    problem.loss(carry, total).backward()  # type: ignore[no-untyped-call]
+
+
+def torchs_scan(problem: Problem, *, compile: bool) -> None:
+    """Torch's own `scan`, which is no public name yet; eager, it traces the bare step anew at every call."""
+
+    def step(state: tuple[Carry, Tensor], x: Tensor) -> tuple[tuple[Carry, Tensor], Tensor]:
+        carry, y = problem.bare(state[0], x)
+        return (tuple(leaf.clone() for leaf in carry), state[1] + y), y.new_zeros(())  # nothing may alias
+
+    run = torch.compile(scan_of_torch) if compile else scan_of_torch
+    (carry, total), _ = run(step, (problem.init, problem.output), problem.xs)
     problem.loss(carry, total).backward()  # type: ignore[no-untyped-call]
 
 

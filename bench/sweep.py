@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
-from bench.store import StoreError, path_of, read_figure, save_figure
+from bench.store import StoreError, own, path_of, read_figure, save_figure
 
 PROCESSES: Final = 2  # at most: more would time each other
 Run = Callable[[Any], dict[str, Any]]
@@ -66,12 +66,12 @@ def sweep(
 
 
 def _resume(name: str, points: dict[str, Any], conditions: dict[str, Any]) -> dict[str, Any]:
-    path = path_of(name)
+    path = own(path_of(name), {"conditions": conditions})
     if not path.exists():
         return {"figure": name, "complete": False, "conditions": conditions, "points": {}}
     advice = f"move {path.name} away to measure afresh"
     try:
-        content = read_figure(name)
+        content = read_figure(name, path)
         held, done = dict(content["conditions"]), {key: each["argument"] for key, each in content["points"].items()}
     except StoreError as error:
         raise SweepError(f"{error}: {advice}") from error

@@ -30,14 +30,14 @@ from tqdm import tqdm
 from bench import solvers
 from bench.machine import conditions
 from bench.meter import allocated_bytes
-from bench.peer import Peer
+from bench.peer import Loop, Peer
 from bench.store import DATA, resume, save
 from membptt import while_loop
 from membptt_theory import online
 
 torchs_while_loop: Any = _while_loop
 FORMAT = "membptt-while-loop/2"
-PLAIN, TORCH, SCAN = "plain", "torch while_loop", "jax scan"
+PLAIN, TORCH, SCAN = "plain", "torch while_loop", str(Loop("scan"))
 TOLERANCE = 1e-5
 
 Carry = tuple[Tensor, ...]
@@ -139,9 +139,16 @@ def measure(
     with ExitStack() as stack:
         peer = None
         if peers and problem.x is not None:
-            wanted = [leaf.tolist() for leaf in problem.wanted]
-            cell = {"steps": steps, "slots": list(slots), "x": problem.x.tolist(), "wanted": wanted}
-            peer = stack.enter_context(Peer(peers, cell))
+            theirs = [Loop("scan"), *(Loop("equinox", m) for m in slots)]
+            weights, start = problem.params, problem.start()[:1]
+            peer = Peer(
+                *(peers, "relaxation", "gru", steps, theirs),
+                weights=weights,
+                init=start,
+                xs=problem.x,
+                start_wanted=True,
+            )
+            stack.enter_context(peer)
         around = conditions("cpu")
         fresh = {
             **around,
@@ -164,7 +171,7 @@ def measure(
             _check_forwards(content["methods"], taken, slots)
         for _ in tqdm(range(len(content["rounds"]), rounds), desc=f"{name}: time", unit="round"):
             times = {label: _seconds(partial(gradient, label)) for label in loops}
-            content["rounds"].append(times | (peer.time() if peer else {}))
+            content["rounds"].append(times | ({each: peer.time(each) for each in peer.methods} if peer else {}))
             content["load"] = max(content["load"], os.getloadavg()[0])
             _take_ratios(content)
             save(path, content)
@@ -248,12 +255,11 @@ def _error(computed: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
 
 
 def _compared(peer: Peer, expected: Sequence[Tensor]) -> dict[str, dict[str, Any]]:
-    """Return what a peer's methods took, with the errors of their gradients in place of these."""
-    methods = {}
-    for label, method in peer.methods.items():
-        error = _error([torch.tensor(leaf) for leaf in method["gradient"]], expected)
-        methods[label] = {**{key: method[key] for key in ("forwards", "peak_bytes")}, "gradient_error": error}
-    return methods
+    """Return what a peer's methods took, and the errors of their gradients."""
+    return {
+        label: {**method, "gradient_error": _error(peer.gradients[label], expected)}
+        for label, method in peer.methods.items()
+    }
 
 
 def _check_forwards(methods: dict[str, dict[str, Any]], steps: int, slots: Sequence[int]) -> None:

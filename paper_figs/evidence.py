@@ -118,8 +118,17 @@ def load_measured(name: str, /, *, figure: str | None = None) -> dict[str, Any]:
     return content
 
 
+def processors(name: str, /) -> list[str]:
+    """Return the name of each processor's data: `name` is the first one's, the others' have theirs at the end."""
+    return [path.stem for path in store.processors(store.path_of(name)).values()]
+
+
 def load_benchmark(name: str, data_format: str, /) -> dict[str, Any]:
     """Read one data file of the benchmarks of methods.
+
+    Args:
+        name: of the data, its processor's at the end where it is not the first one.
+        data_format: as the file names it.
 
     Raises:
         DataMissingError: there is none.

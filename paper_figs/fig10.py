@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from membptt_theory.palette import BLACK, BLUE, GREEN, GREY, ORANGE, SKY, VERMILLION
-from paper_figs.evidence import executed_cost, load_benchmark, one_device, ratio, reading, require
+from bench.store import short_name
+from membptt_theory.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
+from paper_figs.evidence import executed_cost, load_benchmark, one_device, processors, ratio, reading, require
 from paper_figs.style import PAGE
 
 CLAIM: Final = (
@@ -31,8 +32,10 @@ SAYS: Final = (
 )
 # Eager scan's time in the memory of the reentrant checkpoint, over that one's: least and most of the cells.
 REENTRANT: Final = {1000: (0.99, 1.14), 10_000: (1.0, 1.18)}
-# State-space cell, 1,000 steps: least memory in MB and time over plain's, of checkpoint_schedules and of scan.
-LESS: Final = (36, 1.48, 41, 2.37)
+# 1,000 steps, by processor and cell: scan's time over that of other libraries' methods, in their total memory.
+AGAINST: Final[dict[tuple[str, str], dict[str, float]]] = {}
+# State-space cell, 1,000 steps, by processor: least MB and its time over plain's, of checkpoint_schedules and of scan.
+LESS: Final = {"xeon": (36, 1.48, 41, 2.37)}
 DOES_NOT_SAY: Final = (
     "that the sizes are yours: one CPU thread, batch 16. Where plain autograd fits it is the fastest eager method, and "
     "compiled or fused it is faster still. The reentrant mode of torch.utils.checkpoint has the least overhead of the "
@@ -41,9 +44,10 @@ DOES_NOT_SAY: Final = (
     f"{REENTRANT[1000][0]} to {REENTRANT[1000][1]} of its time at 1,000 steps and {REENTRANT[10_000][0]} to "
     f"{REENTRANT[10_000][1]} at 10,000, by the cell: that it takes at most 1.1 was claimed once, and is refuted. At "
     "10,000 steps fewer methods were measured: where none of scan's fits into a method's memory, nothing is claimed. "
-    "On the state-space cell checkpoint_schedules runs in less memory than any setting of scan that was measured: "
-    f"1,000 steps in {LESS[0]} MB at {LESS[1]} of plain's time, where scan's least is {LESS[2]} MB at {LESS[3]}. There "
-    "are five rounds, at 10,000 steps two or three. Every point with its setting: `python -m bench.side_by_side "
+    "On an Intel Xeon, with an earlier version of scan, checkpoint_schedules ran the state-space cell in less memory "
+    "than any setting of scan that was measured: 1,000 steps in {} MB at {} of plain's time, where scan's least was {} "
+    "MB at {}. There ".format(*LESS["xeon"])
+    + "are five rounds, at 10,000 steps two or three. Every point with its setting: `python -m bench.side_by_side "
     "--show`."
 )
 FORMAT: Final = "membptt-side-by-side/2"
@@ -64,26 +68,42 @@ LOOKS: Final = {
     "checkpoint fast": ("torch.utils.checkpoint, compiled or fused", "^", VERMILLION, False),
     "nested": ("two levels of it", "v", ORANGE, True),
     "schedules": ("checkpoint_schedules", "D", GREEN, True),
+    "torch scan": ("torch's own scan", "*", ORANGE, False),
+    "jax": ("JAX: lax.scan, jax.checkpoint", "P", PURPLE, True),
+    "equinox": ("equinox's checkpointed scan", "X", PURPLE, False),
     "membptt": ("scan, eager", "o", BLUE, True),
     "membptt fast": ("scan, compiled or fused", "o", SKY, False),
 }
+PEERS: Final = ("torch scan", "jax", "equinox")
 OURS: Final = ("membptt", "membptt fast")
 
 
 @dataclass(frozen=True)
 class Dot:
-    """One method: its family, peak activation bytes, and time over plain's of the same round."""
+    """One method.
+
+    Args:
+        label: its name in the table.
+        family: of `LOOKS`.
+        bytes: peak of activations.
+        total: the same with gradients on their way.
+        time: over plain's of the same round.
+        against: of other libraries' methods in whose total memory it is, the name, and its time over theirs.
+    """
 
     label: str
     family: str
     bytes: int
+    total: int
     time: float
+    against: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One cell at one length."""
+    """One cell at one length on one processor, by its short name."""
 
+    processor: str
     cell: str
     steps: int
     dots: tuple[Dot, ...]
@@ -96,6 +116,13 @@ class Panel:
             if not kept or dot.time < kept[-1].time:
                 kept.append(dot)
         return kept
+
+    def against(self) -> dict[str, float]:
+        """Return, by method of another library, the least time over its in its total memory."""
+        times: dict[str, float] = {}
+        for dot in self.dots:
+            times |= {each: min(round(time, 2), times.get(each, inf)) for each, time in dot.against}
+        return times
 
     def fastest(self, families: Iterable[str], limit: int) -> float:
         """Return the least time of these families within `limit` bytes."""
@@ -117,9 +144,9 @@ def data() -> Fronts:
         DataMissingError: a point is missing.
         FigureClaimError: the claim is false.
     """
-    files = [load_benchmark(f"side_by_side_cpu_{cell}_{steps}", FORMAT) for steps in LENGTHS for cell in CELLS]
+    names = [f"side_by_side_cpu_{cell}_{steps}" for steps in LENGTHS for cell in CELLS]
     with reading("fig10"):
-        return check(files)
+        return check([load_benchmark(each, FORMAT) for name in names for each in (name, *processors(name)[1:])])
 
 
 def check(files: Sequence[dict[str, Any]]) -> Fronts:
@@ -129,19 +156,22 @@ def check(files: Sequence[dict[str, Any]]) -> Fronts:
         FigureClaimError: the claim is false.
     """
     panels = []
+    devices: dict[str, list[dict[str, Any]]] = {}
     for file in files:
+        devices.setdefault(short_name(file["device_name"]), []).append(file)
         name = f"{file['cell']}, T = {file['steps']}"
         require(file["complete"], f"{name} is unfinished: run its command again, it resumes")
         require(not file["quick"], f"{name} was measured at the tiny size of tests")
-        panels.append(Panel(file["cell"], file["steps"], tuple(_dot(file, method) for method in file["methods"])))
+        dots = tuple(_dot(file, method) for method in file["methods"])
+        panels.append(Panel(short_name(file["device_name"]), file["cell"], file["steps"], dots))
     _claim(panels)
-    return Fronts(f"batch 16; {one_device(files)}", tuple(panels))
+    return Fronts(f"batch 16; {'; '.join(one_device(group) for group in devices.values())}", tuple(panels))
 
 
 def _claim(panels: Sequence[Panel]) -> None:
     for panel in panels:
-        name = f"{panel.cell}, T = {panel.steps}"
-        recomputing = [dot for dot in panel.dots if dot.family not in ("plain", "plain fast")]
+        name = f"{panel.processor}, {panel.cell}, T = {panel.steps}"
+        recomputing = [dot for dot in panel.dots if dot.family not in ("plain", "plain fast", *PEERS)]
         for dot in recomputing:
             eager = dot.family not in {"membptt fast", "checkpoint fast"}
             require(not eager or dot.time > 1, f"{name}: {dot.label} is faster than plain autograd")
@@ -151,41 +181,78 @@ def _claim(panels: Sequence[Panel]) -> None:
             if dot.family not in ("checkpoint", "checkpoint fast", "nested"):
                 continue
             best = panel.fastest(OURS, dot.bytes)
-            if best == inf and panel.steps > ASSERTED:
+            fewer = panel.steps > ASSERTED or panel.processor != panels[0].processor
+            if best == inf and fewer:
                 continue  # not measured there, which the figure says
             require(best < dot.time, f"{name}: {best:.2f} in the memory of {dot.label}, which takes {dot.time:.2f}")
             if dot.family == "checkpoint fast" or "reentrant" in dot.label:
                 continue
             eager_best = panel.fastest(OURS[:1], dot.bytes)
             require(
-                eager_best <= dot.time,
+                (eager_best == inf and fewer) or eager_best <= dot.time,
                 f"{name}: eager {eager_best:.2f} in the memory of {dot.label}, which takes {dot.time:.2f}",
             )
     for panel in panels:
-        if (panel.cell, panel.steps) == ("state-space", ASSERTED):
+        if panel.steps == ASSERTED:
+            actual, stated = panel.against(), AGAINST.get((panel.processor, panel.cell), {})
+            name = f"{panel.processor}, {panel.cell}"
+            require(actual == stated, f"{name}: in the total memory of other libraries {actual}, not {stated}")
+    for panel in panels:
+        if (panel.cell, panel.steps) == ("state-space", ASSERTED) and panel.processor in LESS:
             (theirs, *_), (ours, *_) = panel.front(["schedules"]), panel.front(OURS)
             least = tuple(each for dot in (theirs, ours) for each in (round(dot.bytes / 1e6), round(dot.time, 2)))
-            require(least == LESS, f"state-space: the least memory and its time are {least}, not {LESS}")
+            told = LESS[panel.processor]
+            require(least == told, f"state-space: the least memory and its time are {least}, not {told}")
 
 
 def draw(fronts: Fronts) -> Figure:
     """Draw a panel for every cell and length: memory to the right, time upward, the front of ours as a line."""
-    figure = Figure(figsize=(PAGE, 1.2 + 1.5 * len(LENGTHS)), layout="constrained")
-    grid = figure.subplots(len(LENGTHS), len(CELLS), squeeze=False, sharex="row", sharey="row")
-    for row, steps in enumerate(LENGTHS):
+    rows = list(dict.fromkeys((panel.processor, panel.steps) for panel in fronts.panels))
+    rows.sort(key=lambda row: [panel.processor for panel in fronts.panels].index(row[0]))
+    figure = Figure(figsize=(PAGE, 1.4 + 1.5 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), len(CELLS), squeeze=False, sharex="row", sharey="row")
+    for row, (processor, steps) in enumerate(rows):
         for column, (cell, title) in enumerate(CELLS.items()):
             ax = grid[row][column]
             if row == 0:
                 ax.set_title(title, fontsize=7)
-            _draw_panel(ax, next(panel for panel in fronts.panels if (panel.cell, panel.steps) == (cell, steps)))
+            key = processor, cell, steps
+            for panel in fronts.panels:
+                if (panel.processor, panel.cell, panel.steps) == key:
+                    _draw_panel(ax, panel)
+            if not ax.has_data():
+                ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, fontsize=6, ha="center")
             if column == 0:
-                ax.set_ylabel(f"$T$ = {steps:,}\ntime / plain's")
-            if row == len(LENGTHS) - 1:
+                ax.set_ylabel(f"{processor}, $T$ = {steps:,}\ntime / plain's")
+            if row == len(rows) - 1:
                 ax.set_xlabel("peak memory / plain's")
-    handles = [Line2D([], [], label=label, **_marks(family)) for family, (label, *_) in LOOKS.items()]
+    drawn = {dot.family for panel in fronts.panels for dot in panel.dots}
+    looks = {family: look for family, look in LOOKS.items() if family in drawn}
+    handles = [Line2D([], [], label=label, **_marks(family)) for family, (label, *_) in looks.items()]
     handles.append(Line2D([], [], label="front of scan", color=GREY, linewidth=0.8, drawstyle="steps-post"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3, title=fronts.where, title_fontsize=6.5)
     return figure
+
+
+def table(fronts: Fronts) -> list[list[str]]:
+    """Return every point with its setting, under a head."""
+    head = [
+        "processor",
+        "cell",
+        "steps",
+        "method",
+        "peak bytes",
+        "with gradients",
+        "peak over plain's",
+        "time over plain's",
+    ]
+    rows = []
+    for panel in fronts.panels:
+        plain = next(dot.bytes for dot in panel.dots if dot.family == "plain")
+        for dot in panel.dots:
+            sizes = [str(dot.bytes), str(dot.total), f"{dot.bytes / plain:.4f}", f"{dot.time:.3f}"]
+            rows.append([panel.processor, panel.cell, str(panel.steps), dot.label, *sizes])
+    return [head, *rows]
 
 
 def _draw_panel(ax: Axes, panel: Panel) -> None:
@@ -230,12 +297,19 @@ def _marks(family: str) -> dict[str, Any]:
 def _dot(file: dict[str, Any], method: dict[str, Any]) -> Dot:
     label = method["label"]
     family = "schedules" if method["family"] in ("multistage", "mixed") else method["family"]
-    if method["kernel"] != "eager":
+    if family == "jax" and method["settings"]["kind"] == "equinox":
+        family = "equinox"
+    elif method["kernel"] != "eager" and family not in PEERS:
         family += " fast"
     if method["family"] == "membptt":
         _check_table(file, method)
     pairs = [(times["seconds"][label], times["seconds"]["plain"]) for times in file["rounds"]]
-    return Dot(label, family, method["peak_bytes"], ratio(pairs))
+    theirs = {each["label"] for each in file["methods"] if each["family"] == "jax"} & set(method["budgets"])
+    against = tuple(
+        (each, ratio([(times["seconds"][label], times["seconds"][each]) for times in file["rounds"]]))
+        for each in sorted(theirs)
+    )
+    return Dot(label, family, method["peak_bytes"], method["peak_bytes_with_gradients"], ratio(pairs), against)
 
 
 def _check_table(file: dict[str, Any], method: dict[str, Any]) -> None:

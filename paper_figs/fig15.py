@@ -16,7 +16,7 @@ from membptt_theory.machine import meter
 from membptt_theory.online import POLICIES, SIZES, cost, promise, schedule
 from membptt_theory.palette import BLACK, GREY
 from membptt_theory.tables import optimal_cost
-from paper_figs.evidence import load_benchmark, one_device, ratio, reading, require
+from paper_figs.evidence import load_benchmark, one_device, processors, ratio, reading, require
 from paper_figs.style import PAGE, SERIES, Line, label_panels
 
 CLAIM: Final = (
@@ -65,7 +65,6 @@ EQUINOX: Final = {5: (519844, 103968, 8740), 10: (1897, 1331, 339), 50: (7349, 4
 
 FORMAT: Final = "membptt-while-loop/2"
 MEASURED: Final = (100, 1000)  # steps
-MACHINES: Final = "", "_epyc"  # the first is drawn, of the others the same is true
 PLAIN: Final = "plain"
 TORCH: Final = "torch while_loop"
 SCAN: Final = "jax scan"  # JAX's plain loop
@@ -128,9 +127,13 @@ def data() -> Excess:
         FigureClaimError: the claim is false.
     """
     with reading("fig15"):
-        measured, *_ = [
-            check({steps: load_benchmark(f"while_loop_relaxation_{steps}{machine}", FORMAT) for steps in MEASURED})
-            for machine in MACHINES
+        every = {
+            steps: processors(f"while_loop_relaxation_{steps}") or [f"while_loop_relaxation_{steps}"]
+            for steps in MEASURED
+        }
+        measured, *_ = [  # the first is drawn, of the others the same is true
+            check({steps: load_benchmark(name, FORMAT) for steps, name in zip(MEASURED, names, strict=True)})
+            for names in zip(*every.values(), strict=True)
         ]
     lengths = [*sorted({round(10 ** (k / 24)) for k in range(96)}), STEPS + 1]
     ratios: dict[int, dict[str, list[float]]] = {}

@@ -7,6 +7,8 @@ of its docstring, `CLAIM`, `SAYS` and `DOES_NOT_SAY`.
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import sys
 import tempfile
 from pathlib import Path
@@ -68,23 +70,32 @@ def publish(out: Path, /) -> None:
             except FigureClaimError as error:
                 raise FigureClaimError(f"{name}: {error}") from error
             pictures[path.name] = path.read_bytes()
+            if hasattr(module, "table"):
+                pictures[f"{name}.csv"] = _csv(module.table(module.data()))
             if len(pictures[path.name]) > LARGEST:
                 raise FigureClaimError(f"{path.name} has {len(pictures[path.name])} bytes, more than {LARGEST}")
             sections.append(_section(name, module))
     gallery = out / "gallery"
     gallery.mkdir(parents=True, exist_ok=True)
-    for stale in set(gallery.glob("*.svg")) - {gallery / name for name in pictures}:
+    for stale in {*gallery.glob("*.svg"), *gallery.glob("*.csv")} - {gallery / name for name in pictures}:
         stale.unlink()
     for name, picture in pictures.items():
         _write(gallery / name, picture)
     _write(out / "RESULTS.md", "\n".join([_HEAD, *sections]).encode())
 
 
+def _csv(rows: list[list[str]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
 def _section(name: str, module: ModuleType) -> str:
     title = _title(module)
+    points = f"\n[Every point with its setting](gallery/{name}.csv).\n" if hasattr(module, "table") else ""
     return (
         f"## {title}\n\n![{title}](gallery/{name}.svg)\n\n"
-        f"**Checked.** {module.CLAIM}\n\n{module.SAYS} *What it does not say:* {module.DOES_NOT_SAY}\n"
+        f"**Checked.** {module.CLAIM}\n\n{module.SAYS} *What it does not say:* {module.DOES_NOT_SAY}\n{points}"
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from checkpoint_schedules import EndReverse, Forward, MultistageCheckpointSchedule
 from matplotlib.figure import Figure
 
-from bench import charlm, gradient_time, store
+from bench import charlm, gradient_time, machine, store
 from membptt_proofs.cut import cut
 from membptt_theory.actions import Advance
 from membptt_theory.derive.chen_memory import memory_at_chens_cost
@@ -458,7 +458,7 @@ def test_a_measurement_is_not_added_to_a_file_that_is_none(content, small):
 
 
 def test_a_measurement_under_other_conditions_is_not_mixed_in(measured, monkeypatch):
-    store.save_figure("fig02b", {**measured, "complete": False, "cpu": "another"})
+    store.save_figure("fig02b", {**measured, "complete": False, "cpu": f"{machine.cpu_name()}, another one"})
     with pytest.raises(store.StoreError, match="another cpu"):
         gradient_time.measure("fig02b", "hsm")
 

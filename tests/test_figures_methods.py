@@ -189,7 +189,8 @@ def test_a_point_of_another_table_or_with_other_forwards_is_refused(points, chan
 
 def test_the_front_holds_what_no_other_method_beats_in_both():
     dots = [(1, 3.0), (2, 2.0), (3, 2.5), (4, 1.0), (1, 3.5)]
-    panel = fig10.Panel("lstm", 1000, tuple(fig10.Dot(str(size), "membptt", size, time) for size, time in dots))
+    held = tuple(fig10.Dot(str(size), "membptt", size, size, time) for size, time in dots)
+    panel = fig10.Panel("xeon", "lstm", 1000, held)
     assert [(dot.bytes, dot.time) for dot in panel.front(["membptt"])] == [(1, 3.0), (2, 2.0), (4, 1.0)]
 
 

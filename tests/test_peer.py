@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import store
+from bench import cells, methods, record, side_by_side, store
 from bench import while_loop as benchmark
-from bench.peer import Peer, PeerError
+from bench.peer import Loop, Peer, PeerError
 from membptt_theory import online
 from paper_figs import evidence, fig15
 
@@ -24,6 +24,7 @@ from .strategies import JSON, outcome
 
 OWN = Path(__file__).parents[1] / ".venv-peers/bin/python"
 SIZES = ["--problems", "relaxation", "--steps", "10", "--slots", "2", "3", "--no-torch"]
+SCAN = Loop("scan")
 COMMITTED = {
     steps: store.read(store.path_of(f"while_loop_relaxation_{steps}"), fig15.FORMAT) for steps in fig15.MEASURED
 }
@@ -52,6 +53,13 @@ def program(tmp_path):
     return written
 
 
+def ask(python, cell="lstm", calls=10, loops=(SCAN,)):
+    """The peer on a tiny cell, and the cell as torch has it."""
+    unit = {"state-space": 5}.get(cell, 1)
+    on = cells.problem(cell, calls * unit, quick=True)
+    return Peer(python, "sequence", cell, calls, loops, weights=on.params, init=on.init, xs=on.xs), on
+
+
 def measure(folder, *options):
     benchmark.main([*SIZES, *options, "--data", str(folder)])
     return json.loads((folder / "while_loop_relaxation_10.json").read_text())
@@ -70,18 +78,50 @@ def test_equinox_and_jax_are_measured_where_they_are_installed_and_agree_with_to
     assert "of scan's" in capsys.readouterr().out
 
 
-# Answers as `bench/equinox_loop.py` does, with the weights for gradients.
+# Answers as `bench/jax_loops.py` does, with start and weights for gradients.
 STAND_IN = """
+import numpy as np
 asked = json.loads(sys.stdin.readline())
-names = ["jax scan", *(f"equinox m={m}" for m in asked["slots"])]
-method = {"peak_bytes": 1, "gradient": asked["wanted"]}
-counts = dict(zip(names, [10, *FORWARDS]))
-methods = {name: {**method, "forwards": counts[name]} for name in names}
+given = np.load(asked["arrays"])
+leaves = [given[name] for name in ("init 0", *(f"weight {index}" for index in range(4)))]
+np.savez(asked["gradients"], **{f"{label} {i}": leaf for label in asked["methods"] for i, leaf in enumerate(leaves)})
+counts = zip(asked["methods"], [10, *FORWARDS])
+methods = {label: {"peak_bytes": 1, "forwards": forwards} for label, forwards in counts}
 print(json.dumps({"versions": {"jax": "0"}, "methods": methods}), flush=True)
 for _ in sys.stdin:
-    print(json.dumps({name: 0.5 for name in names}), flush=True)
+    print(0.5, flush=True)
 """
 RIGHT = STAND_IN.replace("FORWARDS", str([online.cost(10, m, policy="equinox") for m in (2, 3)]))
+
+
+@pytest.mark.parametrize("cell", list(cells.CELLS))
+def test_every_cell_in_jax_has_the_gradient_of_torchs_under_every_loop(peers, cell):
+    peer, on = ask(peers, cell, 12, [Loop("scan"), Loop("checkpoint", 4), Loop("equinox", 3)])
+    with peer:
+        methods.plain(on)
+    for gradients in peer.gradients.values():
+        assert [leaf.shape for leaf in gradients] == [param.shape for param in on.params]
+        for computed, param in zip(gradients, on.params, strict=True):
+            assert float((computed - param.grad).abs().max()) <= 1e-5 * float(param.grad.abs().max())
+    counted = {label: method["forwards"] for label, method in peer.methods.items()}
+    assert counted == {
+        "jax scan": 12,
+        "jax checkpoint by 4": 24,
+        "equinox m=3": online.cost(12, 3, policy="equinox"),
+    }
+
+
+def test_the_side_by_side_table_has_jax_and_equinox_where_they_are_installed(peers, tmp_path, capsys):
+    options = ["--quick", "--few", "--no-compile", "--cells", "gru", "--steps", "100", "--rounds", "1"]
+    side_by_side.main([*options, "--peers", peers, "--data", str(tmp_path)])
+    point = record.load(tmp_path / "side_by_side_cpu_gru_100.json")
+    theirs = {method["label"]: method for method in point["methods"] if method["family"] == "jax"}
+    assert list(theirs) == ["jax scan", "jax checkpoint by 4", "jax checkpoint by 10", "equinox m=50", "equinox m=20"]
+    assert all(method["settings"]["gradient_error"] < 1e-4 for method in theirs.values())
+    assert theirs["jax checkpoint by 10"]["forwards"] == 200
+    assert point["budgets"]["equinox m=20"] == theirs["equinox m=20"]["peak_bytes_with_gradients"]
+    assert {"jax", "equinox"} <= point["versions"].keys()
+    assert "jax checkpoint by 10" in capsys.readouterr().out
 
 
 def test_a_measurement_with_peers_goes_on_where_it_was_cut_off_and_with_the_same_peers_only(program, tmp_path):
@@ -110,19 +150,21 @@ def test_a_peer_that_evaluates_more_or_less_than_equinox_is_refused(program, tmp
 @pytest.mark.parametrize("text", ["sys.exit(1)", "print('no JSON')", "import no_such_module"])
 def test_a_python_that_gives_no_answer_is_refused_with_what_it_needs(program, text, capfd):
     with pytest.raises(PeerError, match="gave no answer: jax and equinox have to be installed there"):
-        Peer(program(text), {"steps": 1})
+        ask(program(text))
 
 
 def test_a_python_that_is_not_there_is_refused_with_what_to_name(tmp_path):
     with pytest.raises(PeerError, match=r"cannot be started.*name a Python with the extra `peers`"):
-        Peer(str(tmp_path / "none"), {"steps": 1})
+        ask(str(tmp_path / "none"))
 
 
 def test_what_is_committed_is_read():
-    for machine, where in zip(fig15.MACHINES, ("Intel", "AMD"), strict=True):
-        files = {steps: store.path_of(f"while_loop_relaxation_{steps}{machine}") for steps in fig15.MEASURED}
-        measured = fig15.check({steps: store.read(path, fig15.FORMAT) for steps, path in files.items()})
-        assert where in measured.where
+    every = {steps: store.processors(store.path_of(f"while_loop_relaxation_{steps}")) for steps in fig15.MEASURED}
+    assert {tuple(files) for files in every.values()} == {("xeon", "epyc")}
+    for processor in ("xeon", "epyc"):
+        files = {steps: store.read(paths[processor], fig15.FORMAT) for steps, paths in every.items()}
+        measured = fig15.check(files)
+        assert processor in measured.where.lower()
     assert set(measured.dots) == {100, 1000}
 
 

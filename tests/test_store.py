@@ -59,6 +59,45 @@ def test_a_file_that_lacks_a_key_or_has_another_is_refused(keys, tmp_path):
         store.resume(tmp_path / "a.json", FRESH, ("rounds",))
 
 
+XEON, EPYC = "Intel(R) Xeon(R) Processor @ 2.80GHz", "AMD EPYC 7763 64-Core Processor"
+
+
+@pytest.mark.parametrize(
+    ("processor", "name"),
+    [(XEON, "xeon"), (EPYC, "epyc"), ("AMD EPYC", "epyc"), ("Apple M3", "m3"), ("NVIDIA H200", "h200"), ("", "")],
+)
+def test_a_processor_is_named_by_one_word(processor, name):
+    assert store.short_name(processor) == name
+
+
+def test_what_another_processor_measures_lies_beside_the_first_ones(tmp_path):
+    path = tmp_path / "a.json"
+    first, other = ({**FRESH, "device_name": name} for name in (XEON, EPYC))
+    store.save(path, {**first, "rounds": [1]})
+    assert store.resume(path, other, ("rounds",)) == other
+    store.save(path, {**other, "rounds": [2]})
+    assert store.resume(path, other, ("rounds",))["rounds"] == [2]
+    assert store.resume(path, first, ("rounds",))["rounds"] == [1]
+    assert store.processors(path) == {"xeon": path, "epyc": tmp_path / "a_epyc.json"}
+
+
+def test_a_file_of_another_name_is_no_other_processors(tmp_path):
+    for name, processor in (("a", XEON), ("a_adding", EPYC), ("a_adding_xeon", XEON)):
+        store.save(tmp_path / f"{name}.json", {**FRESH, "device_name": processor})
+    assert store.processors(tmp_path / "a.json") == {"xeon": tmp_path / "a.json"}
+    assert list(store.processors(tmp_path / "a_adding.json")) == ["epyc", "xeon"]
+
+
+def test_every_committed_file_of_a_second_processor_lies_beside_a_firsts():
+    names = {"xeon", "epyc"}
+    later = [path for path in store.DATA.glob("*.json") if path.stem.rpartition("_")[2] in names]
+    assert later
+    for path in later:
+        first = path.with_stem(path.stem.rpartition("_")[0])
+        assert path in store.processors(first).values()
+        assert len(store.processors(first)) > 1
+
+
 def test_all_data_lie_in_one_folder_and_are_of_a_format_of_the_project():
     committed = {path for path in ROOT.rglob("*.json") if "data" in path.parts and ".venv" not in str(path)}
     assert {path.parent for path in committed} == {store.DATA}
