@@ -43,7 +43,7 @@ def execute(
     tell = told(progress, "gradient")
     generators = Generators(devices, enabled=preserve_rng_state)
     report, wanted = active(), needs_grad(carry, inputs.leaves, declared)
-    parts = parts_of(declared, problem.earliest, start=needs_grad(carry, inputs.leaves))
+    parts = parts_of(declared, problem.earliest, start=bool(problem.earliest) and needs_grad(carry, inputs.leaves))
     # In parts, what was handed on may be changed (an optimizer in a hook): nothing can be looked at twice.
     numbers = bool(compile) or is_known_to_round(problem.step) or len(parts) > 1
     compiled = compile_chunk(problem.step, devices, inputs.chunk, compile)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import lru_cache, partial
 from types import FunctionType
 from typing import Any, Literal
@@ -18,7 +18,7 @@ Compile = bool | Literal["graphs"]
 
 
 def compile_chunk(
-    step: Callable[..., Any], devices: set[torch.device], chunk: int = 1, how: Compile = True
+    step: Callable[..., Any], devices: Set[torch.device], chunk: int = 1, how: Compile = True
 ) -> Chunk | None:
     """Return the loop over `step` compiled; ``None`` if that is not wanted, or, with a warning, not possible here.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from membptt.planning.plan_file import Plan
@@ -67,7 +68,7 @@ def check_means(
             type than the argument has.
         ValueError: no slot, no step in a core, text that names no size, or an unknown policy.
     """
-    given = sum(means is not None for means in (slots, budget, plan))
+    given = (slots is not None) + (budget is not None) + (plan is not None)
     if given > 1 or (given == 0 and not isinstance(policy, Schedule)):
         raise TypeError("give exactly one of slots=, budget= and plan=, or a Schedule as policy")
     settled = (policy, chunk) if plan is not None else ()
@@ -111,9 +112,9 @@ def from_slots(
         TableError: the table is not what its digest says.
     """
     inputs = problem.inputs.cut(chunk)
-    maker: Policy = NamedPolicy(policy, internal, internal_known) if isinstance(policy, str) else policy
+    maker: Policy = _named(policy, internal, internal_known) if isinstance(policy, str) else policy
     if slow is None:
-        return _choice(maker.schedule(inputs.cores, slots), inputs, SlowTier())
+        return _choice(maker.schedule(inputs.cores, slots), inputs, slow)
     return _choice(maker.spilling(inputs.cores, slots, slow.slots, slow.prices), inputs, slow)
 
 
@@ -142,7 +143,7 @@ def from_plan(problem: Problem, plan: Plan, *, slow: SlowTier | None = None, car
             "a plan has slots and prices of its slow tier already: with plan=, spill names a directory only"
         )
     promise = Promise(plan.peak_bytes, sizes, (*problem.params, *inputs.leaves))
-    return _choice(plan.chosen.schedule(), inputs, slow or SlowTier())._replace(promise=promise)
+    return _choice(plan.chosen.schedule(), inputs, slow)._replace(promise=promise)
 
 
 def as_loop(problem: Problem, chunk: int | None = None) -> Choice:
@@ -188,13 +189,16 @@ def from_loop(
     return Choice(Loop(goes_on, lambda at_hand: settled, settled=1), inputs)
 
 
-def _choice(schedule: Schedule, inputs: Inputs, slow: SlowTier) -> Choice:
+_named: Final = lru_cache(maxsize=64, typed=True)(NamedPolicy)
+
+
+def _choice(schedule: Schedule, inputs: Inputs, slow: SlowTier | None) -> Choice:
     schedule.verify()
     _warn_if_hopeless(schedule)
     course = Whole(schedule.cores, schedule.instructions)
     if schedule.slow == 0:
         return Choice(course, inputs)
-    return Choice(course, inputs, replace(slow, slots=schedule.slow, prices=schedule.prices))
+    return Choice(course, inputs, replace(slow or SlowTier(), slots=schedule.slow, prices=schedule.prices))
 
 
 def _warn_if_hopeless(schedule: Schedule) -> None:

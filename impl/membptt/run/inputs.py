@@ -65,7 +65,7 @@ class Inputs:
         self.known = not isinstance(xs, Indexed) or xs.steps is not None
         if isinstance(xs, Indexed):
             self.steps = _count("the number of steps of xs", xs.steps, least=0) if self.known else UNKNOWN
-        elif hasattr(xs, "__next__"):
+        elif not isinstance(xs, Tensor) and hasattr(xs, "__next__"):
             raise TypeError(_ITERATOR)
         else:
             self.leaves, self._spec = flatten("xs", xs)
@@ -96,6 +96,8 @@ class Inputs:
             TypeError: `chunk` is not an integer.
             ValueError: ``chunk < 1``.
         """
+        if type(chunk) is int and chunk == self.chunk and self.known and self.read is None:
+            return self
         inputs = object.__new__(type(self))
         vars(inputs).update(vars(self))
         inputs.chunk = _count("chunk", chunk)
@@ -253,12 +255,13 @@ def _told(length: int | None, *, segments: bool) -> int:
 def _length(leaves: Leaves) -> int:
     if not leaves:
         raise ValueError("xs reads no tensor: read() is to return at least one whose first dimension is time")
-    if any(leaf.dim() == 0 for leaf in leaves):
+    shapes = [leaf.shape for leaf in leaves]
+    if not all(shapes):
         raise ValueError("every leaf of xs needs a first dimension, time; got a tensor without dimensions")
-    lengths = sorted({len(leaf) for leaf in leaves})
+    lengths = {shape[0] for shape in shapes}
     if len(lengths) != 1:
-        raise ValueError(f"the leaves of xs must agree in their first dimension (time), got lengths {lengths}")
-    return lengths[0]
+        raise ValueError(f"the leaves of xs must agree in their first dimension (time), got lengths {sorted(lengths)}")
+    return lengths.pop()
 
 
 def _count(name: str, value: Any, *, least: int = 1) -> int:

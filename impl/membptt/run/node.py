@@ -200,7 +200,8 @@ class _Scan(torch.autograd.Function):
         call.final_leaves = len(final)
         # Clones: the caller may write to what it gets, the stored states must not notice.
         results = (*[leaf.detach().clone() for leaf in final], *call.outputs.take())
-        ctx.mark_non_differentiable(*[leaf for leaf in results if not is_differentiable(leaf)])
+        if not all(map(is_differentiable, results)):
+            ctx.mark_non_differentiable(*[leaf for leaf in results if not is_differentiable(leaf)])
         ctx.set_materialize_grads(False)
         saved = (*given, *call.parts[-1].of(call.core.params))
         if region is not None:

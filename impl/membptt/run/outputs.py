@@ -51,7 +51,7 @@ class Outputs:
             TypeError: a leaf is not a tensor, or a reduced one is not floating.
             ValueError: structure, shape or dtype differ from the first step's.
         """
-        if self.spec is None:
+        if self.spec is None or type(y) is Tensor:
             refuse_constants("the output y", y)
             leaves, spec = flatten("the output y", y)
         else:
@@ -96,7 +96,9 @@ class Outputs:
                 parts.clear()
         if self._reduce == "mean":
             leaves = [leaf.div_(self._steps) for leaf in leaves]
-        return tuple(leaf.to(dtype) for leaf, (_, dtype) in zip(leaves, self._shapes, strict=True))
+        if self._reduce is None:
+            return tuple(leaves)
+        return tuple([leaf.to(dtype) for leaf, (_, dtype) in zip(leaves, self._shapes, strict=True)])
 
     def shape(self, leaf: int, at: At) -> torch.Size:
         """Return the shape of an output leaf of one step, or of several with time first."""

@@ -27,7 +27,7 @@ class Part(NamedTuple):
 
     def of(self, declared: Leaves) -> Leaves:
         """Return its declared tensors."""
-        return tuple([declared[index] for index in self.params])
+        return tuple(map(declared.__getitem__, self.params))
 
 
 def parts_of(declared: Sequence[Tensor], earliest: Sequence[int], *, start: bool) -> tuple[Part, ...]:

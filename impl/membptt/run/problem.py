@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from itertools import chain
+from operator import attrgetter
+from typing import Any, Final
 
 import optree
 import torch
@@ -82,7 +84,10 @@ class Problem:
         """What the step names."""
         return reach(self.step)
 
-    @cached_property
-    def devices(self) -> set[torch.device]:
+    @property
+    def devices(self) -> frozenset[torch.device]:
         """Where the tensors of the call lie."""
-        return {tensor.device for tensor in (*self.carry, *self.inputs.leaves, *self.params)}
+        return frozenset(map(_device, chain(self.carry, self.inputs.leaves, self.params)))
+
+
+_device: Final = attrgetter("device")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 from time import perf_counter
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -98,12 +99,18 @@ def told(progress: Progress, name: str, unit: str = "core") -> Tell | None:
         TypeError: `progress` is neither a bool nor a function.
     """
     if progress is None:
-        return Bar(name, unit, _PATIENCE) if sys.stderr is not None and sys.stderr.isatty() else None
+        return Bar(name, unit, _PATIENCE) if _is_terminal(sys.stderr) else None
     if isinstance(progress, bool):
         return Bar(name, unit, 0.0) if progress else None
     if not callable(progress):
         raise TypeError(f"progress must be True, False or a function of (done, total), got {progress!r}")
     return progress
+
+
+@lru_cache(maxsize=1)
+def _is_terminal(stream: Any) -> bool:
+    """Whether somebody sees what is written there; the system is asked once."""
+    return stream is not None and stream.isatty()
 
 
 def planning(progress: Progress) -> bool | None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import torch
 from torch.amp import is_autocast_available
 
 _IDLE: Final = nullcontext()
+
+
+@lru_cache(maxsize=8)
+def _kinds(devices: frozenset[torch.device]) -> list[str]:
+    return sorted({"cpu", *[device.type for device in devices if is_autocast_available(device.type)]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +26,9 @@ class Autocast:
     settings: tuple[tuple[str, torch.dtype, bool], ...]
 
     @classmethod
-    def current(cls, devices: set[torch.device]) -> Autocast:
+    def current(cls, devices: Set[torch.device]) -> Autocast:
         """Take note of the calling thread's autocast state."""
-        kinds = sorted({"cpu", *[device.type for device in devices if is_autocast_available(device.type)]})
+        kinds = _kinds(frozenset(devices))
         return cls(tuple([(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)) for kind in kinds]))
 
     def replayed(self) -> AbstractContextManager[None]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from itertools import chain, compress
+from operator import attrgetter
 from types import GeneratorType
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ def declared_by(step: Callable[..., Any], params: Params | None) -> tuple[Tensor
             gradient would be counted twice.
     """
     owner = owning_module(step)
-    tensors: tuple[Tensor, ...] = tuple(owner.parameters()) if owner is not None else ()
+    tensors: list[Tensor] = [*owner.parameters()] if owner is not None else []
     if isinstance(params, Tensor):
         raise TypeError("params must be a module, or an iterable of tensors; of one tensor, write params=[tensor]")
     if isinstance(params, GeneratorType) and params.gi_frame is None:
@@ -47,33 +48,32 @@ def declared_by(step: Callable[..., Any], params: Params | None) -> tuple[Tensor
             "params is a generator that was read to its end by an earlier call, and gives nothing more: write "
             "params=module, or make a new one in every call, params=module.parameters()"
         )
-    given = list([params] if isinstance(params, nn.Module) else params if params is not None else ())
-    for part in given:
-        if not isinstance(part, Tensor | nn.Module):
+    for part in [params] if isinstance(params, nn.Module) else params if params is not None else ():
+        if isinstance(part, Tensor):
+            tensors.append(part)
+        elif isinstance(part, nn.Module):
+            tensors += chain(part.parameters(), part.buffers())
+        else:
             raise TypeError(
                 f"params holds a {type(part).__name__}, and takes tensors and modules: write params=module or "
                 "params=module.parameters(), neither its state_dict() nor its named_parameters()"
             )
-    tensors += tuple(chain.from_iterable(map(_tensors_of, given)))
-    if any(map(is_lazy, tensors)):
+    if any(map(is_lazy, dict(zip(map(type, tensors), tensors, strict=True)).values())):  # of each class the last
         raise ValueError(
             "a parameter has no shape yet: a lazy module (such as torch.nn.LazyLinear) makes it at its first call. "
             "Call the step once before the scan, under torch.no_grad()"
         )
-    declared = tuple({id(tensor): tensor for tensor in tensors if tensor.requires_grad}.values())
+    wanted = [*compress(tensors, map(_requires_grad, tensors))]
+    declared = tuple(dict(zip(map(id, wanted), wanted, strict=True)).values())
     _refuse_dependent(declared)
     return declared
 
 
-def _tensors_of(part: Tensor | nn.Module) -> Iterable[Tensor]:
-    return chain(part.parameters(), part.buffers()) if isinstance(part, nn.Module) else (part,)
-
-
 def _refuse_dependent(declared: Sequence[Tensor]) -> None:
     """Refuse a tensor that was computed from another: each core's backward would run on through it to the other."""
-    computed = [tensor for tensor in declared if tensor.grad_fn is not None]
-    if not computed:
+    if not any(map(_grad_fn, declared)):
         return
+    computed = [tensor for tensor in declared if tensor.grad_fn is not None]
     edges = {tuple(get_gradient_edge(tensor)[:2]) for tensor in declared}
     for tensor in computed:
         pending: list[Any] = [tensor.grad_fn]
@@ -92,4 +92,8 @@ def _refuse_dependent(declared: Sequence[Tensor]) -> None:
 
 def needs_grad(*groups: Sequence[Tensor]) -> bool:
     """Whether autograd records now and any of these tensors wants a gradient."""
-    return torch.is_grad_enabled() and any(tensor.requires_grad for group in groups for tensor in group)
+    return torch.is_grad_enabled() and any(map(_requires_grad, chain.from_iterable(groups)))
+
+
+_requires_grad: Final = attrgetter("requires_grad")
+_grad_fn: Final = attrgetter("grad_fn")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import _random
 import ctypes
 import math
 import os
 import random
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache, partial
+from itertools import starmap
 from operator import is_, mul
 from threading import RLock
 from typing import Any, ClassVar, Final
@@ -52,13 +52,12 @@ class Generators:
         ValueError: the random numbers of a device cannot be restored.
     """
 
-    def __init__(self, devices: set[torch.device], *, enabled: bool = True) -> None:
+    def __init__(self, devices: Set[torch.device], *, enabled: bool = True) -> None:
         self._sources: list[_Source] = []
         self._first: RandomState = ()
         self._last: RandomState = ()
         if enabled:
-            named = sorted([(device.type, device.index or 0) for device in devices if device.type not in _HOSTS])
-            self._sources = [_Torch(), *[_Device(*device) for device in named], _Python()]
+            self._sources = [_Torch(), *starmap(_Device, _accelerators(frozenset(devices))), _Python()]
             if _Numpy.in_use():
                 self._sources.append(_Numpy())
 
@@ -124,6 +123,11 @@ class Generators:
             self.write(before)
 
 
+@lru_cache(maxsize=64)
+def _accelerators(devices: frozenset[torch.device]) -> list[tuple[str, int]]:
+    return sorted([(device.type, device.index or 0) for device in devices if device.type not in _HOSTS])
+
+
 class _Source:
     """One generator."""
 
@@ -142,11 +146,12 @@ class _Source:
 class _Torch(_Source):
     """Torch's generator on the CPU."""
 
-    _seen = b""
+    _seen: Any = None
 
     def read(self) -> Tensor:
         state = self._now()
-        seen = _bytes_at(state.data_ptr(), state.nbytes)
+        memory = _array(state.nbytes).from_address(state.data_ptr())
+        seen = memory[:_SHOWN], memory[-_SHOWN:]  # seed, position and some words; half of a pair of normal numbers
         if seen != self._seen:
             self._seen, self.last = seen, state
         return self.last
@@ -222,7 +227,7 @@ class _Python(_Source):
 
     def _memory(self) -> Any:
         generator: Any = random.random.__self__  # type: ignore[attr-defined]
-        return _bytes_of(generator, _random.Random), generator.gauss_next
+        return _view(id(generator) + _HEAD, _SHOWN).raw, generator.gauss_next  # a position and some words
 
     def _get(self) -> _Words:
         _, words, gauss = random.getstate()
@@ -250,7 +255,8 @@ class _Numpy(_Python):
 
     def _memory(self) -> Any:
         state = self._module.random.__self__  # half of a pair of normal numbers may be kept in it
-        return _bytes_at(self._address, 4 * 625), _bytes_of(state, type(state))  # 624 words and a position
+        words, position = _view(self._address, _SHOWN), _view(self._address + 4 * 624, 4)
+        return words.raw, position.raw, _view(id(state) + _HEAD, type(state).__basicsize__ - _HEAD).raw
 
     def _get(self) -> _Words:
         _, words, position, kept, gauss = self._module.get_state()
@@ -268,16 +274,16 @@ def _address(generator: Any) -> int:
 _Words = tuple[tuple[int, ...], float | None]
 
 
-def _bytes_of(value: Any, kind: type) -> bytes:
-    """Return the memory of an object, as much as its base `kind` has, without its head, which counts references."""
-    return _bytes_at(id(value) + object.__basicsize__, kind.__basicsize__ - object.__basicsize__)
-
-
-def _bytes_at(address: int, size: int) -> bytes:
-    return bytes(_array(size).from_address(address).raw)
-
-
+# A twister makes all its words anew at once, and its position tells how many are used: a few words tell as much as all.
+_SHOWN: Final = 256  # bytes
+_HEAD: Final = object.__basicsize__  # of an object, which counts references
 _array: Final[Any] = lru_cache(maxsize=16)(partial(mul, ctypes.c_char))  # the type of so many bytes
+
+
+@lru_cache(maxsize=64)
+def _view(address: int, size: int) -> Any:
+    """Return what shows the bytes at an address, as they are when it is asked for its ``raw``."""
+    return _array(size).from_address(address)
 
 
 def _packed(words: tuple[int, ...], gauss: float | None) -> Tensor:

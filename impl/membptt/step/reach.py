@@ -106,19 +106,17 @@ def variables_of(functions: Iterable[FunctionType], /) -> list[Variable]:
     """Return the variables that functions find in their closures and globals, each once."""
     variables: dict[tuple[int, str], Variable] = {}
     for function in functions:
-        stored = _stored(function.__code__)
+        code, known = function.__code__, function.__globals__
+        stored = _stored(code)
         places: list[tuple[str, CellType | dict[str, Any], bool]] = [
             (name, cell, (name, True) in stored)
-            for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+            for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True)
         ]
-        names = _names(function.__code__)
-        places += [
-            (name, function.__globals__, (name, False) in stored) for name in names if name in function.__globals__
-        ]
+        places += [(name, known, (name, False) in stored) for name in _names(code) if name in known]
         for name, place, written in places:
-            key = id(place), name if isinstance(place, dict) else ""
-            known = variables.get(key)
-            variables[key] = Variable(name, place, written or (known is not None and known.written))
+            key = id(place), name if place is known else ""
+            before = variables.get(key)
+            variables[key] = Variable(name, place, written or (before is not None and before.written))
     return list(variables.values())
 
 

@@ -6,7 +6,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from operator import is_
+from itertools import chain, filterfalse
+from operator import is_, itemgetter
 from typing import Any, Final
 
 import torch
@@ -44,24 +45,21 @@ class Surroundings:
     def of(cls, reached: Reach) -> Surroundings:
         """Take note of what is around what a step reaches."""
         modules: dict[nn.Module, str] = {}
+        watched: list[tuple[_Table | None, str, Any]] = []
         for prefix, value in reached.named:
             if isinstance(value, nn.Module):
                 for inner, module in value.named_modules():
                     modules.setdefault(module, f"{prefix}.{inner}".strip("."))
         tables = [table for module, name in modules.items() for table in _tables(module, name)]
-        watched: list[tuple[_Table | None, str, Any]] = [
-            (table, key, held)
-            for table in tables
-            for entries in (table.before, table.inner)
-            for key, held in entries.items()
-            if held is not None
-        ]
+        for table in tables:
+            watched += [(table, key, held) for key, held in table.before.items() if held is not None]
+            watched += [(table, key, held) for key, held in table.inner.items()] if table.inner else ()
         watched += [(None, name, _held(value)) for name, value in reached.named if isinstance(value, Tensor)]
         return cls(
             tuple([(module, module.training) for module in modules]),
             tuple(tables),
             tuple([(variable, _held(variable.read())) for variable in variables_of(reached.functions)]),
-            tuple([vector for module in modules for vector in _vectors(module)]),
+            tuple(chain.from_iterable(map(_vectors, modules))),
             tuple(watched),
             _versions(watched),
         )
@@ -139,9 +137,10 @@ class Surroundings:
 
     def inside(self) -> Iterator[tuple[int, Tensor]]:
         """Yield the buffers and attributes of modules that are tensors, each with its number."""
-        for number, (table, _, held) in enumerate(self.watched):
-            if table is not None and table.kind != "parameter" and isinstance(tensor := _given(held), Tensor):
-                yield number, tensor
+        if any(table.kind != "parameter" and (table.before or table.inner) for table in self.tables):
+            for number, (table, _, held) in enumerate(self.watched):
+                if table is not None and table.kind != "parameter" and isinstance(tensor := _given(held), Tensor):
+                    yield number, tensor
 
     def tensors(self) -> Iterator[tuple[int, Tensor]]:
         """Yield every tensor that was found, with its number."""
@@ -209,8 +208,9 @@ class _Table:
 
     def appeared(self) -> list[str]:
         """Return the attributes that were ``None`` and are tensors without a graph now."""
-        empty = [key for key, number in self.numbers.items() if number is None]
-        values = ((key, self.entries.get(key)) for key in empty)
+        if None not in self.numbers.values():
+            return []
+        values = ((key, self.entries.get(key)) for key, number in self.numbers.items() if number is None)
         return [key for key, value in values if isinstance(value, Tensor) and not value.requires_grad]
 
     def put_back(self) -> None:
@@ -247,13 +247,15 @@ class _Table:
         return f"{self.name}.{key}".lstrip(".")
 
 
-def _vectors(module: nn.Module) -> Iterator[Tensor]:
-    """Yield the vectors that a spectral norm improves at every call, in place: they are rewound as generators are."""
+def _vectors(module: nn.Module) -> list[Tensor]:
+    """Return the vectors that a spectral norm improves at every call, in place: they are rewound as generators are."""
+    vectors = []
     if isinstance(module, SpectralParametrization):
-        yield from (vector for vector in buffers_of(module).values() if vector is not None)
+        vectors += [vector for vector in buffers_of(module).values() if vector is not None]
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, SpectralNorm):
-            yield from (getattr(module, f"{hook.name}_{side}") for side in "uv")
+            vectors += [getattr(module, f"{hook.name}_{side}") for side in "uv"]
+    return vectors
 
 
 def _tables(module: nn.Module, name: str) -> Iterator[_Table]:
@@ -267,16 +269,19 @@ def _tables(module: nn.Module, name: str) -> Iterator[_Table]:
         yield _Table(name, "parameter", module._parameters, _all_held(module._parameters), {}, {})
     if buffers := buffers_of(module):
         yield _Table(name, "buffer", buffers, _all_held(buffers), {}, {})
-    before, numbers = {}, {}
-    own = [(key, value) for key, value in vars(module).items() if key not in _OF_EVERY_MODULE]
-    for key, value in own:
+    before, numbers, containers = {}, {}, []
+    attributes = vars(module)
+    for key in filterfalse(_OF_EVERY_MODULE.__contains__, attributes):
+        value = attributes[key]
         if type(value) in _NUMBERS:
             numbers[key] = value
         elif isinstance(value, Tensor):
             before[key] = _held(value)
-    inner = _all_held(_inner(own))
+        elif type(value) in _CONTAINERS:
+            containers.append((key, value))
+    inner = _all_held(_inner(containers)) if containers else {}
     if before or inner or numbers:
-        yield _Table(name, "attribute", vars(module), before, inner, numbers)
+        yield _Table(name, "attribute", attributes, before, inner, numbers)
 
 
 def _inner(entries: Iterable[tuple[str, Any]]) -> dict[str, Tensor]:
@@ -307,10 +312,13 @@ def _given(held: Any) -> Any:
 
 
 def _versions(watched: Sequence[tuple[_Table | None, str, Any]]) -> tuple[int | None, ...]:
-    all_held = [held for _, _, held in watched]
+    all_held = [*map(_of_watched, watched)]
     if weakref.ref not in map(type, all_held):
         return versions(all_held)
     return tuple([version(tensor) if tensor is not _GONE else None for tensor in map(_given, all_held)])
+
+
+_of_watched: Final = itemgetter(2)
 
 
 def _all_held(tensors: Mapping[str, Tensor | None]) -> dict[str, Any]:

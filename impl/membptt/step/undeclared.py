@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from operator import itemgetter
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ class Undeclared:
         self, step: Callable[..., Any], declared: Sequence[Tensor], read: Callable[..., Any] | None = None
     ) -> None:
         self._steps = (step,) if read is None else (step, read)
-        self._ids = {id(tensor): index for index, tensor in enumerate(declared)}
+        self._ids = dict(zip(map(id, declared), range(len(declared)), strict=True))
         self._accumulators: dict[Any, int] = {}  # of declared tensors, as they are met
         # Of a node with several outputs, such as unbind's, one may be declared and another not.
         self._edges = {
@@ -97,12 +98,12 @@ class Undeclared:
 
     def gates(self, nodes: Iterable[Any], since: float) -> Iterator[Any]:
         """Yield, of the nodes that a core made, those from which a gradient goes on to a declared tensor."""
-        accumulators, edges = self._accumulators, self._edges
+        is_end = self._accumulators.keys().isdisjoint
         for node in nodes:
-            for edge in node.next_functions if node._sequence_nr() >= since else ():
-                if edge[0] in accumulators or edge in edges:
-                    yield node
-                    break
+            following = node.next_functions
+            goes_on = not (is_end(map(_node, following)) and self._edges.keys().isdisjoint(following))
+            if goes_on and node._sequence_nr() >= since:
+                yield node
 
     def used_up(self) -> RuntimeError:
         """Return the error for a core that captured a graph which an earlier core's backward used up."""
@@ -148,6 +149,9 @@ class Undeclared:
                 names.append((f"the tensor {name!r}", value))
         kind = "a parameter" if isinstance(lost[0], nn.Parameter) else "a tensor"
         return next((pair for pair in names if id(pair[1]) in ids), (kind, lost[0]))
+
+
+_node: Final = itemgetter(0)  # of an edge
 
 
 def _is_nobodys(accumulator: Any) -> bool:
