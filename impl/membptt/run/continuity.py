@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from membptt.kernels.joint import Joined
-from membptt.state.fingerprints import fingerprint, hashed, is_small, tolerance
+from membptt.state.fingerprints import Note, fingerprint, fingerprint_of, hashed, is_small, noted, tolerance
 from membptt.state.leaves import Leaves
 from membptt.state.states import At, Internal
 
@@ -81,8 +81,8 @@ class Continuity:
         self._numbers = numbers
         self._alike = alike
         self._last = _Kinds([], [], [])
-        self._final: tuple[list[Tensor], list[int]] = [], []
-        self._outputs: dict[int, list[Tensor]] = {}
+        self._final: tuple[list[Note], list[int]] = [], []
+        self._outputs: dict[int, list[Note]] = {}
         self._marks: dict[int, list[int]] = {}
         self._every = _EVERY
         self._over = False  # the first pass
@@ -103,7 +103,7 @@ class Continuity:
         self._at = self._cores  # the core that was backpropagated last
         self._kinds = self._last  # of the carry that it was given
         self._only_bits = self._alike and self._hashes and not self._looked_at
-        self._next, self._next_bits = [numbers[leaf] for leaf in self._looked_at], bits
+        self._next, self._next_bits = [fingerprint_of(numbers[leaf]) for leaf in self._looked_at], bits
         self._then: list[list[Tensor]] = []
         self._now: list[list[Tensor]] = []
         self._worst: dict[tuple[What, int, torch.dtype, int], _Worst] = {}
@@ -136,11 +136,12 @@ class Continuity:
         """Take note of the first pass's final carry, and of how many cores led to it."""
         self._cores, self.first = cores, max(cores - OUTPUTS, 0)
         self._last, self._over = _Kinds.of(carry), True
-        self._final = [fingerprint(leaf) for leaf in carry], [hashed(carry[leaf]) for leaf in self._last.small]
+        self._final = [noted(leaf) for leaf in carry], [hashed(carry[leaf]) for leaf in self._last.small]
 
     def ends_at(self, carry: Leaves) -> bool:
         """Whether a carry is, within rounding, the first pass's final one. This waits for the device."""
-        pairs = (_alike([then], [fingerprint(leaf)]) for leaf, then in zip(carry, self._final[0], strict=True))
+        final = map(fingerprint_of, self._final[0])
+        pairs = (_alike([then], [fingerprint(leaf)]) for leaf, then in zip(carry, final, strict=True))
         stacked = [(torch.stack(list(then)), torch.stack(list(now))) for then, now in pairs]
         dtypes = self._last.dtypes
         return not any(
@@ -150,16 +151,16 @@ class Continuity:
 
     def emitted(self, core: int, outputs: Leaves) -> None:
         """Take note of the last output of one of the last cores, or compare it with the first pass's."""
-        now = [fingerprint(leaf) for leaf in outputs]
+        now = [noted(leaf) for leaf in outputs]
         then = self._outputs.get(core)
         if then is None:
             self._outputs[core] = now
             self._outputs.pop(core - OUTPUTS, None)  # where nobody knows the end, any core may be among the last
-        elif any(
-            before.device.type != "cpu" or not torch.equal(before, after)
-            for before, after in zip(then, now, strict=True)
-        ):
-            self._compare("output", core, dict(enumerate(leaf.dtype for leaf in outputs)), [then], [now])
+        elif not all(map(_is_same, then, now)):
+            dtypes = dict(enumerate(leaf.dtype for leaf in outputs))
+            self._compare(
+                "output", core, dtypes, *[[[fingerprint_of(note) for note in notes]] for notes in (then, now)]
+            )
 
     def backpropagated(self, internal: Internal | Joined) -> None:
         """Compare what `internal` gave with what the core after it, which was backpropagated before, was given."""
@@ -267,6 +268,13 @@ class _Worst(NamedTuple):
     core: Tensor
     then: Tensor
     now: Tensor
+
+
+def _is_same(then: Note, now: Note) -> bool:
+    """Whether that is known without waiting for a device."""
+    if isinstance(then, Tensor) and isinstance(now, Tensor):
+        return then.device.type == "cpu" and torch.equal(then, now)
+    return then == now
 
 
 def _alike(then: Sequence[Tensor], now: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:

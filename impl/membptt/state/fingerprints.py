@@ -14,6 +14,8 @@ ROW: Final = 4096  # elements that one number of a fingerprint stands for
 
 SMALL: Final = 8192  # bytes
 
+Note = Tensor | tuple[bytes, torch.dtype, torch.Size]
+
 _PLAIN: Final = (Tensor, nn.Parameter)
 _EMPTY: Final = torch.empty(0)
 
@@ -57,9 +59,29 @@ def is_small(leaf: Tensor, /) -> bool:
 
 def hashed(leaf: Tensor, /) -> int:
     """Return a hash of the bits of a small leaf, which tells whether they are the same, and nothing else."""
+    return hash(_bits(leaf))
+
+
+def noted(leaf: Tensor, /) -> Note:
+    """Return what is kept of a leaf: its fingerprint or, if it is small, its bits, which takes less time."""
+    if is_small(leaf) and not leaf.is_quantized:
+        return _bits(leaf), leaf.dtype, leaf.shape
+    return fingerprint(leaf)
+
+
+def fingerprint_of(note: Note, /) -> Tensor:
+    """Return the fingerprint of a leaf of which this was kept."""
+    if isinstance(note, Tensor):
+        return note
+    bits, dtype, shape = note
+    return fingerprint(torch.frombuffer(bytearray(bits), dtype=dtype).view(shape))
+
+
+def _bits(leaf: Tensor) -> bytes:
     if not leaf.is_contiguous() or leaf.is_conj() or leaf.is_neg():
         leaf = leaf.detach().resolve_conj().resolve_neg().contiguous()
-    return hash(_bytes(leaf.nbytes).from_address(leaf.data_ptr()).raw)
+    bits: bytes = _bytes(leaf.nbytes).from_address(leaf.data_ptr()).raw
+    return bits
 
 
 _bytes: Final[Any] = lru_cache(maxsize=128)(partial(mul, c_char))  # the type of so many
