@@ -156,11 +156,10 @@ class Continuity:
         if then is None:
             self._outputs[core] = now
             self._outputs.pop(core - OUTPUTS, None)  # where nobody knows the end, any core may be among the last
-        elif not all(map(_is_same, then, now)):
+        elif not all(_is_same(*pair) for pair in zip(then, now, strict=True)):
             dtypes = dict(enumerate(leaf.dtype for leaf in outputs))
-            self._compare(
-                "output", core, dtypes, *[[[fingerprint_of(note) for note in notes]] for notes in (then, now)]
-            )
+            before, after = ([*map(fingerprint_of, notes)] for notes in (then, now))
+            self._compare("output", core, dtypes, [before], [after])
 
     def backpropagated(self, internal: Internal | Joined) -> None:
         """Compare what `internal` gave with what the core after it, which was backpropagated before, was given."""
@@ -274,7 +273,7 @@ def _is_same(then: Note, now: Note) -> bool:
     """Whether that is known without waiting for a device."""
     if isinstance(then, Tensor) and isinstance(now, Tensor):
         return then.device.type == "cpu" and torch.equal(then, now)
-    return then == now
+    return isinstance(then, tuple) and isinstance(now, tuple) and then == now
 
 
 def _alike(then: Sequence[Tensor], now: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:

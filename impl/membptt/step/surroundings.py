@@ -70,7 +70,8 @@ class Surroundings:
         Were it, a state with a gradient might pass for a constant.
         """
         for table in self.tables:
-            table.own.update(table.replaced())
+            if not table.stands():
+                table.own.update(table.replaced())
 
     @contextmanager
     def replayed(self) -> Iterator[None]:
@@ -80,7 +81,8 @@ class Surroundings:
         variables = [(variable, variable.read()) for variable, _ in self.variables if not variable.written]
         try:
             for table in self.tables:
-                table.put_back()
+                if not table.stands():
+                    table.put_back()
             for module, mode in self.modules:
                 if module.training != mode:
                     module.training = mode
@@ -200,10 +202,12 @@ class _Table:
     numbers: dict[str, Any]
     own: set[str] = field(default_factory=set)
 
+    def stands(self) -> bool:
+        """Whether the tensors in it are the very ones of the call."""
+        return all(map(is_, map(self.entries.get, self.before), self.before.values()))
+
     def replaced(self) -> list[str]:
         """Return the keys at which there are other tensors now."""
-        if _are(map(self.entries.get, self.before), self.before.values()):
-            return []
         return [key for key, held in self.before.items() if self.entries.get(key) is not _given(held)]
 
     def appeared(self) -> list[str]:
@@ -222,7 +226,7 @@ class _Table:
 
     def restore(self, entries: dict[str, Any]) -> None:
         """Put the tensors among `entries` in their places; take out those that `before` has and they have not."""
-        if self.entries.keys() == entries.keys() and _are(map(self.entries.get, entries), entries.values()):
+        if self.entries.keys() == entries.keys() and all(map(is_, map(self.entries.get, entries), entries.values())):
             return
         for key, value in entries.items():
             other = self.entries.get(key, _GONE) is not value
@@ -325,11 +329,6 @@ def _all_held(tensors: Mapping[str, Tensor | None]) -> dict[str, Any]:
     return {
         key: value if value is None or value.grad_fn is None else weakref.ref(value) for key, value in tensors.items()
     }
-
-
-def _are(values: Iterable[Any], others: Iterable[Any]) -> bool:
-    """Whether these are the very objects that those are."""
-    return all(map(is_, values, others))
 
 
 def _another(value: Any, before: Any) -> bool:
