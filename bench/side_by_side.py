@@ -5,7 +5,7 @@
 Every method computes the same gradient. One round runs each of them once, in turn, so that what slows the machine for a
 while slows what is compared. Memory and forwards are counted in runs of their own. `--peers` names a Python with the
 extra `peers`, where JAX's plain scan, `jax.checkpoint` in chunks and equinox's checkpointed loop take part in every
-round, and has `scan` with compiled cores fitted into the total memory of each.
+round; torch's own `scan` does, too, and `scan` with compiled cores is fitted into the total memory of each.
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ class Bench:
         # One step a core, to compare with the other implementation of the same schedule.
         chosen += [Choice(name, EAGER, "hsm", (1,)) for name in names if name.startswith("multistage")]
         chosen += [Choice(name, variant, policy) for name in names for variant in others for policy in ONE_POLICY]
-        if compilable:
+        if compilable and self._peer:
             fits[JOINED] = Fit(self.problem(JOINED), partial(self._peak, JOINED), self._eager)
             chosen.append(Choice(HEADLINE, JOINED, "hsm", JOINED_CHUNKS))
             chosen += [Choice(name, JOINED, "hsm", JOINED_CHUNKS, TOTAL) for name in total]
@@ -321,11 +321,10 @@ class Bench:
         segment = methods.square_root(self._eager)
         references = [_method("plain", "plain")]
         references += [_method(f"plain {variant}", "plain", variant) for variant in (*compilable, *kernels)]
-        references += [
-            _method(str(loop), "jax", XLA, **loop._asdict()) for loop in (_loops(calls) if self._peer else [])
-        ]
-        references += [_method("torch scan", "torch scan", TRACED, compile=False)] if self._steps < LONG else []
-        references += [_method("torch scan compiled", "torch scan", TRACED, compile=True)] if compilable else []
+        if self._peer:
+            references += [_method(str(loop), "jax", XLA, **loop._asdict()) for loop in _loops(calls)]
+            references += [_method("torch scan", "torch scan", TRACED, compile=False)] if self._steps < LONG else []
+            references += [_method("torch scan compiled", "torch scan", TRACED, compile=True)] if compilable else []
         references += [
             _method("checkpoint", "checkpoint", segment=segment, reentrant=False),
             _method("checkpoint reentrant", "checkpoint", segment=segment, reentrant=True),
