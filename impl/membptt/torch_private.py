@@ -138,7 +138,7 @@ nodes_made: Callable[[], float] = find(
 _run_engine = find("autograd.Variable._execution_engine.run_backward", "cores are backpropagated more slowly", None)
 
 
-def gradients(heads: Sequence[Any], inputs: Sequence[Tensor], grads: Sequence[Tensor]) -> Sequence[Tensor | None]:
+def gradients(heads: Sequence[Any], inputs: Sequence[Any], grads: Sequence[Tensor]) -> Sequence[Tensor | None]:
     """Return what ``torch.autograd.grad`` does, without its checks, which take longer than a small core."""
     if _run_engine is None:
         return torch.autograd.grad(heads, inputs, grads, allow_unused=True)
@@ -146,6 +146,15 @@ def gradients(heads: Sequence[Any], inputs: Sequence[Tensor], grads: Sequence[Te
         tuple(heads), tuple(grads), False, False, tuple(inputs), True, accumulate_grad=False
     )
     return shares
+
+
+_Handle = find("utils.hooks.RemovableHandle", "gradients of weights take a second tensor each", None)
+_HANDLES: Final = isinstance(getattr(_Handle, "next_id", None), int)
+
+
+def hooks_made() -> float:
+    """Return how many hooks this process has put anywhere; where nobody knows, a number that equals no other."""
+    return int(_Handle.next_id) if _HANDLES else float("nan")
 
 
 _AT_ONCE: Final = "the gradients of a chain are handed on all at once"

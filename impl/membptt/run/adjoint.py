@@ -14,6 +14,7 @@ from torch import Tensor
 from membptt.kernels.joint import Joined
 from membptt.run.outputs import Outputs
 from membptt.state.leaves import Leaves
+from membptt.state.products import Product
 from membptt.state.states import At, Enclosure, Internal
 from membptt.torch_private import add_each, flagged, gradients, hooks_of, is_set
 
@@ -61,7 +62,7 @@ class Adjoint:
 
     def step(self, internal: Internal) -> None:
         """Backpropagate one recorded core: its output gradients in, its input gradients out, the rest accumulated."""
-        if any(self.hooks) or any(hooks_of(leaf) for leaf in internal.carry_in):
+        if any(self.hooks) or any(map(hooks_of, internal.carry_in)):
             self._hand_on_hooks(internal)
         elif len(self.hooks) != len(internal.carry_in):
             self.hooks = [[] for _ in internal.carry_in]
@@ -80,11 +81,16 @@ class Adjoint:
         inputs = [leaf for leaf in (*internal.carry_in, *mine) if leaf.requires_grad]
         # One that was frozen since the first pass gets none, as in plain autograd.
         used = [index for index in internal.used if self._params[index].requires_grad]
+        apart = self._apart(internal.products)
+        if apart:
+            added = {index for each, _ in apart for index in (each.weight, each.bias)}
+            used = [index for index in used if index not in added]
         inputs += [self._params[index] for index in used]
-        by_leaf: Iterator[Tensor | None] = iter([None] * len(inputs))
-        if heads and inputs:
+        ends: list[Any] = [*inputs, *(each.edge for each, _ in apart)]
+        by_leaf: Iterator[Tensor | None] = iter([None] * len(ends))
+        if heads and ends:
             with internal.enclosure or _IDLE:
-                by_leaf = iter(gradients(heads, inputs, grads))
+                by_leaf = iter(gradients(heads, ends, grads))
         self.carry = [next(by_leaf) if leaf.requires_grad else None for leaf in internal.carry_in]
         if self._compact:
             self.carry = compacted(self.carry)
@@ -94,7 +100,7 @@ class Adjoint:
                 self._gather(index, internal.at, grad)
         totals: list[Tensor] = []
         shares: list[Tensor] = []
-        for index, grad in zip(used, by_leaf, strict=True):
+        for index, grad in zip(used, by_leaf, strict=False):  # then come those of products
             total = self.params[index]
             if grad is None:
                 continue
@@ -110,6 +116,31 @@ class Adjoint:
                 self.params[index] = grad
         if totals:
             add_each(totals, shares)
+        for (factors, rows), grad in zip(apart, by_leaf, strict=True):
+            if grad is not None:
+                bias = self._sum(factors.bias) if factors.bias is not None else None
+                factors.add(rows, grad, self._sum(factors.weight), bias)
+
+    def _apart(self, products: Sequence[Product]) -> list[tuple[Product, Tensor]]:
+        """Return the products whose weights' gradients are added in place, with their rows: all but the first ones.
+
+        Neither are those whose rows and gradient would take more than the weight's gradient as a tensor of its own.
+        """
+        apart = []
+        for each in products:
+            weight = self._params[each.weight]
+            if self.params[each.weight] is None or not weight.requires_grad:
+                continue
+            rows = each.rows()
+            if rows is None or len(rows) * sum(weight.shape) > weight.numel():
+                continue
+            adds = each.bias is not None and self._adds(each.bias, weight.shape[1 - each.turned])
+            apart.append((each if adds else each._replace(bias=None), rows))
+        return apart
+
+    def _adds(self, bias: int, size: int) -> bool:
+        known, tensor = self.params[bias] is not None, self._params[bias]
+        return known and tensor.requires_grad and tensor.shape == (size,)
 
     def take(self, indices: Sequence[int]) -> Gradients:
         """Hand over the gradients of some declared tensors, which are complete: they are kept no longer."""

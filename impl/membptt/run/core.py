@@ -24,13 +24,14 @@ from membptt.run.verdict import only_rounds
 from membptt.run.witness import Witness
 from membptt.state.forms import Form, Forms
 from membptt.state.leaves import Leaves, as_leaf, compacted
+from membptt.state.products import Product, multiplied, products
 from membptt.state.states import At, Emitted, Enclosure, Hidden, Internal, RandomState, head
 from membptt.state.trees import tree_leaves
 from membptt.step.changes import Unchanged
 from membptt.step.generators import Generators
 from membptt.step.refusals import refuse_signature
 from membptt.step.undeclared import Undeclared
-from membptt.torch_private import is_opaque, nodes_made
+from membptt.torch_private import hooks_made, is_opaque, nodes_made
 
 
 class Core:
@@ -82,6 +83,7 @@ class Core:
         self._unchanged = Unchanged(inputs.leaves, problem.params)
         self._places = {id(tensor): place for place, tensor in enumerate(problem.params)} if joint is not None else {}
         self._kinds: dict[Any, Traced | None] = {}  # of cores, as they were found in this pass
+        self._weights = multiplied(problem.params)
         self._undeclared = Undeclared(problem.step, problem.params, inputs.read)
         self._records = False  # whether the step switches grad mode on by itself
         # Cores of a single step that nothing watches and nobody compiled.
@@ -221,7 +223,7 @@ class Core:
             x, spec = inputs.fetch(xs, at)
             # What is read may have a graph of its own, down to declared tensors: it is part of the core's.
             x_in = tuple(map(as_leaf, x, inputs.wanted)) if inputs.wanted else tuple(x)
-            since = nodes_made()
+            since, hooks = nodes_made(), hooks_made()
             for where, carry, y in self._steps(form.spec.unflatten(carry_in), at, x_in, spec):
                 if outputs is None:
                     emitted.append((where, tree_leaves(y)))
@@ -234,7 +236,7 @@ class Core:
             raise RuntimeError(_NOT_FROZEN)
         own = (*carry_in, *x_in) if inputs.wanted else carry_in
         returned = [leaf for leaves in (carry_out, *[leaves for _, leaves in emitted]) for leaf in leaves]
-        nodes, used = self._undeclared.refuse(returned, own, since)
+        nodes, used, shared = self._undeclared.refuse(returned, own, since)
         self._unchanged.check(used)
         state.check(core)
         if self.continuity is not None:
@@ -251,7 +253,10 @@ class Core:
             for index, leaf in enumerate(leaves)
         ]
         random = self._generators.read()
-        internal = Internal(at, carry_in, x_in, carry_out, heads, used, state, random, saved)
+        apart: list[Product] = []
+        if self._weights and hooks_made() == hooks:
+            apart = products(nodes, self._weights, self._undeclared.accumulators, shared, since)
+        internal = Internal(at, carry_in, x_in, carry_out, heads, used, apart, state, random, saved)
         if outputs is not None or self.metered:  # a plan's trial, too, whose step may hand tensors to others
             internal.enclosure = Enclosure.around(carry_in, self._undeclared.gates(nodes, since))
         if self._promise is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.autograd.function import FunctionCtx
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from membptt.state.leaves import Leaves
+from membptt.state.products import Product
 from membptt.torch_private import put_before, versions
 
 RandomState = tuple[Tensor, ...]
@@ -120,6 +121,7 @@ class Internal:
         carry_out: the output carry's leaves, with graph: the output hidden state.
         emitted: where the outputs' graphs begin. An output itself is not kept, unless it is a leaf of the carry.
         used: which of the declared tensors its graph reaches.
+        products: with some of these, whose gradients need no tensors of their own.
         start: the hidden state that it was recorded from.
         random: the random state after the core.
         saved: bytes by storage of what the graph saved; filled only while a meter runs.
@@ -132,6 +134,7 @@ class Internal:
     carry_out: Leaves
     emitted: list[Emitted]
     used: list[int]
+    products: Sequence[Product]
     start: Hidden
     random: RandomState
     saved: dict[int, int]

@@ -37,7 +37,7 @@ class Undeclared:
     ) -> None:
         self._steps = (step,) if read is None else (step, read)
         self._ids = dict(zip(map(id, declared), range(len(declared)), strict=True))
-        self._accumulators: dict[Any, int] = {}  # of declared tensors, as they are met
+        self.accumulators: dict[Any, int] = {}  # of declared tensors, as they are met
         # Of a node with several outputs, such as unbind's, one may be declared and another not.
         self._edges = {
             (tensor.grad_fn, tensor.output_nr): index
@@ -45,20 +45,24 @@ class Undeclared:
             if tensor.grad_fn is not None
         }
 
-    def refuse(self, returned: Iterable[Tensor], own: Iterable[Tensor], since: float) -> tuple[list[Any], list[int]]:
+    def refuse(
+        self, returned: Iterable[Tensor], own: Iterable[Tensor], since: float
+    ) -> tuple[list[Any], list[int], set[Any]]:
         """Search the graphs of `returned`, what one core returned, down to `own`, its inputs.
 
         Not meant are leaves that the core made itself, where `since` is what `nodes_made` gave before it, and that
         nobody else holds: nobody can ask for their gradients. A step that differentiates inside makes such.
 
         Returns:
-            The nodes of these graphs, and which of the declared tensors they reach, in ascending order.
+            The nodes of these graphs; which of the declared tensors they reach, in ascending order; and the nodes, and
+            accumulators, that more than one way leads to.
 
         Raises:
             ValueError: names a tensor whose gradient would be lost; of several, one that the step's code names.
         """
-        accumulators, edges, mine = self._accumulators, self._edges, {id(tensor) for tensor in own}
+        accumulators, edges, mine = self.accumulators, self._edges, {id(tensor) for tensor in own}
         seen: set[Any] = {None}
+        shared: set[Any] = set()
         used: set[int] = set()
         pending: list[Any] = []
         look, go_on = seen.add, pending.append
@@ -71,6 +75,7 @@ class Undeclared:
                         lost.append(tensor)
                     else:
                         used.add(self._ids[id(tensor)])
+                        shared.add(get_gradient_edge(tensor).node)
             elif edges and (node, tensor.output_nr) in edges:
                 used.add(edges[node, tensor.output_nr])
             elif node not in seen:
@@ -79,6 +84,7 @@ class Undeclared:
         for node in pending:
             for child, output in node.next_functions:
                 if child in seen:
+                    shared.add(child)
                     continue
                 if edges and (child, output) in edges:
                     used.add(edges[child, output])
@@ -94,11 +100,11 @@ class Undeclared:
         if lost:
             raise self._error(lost, pending)
         used.update([accumulators[node] for node in accumulators.keys() & seen])
-        return pending, sorted(used)
+        return pending, sorted(used), shared
 
     def gates(self, nodes: Iterable[Any], since: float) -> Iterator[Any]:
         """Yield, of the nodes that a core made, those from which a gradient goes on to a declared tensor."""
-        is_end = self._accumulators.keys().isdisjoint
+        is_end = self.accumulators.keys().isdisjoint
         for node in nodes:
             following = node.next_functions
             goes_on = not (is_end(map(_node, following)) and self._edges.keys().isdisjoint(following))
