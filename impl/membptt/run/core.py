@@ -109,9 +109,8 @@ class Core:
         carry = self.forms.at(cores.start).spec.unflatten(leaves)
         if outputs is None and self._bare and not self._records:
             # The first pass has checked every step, so only the step itself is left to run.
-            fetch, step = self._inputs.fetch, self._step
-            for at in cores:
-                x, spec = fetch(xs, at)
+            step = self._step
+            for x, spec in self._inputs.few(xs, cores):
                 carry, _ = step(carry, spec.unflatten(x))
         else:
             carry = self._run_checked(carry, leaves, xs, cores, outputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, repeat
 from typing import Any, Final, Self
 
 import optree
@@ -173,7 +173,17 @@ class Inputs:
         else:
             yield from (self.fetch(leaves, self.at(core)) for core in cores)
 
+    def few(self, leaves: Leaves, cores: range) -> Iterator[tuple[Sequence[Tensor], optree.PyTreeSpec]]:
+        """Yield what `fetch` returns for each of these cores, without graph: steps in memory a block at a time."""
+        if self.read is not None or self.order.backwards or not (leaves and self._single):
+            yield from (self.fetch(leaves, self.at(core)) for core in cores)
+            return
+        for first in cores[::_BLOCK]:
+            parts = [leaf[first : min(first + _BLOCK, cores.stop)].unbind(0) for leaf in leaves]
+            yield from zip(zip(*parts, strict=True), repeat(self._spec), strict=False)
 
+
+_BLOCK: Final = 64  # steps: no more views are at hand at once
 _EMPTY: Final = "xs is empty: it has no step, and at least one is needed"
 _ITERATOR: Final = (
     "xs is an iterator, which can be read only once, and a recomputation reads again: stack its items in a tensor, or "
