@@ -43,8 +43,8 @@ def main() -> None:
             "forwards": _forwards(loss, loop, cell, wanted, constant),
             "peak_bytes": compiled.memory_analysis().temp_size_in_bytes,
         }
-        found = runs[label]()
-        for index, leaf in enumerate([*found.get("init", ()), *found["weights"]]):
+        parts = runs[label]()
+        for index, leaf in enumerate([*parts.get("init", ()), *parts["weights"]]):
             gradients[f"{label} {index}"] = np.asarray(leaf)
     np.savez(problem["gradients"], **gradients)  # type: ignore[arg-type]
     versions = {"jax": jax.__version__, "jaxlib": jax.lib.__version__, "equinox": equinox.__version__}

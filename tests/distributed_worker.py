@@ -115,11 +115,11 @@ def count_hooks(make, mine):
 
 
 class Told(nn.Module):
-    """A layer whose gradient fills a bucket of DDP's, and that says when it is run."""
+    """A layer whose gradient takes four mebibytes, more than a bucket of DDP's, and that says when it is run."""
 
     def __init__(self, number, events):
         super().__init__()
-        self.inner, self.number, self.events = nn.Linear(512, 512), number, events
+        self.inner, self.number, self.events = nn.Linear(1024, 1024), number, events
 
     def forward(self, x):
         self.events.append(f"{'record' if torch.is_grad_enabled() else 'recompute'} block {self.number}")
@@ -128,7 +128,7 @@ class Told(nn.Module):
 
 def overlap():
     """What happens in one backward of a chain in the least budget: runs of blocks, and reductions."""
-    events, x = [], torch.randn(2, 512)
+    events, x = [], torch.randn(2, 1024)
     layers = [Told(number, events) for number in range(4)]
     plan = membptt.plan_chain(layers, x)
     network = membptt.nn.Sequential(*layers, plan=plan.within(plan.front[0].bytes))

@@ -520,7 +520,13 @@ def test_autocast_gives_torchs_dtypes_and_nearly_its_gradients(kind, given_start
         hx = tuple(leaf.detach().float().requires_grad_() for leaf in leaves(hx))
         hx = hx if kind == "LSTM" else hx[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        expected, computed = run(theirs, xs, hx), run(ours, xs, hx)
+        try:
+            expected = run(theirs, xs, hx)
+        except RuntimeError as error:
+            if "primitive descriptor" in str(error):
+                pytest.skip("torch's own layer does not run in bfloat16 on this processor")
+            raise
+        computed = run(ours, xs, hx)
     assert [leaf.dtype for leaf in computed[0]] == [leaf.dtype for leaf in expected[0]]
     assert max(map(relative_error, computed, expected)) <= 0.05
 

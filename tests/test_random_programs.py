@@ -7,6 +7,7 @@ programs that do nothing wrong.
 import random
 import warnings
 from collections import Counter
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ import torch
 import torch.nn.utils.prune
 from torch import nn
 
-from membptt import Indexed, SlowTier, scan, while_loop
+from membptt import Indexed, SlowTier, chain, scan, while_loop
 from membptt_theory.actions import Prices
+from membptt_theory.tables import build
 
 D = torch.float64
 
@@ -40,6 +42,8 @@ HARMLESS = (
     "gradient by torch.func",
     "gradient by autograd",
     "module as params",
+    "mask in a cache",
+    "weight detached in a cache",
 )
 HARMFUL = (
     "generator of its own",
@@ -52,6 +56,9 @@ HARMFUL = (
     "other with graph",
     "list that grows",
     "loss beside the outputs",
+    "weight in a dict",
+    "weight in an attribute",
+    "weight in an lru_cache",
 )
 
 
@@ -80,6 +87,25 @@ def by_while_loop(step: Any, init: Any, xs: Any, **options: Any) -> Any:
     carry, count = while_loop(lambda carry: carry[1] < steps, body, start, **chosen)
     assert count == steps
     return carry[0], carry[2]
+
+
+def by_chain(step: Any, init: Any, xs: Any, **options: Any) -> Any:
+    """Make a block of every step, and write the outputs into the carry."""
+    read, steps = reader(xs), xs.steps if isinstance(xs, Indexed) else len(xs)
+
+    def block(at: int, carry: Any) -> Any:
+        inner, ys = carry
+        inner, y = step(inner, read(at, at + 1)[0])
+        return inner, torch.cat([ys[:at], y[None], ys[at + 1 :]])
+
+    if "slots" in options:
+        slots = min(options["slots"], steps)
+        chosen = {"schedule": build("hsm", steps, slots).schedule(steps, slots)}
+    else:
+        chosen = {"budget": options["budget"]}
+    blocks = [partial(block, at) for at in range(steps)]
+    chosen |= {key: value for key, value in options.items() if key in ("check", "params")}
+    return chain(blocks, (init, torch.zeros(steps, 2, 3, dtype=D)), **chosen)
 
 
 def reader(xs: Any) -> Any:
@@ -127,13 +153,16 @@ class Program:
         module.register_buffer("seen", torch.zeros(3, dtype=D))
         module.trace, module.at, module.logged = torch.zeros(2, 3, dtype=D), 0, None
         own, kept, grown, beside = torch.Generator().manual_seed(1), Kept(), [], []
-        kept.memory = torch.zeros(2, 3, dtype=D)
+        kept.memory, kept.weight, cache = torch.zeros(2, 3, dtype=D), None, {}
+        cached = lru_cache(lambda at: cell.weight_hh.tanh() / (1 + at))
         offset, state, gain, calls = torch.zeros(3, dtype=D), torch.zeros(2, 3, dtype=D), 0.7, 0
         if has("weight made by a hook"):
             torch.nn.utils.prune.random_unstructured(cell, "weight_hh", 0.4)
         leaves = list(cell.parameters())
         if has("hook on a parameter"):
             leaves[0].register_hook(lambda g: g * 0.5)
+
+        counts = int(has("integers in the carry"))
 
         def step(carry, x):
             nonlocal state, calls
@@ -168,6 +197,21 @@ class Program:
             if has("list that grows"):
                 grown.append(x.detach())
                 x = x * len(grown)
+            if has("mask in a cache"):
+                x = x * cache.setdefault("mask", torch.arange(3, dtype=D))
+            if has("weight detached in a cache"):
+                cache.setdefault("detached", cell.weight_hh.detach().tanh())
+                x = x @ cache["detached"]
+            if has("weight in a dict"):
+                if "weight" not in cache:
+                    cache["weight"] = cell.weight_hh.tanh()
+                x = x @ cache["weight"]
+            if has("weight in an attribute"):
+                if kept.weight is None:
+                    kept.weight = cell.weight_ih.T
+                x = x @ kept.weight
+            if has("weight in an lru_cache"):
+                x = x @ cached(0)
             if has("gradient by torch.func"):
                 x = x + 0.5 * torch.func.grad(lambda x: (cell(x, h) * h.cos()).sum())(x)
             if has("gradient by autograd"):
@@ -187,7 +231,7 @@ class Program:
                 module.logged = h
             if has("loss beside the outputs"):
                 beside.append(h.square().mean())
-            return (h, count + 1 if has("integers in the carry") else count), h.sin()
+            return (h, count + counts), h.sin()
 
         raw = torch.randn(self.steps, 2, 3, dtype=D)
         xs: Any = raw
@@ -255,7 +299,7 @@ def test_a_random_program_has_the_loops_gradient_or_is_refused(block):
     assert count["refused"] >= 20
 
 
-@pytest.mark.parametrize("way", [of_unknown_length, by_while_loop])
+@pytest.mark.parametrize("way", [of_unknown_length, by_while_loop, by_chain])
 def test_a_random_program_of_unknown_length_has_the_loops_gradient_or_is_refused(way):
     count, bad = outcomes(range(100), way)
     assert bad == []
@@ -264,7 +308,7 @@ def test_a_random_program_of_unknown_length_has_the_loops_gradient_or_is_refused
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", [of_unknown_length, by_while_loop])
+@pytest.mark.parametrize("way", [of_unknown_length, by_while_loop, by_chain])
 def test_two_thousand_random_programs_of_unknown_length_have_the_loops_gradient_or_are_refused(way):
     count, bad = outcomes(range(1000, 3000), way)
     assert bad == []

@@ -1,5 +1,6 @@
 """What users' steps do to a scan: the gradient is the loop's, or one true error says what to do, and that works."""
 
+import functools
 import itertools
 import random
 import types
@@ -1002,9 +1003,9 @@ class _Symmetric(nn.Module):
 @every_way
 def test_a_weight_that_a_module_computes_once_is_refused_and_at_every_step_it_works(options):
     h0, xs = data()
-    if options.get("policy") in (None, "hsm"):
-        with pytest.raises(RuntimeError, match=r"computes 'weight' at its first call, .* Compute it at every step"):
-            scan(_Symmetric(keeps=True), h0, xs, **options)
+    _, ys = scan(_Symmetric(keeps=True), h0, xs, **options)
+    with pytest.raises(RuntimeError, match=r"made at an earlier call, .* found there: 'weight' .* Compute it at"):
+        ys.square().mean().backward()
     net = _Symmetric(keeps=False)
 
     def run(fn):
@@ -1012,3 +1013,106 @@ def test_a_weight_that_a_module_computes_once_is_refused_and_at_every_step_it_wo
         fn(net, h0, xs)[1].square().mean().backward()
 
     assert same(run, list(net.parameters()), options)
+
+
+class _Kept:
+    """Where a cache is an attribute, or a property."""
+
+    def __init__(self, compute):
+        self.compute, self.weight = compute, None
+
+    @functools.cached_property
+    def prop(self):
+        return self.compute()
+
+    def attribute(self):
+        if self.weight is None:
+            self.weight = self.compute()
+        return self.weight
+
+
+def in_a_dict(compute):
+    kept = {}
+    return lambda: kept["weight"] if "weight" in kept else kept.setdefault("weight", compute())
+
+
+def in_a_list(compute):
+    kept = []
+    return lambda: (kept or kept.append(compute()) or kept)[0]
+
+
+def in_a_variable(compute):
+    weight = None
+
+    def get():
+        nonlocal weight
+        weight = compute() if weight is None else weight
+        return weight
+
+    return get
+
+
+CACHES = {
+    "lru_cache": functools.lru_cache,
+    "cached_property": lambda compute: partial(getattr, _Kept(compute), "prop"),
+    "attribute of an object": lambda compute: _Kept(compute).attribute,
+    "dict": in_a_dict,
+    "list": in_a_list,
+    "variable": in_a_variable,
+}
+
+
+def cached(cache, compute):
+    """Return a step that caches what `compute` gives."""
+    get = cache(compute)
+
+    def step(h, x):
+        h = torch.tanh(x @ get() + h)
+        return h, h
+
+    return step
+
+
+@pytest.mark.parametrize(
+    "way", [{"slots": 3}, {"slots": 2, "chunk": 5}, {"slots": 4, "policy": "ism"}, {"budget": "64KiB"}], ids=str
+)
+@pytest.mark.parametrize("saves", [torch.tanh, torch.t], ids=["tanh", "transposed"])
+@pytest.mark.parametrize("cache", CACHES.values(), ids=CACHES)
+def test_a_weight_that_is_cached_at_the_first_call_is_refused(cache, saves, way):
+    half, (h0, xs) = nn.Parameter(torch.ones(4, 4, dtype=D)), data()
+    with pytest.raises(RuntimeError, match="made at an earlier call, from tensors that require grad, and kept"):
+        scan(cached(cache, lambda: saves(half)), h0, xs, params=[half], **way)[1].square().mean().backward()
+
+
+def test_a_weight_that_is_cached_for_every_position_is_refused():
+    cell, half, (h0, xs) = gru(), nn.Parameter(torch.ones(4, 4, dtype=D)), data()
+    weight = functools.cache(lambda at: half.tanh() / (1 + at))
+
+    def step(carry, x):
+        h, at = carry
+        h = cell(x @ weight(int(at)), h)
+        return (h, at + 1), h
+
+    _, ys = scan(step, (h0, torch.tensor(0)), xs, slots=3, params=[half, cell])
+    with pytest.raises(RuntimeError, match="made at an earlier call, from tensors that require grad, and kept"):
+        ys.square().mean().backward()
+
+
+@pytest.mark.parametrize("cache", CACHES.values(), ids=CACHES)
+def test_what_is_cached_and_wants_no_gradient_is_no_concern(cache):
+    half, (h0, xs) = nn.Parameter(torch.ones(4, 4, dtype=D)), data()
+    for compute in (lambda: torch.eye(4, dtype=D), lambda: half.detach().tanh(), torch.no_grad()(half.tanh)):
+
+        def run(fn, compute=compute):
+            step = cached(cache, compute)
+            fn(lambda h, x: step(h, x @ half), h0, xs, params=[half])[1].square().mean().backward()
+
+        assert same(run, [half], {"slots": 3})
+
+
+def test_what_was_frozen_since_the_first_pass_is_no_concern():
+    cell, (h0, xs) = gru(), data()
+    _, ys = scan(recurrence(cell), h0, xs, slots=3, params=[cell])
+    cell.bias_hh.requires_grad_(False)
+    ys.square().mean().backward()
+    assert cell.weight_hh.grad is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -91,6 +92,8 @@ def chain(
     if plan is not None and not transformed:
         plan.check(count, bytes_of(problem.carry))
         schedule = plan.schedule()
+    fresh = step.fresh()
+    problem = replace(problem, fresh=fresh, settle=step.settle) if fresh else replace(problem, fresh=())
     result, _ = execute(
         problem,
         Choice(_course(schedule, count), problem.inputs),

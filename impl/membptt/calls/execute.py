@@ -56,6 +56,7 @@ def execute(
         witness=Witness() if check else None,
         promise=choice.promise,
         metered=report is not None or choice.weighed,
+        fresh=problem.fresh if wanted else (),
     )
     if wanted and check is not False:
         cores = inputs.cores if inputs.known else None
@@ -70,7 +71,7 @@ def execute(
         inner = InPlace(surroundings, rewound=(*rewound, *problem.rewound))
         sizes, own = (len(carry), len(inputs.leaves)), tuple(leaf if leaf.is_leaf else None for leaf in carry)
         around = outputs, generators, autocast, surroundings
-        call = Call(core, choice, *around, *sizes, report, tell, own, parts)
+        call = Call(core, choice, *around, *sizes, report, tell, own, parts, problem.settle)
         flat = call.apply(carry, inputs.leaves, declared)
         inner.check()  # which also releases it and its samples
     else:

@@ -95,7 +95,11 @@ def profile(problem: Problem, blocks: Blocks, tell: Tell | None = None) -> Profi
         # As if the input wanted a gradient: so the first block is like others of its kind, unless it is frozen.
         carry = tuple(as_leaf(leaf, not problem.frozen and is_differentiable(leaf)) for leaf in problem.carry)
         still = replace(problem, step=blocks.again(), carry=carry)
-        core = Core(still, problem.inputs, generators=Generators(set(), enabled=False))
+        core, anew = (
+            Core(posed, problem.inputs, generators=Generators(set(), enabled=False), fresh=fresh)
+            for posed, fresh in ((still, ()), (replace(still, carry=problem.carry), range(problem.inputs.cores)))
+        )
+        core.forms = anew.forms
         outputs = Outputs(problem.inputs.cores)
         outside = [*problem.params, *problem.carry, *(tensor for _, tensor in surroundings.tensors())]
         shared = Shared(outside)
@@ -108,7 +112,7 @@ def profile(problem: Problem, blocks: Blocks, tell: Tell | None = None) -> Profi
         for number, block in enumerate(blocks.blocks):
             random = generators.read()
             with surroundings.undone(), torch.no_grad():
-                after = core.advance(state, (), number, number + 1, outputs)
+                after = anew.advance(state, (), number, number + 1, outputs)
             form = core.forms.at(number).spec, layouts(state.leaves), pattern(state.leaves)
             key = _kind(block), number >= still.unwanted, form
             if key not in numbers:

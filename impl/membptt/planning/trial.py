@@ -59,7 +59,7 @@ class Trial:
     def __init__(self, problem: Problem, *, compile: Compile, slow: SlowTier | None = None) -> None:
         # Every core but the first has a carry that wants a gradient, and it is those that count.
         carry = tuple([as_leaf(leaf, is_differentiable(leaf)) for leaf in problem.carry])
-        self._given = problem.carry
+        self._posed = problem
         self._begin = self._problem = replace(problem, carry=carry)
         self._xs = problem.inputs.leaves
         self._compile = compile
@@ -141,7 +141,7 @@ class Trial:
 
     def beside(self) -> tuple[int, int]:
         """Return bytes beside the budget, after a core was weighed: of the outputs of all steps, and of gradients."""
-        wanted = (leaf for leaf in (*self._problem.params, *self._xs, *self._given) if leaf.requires_grad)
+        wanted = (leaf for leaf in (*self._problem.params, *self._xs, *self._posed.carry) if leaf.requires_grad)
         return self._problem.inputs.steps * self._output, _bytes(wanted)
 
     @contextmanager
@@ -179,41 +179,49 @@ class Trial:
     def _find_shared(self, chunk: int, guard: InPlace) -> dict[int, int]:
         """Find what two consecutive cores both refer to, beside the state that one hands to the other."""
         if self._shared is None:
-            core = self._core(chunk, metered=True)
+            first = self._core(chunk, metered=True, problem=self._posed, fresh=range(1))
             random = self._generators.read()
             with self._surroundings.undone(), torch.no_grad():  # as in a scan; a first pass checks the step
                 steps = _places(self._problem, chunk)
                 outputs = Outputs(steps)
-                state = core.compact(core.advance(self._start(), self._xs, 0, 1, outputs))
+                state = first.compact(first.advance(self._start(), self._xs, 0, 1, outputs))
                 self._output = _bytes(outputs.take()) // steps
             guard.check()
-            again = partial(core.evaluate, self._start(), self._xs, 0, graph=False)
+            again = partial(first.evaluate, self._start(), self._xs, 0, graph=False)
             start = Hidden.of(state.leaves, random)
             self._repeat = Repeat(again, self._generators, self._surroundings, start)
             self._repeat.check()
-            if not core.form.starting:  # the first step made the carry: the others start from what it made
-                carry = tuple(map(as_leaf, state.leaves, core.form.differentiable))
-                self._problem = replace(self._problem, spec=core.form.spec, carry=carry)
-                core = self._core(chunk, metered=True)
-            first = core.record(state, self._xs, 0)
-            second = core.record(core.compact(first.output()), self._xs, 0)
-            between = storages(first.carry_out)
-            constant = storages(state.leaves).keys() & between.keys() & storages(second.carry_out).keys()
-            parts, others = parts_of(first), parts_of(second)
+            if not first.form.starting:  # the first step made the carry: the others start from what it made
+                carry = tuple(map(as_leaf, state.leaves, first.form.differentiable))
+                self._problem = replace(self._problem, spec=first.form.spec, carry=carry)
+            core = self._core(chunk, metered=True)
+            once = core.record(state, self._xs, 0)
+            twice = core.record(core.compact(once.output()), self._xs, 0)
+            between = storages(once.carry_out)
+            constant = storages(state.leaves).keys() & between.keys() & storages(twice.carry_out).keys()
+            parts, others = parts_of(once), parts_of(twice)
             both = (parts.keys() & others.keys()) - (between.keys() - constant)
             self._shared = {storage: parts[storage] for storage in both if storage not in self._outside}
-            self._kept = first, second  # their storages' addresses must not be used again
+            self._kept = once, twice  # their storages' addresses must not be used again
         return self._shared
 
     def _core(
-        self, chunk: int, *, metered: bool = False, problem: Problem | None = None, steps: int | None = None
+        self,
+        chunk: int,
+        *,
+        metered: bool = False,
+        problem: Problem | None = None,
+        steps: int | None = None,
+        fresh: Sequence[int] = (),
     ) -> Core:
         """Return what runs cores of `chunk` steps, and by the same kernel the last one, of `steps`."""
         problem, generators = problem or self._problem, Generators(set(), enabled=False)
         inputs = problem.inputs.cut(steps or chunk)
         compiled = compile_chunk(problem.step, problem.devices, chunk, self._compile)
         joint = join_cores(problem.step, problem.devices, chunk) if compiled is not None else None
-        return Core(problem, inputs, generators=generators, compiled=compiled, joint=joint, metered=metered)
+        return Core(
+            problem, inputs, generators=generators, compiled=compiled, joint=joint, metered=metered, fresh=fresh
+        )
 
     def _after_first(self, chunk: int) -> Hidden:
         core = self._core(chunk)

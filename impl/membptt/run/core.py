@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 from typing import Any, Final
@@ -25,7 +26,7 @@ from membptt.run.witness import Witness
 from membptt.state.forms import Form, Forms
 from membptt.state.leaves import Leaves, as_leaf, compacted
 from membptt.state.products import Product, multiplied, products
-from membptt.state.states import At, Emitted, Enclosure, Hidden, Internal, RandomState, head
+from membptt.state.states import At, Emitted, Enclosure, Escaped, Hidden, Internal, RandomState, head
 from membptt.state.trees import tree_leaves
 from membptt.step.changes import Unchanged
 from membptt.step.generators import Generators
@@ -46,6 +47,8 @@ class Core:
         witness: compares recomputed states with those of the first pass, bit by bit.
         promise: sees the graphs, and whether they keep what a plan promised.
         metered: take note of what each graph saves.
+        fresh: cores, in ascending order, that have a graph even where they only advance. What the step keeps of its
+            first call, such as a weight that it caches, then has one, as in the plain loop, and is noticed.
 
     Attributes:
         forms: of all carries, once the first pass has run.
@@ -65,6 +68,7 @@ class Core:
         witness: Witness | None = None,
         promise: Promise | None = None,
         metered: bool = False,
+        fresh: Sequence[int] = (),
     ) -> None:
         self._step, self._segments, self.params = problem.step, problem.segments, problem.params
         self.forms: Forms = problem.forms(problem.spec, problem.carry)
@@ -79,6 +83,7 @@ class Core:
         self.continuity: Continuity | None = None
         self._promise = promise
         self.metered = metered
+        self._fresh = fresh
         self._watches: bool | None = None  # whether to note what is saved while it is; not decided
         self._unchanged = Unchanged(inputs.leaves, problem.params)
         self._places = {id(tensor): place for place, tensor in enumerate(problem.params)} if joint is not None else {}
@@ -97,7 +102,16 @@ class Core:
         if outputs is None and torch.is_grad_enabled():
             with torch.no_grad():
                 return self.advance(state, xs, start, stop)
-        leaves, core = self._advance_traced(state.leaves, xs, range(start, stop), outputs)
+        leaves, core = state.leaves, start
+        if self._joint is not None:
+            leaves, core = self._advance_traced(leaves, xs, range(start, stop), outputs)
+        if core == start:
+            # With graph whenever they are run, or such a core would round in one way here, and in another there.
+            for fresh in self._fresh[bisect_left(self._fresh, start) : bisect_left(self._fresh, stop)]:
+                if start < fresh:
+                    state = self.advance(state, xs, start, fresh, outputs)
+                state, start = self._graph(state, xs, fresh, outputs)[0].output(), fresh + 1
+            leaves, core = state.leaves, start
         if core < stop:
             leaves = self._advance(leaves, xs, range(core, stop), outputs)
         if torch.is_grad_enabled():
@@ -211,11 +225,24 @@ class Core:
 
     def record(self, state: Hidden, xs: Leaves, core: int, outputs: Outputs | None = None) -> Internal:
         """Run one core with graph, from leaf inputs of its own."""
+        saved: dict[int, int] = {}
+        with record_saved(saved) if self.metered and self._watches else _IDLE:
+            internal, nodes = self._graph(state, xs, core, outputs)
+        internal.saved = saved
+        if self._promise is not None:
+            self._promise.see(core, internal, nodes)
+        if self.metered:
+            saved |= saved_by(nodes)
+            if self._watches is None and any(map(is_opaque, nodes)):
+                return self._record_watched(internal, state, xs, core)
+        return internal
+
+    def _graph(self, state: Hidden, xs: Leaves, core: int, outputs: Outputs | None) -> tuple[Internal, list[Any]]:
+        """Run one core with graph; return it, and the nodes of that graph."""
         inputs = self._inputs
         emitted: list[tuple[At, Leaves]] = []
-        saved: dict[int, int] = {}
         carry_out: Leaves | None = None
-        with self._recording(saved):
+        with torch.enable_grad():
             form, at = self.forms.at(core), inputs.at(core)
             wanted = form.differentiable if core >= self._unwanted else (False,) * len(state.leaves)
             carry_in = tuple(map(as_leaf, state.leaves, wanted))
@@ -255,19 +282,10 @@ class Core:
         apart: list[Product] = []
         if self._weights and hooks_made() == hooks:
             apart = products(nodes, self._weights, self._undeclared.accumulators, shared, since)
-        internal = Internal(at, carry_in, x_in, carry_out, heads, used, apart, state, random, saved)
+        internal = Internal(at, carry_in, x_in, carry_out, heads, used, apart, state, random)
         if outputs is not None or self.metered:  # a plan's trial, too, whose step may hand tensors to others
             internal.enclosure = Enclosure.around(carry_in, self._undeclared.gates(nodes, since))
-        if self._promise is not None:
-            self._promise.see(core, internal, nodes)
-        if self.metered:
-            saved |= saved_by(nodes)
-            if self._watches is None and any(map(is_opaque, nodes)):
-                return self._record_watched(internal, state, xs, core)
-        return internal
-
-    def _recording(self, saved: dict[int, int]) -> AbstractContextManager[None]:
-        return _watched(saved) if self.metered and self._watches else torch.enable_grad()
+        return internal, nodes
 
     def _record_watched(self, internal: Internal, state: Hidden, xs: Leaves, core: int) -> Internal:
         """Record a core once more, watched: some nodes of its graph do not tell what they keep."""
@@ -384,10 +402,13 @@ class Core:
         """Backpropagate one recorded core.
 
         Raises:
-            RuntimeError: what the step captured was computed outside it, and its graph is used up.
+            RuntimeError: what the step captured was computed outside it, and its graph is used up; or it was made by
+                another core, and kept.
         """
         try:
             sweep.step(internal)
+        except Escaped as error:
+            raise self._undeclared.kept() from error
         except RuntimeError as error:
             if "backward through the graph a second time" not in str(error):
                 raise
@@ -450,14 +471,9 @@ _NOT_FROZEN: Final = (
     "a block at the start of the chain, whose own parameters are all frozen, uses one of a later block by a way that "
     "its code does not show, and its gradient would be lost: name that parameter in params= as well"
 )
+_IDLE: Final = nullcontext()
 _REMEMBERED: Final = 64
 _rounding: dict[Any, None] = {}
-
-
-@contextmanager
-def _watched(saved: dict[int, int]) -> Iterator[None]:
-    with torch.enable_grad(), record_saved(saved):
-        yield
 
 
 def is_known_to_round(step: Step, /) -> bool:

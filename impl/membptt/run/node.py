@@ -81,6 +81,7 @@ class Call:
     tell: Tell | None  # how far it is
     init: tuple[Tensor | None, ...]  # the starting carry's leaves of autograd: what is saved of them may be a copy
     parts: tuple[Part, ...]
+    settle: Callable[[], None]
     backs: dict[int, _Back | _Known] = field(
         init=False, default_factory=dict
     )  # passes under way, where there are parts
@@ -191,7 +192,6 @@ class _Scan(torch.autograd.Function):
             execution = call.begin(given)
             final = execution.forward(call.split(given)[1], call.outputs)
             call.core.check_unchanged()
-            _refuse_kept(call, given)
             call.generators.settle()
         call.outputs.ended(call.choice.inputs.steps)
         call.surroundings.settle()
@@ -282,8 +282,7 @@ class _Back:
             with call.as_then():
                 self._backpropagate(part.first)
                 if number == 0:
-                    self._judge()
-                    call.hook_start(self._carry, self._adjoint.hooks)
+                    self._finish()
         except BaseException:
             call.backs.pop(task, None)
             raise
@@ -296,8 +295,7 @@ class _Back:
     def whole(self) -> Gradients:
         """Run all parts; return the gradients of all tensors of the call."""
         self._backpropagate(0)
-        self._judge()
-        self._call.hook_start(self._carry, self._adjoint.hooks)
+        self._finish()
         return (*self._adjoint.carry, *self._adjoint.xs, *self._adjoint.params)
 
     def _backpropagate(self, first: int) -> None:
@@ -311,6 +309,11 @@ class _Back:
         else:
             self._comparison.backpropagate(self._execution, self._adjoint, first)
         self._first = first
+
+    def _finish(self) -> None:
+        self._judge()
+        self._call.settle()
+        self._call.hook_start(self._carry, self._adjoint.hooks)
 
     def _judge(self) -> None:
         if self._comparison is not None:
@@ -365,24 +368,6 @@ def _gradient(ctx: Any, grads: Gradients) -> Gradients:
         raise RuntimeError(_BEFORE_THE_LEVEL)
     first = Differentiable(call.loop, len(given), call.enclosed)
     return first.gradient(len(grads)).apply(*grads, *given, *call.core.params, value=value)
-
-
-def _refuse_kept(call: Call, given: Leaves) -> None:
-    """Refuse a step that keeps, from its first call, what wants a gradient: that call was without graph."""
-    if call.core.continuity is None:
-        return
-
-    def run() -> None:
-        carry, xs = call.split(given)
-        call.core.evaluate(Hidden.of(carry, call.random), xs, 0, graph=True)
-
-    kept = call.surroundings.kept(run)
-    if kept:
-        raise RuntimeError(
-            f"the step computes {' and '.join(map(repr, kept))} at its first call, from tensors that require grad, and "
-            "keeps it: that call is without graph, and the gradient would be lost. Compute it at every step, or before "
-            "the scan, as a tensor that is declared in params="
-        )
 
 
 def _again(call: Call, given: Leaves, xs: Leaves) -> Execution:

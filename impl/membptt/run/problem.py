@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -38,6 +38,8 @@ class Problem:
         rewound: tensors that the step itself rewinds wherever it is run once more.
         earliest: the first step that may use each of `params`; empty where each may be used by any.
         frozen: steps at the start that use none of them, where the starting carry wants no gradient either.
+        fresh: steps at which the step may begin to keep what later calls of it find.
+        settle: called after a backward pass in which it turned out to keep nothing that wants a gradient.
     """
 
     step: Step
@@ -50,6 +52,8 @@ class Problem:
     rewound: Leaves = ()
     earliest: tuple[int, ...] = ()
     frozen: int = 0
+    fresh: Sequence[int] = range(1)
+    settle: Callable[[], None] = lambda: None
 
     @classmethod
     def of(

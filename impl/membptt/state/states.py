@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -68,6 +68,10 @@ class Emitted:
     shape: torch.Size
 
 
+class Escaped(RuntimeError):
+    """A backward came to the graph of a core that its scan is not backpropagating."""
+
+
 class Enclosure:
     """A hook around the graph of a core of the first pass: nobody but the scan backpropagates that core.
 
@@ -100,10 +104,10 @@ class Enclosure:
         """Refuse a backward that comes from outside.
 
         Raises:
-            RuntimeError: the core is not being backpropagated by its scan.
+            Escaped: the core is not being backpropagated by its scan.
         """
         if not self._open:
-            raise RuntimeError(
+            raise Escaped(
                 "a tensor that the step made reaches the loss beside what the scan returns (through a list, an "
                 "attribute or the like): its graph holds the last steps only, and the gradient of the others would be "
                 "lost. Let the step return it in y, or hand it on in the carry; detach what is only looked at"
@@ -137,7 +141,7 @@ class Internal:
     products: Sequence[Product]
     start: Hidden
     random: RandomState
-    saved: dict[int, int]
+    saved: dict[int, int] = field(default_factory=dict)
     enclosure: Enclosure | None = None
 
     def output(self) -> Hidden:

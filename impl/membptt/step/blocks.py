@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
+from itertools import chain
+from types import MethodType
 from typing import Any, Final
+from weakref import WeakSet
 
 import optree
 from optree.registry import __GLOBAL_NAMESPACE as GLOBAL
@@ -49,8 +52,25 @@ class Blocks:
     def __init__(self, blocks: Iterable[Block], modules: Iterable[Iterable[nn.Module]], joined: int = 0) -> None:
         self.blocks = tuple(blocks)
         self._joined = joined
-        self._statistics = [list(_statistics(below)) for below in modules]
+        self._modules = [list(each) for each in modules]
+        self._statistics = [list(_statistics(each)) for each in self._modules]
         self._before: list[list[Tensor] | None] = [None for _ in self.blocks]
+
+    def fresh(self) -> list[int]:
+        """Return the blocks that were never run, as far as is known: they may begin to cache what they compute."""
+        return [number for number in range(len(self.blocks)) if not all(map(_is_settled, self._makers(number)))]
+
+    def settle(self) -> None:
+        """Take note that all blocks were run, with graph, and kept nothing."""
+        for maker in chain.from_iterable(map(self._makers, range(len(self.blocks)))):
+            with suppress(TypeError):  # not hashable, or nothing may refer to it weakly
+                _settled.add(maker)
+
+    def _makers(self, number: int) -> list[Any]:
+        """Return what a block is known by: itself, with the modules that a function names; a method is always new."""
+        block = self.blocks[number]
+        below = [] if isinstance(block, nn.Module) else self._modules[number]
+        return below if isinstance(block, MethodType) else [block, *below]
 
     def again(self) -> Blocks:
         """Return the same blocks, of which no run is the first one: the statistics stay as they are."""
@@ -112,6 +132,16 @@ class Blocks:
             f"{self.name(number)} ({kind}) changes in place what it is given, which is stored as the output of the "
             "block before it: give it inplace=False, or make one block of the two (torch.nn.Sequential)"
         )
+
+
+_settled: Final[WeakSet[Any]] = WeakSet()
+
+
+def _is_settled(maker: Any) -> bool:
+    try:
+        return maker in _settled
+    except TypeError:
+        return False
 
 
 def _statistics(modules: Iterable[nn.Module]) -> Iterator[tuple[dict[str, Any], str]]:

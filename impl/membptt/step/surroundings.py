@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, filterfalse
@@ -116,27 +116,6 @@ class Surroundings:
             for table, entries in tables:
                 table.undo(entries)
 
-    def kept(self, run: Callable[[], object]) -> list[str]:
-        """Return the names of what the step computes with a gradient at its first call, and keeps for later ones.
-
-        Looked at are attributes of modules that have become tensors since the call, without a graph; only where there
-        are any, the step is run twice: what the second run replaces is no cache.
-        """
-        new = [(table, key) for table in self.tables for key in table.appeared()]
-        if not new:
-            return []
-        with self.undone():
-            for table, key in new:
-                table.entries[key] = None
-            run()
-            first = [table.entries.get(key) for table, key in new]
-            run()
-            return [
-                table.full(key)
-                for (table, key), tensor in zip(new, first, strict=True)
-                if isinstance(tensor, Tensor) and tensor.requires_grad and table.entries.get(key) is tensor
-            ]
-
     def inside(self) -> Iterator[tuple[int, Tensor]]:
         """Yield the buffers and attributes of modules that are tensors, each with its number."""
         if any(table.kind != "parameter" and (table.before or table.inner) for table in self.tables):
@@ -209,13 +188,6 @@ class _Table:
     def replaced(self) -> list[str]:
         """Return the keys at which there are other tensors now."""
         return [key for key, held in self.before.items() if self.entries.get(key) is not _given(held)]
-
-    def appeared(self) -> list[str]:
-        """Return the attributes that were ``None`` and are tensors without a graph now."""
-        if None not in self.numbers.values():
-            return []
-        values = ((key, self.entries.get(key)) for key, number in self.numbers.items() if number is None)
-        return [key for key, value in values if isinstance(value, Tensor) and not value.requires_grad]
 
     def put_back(self) -> None:
         """Put back what was in it at the call, except what the step replaces."""

@@ -113,17 +113,30 @@ class Undeclared:
 
     def used_up(self) -> RuntimeError:
         """Return the error for a core that captured a graph which an earlier core's backward used up."""
+        return RuntimeError(
+            f"the step uses {self._computed()}, which was computed outside the step from tensors that require grad: "
+            "every step backpropagates through that one graph, and the first used it up. Pass it in params= itself, "
+            "compute it inside the step, or detach it"
+        )
+
+    def kept(self) -> RuntimeError:
+        """Return the error for a core that uses what another core made, and kept."""
+        return RuntimeError(
+            "the step uses a tensor that it made at an earlier call, from tensors that require grad, and kept (in an "
+            f"attribute, a dict, a cached_property, an lru_cache; found there: {self._computed()}): "
+            "of that call a recomputation knows nothing, and the gradient would be lost. Compute it at every step, or "
+            "before the scan, as a tensor that is declared in params="
+        )
+
+    def _computed(self) -> str:
+        """Name the tensors with a graph that the steps reach."""
         names = [
             around.name(number)
             for around in map(Surroundings.of, map(reach, self._steps))
             for number, tensor in around.tensors()
             if tensor.grad_fn is not None and id(tensor) not in self._ids
         ]
-        return RuntimeError(
-            f"the step uses {' and '.join(map(repr, names)) or 'a tensor'}, which was computed outside the step from "
-            "tensors that require grad: every step backpropagates through that one graph, and the first used it up. "
-            "Pass it in params= itself, compute it inside the step, or detach it"
-        )
+        return " and ".join(map(repr, names)) or "a tensor"
 
     def _error(self, lost: Sequence[Tensor], nodes: Sequence[Any]) -> ValueError:
         if any(map(is_core_leaf, lost)):
