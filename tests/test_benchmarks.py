@@ -238,6 +238,7 @@ def test_a_budget_in_all_counts_the_gradients_that_are_on_their_way():
     assert total.slots < activations.slots == 16
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_cores_that_scan_compiles_are_fitted_by_running_them():
     on = tiny("gru", torch.float32)

@@ -925,6 +925,7 @@ def test_a_sequential_takes_a_plan_in_place_of_a_budget():
     assert isinstance(membptt.nn.Sequential(*modules, budget="4KiB")[1:][0], Residual)
 
 
+@pytest.mark.slow
 def test_a_thousand_equal_layers_run_in_a_two_hundredth_of_plain_s_memory():
     """0.5 % of what plain needs; plans within a second is for the benchmark to say."""
     blocks, x = [nn.Linear(8, 8), *residual_mlp(999, width=8)], torch.randn(4, 8)  # the first one is another
