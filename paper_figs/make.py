@@ -107,7 +107,7 @@ def make(name: str, out: Path, /, *, quick: bool = False, formats: tuple[str, ..
         require(not untitled(figure), f"panels without a title: {untitled(figure)}")
         figure.draw_without_rendering()
         require(not overhanging(figure), f"cut off, in points: {overhanging(figure)}")
-        figure.set_layout_engine("none")  # settled once: a file does not depend on which were written before it
+        _settle(figure)
         paths = []
         for kind in formats:
             about = {"Title": name} if kind == "png" else {"Title": f"{name}: {module.CLAIM}"}
@@ -115,6 +115,16 @@ def make(name: str, out: Path, /, *, quick: bool = False, formats: tuple[str, ..
             write_whole(out / f"{name}.{kind}", write if kind != "svg" else functools.partial(_searchable, write))
             paths.append(out / f"{name}.{kind}")
     return paths
+
+
+def _settle(figure: Figure) -> None:
+    """Fix where the panels lie, so that a file depends neither on those written before it nor on the processor.
+
+    Processors differ in the last bits of a layout, and the names in a file are made from all of its bits.
+    """
+    figure.set_layout_engine("none")
+    for panel in figure.axes:
+        panel.set_position([round(share, 5) for share in panel.get_position().bounds])
 
 
 def _searchable(write: Callable[[Path], Any], path: Path) -> None:
