@@ -124,7 +124,8 @@ def _settle(figure: Figure) -> None:
     """
     figure.set_layout_engine("none")
     for panel in figure.axes:
-        panel.set_position([round(share, 5) for share in panel.get_position().bounds])
+        left, bottom, width, height = (round(share, 5) for share in panel.get_position().bounds)
+        panel.set_position((left, bottom, width, height))
 
 
 def _searchable(write: Callable[[Path], Any], path: Path) -> None:
