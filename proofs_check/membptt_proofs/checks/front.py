@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from random import Random
@@ -62,32 +62,64 @@ def small_chains(count: int) -> Iterator[tuple[Block, ...]]:
     return product(kinds, repeat=count)
 
 
+def _small(count: int) -> Iterator[tuple[tuple[Block, ...]]]:
+    return zip(small_chains(count), strict=True)
+
+
+def on_chains(
+    effort: Effort,
+    seed: int,
+    *,
+    every: Callable[[int], Iterable[tuple[Any, ...]]],
+    draw: Callable[[Random, int], tuple[Any, ...]],
+    cases: int,
+    agree: Callable[..., bool],
+) -> str:
+    """Need two ways to solve a chain to agree, on every small one and on drawn ones; return which these were.
+
+    Args:
+        effort: small chains have up to two blocks, or three.
+        seed: of the drawn ones.
+        every: yields all small ones of so many blocks, each as what `agree` takes, its blocks first.
+        draw: returns one alike, given its number.
+        cases: how many are drawn.
+        agree: whether both ways give the same.
+    """
+    small, drawn, random = Covered(), Covered(), Random(seed)
+    for n in small.over("n", range(1, effort.pick(2, 3) + 1)):
+        for chain in small.every("chain", every(n)):
+            need(agree(*chain), f"{chain}")
+    for case in drawn.counted("drawn", range(cases)):
+        chain = draw(random, case)
+        need(agree(*chain), f"{chain}")
+        drawn.note(n=len(chain[0]))
+    return f"{small}; {drawn}"
+
+
 @check("front-recurrence")
 def front_recurrence(effort: Effort) -> str:
     """Compare the fronts with the equation between fronts, pair by pair."""
-    small, drawn, random = Covered(), Covered(), Random(15)
-    for n in small.over("n", range(1, effort.pick(2, 3) + 1)):
-        for chain in small.every("chain", small_chains(n)):
-            need(solve_front(chain).points == naive_front(chain), f"{chain}")
-    for case in drawn.counted("drawn", range(effort.pick(60, 600))):
-        blocks = random_blocks(random, 4 + case % 6, random.choice((2, 6, 10**9)))
-        need(solve_front(blocks).points == naive_front(blocks), f"{blocks}")
-        drawn.note(n=len(blocks))
-    return f"{_SMALL}: {small}; {drawn}"
+
+    def draw(random: Random, case: int) -> tuple[list[Block]]:
+        return (random_blocks(random, 4 + case % 6, random.choice((2, 6, 10**9))),)
+
+    def agree(blocks: Sequence[Block]) -> bool:
+        return solve_front(blocks).points == naive_front(blocks)
+
+    return f"{_SMALL}: {on_chains(effort, 15, every=_small, draw=draw, cases=effort.pick(60, 600), agree=agree)}"
 
 
 @check("front-optimal")
 def front_optimal(effort: Effort) -> str:
     """Search all persistent schedules."""
-    small, drawn, random = Covered(), Covered(), Random(16)
-    for n in small.over("n", range(1, effort.pick(2, 3) + 1)):
-        for chain in small.every("chain", small_chains(n)):
-            need(solve_front(chain).points == _searched(chain, persistent=True), f"{chain}")
-    for case in drawn.counted("drawn", range(effort.pick(10, 200))):
-        blocks = random_blocks(random, 4 + case % 2)
-        need(solve_front(blocks).points == _searched(blocks, persistent=True), f"{blocks}")
-        drawn.note(n=len(blocks))
-    return f"{_SMALL}: {small}; {drawn}"
+
+    def draw(random: Random, case: int) -> tuple[list[Block]]:
+        return (random_blocks(random, 4 + case % 2),)
+
+    def agree(blocks: Sequence[Block]) -> bool:
+        return solve_front(blocks).points == _searched(blocks, persistent=True)
+
+    return f"{_SMALL}: {on_chains(effort, 16, every=_small, draw=draw, cases=effort.pick(10, 200), agree=agree)}"
 
 
 @check("front-metered")

@@ -8,7 +8,7 @@ from itertools import combinations, product
 from random import Random
 from typing import TypeAlias
 
-from membptt_proofs.checks.front import random_blocks
+from membptt_proofs.checks.front import on_chains, random_blocks
 from membptt_proofs.checks.registry import Covered, Effort, check, need
 from membptt_proofs.front_oracle import naive_front, objects_peak, searched_front
 from membptt_theory.actions import Block, Skip
@@ -57,29 +57,29 @@ def solve(blocks: list[Block], skips: list[Skip]) -> Front:
 @check("front-skips-recurrence")
 def front_skips_recurrence(effort: Effort) -> str:
     """Compare the fronts with the equation between fronts, pair by pair."""
-    small, drawn, random = Covered(), Covered(), Random(31)
-    for n in small.over("n", range(1, effort.pick(2, 3) + 1)):
-        for blocks, skips in small.every("chain", small_skipping_chains(n)):
-            need(solve(blocks, skips).points == naive_front(blocks, skips), f"{blocks}, {skips}")
-    for case in drawn.counted("drawn", range(effort.pick(60, 600))):
-        blocks, skips = random_skipping_chain(random, 4 + case % 6, random.choice((2, 6, 10**9)))
-        need(solve(blocks, skips).points == naive_front(blocks, skips), f"{blocks}, {skips}")
-        drawn.note(n=len(blocks))
-    return f"{_SMALL}: {small}; {drawn}"
+
+    def draw(random: Random, case: int) -> Skipping:
+        return random_skipping_chain(random, 4 + case % 6, random.choice((2, 6, 10**9)))
+
+    def agree(blocks: list[Block], skips: list[Skip]) -> bool:
+        return solve(blocks, skips).points == naive_front(blocks, skips)
+
+    cases = effort.pick(60, 600)
+    return f"{_SMALL}: {on_chains(effort, 31, every=small_skipping_chains, draw=draw, cases=cases, agree=agree)}"
 
 
 @check("front-skips-optimal")
 def front_skips_optimal(effort: Effort) -> str:
     """Search all persistent schedules that store a state behind all those that are stored."""
-    small, drawn, random = Covered(), Covered(), Random(32)
-    for n in small.over("n", range(1, effort.pick(2, 3) + 1)):
-        for blocks, skips in small.every("chain", small_skipping_chains(n)):
-            need(solve(blocks, skips).points == searched(blocks, skips, nested=True), f"{blocks}, {skips}")
-    for case in drawn.counted("drawn", range(effort.pick(20, 400))):
-        blocks, skips = random_skipping_chain(random, 4 + case % 2)
-        need(solve(blocks, skips).points == searched(blocks, skips, nested=True), f"{blocks}, {skips}")
-        drawn.note(n=len(blocks))
-    return f"{_SMALL}: {small}; {drawn}"
+
+    def draw(random: Random, case: int) -> Skipping:
+        return random_skipping_chain(random, 4 + case % 2)
+
+    def agree(blocks: list[Block], skips: list[Skip]) -> bool:
+        return solve(blocks, skips).points == searched(blocks, skips, nested=True)
+
+    cases = effort.pick(20, 400)
+    return f"{_SMALL}: {on_chains(effort, 32, every=small_skipping_chains, draw=draw, cases=cases, agree=agree)}"
 
 
 @check("front-skips-metered")
