@@ -243,13 +243,14 @@ DRAWS = [
     partial(np.random.randint, 9),
     partial(np.random.gamma, 0.5),
     torch.rand,
+    torch.randn,
 ]
 
 
 @pytest.mark.parametrize("draw", DRAWS, ids=lambda draw: getattr(getattr(draw, "func", draw), "__name__", "draw"))
 @pytest.mark.parametrize("before", [0, 1])  # of two normal numbers, one may be kept outside the generator's words
 def test_every_draw_from_a_global_generator_is_noticed_and_can_be_repeated(draw, before):
-    take = partial(draw, 1) if draw is torch.rand else draw
+    take = partial(draw, 1) if draw in {torch.rand, torch.randn} else draw
     for _ in range(before):
         take()
     generators = Generators(set())
