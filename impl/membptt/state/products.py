@@ -14,9 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-NARROW: Final = (
-    32  # rows or columns of a weight: below, MKL rounds otherwise what it adds to, and there is little to gain
-)
+NARROW: Final = 32  # rows or columns of a weight; below, MKL rounds otherwise what it adds to, and little is gained
 _W: Final = torch.zeros(1, 1, requires_grad=True)
 _TURN: Final[Any] = _W.t().grad_fn.__class__
 _FACTORS: Final[dict[Any, str]] = {  # by the node of a product: the factor beside the weight, as torch saves it
@@ -105,6 +103,6 @@ def products(
         index = declared.get(weight)
         if index is None or index not in weights or weight in shared:
             continue
-        bias = before[0][0] if len(before) > 1 and node._saved_beta == 1 else None
+        bias = before[0][0] if len(before) > 1 and getattr(node, "_saved_beta", None) == 1 else None
         products.append(Product(node, index, declared.get(bias) if bias not in shared else None, turned))
     return products
