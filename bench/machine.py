@@ -6,9 +6,11 @@ import importlib.metadata
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
+
+CPU_INFO: Final = Path("/proc/cpuinfo")
 
 
 def conditions(device: str) -> dict[str, Any]:
@@ -41,11 +43,11 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": torch.__version__}
 
 
-def cpu_name() -> str:
-    """Return what the processor calls itself."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def cpu_name(info: Path = CPU_INFO) -> str:
+    """Return what the processor calls itself, with its family and model: virtual machines leave the rest of it out."""
+    # The blocks of all cores are alike.
+    first = info.read_text().partition("\n\n")[0].splitlines() if info.exists() else []
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first)}
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    kind = [facts.get(key, "") for key in ("cpu family", "model")]
+    return f"{name} (family {kind[0]}, model {kind[1]})" if all(kind) else name

@@ -4,8 +4,8 @@ A file is JSON, written whole or not at all. It names its format, the command th
 measured under (`bench.machine`); a measurement goes on where it was cut off, under the same conditions only.
 
 A file holds what one kind of processor did. What another kind does lies beside it, its short name at the end of the
-file's: `fig17.json`, `fig17_xeon.json`. Whoever writes or goes on gives the plain name; whoever checks a claim reads
-all of them (`processors`).
+file's: `fig17.json`, `fig17_epyc26m2.json`. Whoever writes or goes on gives the plain name; whoever checks a claim
+reads all of them (`processors`).
 """
 
 from __future__ import annotations
@@ -32,11 +32,17 @@ def path_of(name: str, /) -> Path:
 
 
 def short_name(processor: str, /) -> str:
-    """Return one word for a kind of processor or device, from what it calls itself: ``"epyc"``, ``"xeon"``."""
-    words = re.sub(r"\((?:R|TM|C)\)", " ", processor, flags=re.IGNORECASE).split()
+    """Return one word for a kind of processor or device, from what it calls itself: ``"epyc26m2"``, ``"h200"``.
+
+    Files that were measured before `bench.machine` told family and model have the first word alone: ``"xeon"``.
+    """
+    kind = re.search(r" \(family (\d+), model (\d+)\)", processor)
+    named = processor[: kind.start()] if kind else processor
+    words = re.sub(r"\((?:R|TM|C)\)", " ", named, flags=re.IGNORECASE).split()
     makers = ("intel", "amd", "nvidia", "apple", "arm", "genuine")
     telling = [word for word in words if word.lower() not in makers]
-    return re.sub(r"[^a-z0-9]+", "", telling[0].lower()) if telling else ""
+    name = re.sub(r"[^a-z0-9]+", "", telling[0].lower()) if telling else ""
+    return f"{name}{kind[1]}m{kind[2]}" if kind else name
 
 
 def own(path: Path, content: dict[str, Any], /) -> Path:

@@ -2,6 +2,8 @@
 
 import ast
 import json
+import platform
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch")
 
-from bench import measurements, store
+from bench import machine, measurements, store
 from paper_figs import make
 
 from .strategies import JSON, outcome
@@ -64,7 +66,16 @@ XEON, EPYC = "Intel(R) Xeon(R) Processor @ 2.80GHz", "AMD EPYC 7763 64-Core Proc
 
 @pytest.mark.parametrize(
     ("processor", "name"),
-    [(XEON, "xeon"), (EPYC, "epyc"), ("AMD EPYC", "epyc"), ("Apple M3", "m3"), ("NVIDIA H200", "h200"), ("", "")],
+    [
+        (XEON, "xeon"),
+        (EPYC, "epyc"),
+        ("AMD EPYC", "epyc"),
+        ("AMD EPYC (family 26, model 2)", "epyc26m2"),
+        (f"{XEON} (family 6, model 143)", "xeon6m143"),
+        ("Apple M3", "m3"),
+        ("NVIDIA H200", "h200"),
+        ("", ""),
+    ],
 )
 def test_a_processor_is_named_by_one_word(processor, name):
     assert store.short_name(processor) == name
@@ -81,6 +92,31 @@ def test_what_another_processor_measures_lies_beside_the_first_ones(tmp_path):
     assert store.processors(path) == {"xeon": path, "epyc": tmp_path / "a_epyc.json"}
 
 
+@pytest.mark.parametrize(
+    ("info", "name"),
+    [
+        (
+            "processor\t: 0\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\n\nprocessor\t: 1\nmodel\t: 9\n",
+            None,
+        ),
+        ("model name\t: Some Core\n", "Some Core"),
+        ("", platform.processor() or platform.machine()),
+    ],
+)
+def test_processors_that_call_themselves_alike_are_told_apart_by_family_and_model(info, name, tmp_path):
+    (tmp_path / "cpuinfo").write_text(info)
+    assert machine.cpu_name(tmp_path / "cpuinfo") == (name or "AMD EPYC (family 26, model 2)")
+
+
+def test_a_processor_whose_kind_is_told_does_not_go_on_with_the_file_of_one_whose_kind_is_not(tmp_path):
+    path = tmp_path / "a.json"
+    store.save(path, {**FRESH, "device_name": "AMD EPYC", "rounds": [1]})
+    told = {**FRESH, "device_name": "AMD EPYC (family 26, model 2)"}
+    assert store.resume(path, told, ("rounds",)) == told
+    store.save(path, told)
+    assert store.processors(path) == {"epyc": path, "epyc26m2": tmp_path / "a_epyc26m2.json"}
+
+
 def test_a_file_of_another_name_is_no_other_processors(tmp_path):
     for name, processor in (("a", XEON), ("a_adding", EPYC), ("a_adding_xeon", XEON)):
         store.save(tmp_path / f"{name}.json", {**FRESH, "device_name": processor})
@@ -89,8 +125,8 @@ def test_a_file_of_another_name_is_no_other_processors(tmp_path):
 
 
 def test_every_committed_file_of_a_second_processor_lies_beside_a_firsts():
-    names = {"xeon", "epyc"}
-    later = [path for path in store.DATA.glob("*.json") if path.stem.rpartition("_")[2] in names]
+    names = re.compile(r"(xeon|epyc)(\d+m\d+)?")
+    later = [path for path in store.DATA.glob("*.json") if names.fullmatch(path.stem.rpartition("_")[2])]
     assert later
     for path in later:
         first = path.with_stem(path.stem.rpartition("_")[0])
