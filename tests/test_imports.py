@@ -154,6 +154,21 @@ def test_the_runtime_does_not_ask_for_sympy():
 
 
 @pytest.mark.parametrize(
+    "call",
+    [
+        "membptt.scan(lambda c, x: (c * x, c), start, torch.ones(9, 3), slots=2)[0]",
+        "membptt.scan(lambda c, x: (c * x, c), start, torch.ones(9, 3), budget=200)[0]",
+        "membptt.while_loop(lambda c: c.sum() < 9, lambda c: c + 1, start, slots=2)[0]",
+    ],
+)
+def test_a_gradient_does_not_wait_for_the_compiler_to_be_imported(call):
+    """Which takes a second, and nobody asked for it."""
+    pytest.importorskip("torch")
+    loaded = loaded_after(f"import torch, membptt\nstart = torch.ones(3, requires_grad=True)\n{call}.sum().backward()")
+    assert not loaded & {"sympy", "mpmath"}, "torch._dynamo imports both"
+
+
+@pytest.mark.parametrize(
     ("absent", "code", "advice"),
     [
         ("torch", "import membptt", "the runtime needs torch: pip install 'membptt[runtime]'"),

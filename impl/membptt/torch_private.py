@@ -7,10 +7,11 @@ is looked up when something is compiled.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from functools import partial
+from functools import partial, wraps
 from math import prod
 from operator import attrgetter
 from types import ModuleType
@@ -46,6 +47,7 @@ def find(name: str, lost: str, instead: Any, root: ModuleType | type = torch) ->
 
 _ABSENT: Final = object()
 _NEVER_ENDS: Final = "nested scans on a device may wait for ever"
+_COMPILER: Final = "torch._dynamo"
 Traced = TypeVar("Traced", bound=Callable[..., Any])
 
 # ---- the compiler's tracer ----
@@ -56,7 +58,14 @@ _untraced = find("_compile._disable_dynamo", "torch.compile traces into scan", t
 
 def untraced(function: Traced) -> Traced:
     """Keep `torch.compile` around a call of `function` from tracing into it."""
-    return cast("Traced", _untraced(function))
+    apart = _untraced(function)
+
+    @wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        # Importing the compiler takes a second; nothing is traced where nobody did.
+        return (apart if _COMPILER in sys.modules else function)(*args, **options)
+
+    return cast("Traced", call)
 
 
 # ---- a thread's storage, which autograd's engine hands to the threads that work for it ----
