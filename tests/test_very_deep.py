@@ -22,6 +22,7 @@ from membptt.planning.chain_plan import alike
 from membptt.planning.profile import _Measurement
 from membptt.run import adjoint, parts
 from membptt.step.blocks import Blocks
+from membptt.step.surroundings import Surroundings
 from membptt.torch_private import gradients as gradients_of
 from membptt_theory import front_near
 from membptt_theory.actions import Advance, Backpropagate, Block, DropHidden, Record, Restore, StoreHidden
@@ -156,6 +157,19 @@ def test_a_budget_is_planned_once_for_blocks_and_shapes(monkeypatch):
     assert len(measured) == 2
     chain(blocks, torch.randn(4, 16), budget=4 * least).backward()
     assert len(measured) == 4
+
+
+def test_planning_looks_after_each_block_only_at_what_that_block_names(monkeypatch):
+    looked_at, undone = [], Surroundings.undone
+    monkeypatch.setattr(
+        Surroundings, "undone", lambda self: looked_at.append(len(self.modules) + len(self.tables)) or undone(self)
+    )
+    totals = []
+    for depth in (20, 40, 80):
+        looked_at.clear()
+        plan_chain([*residual_mlp(depth, width=4), loss], torch.randn(2, 4))
+        totals.append(sum(looked_at))
+    assert totals[2] - totals[1] == 2 * (totals[1] - totals[0])  # linear in the number of blocks
 
 
 def test_a_model_with_another_activation_is_planned_anew(monkeypatch):

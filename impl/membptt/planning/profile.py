@@ -30,6 +30,7 @@ from membptt.step.changes import InPlace
 from membptt.step.declared import frozen_of
 from membptt.step.generators import Generators
 from membptt.step.identity import identity
+from membptt.step.reach import reach
 from membptt.step.surroundings import Surroundings
 from membptt_theory.actions import Block, Skip
 
@@ -111,7 +112,8 @@ def profile(problem: Problem, blocks: Blocks, tell: Tell | None = None) -> Profi
         state = Hidden.of(tuple(leaf.detach() for leaf in problem.carry), ())
         for number, block in enumerate(blocks.blocks):
             random = generators.read()
-            with surroundings.undone(), torch.no_grad():
+            own = Surroundings.of(reach(block))  # all of them at every block would make planning quadratic
+            with own.undone(), torch.no_grad():
                 after = anew.advance(state, (), number, number + 1, outputs)
             form = core.forms.at(number).spec, layouts(state.leaves), pattern(state.leaves)
             key = _kind(block), number >= still.unwanted, form
@@ -119,8 +121,8 @@ def profile(problem: Problem, blocks: Blocks, tell: Tell | None = None) -> Profi
                 numbers[key] = len(measured)
                 run = partial(core.evaluate, state, (), number, graph=False)
                 first = Hidden.of(after.leaves, random)
-                repeat = Repeat(run, generators, surroundings, first, blocks.name(number))
-                with surroundings.undone():
+                repeat = Repeat(run, generators, own, first, blocks.name(number))
+                with own.undone():
                     measured.append(_Measurement(core, number, (state, after), outside, shared).block())
                 repeat.check()
             order.append(numbers[key])
