@@ -18,9 +18,11 @@ import membptt
 from bench.deep import Residual, gpt, pyramid, residual_mlp, unet
 from bench.meter import bytes_beside
 from membptt import ChainPlan, PlanError, chain, plan_chain
+from membptt.calls.chain import pose
 from membptt.planning.chain_plan import alike
 from membptt.planning.profile import _Measurement
 from membptt.run import adjoint, parts
+from membptt.run.core import _rounding, is_known_to_round
 from membptt.step.blocks import Blocks
 from membptt.step.surroundings import Surroundings
 from membptt.torch_private import gradients as gradients_of
@@ -893,6 +895,48 @@ def test_a_block_has_a_graph_wherever_it_is_run_in_its_first_backward_pass_only(
     assert len(graphs[0]) == len(graphs[1]) == schedule.cost
     assert all(graphs[0])
     assert sum(graphs[1]) == 6
+
+
+class _Rounds(nn.Module):
+    """A chaotic block that rounds otherwise with graph than without, or is another function there."""
+
+    def __init__(self, scale=1e-6):
+        super().__init__()
+        self.rate, self.scale = nn.Parameter(torch.tensor(3.99)), scale
+
+    def forward(self, x):
+        y = self.rate * x * (1 - x)
+        return y * (1 + self.scale * torch.linspace(-1, 1, 50)) if torch.is_grad_enabled() else y
+
+
+@pytest.mark.parametrize("check", [None, True])
+def test_chaotic_blocks_that_round_differently_with_graph_raise_no_alarm_from_their_first_gradient_on(check):
+    x, schedule = torch.linspace(0.1, 0.9, 50), build("hsm", 40, 3).schedule(40, 3)
+    blocks, others = ([_Rounds(scale) for _ in range(40)] for scale in (1e-6, 0.1))
+    for _ in range(2):
+        chain(blocks, x, schedule=schedule, check=check).sum().backward()
+    chain(others, x, schedule=schedule, check=check).sum().backward()  # with graph wherever it is run
+    y = chain(others, x, schedule=schedule, check=check).sum()
+    with pytest.raises(RuntimeError, match="not deterministic" if check else "something else with graph than without"):
+        y.backward()
+
+
+def test_one_chain_that_rounds_differently_with_graph_marks_no_other_one():
+    x, rounding, others = torch.linspace(0.1, 0.9, 50), [_Rounds() for _ in range(4)], [nn.Tanh() for _ in range(4)]
+    others.append(nn.Linear(50, 50))
+    _rounding.clear()
+    for blocks in (rounding, rounding, others):
+        count = len(blocks)
+        chain(blocks, x, schedule=build("hsm", count, 2).schedule(count, 2)).sum().backward()
+
+    def is_known(*blocks):
+        return is_known_to_round(pose(blocks, x, None, join=True)[1])
+
+    assert is_known(*rounding)
+    assert is_known(*[_Rounds() for _ in range(7)])
+    assert not is_known(*others)
+    assert not is_known(*others, torch.tanh)
+    assert not is_known(lambda x: x, *others)
 
 
 def test_a_data_parallel_wrapper_inside_is_refused():

@@ -28,8 +28,10 @@ from membptt.state.leaves import Leaves, as_leaf, compacted
 from membptt.state.products import Product, multiplied, products
 from membptt.state.states import At, Emitted, Enclosure, Escaped, Hidden, Internal, RandomState, head
 from membptt.state.trees import tree_leaves
+from membptt.step.blocks import Blocks
 from membptt.step.changes import Unchanged
 from membptt.step.generators import Generators
+from membptt.step.identity import code_of
 from membptt.step.refusals import refuse_signature
 from membptt.step.undeclared import Undeclared
 from membptt.torch_private import hooks_made, is_opaque, nodes_made
@@ -478,11 +480,11 @@ _rounding: dict[Any, None] = {}
 
 def is_known_to_round(step: Step, /) -> bool:
     """Whether a step of this code was seen to give other bits with graph than without."""
-    return _kind(step) in _rounding
+    return bool(_rounding) and _kind(step) in _rounding
 
 
-def _kind(step: Any) -> Any:
-    return getattr(getattr(step, "__func__", step), "__code__", type(step))
+def _kind(step: Step) -> Any:
+    return step.codes() if isinstance(step, Blocks) else code_of(step)
 
 
 def _lie(leaf: Tensor) -> Any:

@@ -15,6 +15,7 @@ from optree.registry import __GLOBAL_NAMESPACE as GLOBAL
 from torch import Tensor, nn
 
 from membptt.state.trees import tree_leaves
+from membptt.step.identity import code_of
 from membptt.torch_private import buffers_of, versions
 
 Block = Callable[[Any], Any]
@@ -71,6 +72,11 @@ class Blocks:
         block = self.blocks[number]
         below = [] if isinstance(block, nn.Module) else self._modules[number]
         return below if isinstance(block, MethodType) else [block, *below]
+
+    def codes(self) -> frozenset[Any]:
+        """Return what the blocks are by their code: of modules, the types of all of them."""
+        modules = {type(module) for each in self._modules for module in each}
+        return frozenset(modules.union(code_of(block) for block in self.blocks if not isinstance(block, nn.Module)))
 
     def again(self) -> Blocks:
         """Return the same blocks, of which no run is the first one: the statistics stay as they are."""
