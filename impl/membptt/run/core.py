@@ -112,7 +112,11 @@ class Core:
             for fresh in self._fresh[bisect_left(self._fresh, start) : bisect_left(self._fresh, stop)]:
                 if start < fresh:
                     state = self.advance(state, xs, start, fresh, outputs)
-                state, start = self._graph(state, xs, fresh, outputs)[0].output(), fresh + 1
+                if outputs is None and self._witness is None:
+                    state = self._graph_again(state, xs, fresh)
+                else:
+                    state = self._graph(state, xs, fresh, outputs)[0].output()
+                start = fresh + 1
             leaves, core = state.leaves, start
         if core < stop:
             leaves = self._advance(leaves, xs, range(core, stop), outputs)
@@ -288,6 +292,18 @@ class Core:
         if outputs is not None or self.metered:  # a plan's trial, too, whose step may hand tensors to others
             internal.enclosure = Enclosure.around(carry_in, self._undeclared.gates(nodes, since))
         return internal, nodes
+
+    def _graph_again(self, state: Hidden, xs: Leaves, core: int) -> Hidden:
+        """Run one core with a graph that nobody looks at: it was looked at in the first pass, where it was the same."""
+        with torch.enable_grad():
+            form, at = self.forms.at(core), self._inputs.at(core)
+            wanted = form.differentiable if core >= self._unwanted else (False,) * len(state.leaves)
+            x, spec = self._inputs.fetch(xs, at)
+            x_in = map(as_leaf, x, self._inputs.wanted) if self._inputs.wanted else x
+            carry_in = form.spec.unflatten(map(as_leaf, state.leaves, wanted))
+            *_, (_, carry, _) = self._steps(carry_in, at, tuple(x_in), spec)
+        state.check(core)
+        return Hidden.of(tuple(leaf.detach() for leaf in self._flatten(carry, core)), self._generators.read())
 
     def _record_watched(self, internal: Internal, state: Hidden, xs: Leaves, core: int) -> Internal:
         """Record a core once more, watched: some nodes of its graph do not tell what they keep."""
