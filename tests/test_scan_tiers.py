@@ -306,7 +306,8 @@ def linked(directory):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("method", ["put", "get", "drop", "prefetch"])
 @pytest.mark.parametrize("fault", [OSError(28, "injected"), KeyboardInterrupt("injected")], ids=["full", "Ctrl-C"])
-def test_a_fault_in_any_transfer_leaves_no_file_and_the_next_call_works(monkeypatch, tmp_path, method, fault):
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 5])
+def test_a_fault_in_any_transfer_leaves_no_file_and_the_next_call_works(monkeypatch, tmp_path, method, fault, every):
     step, init, xs = problem(Lstm, 12, torch.float64)
     right, calls = getattr(Spill, method), 0
 
@@ -327,7 +328,7 @@ def test_a_fault_in_any_transfer_leaves_no_file_and_the_next_call_works(monkeypa
         patch.setattr(Spill, method, count)
         expected = call()
     assert calls > 2
-    for evil in range(calls):
+    for evil in {*range(0, calls, every), calls - 1}:
         turns = itertools.count()
 
         def wrong(*arguments, turns=turns, evil=evil):
