@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.parameter import is_lazy
 
+from membptt.torch_private import parameters_of
+
 
 def owning_module(step: Callable[..., Any]) -> nn.Module | None:
     """Return the module whose forward, or whose method, `step` is."""
@@ -25,7 +27,12 @@ def owning_module(step: Callable[..., Any]) -> nn.Module | None:
 def frozen_of(step: Callable[..., Any]) -> tuple[bool, ...]:
     """Return which parameters of the step's module want no gradient."""
     owner = owning_module(step)
-    return tuple([not weight.requires_grad for weight in owner.parameters()]) if owner is not None else ()
+    return tuple([not weight.requires_grad for weight in weights_of(owner.modules())]) if owner is not None else ()
+
+
+def weights_of(modules: Iterable[nn.Module]) -> list[Tensor]:
+    """Return the parameters that these modules themselves hold, several times where they share them."""
+    return [weight for module in modules for weight in parameters_of(module).values() if weight is not None]
 
 
 Params = nn.Module | Iterable[Tensor | nn.Module]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor, nn
 
 from membptt.state.leaves import signature
+from membptt.step.declared import weights_of
 
 
 def identity(step: Any, above: tuple[Any, ...] = ()) -> Any:
@@ -23,14 +24,15 @@ def identity(step: Any, above: tuple[Any, ...] = ()) -> Any:
     if isinstance(step, Tensor):
         return signature((step,))
     if isinstance(step, nn.Module):
-        kinds = [(type(module), module.training, module.extra_repr()) for module in step.modules()]
+        modules = [*step.modules()]
+        kinds = [(type(module), module.training, module.extra_repr()) for module in modules]
         functions = [  # an activation, for example
             getattr(value, "__code__", value)
-            for module in step.modules()
+            for module in modules
             for value in vars(module).values()
-            if type(value) in (FunctionType, BuiltinFunctionType)
+            if type(value) in _FUNCTIONS
         ]
-        return *kinds, *functions, signature(tuple(step.parameters()))
+        return *kinds, *functions, signature(tuple(weights_of(modules)))
     if any(function is step for function in above):  # a function that captures itself
         return type(step)
     parts: Sequence[Any] = ()
@@ -48,6 +50,9 @@ def identity(step: Any, above: tuple[Any, ...] = ()) -> Any:
     elif isinstance(step, (list, tuple)):
         parts = step
     return (kind, *(identity(part, (*above, step)) for part in parts))
+
+
+_FUNCTIONS: Final = frozenset({FunctionType, BuiltinFunctionType})
 
 
 def code_of(step: Any, /) -> Any:
