@@ -11,6 +11,7 @@ import torch
 import membptt
 from membptt import Indexed, Plan, PlanError, SlowTier, meter, scan
 from membptt.calls import remembered
+from membptt.calls.execute import execute
 from membptt.planning.tally import Tally
 from membptt.planning.trial import Trial
 from membptt_theory.actions import Prices
@@ -114,6 +115,61 @@ class Clock:
         return self.now
 
 
+@pytest.mark.parametrize("policy", ["hsm", "ism", "msm_plus"])
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_the_seconds_of_a_plan_are_those_of_a_gradient(policy, chunk, monkeypatch):
+    """A clock that only work moves: 1 for a step without graph, 2 with it, 3 for its backward, 50 for a call."""
+    now = [0.0]
+
+    def step(carry, x):
+        now[0] += 2 if carry.requires_grad else 1
+        carry = torch.tanh(carry * w + x)
+        if carry.requires_grad:
+            carry.register_hook(lambda grad: now.__setitem__(0, now[0] + 3))
+        return carry, x
+
+    def called(*given, **options):
+        now[0] += 50
+        return execute(*given, **options)
+
+    w = torch.ones(2, requires_grad=True)
+    monkeypatch.setattr("membptt.planning.trial.time.perf_counter", lambda: now[0])
+    for user in ("membptt.calls.plan", "membptt.calls.scan"):
+        monkeypatch.setattr(f"{user}.execute", called)
+    init, xs = torch.zeros(2), torch.ones(200, 2)
+    plan = membptt.plan(step, init, xs, budget=250 * chunk, params=[w], chunk=chunk, policy=policy)
+    assert plan.chosen.forwards > 1.2 * plan.chosen.cores
+    before = now[0]
+    scan(step, init, xs, plan=plan, params=[w])[0].sum().backward()
+    assert plan.seconds == pytest.approx(now[0] - before, rel=0.1)
+    assert plan.chosen.measured.call == pytest.approx(50, rel=0.1)
+
+
+def test_a_run_by_a_plan_weighs_the_graph_of_a_core_once(monkeypatch):
+    step, init, xs = problem(Lstm, 20, torch.float32)
+    plan = membptt.plan(step, init, xs, budget="1MiB", chunk=2, policy="ism")
+    weighed = []
+    monkeypatch.setattr("membptt.run.promise.saved_by", lambda nodes: weighed.append(len(nodes)) or {})
+    gradients(scan(step, init, xs, plan=plan), step, init, xs)
+    assert len(weighed) == 1
+
+
+def test_planning_under_a_meter_counts_nothing():
+    step, init, xs = problem(Lstm, 8, torch.float32)
+    with meter() as report:
+        membptt.plan(step, init, xs, budget="1MiB")
+    assert (report.advanced, report.recorded, report.backwards, report.peak_bytes) == (0, 0, 0, 0)
+
+
+def test_planning_calls_no_hook_of_a_parameter():
+    step, init, xs = problem(Lstm, 8, torch.float32)
+    seen = []
+    for parameter in step.parameters():
+        parameter.register_hook(seen.append)
+    membptt.plan(step, init, xs, budget="1MiB", policy="hsm")
+    assert not seen
+
+
 @pytest.mark.parametrize("half", [0, 1])
 def test_a_machine_that_is_busy_half_the_time_changes_no_measured_time(half, monkeypatch):
     step, init, xs = problem(Lstm, 20, torch.float32)
@@ -122,11 +178,11 @@ def test_a_machine_that_is_busy_half_the_time_changes_no_measured_time(half, mon
         monkeypatch.setattr("membptt.planning.trial.time.perf_counter", clock)
         return membptt.plan(step, init, xs, budget="1MiB", spill=True)
 
-    planned(calm := Clock())
+    calm = Clock()
+    expected = planned(calm)
     middle = calm.readings // 2
-    for option in planned(Clock([range(middle), range(middle, 2 * middle)][half])).options:
-        sizes = option.measured
-        assert (sizes.advance, sizes.backprop, sizes.write, sizes.read) == (1, 1, 1, 1)
+    busy = planned(Clock([range(middle), range(middle, 2 * middle)][half]))
+    assert {option.measured for option in busy.options} == {option.measured for option in expected.options}
 
 
 def test_a_slow_tier_of_measured_prices_competes_with_one_tier():
@@ -142,7 +198,9 @@ def test_a_slow_tier_of_measured_prices_competes_with_one_tier():
     assert abs(prices.write / 16 - sizes.write / sizes.advance) <= 1 / 32
     assert abs(prices.read / 16 - sizes.read / sizes.advance) <= 1 / 32
     transfers = two.tiers.writes * sizes.write + two.tiers.reads * sizes.read
-    assert two.seconds == pytest.approx((two.forwards - 60) * sizes.advance + 60 * sizes.backprop + transfers)
+    assert two.seconds == pytest.approx(
+        (two.forwards - 60) * sizes.advance + 60 * sizes.backprop + transfers + sizes.call
+    )
 
 
 @pytest.mark.usefixtures("_transfers_for_nothing")

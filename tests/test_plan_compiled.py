@@ -75,8 +75,8 @@ def test_times_that_disagree_are_taken_again(monkeypatch):
     step, init, xs = problem(Gru, 8, torch.float64)
     in_turns, rounds = Trial._in_turns, []
 
-    def held_up(self, figures, tell):
-        seconds = in_turns(self, figures, tell)
+    def held_up(self, figures, *tell):
+        seconds = in_turns(self, figures, *tell)
         rounds.append(seconds)
         return [time * 70 if len(rounds) == 1 and at % 4 == 1 else time for at, time in enumerate(seconds)]
 

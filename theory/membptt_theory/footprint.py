@@ -42,6 +42,8 @@ class Measured:
         transit: bytes of the device that states in transit to or from the slow tier may take.
         write: time of a store to the slow tier.
         read: time of a restart from it.
+        call: time of a gradient beside that of its cores.
+        compiled: by which kernels its times were measured.
     """
 
     chunk: int
@@ -56,6 +58,8 @@ class Measured:
     transit: int = 0
     write: float = 0.0
     read: float = 0.0
+    call: float = 0.0
+    compiled: bool = False
 
 
 @dataclass(slots=True)

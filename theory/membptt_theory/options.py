@@ -119,7 +119,8 @@ def options(
 
     def hopeless(sizes: Measured, cores: int) -> bool:
         """Whether no policy could be the fastest, since each runs every core once: its table need not be built."""
-        return bool(alternatives) and cores * sizes.backprop > min(option.seconds for option in alternatives)
+        least = sizes.call + cores * sizes.backprop
+        return bool(alternatives) and least > min(option.seconds for option in alternatives)
 
     names = planned() if policies is None else policies
     for policy in sorted(names, key=lambda name: not find(name).formula):
@@ -258,7 +259,7 @@ def _option(policy: str, sizes: Measured, cores: int, slots: int, unit: int) -> 
         forwards = optimal_cost(policy, cores, slots, internal=internal)
     else:
         forwards = build(policy, cores, slots, internal=internal, internal_known=known).cost(cores, slots)
-    seconds = (forwards - cores) * sizes.advance + cores * sizes.backprop
+    seconds = sizes.call + (forwards - cores) * sizes.advance + cores * sizes.backprop
     peak = _floor(sizes) + (slots - 1) * unit
     return Option(policy, slots, internal, known, cores, forwards, seconds, peak, unit, sizes)
 
@@ -302,7 +303,7 @@ def _two_tiers(sizes: Measured, cores: int, fast: int, slow: int | None) -> Opti
     prices = Prices(_FORWARD, round(sizes.write / second), round(sizes.read / second))
     stream = list(build_tiers(cores, fast, slow, prices).schedule(cores, fast))
     report = meter_tiers(stream, steps=cores)
-    seconds = (report.forwards - cores) * sizes.advance + cores * sizes.backprop
+    seconds = sizes.call + (report.forwards - cores) * sizes.advance + cores * sizes.backprop
     seconds += report.writes * sizes.write + report.reads * sizes.read
     peak = peak_bytes(stream, cores, sizes) + sizes.transit
     tiers = Tiers(slow, prices, report.slow_peak, most_copies(stream) * sizes.slow, report.writes, report.reads)

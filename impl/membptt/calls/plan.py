@@ -8,9 +8,11 @@ from typing import Any, Final
 
 import torch
 
+from membptt.calls.execute import execute
 from membptt.kernels.compiled import Compile
 from membptt.planning.plan_file import Plan
 from membptt.planning.trial import Trial
+from membptt.run.node import Choice
 from membptt.run.problem import Problem, Step
 from membptt.run.progress import Bar, Progress, Tell, shown, told
 from membptt.slow.tier import SlowTier, slow_tier
@@ -43,7 +45,8 @@ def plan(
     """Measure `step` on a short run and choose the policy, slots and chunk of least predicted time within `budget`.
 
     The budget covers the stored states and one working core, each storage once. Parameters, inputs, outputs and
-    gradients are outside it. Predicted time is ``(C - t) * advance + t * backprop`` with ``C`` from the policy's table.
+    gradients are outside it. Predicted time is ``call + (C - t) * advance + t * backprop`` with ``C`` from the policy's
+    table; what each takes is taken from gradients of a few cores, run as a scan runs them.
     With `spill`, HSM in two tiers competes: the slow tier is outside the budget, each store to it and restart from it
     takes the time that was measured, and its table is built for these times in sixteenths of a core's forward, rounded.
 
@@ -104,7 +107,7 @@ def choose(
     steps = problem.inputs.steps
     if steps == 0:
         raise ValueError("xs is empty: it has no step, and there is nothing to plan")
-    trial = Trial(problem, compile=compile, slow=slow)
+    trial = Trial(problem, _gradient, compile=compile, slow=slow)
     chunks = _doubled(steps, compile=compile) if chunk is None else [problem.inputs.cut(chunk).chunk]
     measured = _weighed(trial, chunks, limit, _COMPILING if compile else inf, _compiling(progress) if compile else None)
     policies = None if policy == "auto" else (policy,)
@@ -115,6 +118,10 @@ def choose(
         raise TooSmallError(what, least) if limit < least else ValueError(what)
     digest = fitting[0].schedule().digest
     return Plan(steps, limit, problem.segments, digest, tuple(fitting), *trial.beside())
+
+
+def _gradient(problem: Problem, choice: Choice, compile: Compile) -> tuple[Any, Any]:
+    return execute(problem, choice, reduce=None, preserve_rng_state=True, compile=compile, check=None, progress=False)
 
 
 def _doubled(steps: int, *, compile: Compile) -> list[int]:

@@ -18,7 +18,7 @@ from membptt_theory.policies import POLICIES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMAT: Final = "membptt-plan/3"
+FORMAT: Final = "membptt-plan/4"
 LARGEST_FILE: Final = 2**20  # bytes; a plan with every alternative takes a tenth of it
 
 

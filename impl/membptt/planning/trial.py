@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,26 +15,28 @@ from torch import Tensor
 from membptt.kernels.compiled import Compile, compile_chunk
 from membptt.kernels.joint import join_cores
 from membptt.planning.repeat import Repeat
-from membptt.run.adjoint import Adjoint
+from membptt.run.adjoint import Adjoint, hooks_deferred
 from membptt.run.continuity import Continuity
 from membptt.run.core import Core, is_known_to_round
 from membptt.run.course import Whole
 from membptt.run.execution import Execution
-from membptt.run.meter import parts_of
+from membptt.run.meter import parts_of, unmetered
+from membptt.run.node import Choice
 from membptt.run.outputs import Outputs
 from membptt.run.problem import Problem
 from membptt.run.progress import Tell, shown
+from membptt.run.promise import Promise
 from membptt.run.region import beyond_regions
 from membptt.run.verdict import Compared
 from membptt.slow.tier import IN_FLIGHT, SlowStates, SlowTier
 from membptt.state.leaves import Layout, as_leaf, is_differentiable, storages
 from membptt.state.states import Hidden, Internal
+from membptt.state.trees import tree_leaves
 from membptt.step.changes import InPlace
 from membptt.step.generators import Generators
 from membptt.step.surroundings import Surroundings
 from membptt_theory.actions import Backpropagate, Record, Restore, TieredInstruction
 from membptt_theory.footprint import Measured
-from membptt_theory.schedule import Schedule
 from membptt_theory.tables import build
 
 _SECONDS = 0.02  # time spent on one figure, at least
@@ -41,10 +44,13 @@ _ROUNDS = 3
 _CALLS = 16  # in one round, at most
 _DISAGREE = 1.5  # a step in a larger core that takes so many times as long as in a smaller one is timed again
 _AGAIN = 2  # times, at most
-_FEW, _FEW_SLOTS, _FEW_STEPS = 8, 4, 64  # cores of a short scan, and its slots; steps, at most
+_GRADIENT = 0.05  # seconds that a short scan and its backward are to take
+_LEAST = 0.5  # of the time of single cores: less is a slip of the clock
+_FEW, _MANY, _SLOTS = 2, 64, 6  # cores of it, at least and at most, and its slots
 _ONE_CORE: tuple[TieredInstruction, ...] = ((Restore, (0,)), (Record, (0,)), (Backpropagate, (0,)))
 
 _Call = Callable[[], object]
+Run = Callable[[Problem, Choice, Compile], tuple[Any, Any]]  # a scan, whose results have a graph
 
 
 class Trial:
@@ -52,14 +58,15 @@ class Trial:
 
     Args:
         problem: of the call.
+        run: runs a scan.
         compile: as for `scan`.
         slow: the slow tier to measure transfers with, if any.
     """
 
-    def __init__(self, problem: Problem, *, compile: Compile, slow: SlowTier | None = None) -> None:
+    def __init__(self, problem: Problem, run: Run, *, compile: Compile, slow: SlowTier | None = None) -> None:
         # Every core but the first has a carry that wants a gradient, and it is those that count.
         carry = tuple([as_leaf(leaf, is_differentiable(leaf)) for leaf in problem.carry])
-        self._posed = problem
+        self._posed, self._run = problem, run
         self._begin = self._problem = replace(problem, carry=carry)
         self._xs = problem.inputs.leaves
         self._compile = compile
@@ -94,12 +101,14 @@ class Trial:
     def timed(self, weighed: Sequence[Measured], tell: Tell | None = None) -> list[Measured]:
         """Add times, and the sizes and times of the slow tier.
 
-        All is timed in turns, so that what else the machine does cannot decide which chunk or tier is chosen.
+        All is timed in turns, so that what else the machine does cannot decide which chunk or tier is chosen: single
+        cores, which tell what an advance takes beside a recording; and gradients of a few, which tell what both take
+        where one core follows the other, and what a gradient takes beside them.
         """
-        with self._undone(), ExitStack() as stack:
+        count, ways = len(weighed), (self._one_way, self._first_pass, self._both_ways)
+        with self._undone(), torch.enable_grad(), unmetered(), ExitStack() as stack:
             before = self._generators.read()
             state = self._after_first(weighed[0].chunk)
-            ways = self._one_way, self._first_pass, self._both_ways, self._whole
             figures: list[Callable[[], _Call]] = [partial(way, sizes.chunk, state) for way in ways for sizes in weighed]
             size = transit = 0
             if self._slow is not None:
@@ -111,48 +120,48 @@ class Trial:
                 size = states.spill.bytes
                 transit = (IN_FLIGHT + 1) * sum(Layout.of(x).nbytes for x in state.leaves if x.is_cuda)
                 figures += [lambda: lambda: _write(states, stored), lambda: lambda: states.restore(1)]
-            seconds = self._in_turns(figures, tell)
+            lengths = 2 * count if self._wanted() else 0  # of one core and of several
+            total = len(figures) + _ROUNDS * (len(figures) + lengths)
+            stack.enter_context(shown(tell))
+            look = self._in_turns(figures, 1, partial(_tell, tell, 0, total))
+            few = [self._few(sizes) for sizes in _alone(weighed, look)]
+            if lengths:
+                figures += [partial(self._gradient, sizes, 1) for sizes in weighed]
+                figures += [partial(self._gradient, sizes, each[0]) for sizes, each in zip(weighed, few, strict=True)]
+            seconds = self._in_turns(figures, _ROUNDS, partial(_tell, tell, len(look), total))
             for _ in range(_AGAIN):
-                if not _disagree([sizes.chunk for sizes in weighed], seconds):
+                if not _disagree([sizes.chunk for sizes in weighed], seconds[: len(look)]):
                     break
-                seconds = list(map(min, seconds, self._in_turns(figures, None)))  # `tell` has counted them all
+                seconds = list(map(min, seconds, self._in_turns(figures, _ROUNDS)))
         with self._undone():
             self._repeat.check()
-        count = len(weighed)
-        advance, first, backprop, whole = (seconds[way * count : (way + 1) * count] for way in range(len(ways)))
-        write, read = seconds[len(ways) * count :] or (0.0, 0.0)
-        timed = []
-        for sizes, ahead, checked, both, run in zip(weighed, advance, first, backprop, whole, strict=True):
-            # What the first pass takes longer than a recomputation, each core takes once.
-            once = both + max(0.0, checked - ahead)
-            slower = max(1.0, run / self._predicted(sizes.chunk, min(ahead, both), once))
-            timed.append(
-                replace(
-                    sizes,
-                    advance=slower * min(ahead, both),
-                    backprop=slower * once,
-                    slow=size,
-                    transit=transit,
-                    write=write,
-                    read=read,
-                )
-            )
-        return timed
+        write, read = seconds[len(ways) * count : len(look)] or (0.0, 0.0)
+        alone = [
+            replace(sizes, slow=size, transit=transit, write=write, read=read) for sizes in _alone(weighed, seconds)
+        ]
+        if not lengths:
+            return alone
+        by_length = seconds[len(look) :]
+        return [_corrected(*each) for each in zip(alone, few, by_length[:count], by_length[count:], strict=True)]
 
     def beside(self) -> tuple[int, int]:
         """Return bytes beside the budget, after a core was weighed: of the outputs of all steps, and of gradients."""
-        wanted = (leaf for leaf in (*self._problem.params, *self._xs, *self._posed.carry) if leaf.requires_grad)
-        return self._problem.inputs.steps * self._output, _bytes(wanted)
+        return self._problem.inputs.steps * self._output, _bytes(self._wanted())
+
+    def _wanted(self) -> list[Tensor]:
+        """Return what gets a gradient."""
+        return [leaf for leaf in (*self._problem.params, *self._xs, *self._posed.carry) if leaf.requires_grad]
 
     @contextmanager
     def _undone(self) -> Iterator[None]:
-        """Leave random generators, and what the step assigns to, as they are."""
+        """Leave random generators, and what the step assigns to, as they are; call no hook of a parameter."""
         generators = self._generators
         with (
             generators.exclusive(),
             generators.handed_on(),
             generators.preserved(),
             self._surroundings.undone(),
+            hooks_deferred(self._problem.params),
             beyond_regions(),
         ):
             yield
@@ -265,54 +274,44 @@ class Trial:
 
         return run
 
-    def _few(self, chunk: int) -> Schedule:
-        """Return the schedule of a few cores: they find less in the caches than one that is run over and over."""
-        steps = min(_FEW_STEPS, self._problem.inputs.steps)
-        cores = max(1, min(_FEW, steps // chunk))
-        return build("hsm", cores, _FEW).schedule(cores, min(_FEW_SLOTS, cores))
+    def _few(self, sizes: Measured) -> tuple[int, int]:
+        """Return how many cores a gradient to be timed has, and the forwards that it takes."""
+        wanted = _GRADIENT / max(2 * sizes.advance + sizes.backprop, 1e-9)
+        cores = min(max(_FEW, int(min(wanted, _MANY))), self._problem.inputs.cut(sizes.chunk).cores)
+        return cores, build("hsm", _MANY, _SLOTS).cost(cores, min(_SLOTS, cores))
 
-    def _predicted(self, chunk: int, advance: float, backprop: float) -> float:
-        """Return what the times of one core say that `_whole` takes."""
-        few = self._few(chunk)
-        return (few.cost - few.cores) * advance + few.cores * backprop
-
-    def _whole(self, chunk: int, state: Hidden) -> _Call:
-        """Run a short scan: the cores of a few states, forward and backward."""
-        few = self._few(chunk)
-        inputs = self._problem.inputs.cut(chunk)
-        last = inputs.at(few.cores - 1)
-        steps = last.stop if isinstance(last, slice) else few.cores
-        core, problem = self._core(chunk), self._problem
-        numbers = bool(self._compile) or is_known_to_round(self._problem.step)
-        course = Whole(few.cores, few.instructions)
+    def _gradient(self, sizes: Measured, cores: int) -> _Call:
+        """Run a scan of the first cores, with all that belongs to a call, and backpropagate it."""
+        schedule = build("hsm", _MANY, _SLOTS).schedule(cores, min(_SLOTS, cores))
+        inputs = self._posed.inputs.cut(sizes.chunk).first(cores)
+        kept = replace(sizes, internal=2**63)  # whatever a core weighs
 
         def run() -> None:
-            continuity, outputs = Continuity(few.cores, chunk, numbers=numbers), Outputs(steps)
-            with torch.no_grad():
-                execution = Execution(core, course, state)
-                final = execution.forward(self._xs, outputs)
-                continuity.ended(final, few.cores)
-                continuity.begin()
-                carry, ys = list(map(_some_gradient, final)), list(map(_some_gradient, outputs.take()))
-                adjoint = Adjoint(carry, ys, outputs, self._xs, problem.params)
-                execution.backward(self._xs, Compared(continuity, adjoint))
+            promise = Promise(0, kept, (*self._posed.params, *inputs.leaves))
+            choice = Choice(Whole(cores, schedule.instructions), inputs, promise=promise)
+            leaves = tree_leaves(self._run(self._posed, choice, self._compile))
+            node: Any = next((leaf.grad_fn for leaf in leaves if leaf.grad_fn is not None), None)
+            if node is not None:
+                # Not by autograd, which would call what is hooked to parameters.
+                with torch.no_grad():
+                    node.apply(*map(_some_gradient, leaves))
 
         return run
 
-    def _in_turns(self, figures: Sequence[Callable[[], _Call]], tell: Tell | None) -> list[float]:
+    def _in_turns(
+        self, figures: Sequence[Callable[[], _Call]], rounds: int, tell: Callable[[int], None] = lambda done: None
+    ) -> list[float]:
         """Return the least time of each figure: each is set up, timed and released in every round."""
         taken: list[list[float]] = [[] for _ in figures]
-        with shown(tell):
-            for turn, (prepare, times) in enumerate([*zip(figures, taken, strict=True)] * _ROUNDS, start=1):
-                call = prepare()
-                if not times:
-                    call()
-                calls = [self._time(call)]
-                while sum(calls) < _SECONDS / _ROUNDS and len(calls) < _CALLS:
-                    calls.append(self._time(call))
-                times += calls
-                if tell is not None:
-                    tell(turn, _ROUNDS * len(figures))
+        for turn, (prepare, times) in enumerate([*zip(figures, taken, strict=True)] * rounds, start=1):
+            call = prepare()
+            if not times:
+                call()
+            calls = [self._time(call)]
+            while sum(calls) < _SECONDS / _ROUNDS and len(calls) < _CALLS:
+                calls.append(self._time(call))
+            times += calls
+            tell(turn)
         return [min(times) for times in taken]
 
     def _time(self, call: _Call) -> float:
@@ -321,6 +320,32 @@ class Trial:
         call()
         _finish(self._problem.devices)
         return time.perf_counter() - before
+
+
+def _alone(weighed: Sequence[Measured], seconds: Sequence[float]) -> list[Measured]:
+    """Add the times of single cores: of an advance, of one in the first pass, and of recording and backpropagating."""
+    count = len(weighed)
+    of_each = zip(weighed, seconds[:count], seconds[count : 2 * count], seconds[2 * count : 3 * count], strict=True)
+    return [
+        # What the first pass takes longer than a recomputation, each core takes once.
+        replace(sizes, advance=min(ahead, both), backprop=both + max(0.0, checked - ahead))
+        for sizes, ahead, checked, both in of_each
+    ]
+
+
+def _corrected(alone: Measured, few: tuple[int, int], single: float, several: float) -> Measured:
+    """Correct the times of single cores by those of the gradients of one core and of a few."""
+    cores, forwards = few
+    call = max(0.0, single - alone.backprop)
+    predicted = (forwards - cores) * alone.advance + cores * alone.backprop
+    # Both as much as the whole: which of them what is beside the kernels belongs to, nobody can tell.
+    slower = max(_LEAST, (several - call) / max(predicted, 1e-9))
+    return replace(alone, advance=slower * alone.advance, backprop=slower * alone.backprop, call=call)
+
+
+def _tell(tell: Tell | None, before: int, total: int, done: int) -> None:
+    if tell is not None:
+        tell(before + done, total)
 
 
 def _disagree(chunks: Sequence[int], seconds: Sequence[float]) -> bool:

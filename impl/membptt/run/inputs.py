@@ -105,6 +105,14 @@ class Inputs:
         inputs._single = chunk == 1 and not self._segments
         return inputs
 
+    def first(self, cores: int) -> Self:
+        """Return what a run of the first cores only takes, at least one, each where it is in the whole sequence."""
+        inputs = object.__new__(type(self))
+        vars(inputs).update(vars(self))
+        inputs.cores = min(cores, self.cores)
+        inputs.steps = min(self.steps, inputs.cores * self.chunk)
+        return inputs
+
     def at(self, core: int) -> At:
         """Return the step that `core` covers, or the steps; the last core may be shorter."""
         if self._single:

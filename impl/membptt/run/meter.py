@@ -55,6 +55,17 @@ def meter() -> Iterator[Report]:
         _active.set(before)
 
 
+@contextmanager
+def unmetered() -> Iterator[None]:
+    """Count nothing of what is run inside."""
+    before = _active.get()
+    try:
+        _active.set(None)
+        yield
+    finally:
+        _active.set(before)
+
+
 @dataclass(slots=True)
 class Report(Holders):
     """Counts of one or several scans.

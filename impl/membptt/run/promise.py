@@ -26,7 +26,7 @@ class Promise:
     """What a plan promised of a run: a core is weighed where its graph is larger than those before, and no other one.
 
     Larger is what has more nodes, or whose operations gave larger tensors: a quarter of them is looked at in each core,
-    in turns, which takes a few microseconds.
+    in turns, which takes a few microseconds. The first core is weighed, and looked at as a whole.
 
     Args:
         total: bytes of stored states and working core, at most.
@@ -38,18 +38,20 @@ class Promise:
         self._total = total
         self._measured = measured
         self._outside = outside
-        self._most = dict.fromkeys(range(_TURNS), (0, 0))
+        self._most: dict[int, tuple[int, int]] = {}
         self._broken = False
 
     def see(self, core: int, internal: Internal, nodes: Sequence[Any]) -> None:
         """Look at a recorded core and the nodes of its graph; warn, once, where it breaks the promise."""
         if self._broken:
             return
-        turn = core % _TURNS
-        size, most = (len(nodes), elements_of(nodes[turn::_TURNS])), self._most[turn]
-        if size[0] <= most[0] and size[1] <= most[1]:
+        turns = [core % _TURNS] if self._most else range(_TURNS)
+        sizes = {turn: (len(nodes), elements_of(nodes[turn::_TURNS])) for turn in turns}
+        most = {turn: self._most.get(turn, (0, 0)) for turn in turns}
+        if all(size <= least for turn in turns for size, least in zip(sizes[turn], most[turn], strict=True)):
             return
-        self._most[turn] = max(size[0], most[0]), max(size[1], most[1])
+        for turn, (count, elements) in sizes.items():
+            self._most[turn] = max(count, most[turn][0]), max(elements, most[turn][1])
         ends = storages((*internal.carry_in, *internal.carry_out, *self._outside))
         parts = {**storages(internal.x_in, owned=True), **saved_by(nodes)}
         graph = sum(size for storage, size in parts.items() if storage not in ends)
