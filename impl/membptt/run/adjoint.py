@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import update_wrapper
-from itertools import product
+from itertools import product as pairs
 from typing import Any, Final
 
 import torch
@@ -118,18 +118,17 @@ class Adjoint:
             add_each(totals, shares)
         for (factors, rows), grad in zip(apart, by_leaf, strict=True):
             if grad is not None:
-                bias = self._sum(factors.bias) if factors.bias is not None else None
-                factors.add(rows, grad, self._sum(factors.weight), bias)
+                self._add_product(factors, rows, grad)
 
     def _apart(self, products: Sequence[Product]) -> list[tuple[Product, Tensor]]:
-        """Return the products whose weights' gradients are added in place, with their rows: all but the first ones.
+        """Return the products whose weights' gradients are added in place, with their rows.
 
-        Neither are those whose rows and gradient would take more than the weight's gradient as a tensor of its own.
+        Not those whose rows and gradient would take more than the weight's gradient as a tensor of its own.
         """
         apart = []
         for each in products:
             weight = self._params[each.weight]
-            if self.params[each.weight] is None or not weight.requires_grad:
+            if not weight.requires_grad or each.weight in self._taken or not weight.is_contiguous():
                 continue
             rows = each.rows()
             if rows is None or len(rows) * sum(weight.shape) > weight.numel():
@@ -139,8 +138,23 @@ class Adjoint:
         return apart
 
     def _adds(self, bias: int, size: int) -> bool:
-        known, tensor = self.params[bias] is not None, self._params[bias]
-        return known and tensor.requires_grad and tensor.shape == (size,)
+        tensor = self._params[bias]
+        return tensor.requires_grad and bias not in self._taken and tensor.shape == (size,)
+
+    def _add_product(self, product: Product, rows: Tensor, grad: Tensor) -> None:
+        """Add to the gradients of a product's weight and bias; the first share is the sum that the others are added to.
+
+        So no second tensor as large as the weight is ever there.
+        """
+        if self.params[product.weight] is None:
+            self.params[product.weight], self._owned[product.weight] = product.share(rows, grad), True
+        else:
+            product.add(rows, grad, self._sum(product.weight))
+        bias = product.bias
+        if bias is not None and self.params[bias] is None:
+            self.params[bias], self._owned[bias] = grad.sum(0), True
+        elif bias is not None:
+            self._sum(bias).add_(grad.sum(0))
 
     def take(self, indices: Sequence[int]) -> Gradients:
         """Hand over the gradients of some declared tensors, which are complete: they are kept no longer."""
@@ -166,7 +180,7 @@ class Adjoint:
         self.carry, self.hooks = list(after), [[] for _ in after]
         if self._compact:
             self.carry = compacted(self.carry)
-        for at, index in product(core.places, range(len(self.xs))):
+        for at, index in pairs(core.places, range(len(self.xs))):
             share = next(mine)
             if share is not None and self._inputs[index].requires_grad:
                 self._gather(index, at, share)

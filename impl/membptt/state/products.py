@@ -52,14 +52,16 @@ class Product(NamedTuple):
         rows: Tensor | None = getattr(node, f"_saved_{name}")
         return rows if type(rows) is Tensor and rows.layout is torch.strided else None
 
-    def add(self, rows: Tensor, grad: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-        """Add to the sums of the gradients of weight and bias, given the gradient of the product."""
+    def share(self, rows: Tensor, grad: Tensor) -> Tensor:
+        """Return the gradient of the weight, given that of the product."""
+        return torch.mm(grad.t(), rows) if self.turned else torch.mm(rows.t(), grad)
+
+    def add(self, rows: Tensor, grad: Tensor, total: Tensor) -> None:
+        """Add the gradient of the weight to a sum."""
         if self.turned:
-            weight.addmm_(grad.t(), rows)
+            total.addmm_(grad.t(), rows)
         else:
-            weight.addmm_(rows.t(), grad)
-        if bias is not None:
-            bias.add_(grad.sum(0))
+            total.addmm_(rows.t(), grad)
 
 
 def multiplied(declared: Sequence[Tensor]) -> frozenset[int]:
