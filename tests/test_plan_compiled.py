@@ -24,7 +24,8 @@ def uncompiled(monkeypatch):
     chunks = []
 
     def chosen(step, devices, chunk, how):
-        assert how is True
+        if how is False:
+            return None
         chunks.append(chunk)
         return loop_of(step)
 
@@ -51,7 +52,60 @@ def test_a_plan_measures_the_very_functions_that_the_scan_then_runs(uncompiled):
     assert set(uncompiled) == {1, 2, 4, 8}
     uncompiled.clear()
     scan(step, init, xs, plan=chosen, compile=True)
-    assert uncompiled == [chosen.chunk]
+    assert uncompiled == [chosen.chunk] * chosen.chosen.measured.compiled
+
+
+@pytest.mark.parametrize("compiled", [1, 100])
+def test_the_fastest_of_eager_and_compiled_cores_are_planned_and_run(compiled, uncompiled, monkeypatch, capsys):
+    """A clock that only work moves: 10 for an eager step, 1 or 100 for one of those that are said to be compiled."""
+    now, ran, price = [0.0], [], [10]
+
+    def step(carry, x):
+        now[0] += price[0]
+        return torch.tanh(carry * w + x), x
+
+    def chosen(step, devices, chunk, how):
+        loop = loop_of(step)
+
+        def fast(carry, parts):
+            price[0] = compiled
+            ran.append(len(parts))
+            try:
+                return loop(carry, parts)
+            finally:
+                price[0] = 10
+
+        return fast if how else None
+
+    for user in ("membptt.planning.trial", "membptt.calls.execute"):
+        monkeypatch.setattr(f"{user}.compile_chunk", chosen)
+    monkeypatch.setattr("membptt.planning.trial.time.perf_counter", lambda: now[0])
+    w, init, xs = torch.ones(2, requires_grad=True), torch.zeros(2), torch.ones(12, 2)
+    made = plan(step, init, xs, budget="1MiB", params=[w], compile=True)
+    assert made.chosen.measured.compiled == (compiled < 10)
+    assert {option.measured.compiled for option in made.options} == {False, True}
+    assert f"a core, {'compiled' if compiled < 10 else 'eager'}" in repr(made)
+    made.explain()
+    told = capsys.readouterr().out
+    assert "kernels" in told
+    assert "eager" in told
+    assert "compiled" in told
+    ran.clear()
+    scan(step, init, xs, plan=made, params=[w], compile=True)[0].sum().backward()
+    assert bool(ran) == (compiled < 10)
+    monkeypatch.setattr("membptt.calls.scan.remembered_plan", lambda *given, **wishes: made)
+    ran.clear()
+    scan(step, init, xs, budget="1MiB", params=[w], compile=True)
+    assert bool(ran) == (compiled < 10)
+
+
+def test_a_plan_without_the_choice_leaves_compiling_to_the_scan(uncompiled):
+    step, init, xs = problem(Gru, 6, torch.float64)
+    made = plan(step, init, xs, budget="1MiB", chunk=2)
+    assert not uncompiled
+    assert "eager" not in repr(made)
+    scan(step, init, xs, plan=made, compile=True)
+    assert uncompiled == [2]
 
 
 @pytest.mark.parametrize(("seconds", "chunks"), [(1.0, {1, 2, 4, 8}), (16.0, {1, 2, 4}), (40.0, {1})])

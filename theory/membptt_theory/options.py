@@ -141,10 +141,10 @@ def options(
 
 
 def best_of_each(fitting: Sequence[Option], /) -> list[Option]:
-    """Return the fastest option of each policy, of options in the order of their times."""
-    best: dict[str, Option] = {}
+    """Return the fastest option of each policy, eager and compiled, of options in the order of their times."""
+    best: dict[tuple[str, bool], Option] = {}
     for option in fitting:
-        best.setdefault(option.policy, option)
+        best.setdefault((option.policy, option.measured.compiled), option)
     return list(best.values())
 
 

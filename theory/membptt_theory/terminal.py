@@ -47,12 +47,14 @@ def print_options(
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
+    kernels = any(option.measured.compiled for option in options)
     tiered = any(option.tiers for option in options)
     table = Table(title=title, caption=caption, box=SIMPLE_HEAD, show_edge=False, padding=(0, int(not tiered), 0, 0))
     slow = ("slow",) if tiered else ()
     for head in (
         "policy",
         "steps\n/ core",
+        *(("kernels",) if kernels else ()),
         "slots",
         "bytes\n/ slot",
         "forwards\n/ core",
@@ -66,6 +68,7 @@ def print_options(
         table.add_row(
             option.policy,
             str(option.measured.chunk),
+            *(["compiled" if option.measured.compiled else "eager"] if kernels else []),
             f"{option.slots} + {option.tiers.peak}" if option.tiers else str(option.slots),
             readable(option.unit),
             ratio(option.forwards / option.cores),

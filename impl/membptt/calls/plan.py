@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 
@@ -58,10 +58,10 @@ def plan(
         budget: bytes, or text such as ``"512MiB"`` or ``"1.5 GB"``.
         params: what a step uses that is no module: tensors, modules, or one module.
         chunk: steps per core; ``None`` tries powers of two, up to 256. Of compiled ones, up to 16, and none
-            that is likely to be ready later than a minute after single steps are.
+            that is likely to be ready later than a minute after the smallest are.
         policy: a policy's name, or ``"auto"`` for all that may be the fastest: MSM is no faster than MSM+.
         segments: `step` eats a whole core.
-        compile: measure compiled cores.
+        compile: measure compiled cores beside eager ones; a scan by the plan runs what was the fastest.
         spill: ``True``, or a `SlowTier` with a bound or a directory; the plan measures its prices.
         progress: as for `scan`; what is counted are the measurements of time.
 
@@ -108,8 +108,11 @@ def choose(
     if steps == 0:
         raise ValueError("xs is empty: it has no step, and there is nothing to plan")
     trial = Trial(problem, _gradient, compile=compile, slow=slow)
-    chunks = _doubled(steps, compile=compile) if chunk is None else [problem.inputs.cut(chunk).chunk]
-    measured = _weighed(trial, chunks, limit, _COMPILING if compile else inf, _compiling(progress) if compile else None)
+    given = [problem.inputs.cut(chunk).chunk] if chunk is not None else None
+    measured = _weighed(trial, given or _doubled(min(steps, _LARGEST_CHUNK)), limit)
+    if compile:
+        chunks, patience = given or _doubled(min(steps, _LARGEST_COMPILED)), _Patience(_COMPILING, _compiling(progress))
+        measured += _weighed(trial, chunks, limit, patience)
     policies = None if policy == "auto" else (policy,)
     timed = trial.timed(measured, tell)
     fitting = options(timed, steps, limit, policies, tiers=slow is not None, slow=slow.slots if slow else None)
@@ -117,22 +120,29 @@ def choose(
         what, least = too_small(measured, limit, policy, steps), least_bytes(measured)
         raise TooSmallError(what, least) if limit < least else ValueError(what)
     digest = fitting[0].schedule().digest
-    return Plan(steps, limit, problem.segments, digest, tuple(fitting), *trial.beside())
+    return Plan(steps, limit, problem.segments, digest, tuple(fitting), *trial.beside(), compile=bool(compile))
 
 
 def _gradient(problem: Problem, choice: Choice, compile: Compile) -> tuple[Any, Any]:
     return execute(problem, choice, reduce=None, preserve_rng_state=True, compile=compile, check=None, progress=False)
 
 
-def _doubled(steps: int, *, compile: Compile) -> list[int]:
+def _doubled(largest: int) -> list[int]:
     """Return the chunks to try: powers of two."""
-    largest = min(steps, _LARGEST_COMPILED if compile else _LARGEST_CHUNK)
     return [2**power for power in range(largest.bit_length())]
 
 
-def _weighed(trial: Trial, chunks: list[int], limit: int, patience: float, tell: Tell | None) -> list[Measured]:
-    """Weigh cores of these sizes, as long as they may fit, and take no more seconds than that after the first."""
+class _Patience(NamedTuple):
+    """How long cores are compiled to be tried: seconds after the first, and what is told."""
+
+    seconds: float
+    tell: Tell | None
+
+
+def _weighed(trial: Trial, chunks: list[int], limit: int, compiling: _Patience | None = None) -> list[Measured]:
+    """Weigh cores of these sizes, as long as they may fit, compiled ones as long as patience lasts."""
     measured: list[Measured] = []
+    patience, tell = compiling or (inf, None)
     since = before = perf_counter()
     with shown(tell):
         for chunk in chunks:
@@ -147,7 +157,7 @@ def _weighed(trial: Trial, chunks: list[int], limit: int, patience: float, tell:
             before = now
             if tell is not None:
                 tell(len(measured), len(chunks))
-            measured.append(trial.weigh(chunk))
+            measured.append(trial.weigh(chunk, compiled=compiling is not None))
     return measured
 
 

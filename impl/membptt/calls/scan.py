@@ -11,7 +11,7 @@ import torch
 from membptt.calls.execute import execute
 from membptt.calls.remembered import remembered_plan
 from membptt.kernels.compiled import Compile
-from membptt.planning.choice import Policy, as_loop, check_means, from_loop, from_plan, from_slots
+from membptt.planning.choice import Policy, as_loop, check_means, from_loop, from_plan, from_slots, kernels
 from membptt.planning.plan_file import Plan
 from membptt.run.empty import outputs_of_no_step
 from membptt.run.outputs import Reduce
@@ -111,8 +111,9 @@ def scan(
             where `step` draws none.
         compile: run cores through `torch.compile`; eager, with a warning, where no compiler is found. Pass the same
             step object to every call. Products that a core's steps have in common are merged, and a compiled core may
-            round differently with and without graph. ``"graphs"``, experimental and for one CUDA device: cores without
-            graph are also captured, where a trial shows the same bits in less time.
+            round differently with and without graph. With `budget`, eager cores compete with compiled ones, as they do
+            in a `plan` that was made so, and the fastest that fit are run. ``"graphs"``, experimental and for one CUDA
+            device: cores without graph are also captured, where a trial shows the same bits in less time.
         check: ``None``, the default, sees that the carry which a recorded core gives is, within rounding, the one that
             the core after it was recorded from, and that the outputs of the last three cores are those of the first
             pass; a few numbers are kept for it, and read from a device once, before gradients are returned. ``True``,
@@ -191,6 +192,8 @@ def scan(
             chunk=chunk if chunk is not None else 1,
             slow=slow,
         )
+    if plan is not None:
+        compile = kernels(plan, compile)
     return execute(
         problem,
         choice,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
+from membptt.kernels.compiled import Compile
 from membptt.planning.plan_file import Plan
 from membptt.planning.room import Room
 from membptt.run.core import Core
@@ -144,6 +145,11 @@ def from_plan(problem: Problem, plan: Plan, *, slow: SlowTier | None = None, car
         )
     promise = Promise(plan.peak_bytes, sizes, (*problem.params, *inputs.leaves))
     return _choice(plan.chosen.schedule(), inputs, slow)._replace(promise=promise)
+
+
+def kernels(plan: Plan, compile: Compile) -> Compile:
+    """Return how the cores of a plan are compiled: what it chose settles it, if it had the choice."""
+    return compile if plan.chosen.measured.compiled or not plan.compile else False
 
 
 def as_loop(problem: Problem, chunk: int | None = None) -> Choice:

@@ -48,6 +48,7 @@ class Plan:
         options: what fits, the chosen one first.
         outputs: bytes of the outputs of all steps, as they are stacked without `reduce`.
         gradients: bytes of the gradients of parameters, inputs and starting carry.
+        compile: whether compiled cores were tried beside eager ones: a scan that is to compile runs the chosen ones.
     """
 
     steps: int
@@ -57,6 +58,7 @@ class Plan:
     options: tuple[Option, ...]
     outputs: int = 0
     gradients: int = 0
+    compile: bool = False
 
     @property
     def chosen(self) -> Option:
@@ -95,9 +97,10 @@ class Plan:
         """Say what was chosen, in words."""
         option, title = self.chosen, POLICIES[self.chosen.policy].title
         steps = "1 step" if self.chunk == 1 else f"{self.chunk} steps"
+        kernels = f", {'compiled' if option.measured.compiled else 'eager'}" if self.compile else ""
         slow = f" and {option.tiers.peak} in the slow tier" if option.tiers else ""
         return (
-            f"{self.steps} steps within {readable(self.budget)}: {title}, {steps} a core, "
+            f"{self.steps} steps within {readable(self.budget)}: {title}, {steps} a core{kernels}, "
             f"{option.slots} slots of {readable(option.unit)}{slow}\n"
             f"  {option.forwards} forwards of {option.cores} cores; predicted: a peak of {readable(self.peak_bytes)}, "
             f"{option.seconds / self.plain:.2f} of plain backpropagation's time\n"

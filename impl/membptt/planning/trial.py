@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,13 +54,20 @@ _Call = Callable[[], object]
 Run = Callable[[Problem, Choice, Compile], tuple[Any, Any]]  # a scan, whose results have a graph
 
 
+class Kind(NamedTuple):
+    """Which cores are measured: of how many steps, and whether they are compiled, and how."""
+
+    chunk: int
+    compile: Compile
+
+
 class Trial:
     """Measures cores of one step function; the random state is left as it was.
 
     Args:
         problem: of the call.
         run: runs a scan.
-        compile: as for `scan`.
+        compile: as for `scan`: how compiled cores are compiled.
         slow: the slow tier to measure transfers with, if any.
     """
 
@@ -74,29 +82,32 @@ class Trial:
         self._surroundings = Surroundings.of(problem.reach)
         self._generators.follow(self._surroundings.vectors)
         self._outside = storages((*problem.params, *self._xs))
-        self._shared: dict[int, int] | None = None
+        self._shared: dict[bool, dict[int, int]] = {}  # by whether cores are compiled
+        self._kept: list[Internal] = []  # their storages' addresses must not be used again
         self._slow = slow
 
-    def weigh(self, chunk: int) -> Measured:
-        """Measure the bytes of a core of `chunk` steps; its times are left at 0.
+    def weigh(self, chunk: int, *, compiled: bool) -> Measured:
+        """Measure the bytes of a core of `chunk` steps, compiled or not; its times are left at 0.
 
         Raises:
             RuntimeError: the step keeps state inside its module.
         """
+        kind = Kind(chunk, compiled and self._compile)
         guard = InPlace(self._surroundings, rewound=self._surroundings.vectors)
         with self._undone():
-            shared = self._find_shared(chunk, guard)
-            hidden, internal = self._weigh(chunk, shared)
+            shared = self._find_shared(kind, guard)
+            hidden, internal = self._weigh(kind, shared)
             rest = self._problem.inputs.steps % chunk
-            tail = self._weigh(chunk, shared, rest)[1] if rest else internal
+            tail = self._weigh(kind, shared, rest)[1] if rest else internal
             start = self._own(storages(self._begin.carry), shared)
             if self._problem is not self._begin:  # what the first core makes first, it keeps in place of a start
-                start += max(0, self._weigh_first(chunk, shared) - min(internal, tail))
-            if self._compile:  # here, where what compiling takes is looked at
-                state = self._after_first(chunk)
-                self._first_pass(chunk, state)()
-                self._both_ways(chunk, state)()
-        return Measured(chunk, start, hidden, internal, tail, sum(shared.values()), 0.0, 0.0)
+                start += max(0, self._weigh_first(kind, shared) - min(internal, tail))
+            if compiled:  # here, where what compiling takes is looked at
+                state = self._after_first(kind)
+                self._first_pass(kind, state)()
+                self._both_ways(kind, state)()
+        sizes = start, hidden, internal, tail, sum(shared.values())
+        return Measured(chunk, *sizes, 0.0, 0.0, compiled=compiled)
 
     def timed(self, weighed: Sequence[Measured], tell: Tell | None = None) -> list[Measured]:
         """Add times, and the sizes and times of the slow tier.
@@ -106,10 +117,11 @@ class Trial:
         where one core follows the other, and what a gradient takes beside them.
         """
         count, ways = len(weighed), (self._one_way, self._first_pass, self._both_ways)
+        kinds = list(map(self._kind, weighed))
         with self._undone(), torch.enable_grad(), unmetered(), ExitStack() as stack:
             before = self._generators.read()
-            state = self._after_first(weighed[0].chunk)
-            figures: list[Callable[[], _Call]] = [partial(way, sizes.chunk, state) for way in ways for sizes in weighed]
+            state = self._after_first(kinds[0])
+            figures: list[Callable[[], _Call]] = [partial(way, kind, state) for way in ways for kind in kinds]
             size = transit = 0
             if self._slow is not None:
                 # Hidden states are the same whatever the chunk.
@@ -166,32 +178,35 @@ class Trial:
         ):
             yield
 
-    def _weigh(self, chunk: int, shared: dict[int, int], steps: int | None = None) -> tuple[int, int]:
+    def _kind(self, sizes: Measured) -> Kind:
+        return Kind(sizes.chunk, sizes.compiled and self._compile)
+
+    def _weigh(self, kind: Kind, shared: dict[int, int], steps: int | None = None) -> tuple[int, int]:
         """Return bytes of a hidden state, and of an internal state beyond its two hidden states; of a shorter core."""
-        core = self._core(chunk, metered=True, steps=steps)
+        core = self._core(kind, metered=True, steps=steps)
         state = core.compact(core.advance(self._start(), self._xs, 0, 1))
         internal = core.record(state, self._xs, 0)
         output = storages(core.compact(internal.output()).leaves)
         return self._own(output, shared), self._inner(internal, state, output, shared)
 
-    def _weigh_first(self, chunk: int, shared: dict[int, int]) -> int:
+    def _weigh_first(self, kind: Kind, shared: dict[int, int]) -> int:
         """Return the same as `_weigh` of the internal state of the first core, where that makes the carry."""
-        core = self._core(chunk, metered=True, problem=self._begin)
+        core = self._core(kind, metered=True, problem=self._begin)
         start = Hidden.of(tuple(leaf.detach() for leaf in self._begin.carry), ())
-        internal = core.record(start, self._xs, 0, Outputs(_places(self._begin, chunk)))
+        internal = core.record(start, self._xs, 0, Outputs(_places(self._begin, kind.chunk)))
         return self._inner(internal, start, storages(core.compact(internal.output()).leaves), shared)
 
     def _inner(self, internal: Internal, state: Hidden, output: dict[int, int], shared: dict[int, int]) -> int:
         ends = storages(state.leaves).keys() | output.keys()
         return self._own({key: size for key, size in parts_of(internal).items() if key not in ends}, shared)
 
-    def _find_shared(self, chunk: int, guard: InPlace) -> dict[int, int]:
+    def _find_shared(self, kind: Kind, guard: InPlace) -> dict[int, int]:
         """Find what two consecutive cores both refer to, beside the state that one hands to the other."""
-        if self._shared is None:
-            first = self._core(chunk, metered=True, problem=self._posed, fresh=range(1))
+        if not self._shared:
+            first = self._core(kind, metered=True, problem=self._posed, fresh=range(1))
             random = self._generators.read()
             with self._surroundings.undone(), torch.no_grad():  # as in a scan; a first pass checks the step
-                steps = _places(self._problem, chunk)
+                steps = _places(self._problem, kind.chunk)
                 outputs = Outputs(steps)
                 state = first.compact(first.advance(self._start(), self._xs, 0, 1, outputs))
                 self._output = _bytes(outputs.take()) // steps
@@ -203,37 +218,40 @@ class Trial:
             if not first.form.starting:  # the first step made the carry: the others start from what it made
                 carry = tuple(map(as_leaf, state.leaves, first.form.differentiable))
                 self._problem = replace(self._problem, spec=first.form.spec, carry=carry)
-            core = self._core(chunk, metered=True)
+        compiled = bool(kind.compile)
+        if compiled not in self._shared:
+            core = self._core(kind, metered=True)
+            state = self._after_first(kind)
             once = core.record(state, self._xs, 0)
             twice = core.record(core.compact(once.output()), self._xs, 0)
             between = storages(once.carry_out)
             constant = storages(state.leaves).keys() & between.keys() & storages(twice.carry_out).keys()
             parts, others = parts_of(once), parts_of(twice)
             both = (parts.keys() & others.keys()) - (between.keys() - constant)
-            self._shared = {storage: parts[storage] for storage in both if storage not in self._outside}
-            self._kept = once, twice  # their storages' addresses must not be used again
-        return self._shared
+            self._shared[compiled] = {storage: parts[storage] for storage in both if storage not in self._outside}
+            self._kept += once, twice
+        return self._shared[compiled]
 
     def _core(
         self,
-        chunk: int,
+        kind: Kind,
         *,
         metered: bool = False,
         problem: Problem | None = None,
         steps: int | None = None,
         fresh: Sequence[int] = (),
     ) -> Core:
-        """Return what runs cores of `chunk` steps, and by the same kernel the last one, of `steps`."""
+        """Return what runs cores of this kind, and by the same kernel the last one, of `steps`."""
         problem, generators = problem or self._problem, Generators(set(), enabled=False)
-        inputs = problem.inputs.cut(steps or chunk)
-        compiled = compile_chunk(problem.step, problem.devices, chunk, self._compile)
-        joint = join_cores(problem.step, problem.devices, chunk) if compiled is not None else None
+        inputs = problem.inputs.cut(steps or kind.chunk)
+        compiled = compile_chunk(problem.step, problem.devices, *kind)
+        joint = join_cores(problem.step, problem.devices, kind.chunk) if compiled is not None else None
         return Core(
             problem, inputs, generators=generators, compiled=compiled, joint=joint, metered=metered, fresh=fresh
         )
 
-    def _after_first(self, chunk: int) -> Hidden:
-        core = self._core(chunk)
+    def _after_first(self, kind: Kind) -> Hidden:
+        core = self._core(kind)
         return core.compact(core.advance(self._start(), self._xs, 0, 1))
 
     def _start(self) -> Hidden:
@@ -242,12 +260,12 @@ class Trial:
     def _own(self, parts: dict[int, int], shared: dict[int, int]) -> int:
         return sum(size for key, size in parts.items() if key not in shared and key not in self._outside)
 
-    def _one_way(self, chunk: int, state: Hidden) -> _Call:
-        core = self._core(chunk)
+    def _one_way(self, kind: Kind, state: Hidden) -> _Call:
+        core = self._core(kind)
         return lambda: core.advance(state, self._xs, 0, 1)
 
-    def _first_pass(self, chunk: int, state: Hidden) -> _Call:
-        core, outputs = self._core(chunk), Outputs(_places(self._problem, chunk))
+    def _first_pass(self, kind: Kind, state: Hidden) -> _Call:
+        core, outputs = self._core(kind), Outputs(_places(self._problem, kind.chunk))
 
         def run() -> None:
             with torch.no_grad():
@@ -255,13 +273,13 @@ class Trial:
 
         return run
 
-    def _both_ways(self, chunk: int, state: Hidden) -> _Call:
-        core, outputs = self._core(chunk), Outputs(_places(self._problem, chunk))
+    def _both_ways(self, kind: Kind, state: Hidden) -> _Call:
+        core, outputs = self._core(kind), Outputs(_places(self._problem, kind.chunk))
         core.record(state, self._xs, 0, outputs)
         ys, carry = list(map(_some_gradient, outputs.take())), list(map(_some_gradient, state.leaves))
         adjoint = Adjoint(list(carry), ys, outputs, self._xs, self._problem.params)
-        numbers = bool(self._compile) or is_known_to_round(self._problem.step)
-        continuity = Continuity(1, chunk, numbers=numbers)
+        numbers = bool(kind.compile) or is_known_to_round(self._problem.step)
+        continuity = Continuity(1, kind.chunk, numbers=numbers)
         continuity.ended(state.leaves, 1)
         course = Whole(1, lambda: iter(_ONE_CORE))
 
@@ -285,11 +303,12 @@ class Trial:
         schedule = build("hsm", _MANY, _SLOTS).schedule(cores, min(_SLOTS, cores))
         inputs = self._posed.inputs.cut(sizes.chunk).first(cores)
         kept = replace(sizes, internal=2**63)  # whatever a core weighs
+        compile = self._kind(sizes).compile
 
         def run() -> None:
             promise = Promise(0, kept, (*self._posed.params, *inputs.leaves))
             choice = Choice(Whole(cores, schedule.instructions), inputs, promise=promise)
-            leaves = tree_leaves(self._run(self._posed, choice, self._compile))
+            leaves = tree_leaves(self._run(self._posed, choice, compile))
             node: Any = next((leaf.grad_fn for leaf in leaves if leaf.grad_fn is not None), None)
             if node is not None:
                 # Not by autograd, which would call what is hooked to parameters.
@@ -351,7 +370,8 @@ def _tell(tell: Tell | None, before: int, total: int, done: int) -> None:
 def _disagree(chunks: Sequence[int], seconds: Sequence[float]) -> bool:
     """Whether a step takes far longer in a core of some size than in one of half that size: another's doing."""
     each = [time / chunk for time, chunk in zip(seconds, [*chunks] * (len(seconds) // len(chunks)), strict=False)]
-    pairs = [(each[at], each[at + 1]) for at in range(len(each) - 1) if (at + 1) % len(chunks)]
+    larger = [after > before for before, after in pairwise(chunks)]  # or cores of another kind begin
+    pairs = [(each[at], each[at + 1]) for at in range(len(each) - 1) if [*larger, False][at % len(chunks)]]
     return any(after > _DISAGREE * before for before, after in pairs)
 
 
