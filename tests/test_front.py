@@ -537,3 +537,56 @@ def test_a_thousand_equal_blocks_with_others_before_them_are_solved():
     for room, cost in (front.points[0], front.points[len(front) // 2], front.points[-1]):
         report = meter_chain(front.schedule(room), [*OTHERS, *[EQUAL] * 1000, TAIL])
         assert (report.bytes, report.cost) == (room, cost)
+
+
+@pytest.mark.parametrize("others", [0, 1, 2])
+@pytest.mark.parametrize("last", [(TAIL, OTHERS[0]), (*OTHERS, TAIL), (OTHERS[1], TAIL, OTHERS[0], TAIL)], ids=len)
+@pytest.mark.parametrize("count", [6, 9, 20])
+def test_a_few_others_after_equal_blocks_are_recorded_together_and_every_point_is_metered(
+    monkeypatch, others, last, count
+):
+    chain = [*OTHERS[:others], *[EQUAL] * count, *last]
+    terms, exact = everything_alive(chain), solve_front(chain)
+    monkeypatch.setattr(front_module, "MANY", 4)
+    front = solve_front(chain)
+    assert front.cuts == (*range(others + count + 1), len(chain))
+    assert_every_point_is_metered_exactly(chain)
+    more = sum(terms.internal[others + count : -1]) + EQUAL.output + (EQUAL.output + OTHERS[0].output) * (others > 0)
+    for room, cost in exact.points:
+        assert front.cost(room + more) <= cost
+    assert all(cost >= exact.cost(room) for room, cost in front.points)
+
+
+@pytest.mark.parametrize("others", [0, 2])
+@pytest.mark.parametrize("last", [(), (TAIL,), (*OTHERS, TAIL)], ids=len)
+@pytest.mark.parametrize("count", [20, 21, 22, 23])
+def test_equal_blocks_whose_table_is_too_large_are_grouped_and_every_point_is_metered(monkeypatch, others, last, count):
+    chain = [*OTHERS[:others], *[EQUAL] * count, *last]
+    exact = solve_front(chain)
+    monkeypatch.setattr(front_module, "MANY", 4)
+    monkeypatch.setattr(front_module, "ADDITIONS", 3000)
+    front = solve_front(chain)
+    own = others + (others > 0)  # the first equal block after another one is given something else
+    assert front.cuts[:own] == (*range(own),)
+    assert set(np.diff(front.cuts[own:-1])) == {2}
+    assert front.cuts[-1] == len(chain)
+    assert_every_point_is_metered_exactly(chain)
+    assert all(cost >= exact.cost(room) for room, cost in front.points)
+
+
+@pytest.mark.parametrize("chain", [[OTHERS[0], *[EQUAL] * 1000, OTHERS[1], TAIL], [*[EQUAL] * 4095, TAIL]], ids=len)
+def test_a_thousand_equal_blocks_between_others_and_four_thousand_are_solved(chain):
+    front = solve_front(chain)
+    for room, cost in (front.points[0], front.points[len(front) // 2], front.points[-1]):
+        report = meter_chain(front.schedule(room), chain)
+        assert (report.bytes, report.cost) == (room, cost)
+
+
+def test_a_recurrence_of_one_s_own_is_not_grouped(monkeypatch):
+    class Dearer(Recurrence):
+        def around(self, start, stop, /):
+            return super().around(start, stop) + 5
+
+    monkeypatch.setattr(front_module, "MANY", 4)
+    front = solve_front(Dearer(*everything_alive([*[EQUAL] * 9, *OTHERS]).terms()))
+    assert not front.cuts

@@ -73,12 +73,14 @@ from membptt_theory.actions import (
     StoreInternal,
 )
 from membptt_theory.equal_blocks import EqualBlocks
+from membptt_theory.front_groups import grouped, ungrouped
 from membptt_theory.front_near import near_parts
 from membptt_theory.front_parts import INTERNAL, Ints, Part, Parts, Tell, TooLongError, undominated
 from membptt_theory.front_terms import Recurrence, everything_alive
 from membptt_theory.schedule import Schedule, from_actions
 
 MANY: Final = 200  # equal blocks: beyond that, parts that start before them are not all solved
+LAST: Final = 4  # other blocks after many equal ones, at most, that are recorded together
 ADDITIONS: Final = 10**10  # that the table of equal blocks may take: about ten seconds
 TABLE: Final = 2**28  # bytes: beyond, few equal blocks are solved as blocks that differ
 
@@ -96,6 +98,7 @@ class Front:
         settle: ``(start, stop, bytes)`` of a part -> the bytes of its last point that fits, where not every point that
             it could have is kept.
         below: bytes and costs that no schedule goes below; those of the front itself where it is exact.
+        cuts: where blocks of the chain are grouped to the recurrence's, where each of these begins, and the end.
     """
 
     recurrence: Recurrence
@@ -105,6 +108,7 @@ class Front:
     kept_bytes: int
     settle: Callable[[int, int, int], int] = lambda start, stop, room: room
     below: Part | None = None
+    cuts: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.bytes)
@@ -145,9 +149,10 @@ class Front:
         Claim: front-metered.
         """
         point = self._point(budget)
-        actions = starmap(tuple.__new__, self._stream(int(self.bytes[point])))
-        kinds = Sizes(hidden=1, internal=1)
-        schedule = from_actions(actions, cores=len(self.recurrence), sizes=kinds, title="front")
+        stream = self._stream(int(self.bytes[point]))
+        actions = starmap(tuple.__new__, ungrouped(stream, self.cuts) if self.cuts else stream)
+        kinds, cores = Sizes(hidden=1, internal=1), self.cuts[-1] if self.cuts else len(self.recurrence)
+        schedule = from_actions(actions, cores=cores, sizes=kinds, title="front")
         return replace(schedule, cost=int(self.costs[point]))
 
     def _point(self, budget: int) -> int:
@@ -211,9 +216,13 @@ def solve_front(chain: Sequence[Block] | Recurrence, /, tell: Tell | None = None
 
     Where others stand before more than `MANY` equal ones, a part that starts among the others is cut at the first equal
     block or before it. Every point is that of a schedule; compared up to 30 equal blocks, it costs no more than the
-    exact front where that has the bytes of two outputs less. A chain with skips that is too long even for a few points
-    of each part is solved with its skips counted in every state that holds them: its schedules take fewer bytes than
-    the points say.
+    exact front where that has the bytes of two outputs less. Where up to `LAST` others stand after them, such as a head
+    and a loss, these are recorded together: that costs no more than the exact front where that has less by the bytes of
+    their internal states but the last one's, and of the state they are given. Some thousands of equal blocks are
+    grouped two by two.
+
+    A chain with skips that is too long even for a few points of each part is solved with its skips counted in every
+    state that holds them: its schedules take fewer bytes than the points say.
 
     Args:
         chain: the blocks, weighed by `everything_alive`, or a recurrence.
@@ -225,10 +234,12 @@ def solve_front(chain: Sequence[Block] | Recurrence, /, tell: Tell | None = None
     Claim: front-optimal, front-recurrence, front-equal-blocks, front-near, front-skips-recurrence, front-skips-optimal.
     """
     terms = chain if isinstance(chain, Recurrence) else everything_alive(chain)
-    if _only_three_sizes_matter(terms):
-        solved = _equal_blocks(terms)
-        if solved.additions <= ADDITIONS and solved.table_bytes <= TABLE:
-            return _front_of_equal_blocks(terms, solved)
+    cuts = _cuts(terms)
+    if cuts:
+        front = solve_front(grouped(terms, cuts), tell)
+        return replace(front, cuts=tuple(cuts[group] for group in front.cuts) if front.cuts else cuts)
+    if _only_three_sizes_matter(terms) and _fits(terms):
+        return _front_of_equal_blocks(terms, _equal_blocks(terms))
     others = _before_equal_blocks(terms)
     if 0 < others <= MANY < len(terms) - others:
         return front_with_others_before(terms, others)
@@ -278,6 +289,12 @@ def _only_three_sizes_matter(terms: Recurrence) -> bool:
     )
 
 
+def _fits(terms: Recurrence) -> bool:
+    """Whether the table of equal blocks is not too large."""
+    solved = _equal_blocks(terms)
+    return solved.additions <= ADDITIONS and solved.table_bytes <= TABLE
+
+
 def _equal_blocks(terms: Recurrence) -> EqualBlocks:
     last = terms.around(len(terms) - 1, len(terms)) - terms.around(0, 1)
     return EqualBlocks(len(terms) - 1, terms.output[0], terms.internal[0], last)
@@ -297,11 +314,36 @@ def _front_of_equal_blocks(terms: Recurrence, solved: EqualBlocks) -> Front:
 
 def _before_equal_blocks(terms: Recurrence) -> int:
     """Return how many blocks stand before those that are all equal, but for the last one; 0 where there are none."""
+    start = _start_of_equal_blocks(terms)
+    return start if start < len(terms) else 0
+
+
+def _start_of_equal_blocks(terms: Recurrence) -> int:
+    """Return the first of the blocks that are all equal, but for the last one; where there are none, their number."""
     kinds = list(zip(*terms.terms(), strict=True))
     start = len(kinds) - 1
     while start > 0 and kinds[start - 1] == kinds[max(len(kinds) - 2, 0)]:
         start -= 1
-    return start if _only_three_sizes_matter(terms.part(start, len(terms))) else 0
+    return start if _only_three_sizes_matter(terms.part(start, len(terms))) else len(kinds)
+
+
+def _cuts(terms: Recurrence) -> tuple[int, ...]:
+    """Return how many equal blocks are grouped with each other, or the few after them; nothing where none are."""
+    n, kinds = len(terms), list(zip(*terms.terms(), strict=True))
+    if type(terms) is not Recurrence or terms.skips or n <= MANY:
+        return ()
+    others = 0 if _only_three_sizes_matter(terms) else _before_equal_blocks(terms)
+    equal = terms.part(others, n)
+    if others <= MANY < len(equal) and _only_three_sizes_matter(equal):
+        return () if _fits(equal) else (*range(others), *range(others, n, 2), n)
+    stop = next((stop for stop in range(n - LAST, n - 1) if _are_equal(kinds, stop)), 0)
+    joined = (*range(stop + 1), n)
+    return joined if stop and _start_of_equal_blocks(grouped(terms, joined)) <= MANY else ()
+
+
+def _are_equal(kinds: Sequence[tuple[int, ...]], stop: int) -> bool:
+    """Whether more than `MANY` blocks before `stop` are equal, and the one there is another."""
+    return stop > MANY and kinds[stop] != kinds[stop - 1] and len(set(kinds[stop - MANY - 1 : stop])) == 1
 
 
 def front_with_others_before(terms: Recurrence, others: int, /) -> Front:

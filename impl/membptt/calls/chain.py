@@ -122,9 +122,11 @@ def plan_chain(
     forward without graph, one with graph and a backward; bytes are those of the output, of all that the graph holds
     besides, and of what each of these three needs while it runs. A storage that several states share is counted once.
 
-    The front is exact for up to about 130 blocks that all differ, and for thousands of equal ones. Of more than 100
-    kinds, those of the same bytes whose times agree within a tenth count as one. Beyond that a few points of every
-    part's front are kept, which takes a minute or two: `ChainPlan.excess` says how far from the least time it can be.
+    The front is exact for up to about 130 blocks that all differ, and for two thousand equal ones and a loss. Of more
+    than 200 equal ones, up to four blocks after them are recorded together, and more than two thousand are recorded two
+    by two: that takes a few outputs' bytes more. Of more than 100 kinds, those of the same bytes whose times agree
+    within a tenth count as one. Beyond that a few points of every part's front are kept, which takes a minute or two:
+    `ChainPlan.excess` says how far from the least time it can be.
 
     Args:
         blocks: as for `chain`, as are `x` and `params`.
