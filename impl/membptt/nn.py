@@ -112,9 +112,8 @@ class _Scanned(nn.RNNBase):
         spill = ["spill=True"] if self.spill is True else [f"spill={self.spill}"] if self.spill else []
         return ", ".join([super().extra_repr(), *means, *spill])
 
-    def _settle(
+    def _settle(  # noqa: PLR0917  (those of the three constructors, in their order)
         self,
-        *,
         slots: int | None,
         budget: int | str | None,
         plan: Plan | None,
@@ -407,28 +406,9 @@ class LSTM(_Scanned, nn.LSTM):
         internal_known: int | None = None,
         spill: bool | SlowTier = False,
     ) -> None:
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers=num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            proj_size=proj_size,
-            device=device,
-            dtype=dtype,
-        )
-        self._settle(
-            slots=slots,
-            budget=budget,
-            plan=plan,
-            chunk=chunk,
-            policy=policy,
-            internal=internal,
-            internal_known=internal_known,
-            spill=spill,
-        )
+        sizes = input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        super().__init__(*sizes, proj_size=proj_size, device=device, dtype=dtype)
+        self._settle(slots, budget, plan, chunk, policy, internal, internal_known, spill)
 
 
 class GRU(_Scanned, nn.GRU):
@@ -481,27 +461,9 @@ class GRU(_Scanned, nn.GRU):
         internal_known: int | None = None,
         spill: bool | SlowTier = False,
     ) -> None:
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers=num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            device=device,
-            dtype=dtype,
-        )
-        self._settle(
-            slots=slots,
-            budget=budget,
-            plan=plan,
-            chunk=chunk,
-            policy=policy,
-            internal=internal,
-            internal_known=internal_known,
-            spill=spill,
-        )
+        sizes = input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        super().__init__(*sizes, device=device, dtype=dtype)
+        self._settle(slots, budget, plan, chunk, policy, internal, internal_known, spill)
 
 
 class RNN(_Scanned, nn.RNN):
@@ -556,28 +518,9 @@ class RNN(_Scanned, nn.RNN):
         internal_known: int | None = None,
         spill: bool | SlowTier = False,
     ) -> None:
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers=num_layers,
-            nonlinearity=nonlinearity,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            device=device,
-            dtype=dtype,
-        )
-        self._settle(
-            slots=slots,
-            budget=budget,
-            plan=plan,
-            chunk=chunk,
-            policy=policy,
-            internal=internal,
-            internal_known=internal_known,
-            spill=spill,
-        )
+        sizes = input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional
+        super().__init__(*sizes, device=device, dtype=dtype)
+        self._settle(slots, budget, plan, chunk, policy, internal, internal_known, spill)
 
 
 class Sequential(nn.Sequential):
