@@ -230,6 +230,6 @@ def test_a_leaf_of_the_step_with_a_hook_is_refused():
 
 
 def test_a_form_that_is_taken_from_the_start_alone_is_caught(monkeypatch):
-    monkeypatch.setattr(Form, "after", lambda self, carry: self)
+    monkeypatch.setattr(Form, "after", lambda self, carry: (self, self.flatten(carry, 0)))
     with pytest.raises(ValueError, match="carry of structure"):
         assert_equal("None", 5, slots=2)

@@ -13,7 +13,7 @@ import torch.nn.utils.prune
 from torch import nn
 
 import membptt
-from membptt import Indexed, SlowTier, scan
+from membptt import Indexed, SlowTier, scan, torch_private
 from membptt.step.generators import Generators
 
 D = torch.float64
@@ -261,6 +261,18 @@ def test_every_draw_from_a_global_generator_is_noticed_and_can_be_repeated(draw,
     second = take()
     generators.write(start)
     assert [take(), take()] == [first, second]
+
+
+@pytest.mark.parametrize("draw", [torch.rand, torch.randn])
+def test_draws_are_noticed_also_where_the_memory_of_the_generator_is_not_found(draw, monkeypatch):
+    monkeypatch.setattr(torch_private, "_memory", None)
+    generators = Generators(set())
+    start = generators.read()
+    assert generators.read() is start
+    first = draw(1)
+    assert generators.read() is not start
+    generators.write(start)
+    assert draw(1) == first
 
 
 def test_a_generator_of_the_steps_own_is_refused_and_the_global_one_works():
@@ -615,6 +627,33 @@ def test_a_tensor_that_leaves_the_step_beside_its_outputs_is_refused_and_as_an_o
 
     leaves = list(cell.parameters())
     assert same(lambda fn: fn(advised, init, xs, params=leaves)[1].sum().backward(), leaves, options)
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_so_is_the_carry_that_a_core_was_given_also_by_public_hooks_and_beside_hooks_of_the_steps_own(
+    private, monkeypatch
+):
+    if not private:
+        monkeypatch.setattr(torch_private, "_add_hooks", None)
+    cell, (init, xs), kept, seen = gru(), data(), [], []
+
+    def step(h, x):
+        if h.requires_grad:
+            h.register_hook(seen.append)
+        kept.append(h)
+        h = cell(x, h)
+        kept.append(h.square())
+        return h, h
+
+    loss = scan(step, init, xs, slots=3, params=cell)[1].sum()
+    with_graph = [tensor for tensor in kept if tensor.requires_grad]
+    assert len(with_graph) > 1
+    for tensor in with_graph:
+        with pytest.raises(RuntimeError, match=r"beside what the scan returns.*return it in y"):
+            tensor.sum().backward(retain_graph=True)
+    seen.clear()
+    loss.backward()
+    assert len(seen) == len(xs) - 1  # the starting carry wants no gradient
 
 
 @pytest.mark.parametrize("options", [*WAYS, {"budget": "64KiB"}])

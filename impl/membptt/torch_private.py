@@ -7,8 +7,11 @@ is looked up when something is compiled.
 
 from __future__ import annotations
 
+import ctypes
+import struct
 import sys
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial, wraps
@@ -106,6 +109,31 @@ def _unset(flag: str) -> None:
         _remove(flag)
 
 
+# ---- the random generator of the CPU ----
+
+_generator = find("default_generator._cdata", "every call reads the state of torch's generator", 0)
+_WORDS: Final = 624  # of a Mersenne Twister
+
+
+def _find_memory() -> ctypes.Array[ctypes.c_char] | None:
+    """Return the memory in which the generator keeps its state: seed, position, words, normal numbers that are left."""
+    state = torch.default_generator.get_state()
+    start = struct.pack("64I", *struct.unpack_from("64Q", ctypes.string_at(state.data_ptr(), state.nbytes), 24))
+    at = ctypes.string_at(_generator, 512).find(start) if _generator else -1
+    return (ctypes.c_char * (20 + 4 * _WORDS + 28)).from_address(_generator + at - 20) if at >= 20 else None
+
+
+_memory: Final = _find_memory()
+
+
+def generator_memory() -> bytes:
+    """Return what changes whenever a number is drawn from torch's generator on the CPU, or it is given a state."""
+    if _memory is not None:
+        return _memory.raw
+    state = torch.default_generator.get_state()
+    return ctypes.string_at(state.data_ptr(), state.nbytes)
+
+
 # ---- pytrees ----
 
 _registry: dict[type, Any] = find(
@@ -156,6 +184,11 @@ def gradients(heads: Sequence[Any], inputs: Sequence[Any], grads: Sequence[Tenso
     )
     return shares
 
+
+# What `torch.set_grad_enabled` calls, which is made as an object each time.
+switch_grad: Callable[[bool], object] = find(
+    "_C._set_grad_enabled", "cores are recorded more slowly", torch.set_grad_enabled
+)
 
 _Handle = find("utils.hooks.RemovableHandle", "gradients of weights take a second tensor each", None)
 _HANDLES: Final = isinstance(getattr(_Handle, "next_id", None), int)
@@ -217,16 +250,21 @@ _outputs = find("_input_metadata", "a run whose tensors grow past its plan is no
 _add_hooks = find("_register_hook_dict", "first passes take a little longer", None, _accumulate)
 
 
-def put_before(nodes: Iterable[Any], hook: Callable[[Any], None]) -> None:
-    """Have `hook` called whenever a backward is about to run one of these nodes."""
+def put_before(nodes: Iterable[Any], hooks: dict[int, Callable[[Tensor], None]]) -> None:
+    """Have what `hooks` holds by then called whenever a backward is about to run one of these nodes."""
     if _add_hooks is None:
         for node in nodes:
-            node.register_prehook(hook)
+            node.register_prehook(partial(_call_each, hooks))
         return
     carrier = torch.empty(0)
-    carrier._backward_hooks = {0: hook}
+    carrier._backward_hooks = hooks  # type: ignore[assignment]
     for node in nodes:
         node._register_hook_dict(carrier)
+
+
+def _call_each(hooks: dict[int, Callable[[Tensor], None]], grads: Any) -> None:
+    for hook in [*hooks.values()]:
+        hook(grads)
 
 
 def elements_of(nodes: Iterable[Any]) -> int:
@@ -398,6 +436,21 @@ def sparse_parts(tensor: Tensor) -> tuple[Tensor, ...]:
 def hooks_of(tensor: Tensor) -> dict[int, Callable[[Tensor], Tensor | None]]:
     """Return the backward hooks of a tensor, by their handles; the dict that torch holds, if it holds one."""
     return tensor._backward_hooks or {}
+
+
+def put_on(leaf: Tensor, key: int, hook: Callable[[Any], None]) -> None:
+    """Put a hook on a leaf, without a handle: that takes longer."""
+    if leaf._backward_hooks is None:
+        leaf._backward_hooks = OrderedDict()  # as `Tensor.register_hook` does it: handles refer to it weakly
+    leaf._backward_hooks[key] = hook
+
+
+def take_off(leaf: Tensor, key: int) -> None:
+    """Take it off again; where it was the only one, the engine does not look for any."""
+    hooks = leaf._backward_hooks or {}
+    hooks.pop(key, None)
+    if not hooks:
+        leaf._backward_hooks = None
 
 
 def parameters_of(module: nn.Module) -> dict[str, Tensor | None]:

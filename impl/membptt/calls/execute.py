@@ -69,7 +69,7 @@ def execute(
         generators.follow(surroundings.vectors)
         rewound = surroundings.vectors if preserve_rng_state else ()
         inner = InPlace(surroundings, rewound=(*rewound, *problem.rewound))
-        sizes, own = (len(carry), len(inputs.leaves)), tuple(leaf if leaf.is_leaf else None for leaf in carry)
+        sizes, own = (len(carry), len(inputs.leaves)), tuple([leaf if leaf.is_leaf else None for leaf in carry])
         around = outputs, generators, autocast, surroundings
         call = Call(core, choice, *around, *sizes, report, tell, own, parts, problem.settle)
         flat = call.apply(carry, inputs.leaves, declared)

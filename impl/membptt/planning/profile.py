@@ -20,7 +20,7 @@ from membptt.run.core import Core
 from membptt.run.outputs import Outputs
 from membptt.run.problem import Problem
 from membptt.run.progress import Tell, shown
-from membptt.run.region import beyond_regions
+from membptt.run.region import Region, beyond
 from membptt.state.fingerprints import fingerprint
 from membptt.state.leaves import Leaves, as_leaf, is_differentiable, signature
 from membptt.state.states import Hidden, Internal
@@ -83,7 +83,7 @@ def profile(problem: Problem, blocks: Blocks, tell: Tell | None = None) -> Profi
     as_called = Autocast.current(problem.devices).replayed()
     undone = generators.exclusive(), generators.handed_on(), generators.preserved()
     with (
-        beyond_regions(),
+        beyond(Region.now()),
         undone[0],
         undone[1],
         undone[2],

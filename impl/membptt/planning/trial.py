@@ -27,7 +27,7 @@ from membptt.run.outputs import Outputs
 from membptt.run.problem import Problem
 from membptt.run.progress import Tell, shown
 from membptt.run.promise import Promise
-from membptt.run.region import beyond_regions
+from membptt.run.region import Region, beyond
 from membptt.run.verdict import Compared
 from membptt.slow.tier import IN_FLIGHT, SlowStates, SlowTier
 from membptt.state.leaves import Layout, as_leaf, is_differentiable, storages
@@ -174,7 +174,7 @@ class Trial:
             generators.preserved(),
             self._surroundings.undone(),
             hooks_deferred(self._problem.params),
-            beyond_regions(),
+            beyond(Region.now()),
         ):
             yield
 

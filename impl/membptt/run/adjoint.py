@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import update_wrapper
 from itertools import product as pairs
+from operator import attrgetter
 from typing import Any, Final
 
 import torch
@@ -15,13 +16,14 @@ from membptt.kernels.joint import Joined
 from membptt.run.outputs import Outputs
 from membptt.state.leaves import Leaves
 from membptt.state.products import Product
-from membptt.state.states import At, Enclosure, Internal
+from membptt.state.states import At, Internal
 from membptt.torch_private import add_each, flagged, gradients, hooks_of, is_set
 
 Gradients = list[Tensor | None]
 Hook = Callable[[Tensor], Tensor | None]
 
 _IDLE: Final = nullcontext()
+_requires_grad: Final = attrgetter("requires_grad")
 _DEFERRING: Final = "membptt: a core is backpropagated"
 
 
@@ -62,6 +64,13 @@ class Adjoint:
 
     def step(self, internal: Internal) -> None:
         """Backpropagate one recorded core: its output gradients in, its input gradients out, the rest accumulated."""
+        if internal.enclosure is None:
+            self._step(internal)
+        else:
+            with internal.enclosure:
+                self._step(internal)
+
+    def _step(self, internal: Internal) -> None:
         if any(self.hooks) or any(map(hooks_of, internal.carry_in)):
             self._hand_on_hooks(internal)
         elif len(self.hooks) != len(internal.carry_in):
@@ -79,18 +88,20 @@ class Adjoint:
                 grads.append(self._outputs.gradient(total, output.at, output.shape))
         mine = internal.x_in if self.xs else ()  # what was read has a graph of its own, and no gradient here
         inputs = [leaf for leaf in (*internal.carry_in, *mine) if leaf.requires_grad]
-        # One that was frozen since the first pass gets none, as in plain autograd.
-        used = [index for index in internal.used if self._params[index].requires_grad]
-        apart = self._apart(internal.products)
+        used, apart = internal.used, self._apart(internal.products) if internal.products else ()
         if apart:
             added = {index for each, _ in apart for index in (each.weight, each.bias)}
             used = [index for index in used if index not in added]
-        inputs += [self._params[index] for index in used]
-        ends: list[Any] = [*inputs, *(each.edge for each, _ in apart)]
+        params = [*map(self._params.__getitem__, used)]
+        if not all(map(_requires_grad, params)):  # one that was frozen since the first pass gets none
+            used = [index for index in used if self._params[index].requires_grad]
+            params = [*filter(_requires_grad, params)]
+        ends: list[Any] = [*inputs, *params]
+        if apart:
+            ends += [each.edge for each, _ in apart]
         by_leaf: Iterator[Tensor | None] = iter([None] * len(ends))
         if heads and ends:
-            with internal.enclosure or _IDLE:
-                by_leaf = iter(gradients(heads, ends, grads))
+            by_leaf = iter(gradients(heads, ends, grads))
         self.carry = [next(by_leaf) if leaf.requires_grad else None for leaf in internal.carry_in]
         if self._compact:
             self.carry = compacted(self.carry)
@@ -232,8 +243,7 @@ def _is_part(tensor: Tensor) -> bool:
 def _taken(leaf: Tensor) -> list[Hook]:
     """Take the step's hooks off a leaf."""
     hooks = hooks_of(leaf)
-    keys = [key for key, hook in hooks.items() if not isinstance(hook, Enclosure)]
-    return [hooks.pop(key) for key in keys]
+    return [hooks.pop(key) for key in [*hooks]]
 
 
 _LATE: Final = (
@@ -252,7 +262,7 @@ def hooks_deferred(tensors: Sequence[Tensor]) -> AbstractContextManager[None]:
 
     Not by taking them off meanwhile: other threads may be adding up gradients of the same tensors.
     """
-    hooked = [hooks for tensor in tensors if (hooks := hooks_of(tensor))]
+    hooked = [*filter(None, map(hooks_of, tensors))]
     retained = [(tensor, tensor.grad) for tensor in tensors if tensor.retains_grad]
     return _deferred(hooked, retained) if hooked or retained else _IDLE
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 from typing import Any, Final
@@ -34,7 +33,7 @@ from membptt.step.generators import Generators
 from membptt.step.identity import code_of
 from membptt.step.refusals import refuse_signature
 from membptt.step.undeclared import Undeclared
-from membptt.torch_private import hooks_made, is_opaque, nodes_made
+from membptt.torch_private import hooks_made, is_opaque, nodes_made, switch_grad
 
 
 class Core:
@@ -232,7 +231,10 @@ class Core:
     def record(self, state: Hidden, xs: Leaves, core: int, outputs: Outputs | None = None) -> Internal:
         """Run one core with graph, from leaf inputs of its own."""
         saved: dict[int, int] = {}
-        with record_saved(saved) if self.metered and self._watches else _IDLE:
+        if self.metered and self._watches:
+            with record_saved(saved):
+                internal, nodes = self._graph(state, xs, core, outputs)
+        else:
             internal, nodes = self._graph(state, xs, core, outputs)
         internal.saved = saved
         if self._promise is not None:
@@ -248,7 +250,9 @@ class Core:
         inputs = self._inputs
         emitted: list[tuple[At, Leaves]] = []
         carry_out: Leaves | None = None
-        with torch.enable_grad():
+        before = torch.is_grad_enabled()
+        switch_grad(True)
+        try:
             form, at = self.forms.at(core), inputs.at(core)
             wanted = form.differentiable if core >= self._unwanted else (False,) * len(state.leaves)
             carry_in = tuple(map(as_leaf, state.leaves, wanted))
@@ -264,11 +268,13 @@ class Core:
                     emitted.append((where, outputs.put(where, y)))
             if carry_out is None:
                 carry_out = self._flatten(carry, core)
+        finally:
+            switch_grad(before)
         if core + 1 < self._unwanted and any(leaf.requires_grad for leaf in carry_out):
             raise RuntimeError(_NOT_FROZEN)
         own = (*carry_in, *x_in) if inputs.wanted else carry_in
         returned = [leaf for leaves in (carry_out, *[leaves for _, leaves in emitted]) for leaf in leaves]
-        nodes, used, shared = self._undeclared.refuse(returned, own, since)
+        nodes, used, shared, gates = self._undeclared.refuse(returned, own, since)
         self._unchanged.check(used)
         state.check(core)
         if self.continuity is not None:
@@ -290,7 +296,7 @@ class Core:
             apart = products(nodes, self._weights, self._undeclared.accumulators, shared, since)
         internal = Internal(at, carry_in, x_in, carry_out, heads, used, apart, state, random)
         if outputs is not None or self.metered:  # a plan's trial, too, whose step may hand tensors to others
-            internal.enclosure = Enclosure.around(carry_in, self._undeclared.gates(nodes, since))
+            internal.enclosure = Enclosure(carry_in, [node for node in gates if node._sequence_nr() >= since])
         return internal, nodes
 
     def _graph_again(self, state: Hidden, xs: Leaves, core: int) -> Hidden:
@@ -489,7 +495,6 @@ _NOT_FROZEN: Final = (
     "a block at the start of the chain, whose own parameters are all frozen, uses one of a later block by a way that "
     "its code does not show, and its gradient would be lost: name that parameter in params= as well"
 )
-_IDLE: Final = nullcontext()
 _REMEMBERED: Final = 64
 _rounding: dict[Any, None] = {}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 import torch
@@ -33,8 +32,7 @@ class Course(Protocol):
         """Run all cores without graph; nothing is stored, nothing goes back."""
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(NamedTuple):
     """A stream that is known as a whole.
 
     Args:

@@ -110,7 +110,8 @@ class Execution:
         self._joins = False
         self._reached = 0
         self._due: tuple[TieredInstruction, ...] = ()  # the first backward instruction, once it is reached
-        self._report(None)
+        if observers:
+            self._report(None)
 
     def forward(self, xs: Leaves, outputs: Outputs | None) -> Leaves:
         """Run up to the first backward instruction, whose step stays in the working core; return the final carry.

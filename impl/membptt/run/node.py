@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import Context, copy_context
 from copy import copy
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ from membptt.run.outputs import Outputs, Unkept
 from membptt.run.parts import Part
 from membptt.run.progress import Follower, Tell, shown
 from membptt.run.promise import Promise
-from membptt.run.region import Region, beyond_regions, kept
+from membptt.run.region import Region, beyond, kept
 from membptt.run.second import Differentiable, Gradients
 from membptt.run.verdict import Comparison, Replay, error
 from membptt.slow.tier import SlowStates, SlowTier
@@ -140,11 +140,10 @@ class Call:
         """Let everything be as it was in the first pass."""
         with (
             self.subclasses(),
-            self.generators.replayed(),
-            self.autocast.replayed(),
+            _together(
+                self.generators.replayed(), self.autocast.replayed(), hooks_deferred(self.core.params), shown(self.tell)
+            ),
             self.surroundings.replayed(),
-            hooks_deferred(self.core.params),
-            shown(self.tell),
         ):
             yield
 
@@ -174,6 +173,23 @@ class Call:
         return *final, *outputs.take()
 
 
+def _together(*contexts: AbstractContextManager[object]) -> AbstractContextManager[object]:
+    """Return what enters those of these contexts that do anything."""
+    active = [context for context in contexts if type(context) is not nullcontext]
+    return _entered(active) if len(active) > 1 else active[0] if active else _IDLE
+
+
+@contextmanager
+def _entered(contexts: Sequence[AbstractContextManager[object]]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context)
+        yield
+
+
+_IDLE: Final = nullcontext()
+
+
 class _Scan(torch.autograd.Function):
     """Forward: the stream up to its first backward action. Backward: the rest of it, or the part of the last cores."""
 
@@ -184,9 +200,7 @@ class _Scan(torch.autograd.Function):
         with (
             call.generators.exclusive(),
             call.generators.handed_on(),
-            call.autocast.replayed(),
-            shown(call.tell),
-            beyond_regions(),
+            _together(call.autocast.replayed(), shown(call.tell), beyond(region)),
         ):
             call.random = call.generators.read()
             execution = call.begin(given)

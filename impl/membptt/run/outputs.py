@@ -52,8 +52,9 @@ class Outputs:
             ValueError: structure, shape or dtype differ from the first step's.
         """
         if self.spec is None or type(y) is Tensor:
-            refuse_constants("the output y", y)
             leaves, spec = flatten("the output y", y)
+            if type(y) is not Tensor:
+                refuse_constants("the output y", y)
         else:
             flat, spec = optree.tree_flatten(y, namespace=self.spec.namespace)
             leaves = check_tensors("the output y", flat)

@@ -38,6 +38,8 @@ def parts_of(declared: Sequence[Tensor], earliest: Sequence[int], *, start: bool
         earliest: the first core that may use each of them; empty where each may be used by any.
         start: whether the gradient of the starting carry or of the inputs is wanted, too.
     """
+    if not earliest:
+        return (Part(0, tuple(range(len(declared)))),)
     using: dict[int, list[int]] = {}
     for index, core in enumerate(earliest):
         using.setdefault(core, []).append(index)

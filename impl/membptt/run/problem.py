@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter
 from typing import Any, Final
@@ -23,7 +22,7 @@ from membptt.step.refusals import refuse_layer
 Step = Callable[[Any, Any], tuple[Any, Any]]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Problem:
     """What a call is about, whatever it is to cost.
 
@@ -54,6 +53,7 @@ class Problem:
     frozen: int = 0
     fresh: Sequence[int] = range(1)
     settle: Callable[[], None] = lambda: None
+    _reach: Reach | None = field(init=False, default=None, repr=False)
 
     @classmethod
     def of(
@@ -83,10 +83,12 @@ class Problem:
         """How many carries there are at the start whose gradients nobody needs."""
         return 0 if any(leaf.requires_grad for leaf in self.carry) else self.frozen + 1
 
-    @cached_property
+    @property
     def reach(self) -> Reach:
-        """What the step names."""
-        return reach(self.step)
+        """What the step names; looked up once."""
+        if self._reach is None:
+            self._reach = reach(self.step)
+        return self._reach
 
     @property
     def devices(self) -> frozenset[torch.device]:

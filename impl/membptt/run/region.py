@@ -54,9 +54,9 @@ def kept(token: Tensor) -> tuple[Any, Any] | None:
     return pair
 
 
-def beyond_regions() -> AbstractContextManager[object]:
+def beyond(region: Region | None) -> AbstractContextManager[object]:
     """Leave the region: a core's graph keeps what it saves, or its backward would run the region once more."""
-    return saved_tensors_hooks(_alone, _same) if checkpointed() is not None else nullcontext()
+    return saved_tensors_hooks(_alone, _same) if region is not None else nullcontext()
 
 
 def _alone(tensor: Tensor) -> Tensor:

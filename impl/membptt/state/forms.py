@@ -62,9 +62,10 @@ class Alike:
 
     def settle(self, carry: Any, step: int) -> Leaves:
         """Return the leaves of a carry of the first pass; see `Forms`."""
-        if step == 0:
-            self.last = self._start.after(carry)
-        return self.last.flatten(carry, step)
+        if step > 0:
+            return self.last.flatten(carry, step)
+        self.last, leaves = self._start.after(carry)
+        return leaves
 
 
 class Unlike:
@@ -135,6 +136,10 @@ class Form:
             TypeError: a leaf is no tensor.
             ValueError: it is of another form.
         """
+        if self._single and type(carry) is Tensor:
+            if self._signature[0] == (carry.shape, carry.dtype, carry.device):
+                return (carry,)
+            raise self._other_leaves(signature((carry,)), self._signature, step)
         leaves, spec = optree.tree_flatten(carry, namespace=self.spec.namespace)
         if spec != self.spec:
             flatten("the carry", carry)  # which may be refused for a leaf
@@ -145,8 +150,8 @@ class Form:
             raise self._other_leaves(given, self._signature, step)
         return flat
 
-    def after(self, carry: Any) -> Form:
-        """Return the form of all later carries, given the one that the first step returned for this starting carry.
+    def after(self, carry: Any) -> tuple[Form, Leaves]:
+        """Return the form of all later carries, and its leaves, given what the first step returned for this start.
 
         It is this form, but for what the start does not have yet: ``None``, tensors without elements, and nodes of the
         kind `Starting`.
@@ -157,7 +162,7 @@ class Form:
         """
         flat, spec = flatten("the carry", carry)
         if spec == self.spec and signature(flat) == self._signature:
-            return self
+            return self, flat
         stand_ins = [torch.empty(shape, dtype=dtype, device="meta") for shape, dtype, _ in self._signature]
         given = dict(zip(map(id, stand_ins), self._signature, strict=True))
         start: Any = self.spec.unflatten(stand_ins)
@@ -172,7 +177,7 @@ class Form:
                 raise self._other_structure(spec, 0)
             if was is not None and signature((tree,)) != was:
                 raise self._other_leaves(signature((tree,)), was, 0)
-        return Form(spec, flat, starting=False)
+        return Form(spec, flat, starting=False), flat
 
     def _other_structure(self, spec: optree.PyTreeSpec, step: int) -> ValueError:
         constant = changed_constant(self.spec, spec)

@@ -70,8 +70,8 @@ def multiplied(declared: Sequence[Tensor]) -> frozenset[int]:
         [
             index
             for index, tensor in enumerate(declared)
+            if tensor.dim() == 2 and min(tensor.shape) >= NARROW and tensor.is_floating_point()
             if type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided
-            if tensor.is_floating_point() and tensor.dim() == 2 and min(tensor.shape) >= NARROW
         ]
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from membptt.state.leaves import Leaves
 from membptt.state.products import Product
-from membptt.torch_private import put_before, versions
+from membptt.torch_private import put_before, put_on, take_off, versions
 
 RandomState = tuple[Tensor, ...]
 At = int | slice
@@ -73,45 +73,44 @@ class Escaped(RuntimeError):
 
 
 class Enclosure:
-    """A hook around the graph of a core of the first pass: nobody but the scan backpropagates that core.
+    """Hooks around the graph of a core of the first pass: nobody but the scan backpropagates that core.
 
     The step may have handed a tensor to others beside its outputs. Its graph begins at that core, so that whoever
     backpropagates it would lose the steps before.
+
+    Args:
+        leaves: that the core starts from.
+        gates: nodes by which gradients leave it otherwise.
     """
 
-    def __init__(self) -> None:
-        self._open = False
-
-    @classmethod
-    def around(cls, leaves: Leaves, gates: Iterable[Any]) -> Enclosure:
-        """Put one on the leaves that a core starts from, and on the nodes by which gradients leave it otherwise."""
-        enclosure = cls()
-        for leaf in leaves:
-            if leaf.requires_grad:
-                leaf.register_hook(enclosure)  # type: ignore[no-untyped-call]
-        put_before(gates, enclosure)
-        return enclosure
+    def __init__(self, leaves: Leaves, gates: Iterable[Any]) -> None:
+        self._leaves = [leaf for leaf in leaves if leaf.requires_grad]
+        self._hooks: dict[int, Any] = {}
+        put_before(gates, self._hooks)
+        self.__exit__()
 
     def __enter__(self) -> None:
         """Let a backward through."""
-        self._open = True
+        self._hooks.clear()
+        for leaf in self._leaves:
+            take_off(leaf, _ENCLOSED)
 
     def __exit__(self, *raised: object) -> None:
         """Let none through any more."""
-        self._open = False
+        self._hooks[_ENCLOSED] = _refuse
+        for leaf in self._leaves:
+            put_on(leaf, _ENCLOSED, _refuse)
 
-    def __call__(self, grad: object) -> None:
-        """Refuse a backward that comes from outside.
 
-        Raises:
-            Escaped: the core is not being backpropagated by its scan.
-        """
-        if not self._open:
-            raise Escaped(
-                "a tensor that the step made reaches the loss beside what the scan returns (through a list, an "
-                "attribute or the like): its graph holds the last steps only, and the gradient of the others would be "
-                "lost. Let the step return it in y, or hand it on in the carry; detach what is only looked at"
-            )
+_ENCLOSED: Final = -1  # no handle has this number
+
+
+def _refuse(grad: object) -> None:
+    raise Escaped(
+        "a tensor that the step made reaches the loss beside what the scan returns (through a list, an attribute or "
+        "the like): its graph holds the last steps only, and the gradient of the others would be lost. Let the step "
+        "return it in y, or hand it on in the carry; detach what is only looked at"
+    )
 
 
 @dataclass(slots=True)

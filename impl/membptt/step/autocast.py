@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 from torch.amp import is_autocast_available
@@ -19,8 +18,7 @@ def _kinds(devices: frozenset[torch.device]) -> list[str]:
     return sorted({"cpu", *[device.type for device in devices if is_autocast_available(device.type)]})
 
 
-@dataclass(frozen=True, slots=True)
-class Autocast:
+class Autocast(NamedTuple):
     """The autocast state of the first pass, entered again by every recomputation."""
 
     settings: tuple[tuple[str, torch.dtype, bool], ...]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from membptt.state.states import RandomState
-from membptt.torch_private import flagged, is_set, version
+from membptt.torch_private import flagged, generator_memory, is_set, version
 
 # The default generators belong to the process: of several threads, one at a time may follow or rewind them.
 _generators = RLock()  # an interrupt between body and exit would leave a plain lock held
@@ -144,27 +144,30 @@ class _Source:
 
 
 class _Torch(_Source):
-    """Torch's generator on the CPU."""
+    """Torch's generator on the CPU: its memory tells whether it was drawn from."""
 
+    latest: ClassVar[tuple[Any, Tensor]] = None, _START  # what the memory was when the state was read last; that state
     _seen: Any = None
 
     def read(self) -> Tensor:
-        state = self._now()
-        memory = _array(state.nbytes).from_address(state.data_ptr())
-        seen = memory[:_SHOWN], memory[-_SHOWN:]  # seed, position and some words; half of a pair of normal numbers
+        seen = generator_memory()
         if seen != self._seen:
-            self._seen, self.last = seen, state
+            latest = self.latest
+            if seen != latest[0]:
+                latest = seen, torch.default_generator.get_state()
+                if generator_memory() == seen:  # or another thread has drawn in between
+                    type(self).latest = latest
+            self._seen, self.last = latest
         return self.last
 
     def write(self, state: Tensor) -> None:
         torch.set_rng_state(state)
 
-    def _now(self) -> Tensor:
-        return torch.default_generator.get_state()
 
-
-class _Device(_Torch):
+class _Device(_Source):
     """Torch's generator on an accelerator."""
+
+    _seen: Any = None
 
     def __init__(self, kind: str, index: int) -> None:
         self._module: Any = getattr(torch, kind, None)
@@ -175,12 +178,15 @@ class _Device(_Torch):
                 f"torch.{kind}.get_rng_state); where the step draws none, give preserve_rng_state=False"
             )
 
+    def read(self) -> Tensor:
+        state: Tensor = self._module.get_rng_state(*self._at)
+        seen = ctypes.string_at(state.data_ptr(), state.nbytes)
+        if seen != self._seen:
+            self._seen, self.last = seen, state
+        return self.last
+
     def write(self, state: Tensor) -> None:
         self._module.set_rng_state(state, *self._at)
-
-    def _now(self) -> Tensor:
-        state: Tensor = self._module.get_rng_state(*self._at)
-        return state
 
 
 class _Buffer(_Source):

@@ -17,6 +17,8 @@ from membptt.step.blocks import Blocks
 _MANY = 64  # longer containers hold data
 _MOST = 4096  # things that are looked at
 
+_LISTED = (nn.Module, Tensor)
+
 Named = tuple[tuple[str, nn.Module | Tensor], ...]
 
 
@@ -47,7 +49,7 @@ def reach(step: Callable[..., Any], /) -> Reach:
         if id(value) in seen:
             continue
         seen.add(id(value))
-        if isinstance(value, nn.Module | Tensor):
+        if isinstance(value, _LISTED):
             named.append((name, value))
             continue
         if isinstance(value, FunctionType):
@@ -108,15 +110,15 @@ def variables_of(functions: Iterable[FunctionType], /) -> list[Variable]:
     for function in functions:
         code, known = function.__code__, function.__globals__
         stored = _stored(code)
-        places: list[tuple[str, CellType | dict[str, Any], bool]] = [
-            (name, cell, (name, True) in stored)
-            for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True)
-        ]
-        places += [(name, known, (name, False) in stored) for name in _names(code) if name in known]
-        for name, place, written in places:
-            key = id(place), name if place is known else ""
-            before = variables.get(key)
-            variables[key] = Variable(name, place, written or (before is not None and before.written))
+        places: list[tuple[str, CellType | dict[str, Any], bool]]
+        places = [(name, cell, True) for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True)]
+        places += [(name, known, False) for name in _names(code)]
+        for name, place, closed in places:
+            if closed or name in known:
+                key = id(place), "" if closed else name
+                before = variables.get(key)
+                written = (name, closed) in stored or (before is not None and before.written)
+                variables[key] = Variable(name, place, written)
     return list(variables.values())
 
 
@@ -169,18 +171,20 @@ def _numbered(name: str, values: list[Any] | tuple[Any, ...]) -> Iterator[tuple[
 
 
 def _variables(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    defaults = function.__defaults__ or ()
-    positional = function.__code__.co_varnames[: function.__code__.co_argcount]
-    yield from zip(positional[len(positional) - len(defaults) :], defaults, strict=True)
-    yield from (function.__kwdefaults__ or {}).items()
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+    code, known = function.__code__, function.__globals__
+    if defaults := function.__defaults__:
+        positional = code.co_varnames[: code.co_argcount]
+        yield from zip(positional[len(positional) - len(defaults) :], defaults, strict=True)
+    if function.__kwdefaults__:
+        yield from function.__kwdefaults__.items()
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         try:
             yield name, cell.cell_contents
         except ValueError:  # not yet assigned
             continue
-    for name in _names(function.__code__):
-        value = function.__globals__.get(name)
-        if not isinstance(value, FunctionType) or value.__globals__ is function.__globals__:
+    for name in _names(code):
+        value = known.get(name)
+        if not isinstance(value, FunctionType) or value.__globals__ is known:
             yield name, value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from inspect import signature
 from itertools import chain
 from typing import Any
@@ -51,7 +52,7 @@ def refuse_layer(step: Any) -> None:
     """
     if not callable(step):
         raise TypeError(f"step must be a function or a module, called step(carry, x), got {type(step).__name__}")
-    if not isinstance(step, nn.RNNCellBase | nn.RNNBase) or not type(step).forward.__module__.startswith("torch."):
+    if not isinstance(step, (nn.RNNCellBase, nn.RNNBase)) or not type(step).forward.__module__.startswith("torch."):
         return
     name, segments = f"torch.nn.{type(step).__name__}", ""
     if isinstance(step, nn.RNNBase):
@@ -94,9 +95,10 @@ def refuse_wrapped(step: Callable[..., Any], named: Named) -> None:
         TypeError: names the wrapper.
     """
     owner = owning_module(step)
-    refuse_wrapped_below(owner.modules() if owner is not None else ())
+    if owner is not None:
+        refuse_wrapped_below(owner.modules())
     # What a closure names may be the sharded module that calls scan itself.
-    _refuse_kinds((module for name, module in named if "." not in name), _WRAPPERS)
+    _refuse_kinds([module for name, module in named if "." not in name], _WRAPPERS)
 
 
 def refuse_wrapped_below(modules: Iterable[nn.Module]) -> None:
@@ -109,12 +111,17 @@ def refuse_wrapped_below(modules: Iterable[nn.Module]) -> None:
 
 
 def _refuse_kinds(values: Iterable[Any], wrappers: frozenset[str]) -> None:
-    for above in dict.fromkeys(map(type, values)):
-        for wrapper in wrappers & {kind.__name__ for kind in above.__mro__}:
+    for kind in dict.fromkeys(map(type, values)):
+        for wrapper in wrappers & _names_above(kind):
             raise TypeError(
                 f"the step contains a {wrapper} module, whose communication would run once for every recorded step; "
                 "wrap the module that calls scan or while_loop instead"
             )
+
+
+@lru_cache(maxsize=256)
+def _names_above(kind: type) -> frozenset[str]:
+    return frozenset([above.__name__ for above in kind.__mro__])
 
 
 def refuse_kernel_dropout(named: Named, devices: Iterable[torch.device]) -> None:
@@ -123,7 +130,7 @@ def refuse_kernel_dropout(named: Named, devices: Iterable[torch.device]) -> None
     Raises:
         ValueError: names the layer.
     """
-    if all(device.type != "cuda" for device in devices):
+    if "cuda" not in [device.type for device in devices]:
         return
     for module in chain.from_iterable(root.modules() for _, root in named if isinstance(root, nn.Module)):
         if not isinstance(module, nn.RNNBase) or hasattr(module, "slots"):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from operator import itemgetter
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,15 +46,16 @@ class Undeclared:
 
     def refuse(
         self, returned: Iterable[Tensor], own: Iterable[Tensor], since: float
-    ) -> tuple[list[Any], list[int], set[Any]]:
+    ) -> tuple[list[Any], list[int], set[Any], dict[Any, None]]:
         """Search the graphs of `returned`, what one core returned, down to `own`, its inputs.
 
         Not meant are leaves that the core made itself, where `since` is what `nodes_made` gave before it, and that
         nobody else holds: nobody can ask for their gradients. A step that differentiates inside makes such.
 
         Returns:
-            The nodes of these graphs; which of the declared tensors they reach, in ascending order; and the nodes, and
-            accumulators, that more than one way leads to.
+            The nodes of these graphs; which of the declared tensors they reach, in ascending order; the nodes, and
+            accumulators, that more than one way leads to; and the nodes from which a gradient goes on to a declared
+            tensor.
 
         Raises:
             ValueError: names a tensor whose gradient would be lost; of several, one that the step's code names.
@@ -64,6 +64,7 @@ class Undeclared:
         seen: set[Any] = {None}
         shared: set[Any] = set()
         used: set[int] = set()
+        gates: dict[Any, None] = {}
         pending: list[Any] = []
         look, go_on = seen.add, pending.append
         lost: list[Tensor] = []
@@ -83,33 +84,32 @@ class Undeclared:
                 pending.append(node)
         for node in pending:
             for child, output in node.next_functions:
+                if edges and (child, output) in edges:
+                    gates[node] = None
+                    if child not in seen:
+                        used.add(edges[child, output])
+                        continue
                 if child in seen:
                     shared.add(child)
-                    continue
-                if edges and (child, output) in edges:
-                    used.add(edges[child, output])
+                    if child in accumulators:
+                        gates[node] = None
                     continue
                 look(child)
                 if child.__class__ is not _Accumulate:
                     go_on(child)
-                elif child not in accumulators and (leaf := id(child.variable)) not in mine:
-                    if leaf in self._ids:
-                        accumulators[child] = self._ids[leaf]
-                    elif not (node._sequence_nr() >= since and _is_nobodys(child)):
-                        lost.append(child.variable)
+                    continue
+                if child not in accumulators:
+                    leaf = id(child.variable)
+                    if leaf not in self._ids:
+                        if not (leaf in mine or (node._sequence_nr() >= since and _is_nobodys(child))):
+                            lost.append(child.variable)
+                        continue
+                    accumulators[child] = self._ids[leaf]
+                gates[node] = None
+                used.add(accumulators[child])
         if lost:
             raise self._error(lost, pending)
-        used.update([accumulators[node] for node in accumulators.keys() & seen])
-        return pending, sorted(used), shared
-
-    def gates(self, nodes: Iterable[Any], since: float) -> Iterator[Any]:
-        """Yield, of the nodes that a core made, those from which a gradient goes on to a declared tensor."""
-        is_end = self.accumulators.keys().isdisjoint
-        for node in nodes:
-            following = node.next_functions
-            goes_on = not (is_end(map(_node, following)) and self._edges.keys().isdisjoint(following))
-            if goes_on and node._sequence_nr() >= since:
-                yield node
+        return pending, sorted(used), shared, gates
 
     def used_up(self) -> RuntimeError:
         """Return the error for a core that captured a graph which an earlier core's backward used up."""
@@ -168,9 +168,6 @@ class Undeclared:
                 names.append((f"the tensor {name!r}", value))
         kind = "a parameter" if isinstance(lost[0], nn.Parameter) else "a tensor"
         return next((pair for pair in names if id(pair[1]) in ids), (kind, lost[0]))
-
-
-_node: Final = itemgetter(0)  # of an edge
 
 
 def _is_nobodys(accumulator: Any) -> bool:
