@@ -357,3 +357,17 @@ def test_classes_that_torch_knows_are_trees(kind):
         torch.autograd.grad(leaf.sum(), [*cell.parameters()]) for leaf in (carry.c + ys.h.sum(0), state[1] + sum(hs))
     )
     assert relative_error(computed, expected) <= 1e-10
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_a_sequence_that_is_run_from_its_end_is_planned(read):
+    cell, xs = torch.nn.GRUCell(3, 4), torch.randn(300, 2, 3)  # longer than what planning runs
+
+    def step(h, x):
+        h = cell(x, h)
+        return h, h
+
+    inputs = Indexed(len(xs), lambda start, stop: xs[start:stop]) if read else xs
+    _, ys = scan(step, torch.zeros(2, 4), inputs, reverse=True, budget="64KiB", params=cell)
+    _, wanted = scan(step, torch.zeros(2, 4), xs, reverse=True, slots=8, params=cell)
+    assert torch.equal(ys, wanted)

@@ -111,6 +111,11 @@ class Inputs:
         vars(inputs).update(vars(self))
         inputs.cores = min(cores, self.cores)
         inputs.steps = min(self.steps, inputs.cores * self.chunk)
+        if self.order.backwards:  # its last steps, without those before
+            read, skipped = self.read, self.steps - inputs.steps
+            inputs.order, inputs.leaves = Order(inputs.steps), tuple([leaf[skipped:] for leaf in self.leaves])
+            if read is not None:
+                inputs.read = lambda start, stop: read(start + skipped, stop + skipped)
         return inputs
 
     def at(self, core: int) -> At:
