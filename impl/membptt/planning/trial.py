@@ -275,12 +275,12 @@ class Trial:
 
     def _both_ways(self, kind: Kind, state: Hidden) -> _Call:
         core, outputs = self._core(kind), Outputs(_places(self._problem, kind.chunk))
-        core.record(state, self._xs, 0, outputs)
+        after = core.record(state, self._xs, 0, outputs).output().leaves
         ys, carry = list(map(_some_gradient, outputs.take())), list(map(_some_gradient, state.leaves))
         adjoint = Adjoint(list(carry), ys, outputs, self._xs, self._problem.params)
         numbers = bool(kind.compile) or is_known_to_round(self._problem.step)
         continuity = Continuity(1, kind.chunk, numbers=numbers)
-        continuity.ended(state.leaves, 1)
+        continuity.ended(after, 1)
         course = Whole(1, lambda: iter(_ONE_CORE))
 
         def run() -> None:

@@ -1,9 +1,11 @@
 """Continuity: the carry that a recorded core gives is the one that the core after it was recorded from.
 
-Both are at hand when a core is backpropagated, for nothing. Comparing their fingerprints notices every step that is not
-at its recomputation what it was before, whatever made it another: a counter, a cache, a weight that moved, a kernel
-that computes something else with graph. Where all recomputations agree and only the first pass was another, what it
-gave is remembered of a few cores. Nothing is read from a device before the gradients are complete.
+Both are at hand when a core is backpropagated, for nothing. Comparing them notices every step that is not at its
+recomputation what it was before, whatever made it another: a counter, a cache, a weight that moved, a kernel that
+computes something else with graph. Small leaves on the host are compared as they are: what a core was recorded from
+stays until the core before it is recorded, and is gone when that goes backward, where memory peaks. Of others
+fingerprints are kept, and nothing is read from a device before the gradients are complete. Where all recomputations
+agree and only the first pass was another, what it gave is remembered of a few cores.
 """
 
 from __future__ import annotations
@@ -15,9 +17,20 @@ import torch
 from torch import Tensor
 
 from membptt.kernels.joint import Joined
-from membptt.state.fingerprints import Note, fingerprint, fingerprint_of, hashed, is_small, noted, tolerance
+from membptt.state.fingerprints import (
+    Note,
+    alone,
+    fingerprint,
+    fingerprint_of,
+    hashed,
+    is_small,
+    leaf_of,
+    noted,
+    tolerance,
+)
 from membptt.state.leaves import Leaves
-from membptt.state.states import At, Internal
+from membptt.state.states import At, Hidden, Internal
+from membptt.torch_private import versions
 
 What = Literal["carry", "output"]
 
@@ -25,6 +38,7 @@ MARKS: Final = 256  # cores of the first pass, at most, the carries after which 
 _EVERY: Final = 4  # core of a short scan is among them
 OUTPUTS: Final = 3  # cores, the last ones, whose outputs are compared with those of the first pass
 _WINDOW: Final = 64  # pairs of fingerprints that are compared at once
+_NO_FINGERPRINT: Final = torch.empty(0, 0)  # has the shape of none
 
 
 class Sweep(Protocol):
@@ -63,8 +77,8 @@ class Continuity:
     Args:
         cores: of the scan; ``None`` where nobody knows before `ended`.
         chunk: steps per core.
-        numbers: look at the numbers of small leaves at once, since the step is known to round differently with graph.
-            Otherwise their bits are compared, which is faster, and only where they differ everything is looked at.
+        numbers: look at the numbers of all leaves and at no bits: the step is known to round differently with graph.
+            Otherwise small leaves are to be the same; from a core on that gave others, all numbers are looked at.
         alike: whether the carries after the first core all have the form of the final one, as those of a sequence.
 
     Attributes:
@@ -81,34 +95,35 @@ class Continuity:
         self._numbers = numbers
         self._alike = alike
         self._last = _Kinds([], [], [])
-        self._final: tuple[list[Note], list[int]] = [], []
+        self._final: list[Note] = []
         self._outputs: dict[int, list[Note]] = {}
-        self._marks: dict[int, list[int]] = {}
+        self._marks: dict[int, list[int | None]] = {}
         self._every = _EVERY
         self._over = False  # the first pass
         self.first = max(self._cores - OUTPUTS, 0)
-        self.broken: tuple[int, int] | None = None
-        self.strayed: tuple[int, int] | None = None
         self.begin()
 
     def begin(self, *, again: bool = False) -> None:
         """Begin a backward pass: nothing is in doubt.
 
         Args:
-            again: whether it is the same one once more, now with a look at the numbers as well as at the bits.
+            again: whether it is the same one once more: of carries that are not alike, numbers are looked at, too.
         """
-        numbers, bits = self._final
-        self._hashes = again or not self._numbers
-        self._everything = again or self._numbers
         self._at = self._cores  # the core that was backpropagated last
-        self._kinds = self._last  # of the carry that it was given
-        self._only_bits = self._alike and self._hashes and not self._looked_at
-        self._next, self._next_bits = [fingerprint_of(numbers[leaf]) for leaf in self._looked_at], bits
+        self._closely = self._numbers or (again and not self._alike)  # the numbers of small leaves are looked at
+        self._kinds = self._last.closely() if self._closely else self._last  # of the carry that it was given
+        self._given: Sequence[Tensor] = [*map(leaf_of, self._final)]  # that carry, with fingerprints of large leaves
+        for leaf in self._kinds.large:
+            self._given[leaf] = fingerprint_of(self._final[leaf])
+        self._versions = versions(self._given)
+        bits = [None if isinstance(note, Tensor) else hash(note[0]) for note in self._final]
+        self._given_bits: list[int | None] | None = None if self._alike else bits
         self._then: list[list[Tensor]] = []
         self._now: list[list[Tensor]] = []
         self._worst: dict[tuple[What, int, torch.dtype, int], _Worst] = {}
         self.bits = 0
-        self.broken = self.strayed = None
+        self.broken: tuple[int, int] | None = None
+        self.strayed: tuple[int, int] | None = None
 
     def passed(self, core: int, carry: Leaves) -> None:
         """Take note of the carry after a core of the first pass, or compare it where that is run once more.
@@ -117,30 +132,24 @@ class Continuity:
         """
         if core % self._every or self._numbers:
             return
-        bits = [hashed(leaf) for leaf in carry if is_small(leaf)]
+        bits = [*map(hashed, carry)]
         if self._over:
-            self.strayed = self.strayed or self._other_bits(core, bits, _Kinds.of(carry).small)
+            self.strayed = self.strayed or _other(core, bits, self._marks.get(core))
             return
         self._marks[core] = bits
         if len(self._marks) > MARKS:
             self._every *= 2
             self._marks = {core: bits for core, bits in self._marks.items() if core % self._every == 0}
 
-    def _other_bits(self, core: int, bits: list[int], leaves: list[int]) -> tuple[int, int] | None:
-        """Return the core and the first leaf that the first pass left with other bits, if it was noted."""
-        known = self._marks.get(core, bits)
-        others = (leaf for leaf, now, then in zip(leaves, bits, known, strict=True) if now != then)
-        return next(((core, leaf) for leaf in others), None)
-
     def ended(self, carry: Leaves, cores: int) -> None:
         """Take note of the first pass's final carry, and of how many cores led to it."""
         self._cores, self.first = cores, max(cores - OUTPUTS, 0)
         self._last, self._over = _Kinds.of(carry), True
-        self._final = [noted(leaf) for leaf in carry], [hashed(carry[leaf]) for leaf in self._last.small]
+        self._final = [*map(noted, carry)]
 
     def ends_at(self, carry: Leaves) -> bool:
         """Whether a carry is, within rounding, the first pass's final one. This waits for the device."""
-        final = map(fingerprint_of, self._final[0])
+        final = map(fingerprint_of, self._final)
         pairs = (_alike([then], [fingerprint(leaf)]) for leaf, then in zip(carry, final, strict=True))
         stacked = [(torch.stack(list(then)), torch.stack(list(now))) for then, now in pairs]
         dtypes = self._last.dtypes
@@ -161,39 +170,73 @@ class Continuity:
             before, after = ([*map(fingerprint_of, notes)] for notes in (then, now))
             self._compare("output", core, dtypes, [before], [after])
 
-    def backpropagated(self, internal: Internal | Joined) -> None:
-        """Compare what `internal` gave with what the core after it, which was backpropagated before, was given."""
+    def compare(self, internal: Internal | Joined) -> None:
+        """Compare what a core gave with what the core after it, which was backpropagated before, was recorded from."""
         self._at -= 1
-        if self._only_bits:  # the usual case on the host, where every call is felt
-            self._look_at([hashed(leaf) for leaf in internal.carry_out])
-            self._next_bits = [hashed(leaf) for leaf in internal.carry_in] if self._at else []
+        after, given = internal.carry_out, self._given
+        if self._kinds.large or not (self._alike and _are_equal(after, given) and versions(given) == self._versions):
+            self._compare_each(after)
+        elif self._at in self._marks:
+            self._look_at_bits(given)
+        self._given = ()  # which is gone when the core goes backward
+        if self._at == 0:  # the carry that the caller gave may be of another form
             return
-        after, before = internal.carry_out, internal.carry_in
-        small, looked_at = self._kinds.small, self._looked_at
-        if self._hashes and small:
-            self._look_at([hashed(after[leaf]) for leaf in small])
-        if looked_at:
-            self._then.append(self._next)
-            self._now.append([fingerprint(after[leaf]) for leaf in looked_at])
-            if len(self._then) == (_WINDOW if self._alike else 1):
-                self._settle()
-        if self._at > 0:  # the carry that the caller gave may be of another form
-            if not self._alike:
-                self._kinds = _Kinds.of(before)
-            self._next_bits = [hashed(before[leaf]) for leaf in self._kinds.small] if self._hashes else []
-            self._next = [fingerprint(before[leaf]) for leaf in self._looked_at]
+        self._given, self._versions = internal.carry_in, internal.start.versions
+        if not self._alike:
+            # As of a chain, whose budget is exact: hashes of small leaves are kept in place of them.
+            kinds = _Kinds.of(internal.carry_in)
+            self._kinds = kinds.closely() if self._closely else kinds
+            self._given_bits = [*map(hashed, internal.carry_in)]
+        if self._kinds.large or not self._alike:
+            large = set(self._kinds.large)
+            self._given = [
+                fingerprint(leaf) if place in large else alone(leaf) if self._alike else _NO_FINGERPRINT
+                for place, leaf in enumerate(internal.carry_in)
+            ]
+            self._versions = versions(self._given)
 
-    def _look_at(self, bits: list[int]) -> None:
-        """Compare by bits what the present core gave with what the core after it was given, and with the first pass."""
-        if bits != self._next_bits or self._marks.get(self._at, bits) != bits:
-            differs = [bit != next_bit for bit, next_bit in zip(bits, self._next_bits, strict=True)]
-            here = (self._at, self._kinds.small[differs.index(True)]) if any(differs) else None
-            self.broken = self.broken or here or self._other_bits(self._at, bits, self._kinds.small)
+    def _compare_each(self, after: Leaves) -> None:
+        """Compare leaf by leaf: as they are, by fingerprints, by bits."""
+        if self._alike:
+            if versions(self._given) != self._versions:
+                Hidden(tuple(self._given), (), self._versions).check(self._at + 1)
+            if not all(_are_equal(after[leaf : leaf + 1], self._given[leaf : leaf + 1]) for leaf in self._kinds.small):
+                self._look_closely(after)
+        if not self._numbers and (self._closely or not self._alike or self._at in self._marks):
+            self._look_at_bits(after)
+        if self._kinds.large:
+            self._then.append([self._given[leaf] for leaf in self._kinds.large])
+            self._now.append([fingerprint(after[leaf]) for leaf in self._kinds.large])
+            if len(self._then) == (_WINDOW if self._alike else 1):
+                self._settle(self._at)
+
+    def _look_closely(self, after: Leaves) -> None:
+        """See whether small leaves that are not equal have other bits; then look at all numbers, from this core on."""
+        given, small = list(self._given), self._kinds.small
+        others = [
+            leaf
+            for leaf in small
+            if _form(given[leaf]) != _form(after[leaf]) or hashed(given[leaf]) != hashed(after[leaf])
+        ]
+        if not others:  # a NaN does not equal itself
+            return
+        self.broken = self.broken or (self._at, others[0])
+        self._settle(self._at + 1)
+        for leaf in small:
+            given[leaf] = fingerprint(given[leaf]) if _form(given[leaf]) == _form(after[leaf]) else _NO_FINGERPRINT
+        self._given, self._closely, self._kinds = given, True, self._kinds.closely()
+
+    def _look_at_bits(self, carry: Sequence[Tensor]) -> None:
+        """Compare the carry after the present core by bits with the first pass's, and take note of them."""
+        bits = [*map(hashed, carry)]
+        for then in (self._given_bits, self._marks.get(self._at)):
+            if then is not None and then != bits:
+                self.broken = self.broken or _other(self._at, bits, then)
         self.bits = hash((self.bits, *bits))
 
     def doubt(self) -> Doubt | None:
         """Return the worst discontinuity, if there is one beyond rounding. This waits for the device, once."""
-        self._settle()
+        self._settle(self._at)
         ratios = _on_host([pair.ratio for pair in self._worst.values()])
         doubtful = [
             (what == "carry", ratio, what, leaf, dtype, pair)
@@ -210,17 +253,12 @@ class Continuity:
         """Return the core that covers a step, or these steps."""
         return at.start // self._chunk if isinstance(at, slice) else at
 
-    @property
-    def _looked_at(self) -> Sequence[int]:
-        """The leaves whose numbers are looked at."""
-        return range(len(self._kinds.dtypes)) if self._everything else self._kinds.large
-
-    def _settle(self) -> None:
+    def _settle(self, last: int) -> None:
         then, now = self._then, self._now
         if then:
             self._then, self._now = [], []
-            dtypes = {leaf: self._kinds.dtypes[leaf] for leaf in self._looked_at}
-            self._compare("carry", self._at + len(then) - 1, dtypes, then, now)
+            dtypes = {leaf: self._kinds.dtypes[leaf] for leaf in self._kinds.large}
+            self._compare("carry", last + len(then) - 1, dtypes, then, now)
 
     def _compare(
         self, what: What, core: int, dtypes: dict[int, torch.dtype], then: list[list[Tensor]], now: list[list[Tensor]]
@@ -243,21 +281,20 @@ class Continuity:
 
 
 class _Kinds(NamedTuple):
-    """What the leaves of a carry are: those whose bits are looked at, the others, and all their dtypes."""
+    """What the leaves of a carry are: those that are compared as they are, the others, and all their dtypes."""
 
-    small: list[int]
-    large: list[int]
-    dtypes: list[torch.dtype]
+    small: Sequence[int]
+    large: Sequence[int]
+    dtypes: Sequence[torch.dtype]
 
     @classmethod
     def of(cls, carry: Leaves) -> _Kinds:
-        small = [is_small(tensor) for tensor in carry]
-        places = range(len(carry))
-        return cls(
-            [leaf for leaf in places if small[leaf]],
-            [leaf for leaf in places if not small[leaf]],
-            [leaf.dtype for leaf in carry],
-        )
+        small = [leaf for leaf, tensor in enumerate(carry) if is_small(tensor)]
+        return cls(small, [leaf for leaf in range(len(carry)) if leaf not in small], [leaf.dtype for leaf in carry])
+
+    def closely(self) -> _Kinds:
+        """Return them with none to be compared as it is."""
+        return _Kinds([], range(len(self.dtypes)), self.dtypes)
 
 
 class _Worst(NamedTuple):
@@ -267,6 +304,23 @@ class _Worst(NamedTuple):
     core: Tensor
     then: Tensor
     now: Tensor
+
+
+def _other(core: int, now: list[int | None], then: list[int | None] | None) -> tuple[int, int] | None:
+    """Return the core and the first leaf with other bits, if it is known which they were."""
+    differs = [before != after for before, after in zip(then or now, now, strict=True)]
+    return (core, differs.index(True)) if True in differs else None
+
+
+def _are_equal(after: Sequence[Tensor], given: Sequence[Tensor]) -> bool:
+    try:
+        return all(map(torch.equal, after, given))
+    except RuntimeError:  # on another device, or of another layout
+        return False
+
+
+def _form(leaf: Tensor) -> tuple[torch.Size, torch.dtype]:
+    return leaf.shape, leaf.dtype
 
 
 def _is_same(then: Note, now: Note) -> bool:

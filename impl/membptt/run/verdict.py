@@ -82,22 +82,23 @@ class Comparison:
             RuntimeError: what a core gave is not what the core after it was recorded from.
         """
         continuity = self.continuity
-        if continuity.broken is not None:
-            # Other bits: rounding, or another function? Once more, with a look at the numbers.
-            broken, bits = continuity.broken, continuity.bits
+        broken, bits, doubt = continuity.broken, continuity.bits, continuity.doubt()
+        if broken is not None:
+            # Other bits: rounding, or another function? Rounding comes out again.
             continuity.begin(again=True)
             self.backpropagate(self.again(), _Onlooker(), first)
-            if continuity.bits != bits or continuity.strayed is not None:
-                doubt, broken = continuity.doubt(), continuity.strayed or broken
-                raise self.failure(doubt if doubt is not None and doubt.what == "carry" else _unmeasured(broken), None)
-            self.core.rounds()
-        doubt = continuity.doubt()
+            doubt = doubt or continuity.doubt()
+            if (continuity.broken, continuity.bits) != (broken, bits) or continuity.strayed is not None:
+                where = continuity.strayed or broken
+                raise self.failure(doubt if doubt is not None and doubt.what == "carry" else _unmeasured(where), None)
         if doubt is not None:
             replay = Replay(self.core, self.xs, continuity, doubt)
             with suppress(Reached, RuntimeError, ValueError):  # a step that fails now is not what it was
                 self.again().backward(self.xs, replay)
             if not forgiven(replay):
                 raise self.failure(doubt, replay)
+        if broken is not None:
+            self.core.rounds()
 
 
 def _unmeasured(broken: tuple[int, int]) -> Doubt:
@@ -113,14 +114,14 @@ class Compared:
 
     def step(self, internal: Internal) -> None:
         """Compare one core, and hand it on."""
-        self.continuity.backpropagated(internal)
+        self.continuity.compare(internal)
         self.sweep.step(internal)
 
     def join(self, core: Joined) -> bool:
         """Hand on one core, and compare the carry that comes of it."""
         joined = self.sweep.join(core)
         if joined:
-            self.continuity.backpropagated(core)
+            self.continuity.compare(core)
         return joined
 
 

@@ -17,6 +17,7 @@ SMALL: Final = 8192  # bytes
 Note = Tensor | tuple[bytes, torch.dtype, torch.Size]
 
 _PLAIN: Final = (Tensor, nn.Parameter)
+_STRIDED: Final = torch.strided
 _EMPTY: Final = torch.empty(0)
 
 
@@ -31,7 +32,9 @@ def fingerprint(leaf: Tensor, /) -> Tensor:
     plain = type(leaf) is Tensor and leaf.layout is torch.strided
     if plain and leaf.dtype is torch.float32 and leaf.is_contiguous() and 0 < leaf.numel() <= ROW:
         return torch.mv(leaf.view(1, -1), _weights(leaf.numel(), torch.float32, leaf.device))
-    if type(leaf) not in _PLAIN or leaf.is_quantized or leaf.is_nested or leaf.is_meta or not leaf.numel():
+    if leaf.is_quantized:
+        leaf = leaf.int_repr()
+    if type(leaf) not in _PLAIN or leaf.is_nested or leaf.is_meta or not leaf.numel():
         return _EMPTY
     if leaf.layout is not torch.strided:
         leaf = leaf.coalesce().values() if leaf.layout is torch.sparse_coo else leaf.values()
@@ -53,28 +56,36 @@ def fingerprint(leaf: Tensor, /) -> Tensor:
 
 def is_small(leaf: Tensor, /) -> bool:
     """Whether a leaf lies on the host and is so small that its bits are looked at faster than its numbers."""
-    plain = type(leaf) in _PLAIN and leaf.layout is torch.strided and leaf.device.type == "cpu"
-    return plain and 0 < leaf.nbytes <= SMALL
+    plain = type(leaf) in _PLAIN and leaf.is_cpu and leaf.layout is _STRIDED
+    return plain and 0 < leaf.nbytes <= SMALL and not leaf.is_quantized
 
 
-def hashed(leaf: Tensor, /) -> int:
+def alone(leaf: Tensor, /) -> Tensor:
+    """Return a small leaf that keeps no large storage alive, which it may share with others: a copy, where it would."""
+    return leaf.detach().clone() if leaf.untyped_storage().nbytes() > SMALL else leaf
+
+
+def hashed(leaf: Tensor, /) -> int | None:
     """Return a hash of the bits of a small leaf, which tells whether they are the same, and nothing else."""
-    return hash(_bits(leaf))
+    return hash(_bits(leaf)) if is_small(leaf) else None
 
 
 def noted(leaf: Tensor, /) -> Note:
     """Return what is kept of a leaf: its fingerprint or, if it is small, its bits, which takes less time."""
-    if is_small(leaf) and not leaf.is_quantized:
-        return _bits(leaf), leaf.dtype, leaf.shape
-    return fingerprint(leaf)
+    return (_bits(leaf), leaf.dtype, leaf.shape) if is_small(leaf) else fingerprint(leaf)
 
 
 def fingerprint_of(note: Note, /) -> Tensor:
     """Return the fingerprint of a leaf of which this was kept."""
+    return note if isinstance(note, Tensor) else fingerprint(leaf_of(note))
+
+
+def leaf_of(note: Note, /) -> Tensor:
+    """Return a small leaf of which this was kept; of another, its fingerprint."""
     if isinstance(note, Tensor):
         return note
     bits, dtype, shape = note
-    return fingerprint(torch.frombuffer(bytearray(bits), dtype=dtype).view(shape))
+    return torch.frombuffer(bytearray(bits), dtype=dtype).view(shape)
 
 
 def _bits(leaf: Tensor) -> bytes:
