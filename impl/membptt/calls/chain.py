@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain as concatenated
 from itertools import takewhile
 from typing import Any, NamedTuple
 
@@ -17,12 +18,16 @@ from membptt.planning.chain_plan import ChainPlan
 from membptt.planning.profile import bytes_of
 from membptt.run.course import Whole
 from membptt.run.inputs import Numbers
+from membptt.run.linked import keeps_everything
+from membptt.run.meter import active
 from membptt.run.node import Choice
+from membptt.run.parts import are_many
 from membptt.run.problem import Problem
 from membptt.run.progress import Progress
 from membptt.state.forms import Unlike
-from membptt.state.leaves import Leaves
+from membptt.state.leaves import Leaves, compacted, compacted_gradient
 from membptt.state.trees import flatten
+from membptt.step.autocast import Autocast
 from membptt.step.blocks import LONGEST, Block, Blocks
 from membptt.step.declared import Params, declared_by, needs_grad, owning_module
 from membptt.step.reach import modules_below, reach
@@ -70,7 +75,8 @@ def chain(
             modules.
         preserve_rng_state: as for `scan`.
         check: as for `scan`.
-        progress: as for `scan`.
+        progress: as for `scan`. With it, with ``check=True`` and in a `meter` every block has a graph of its own;
+            otherwise blocks that are kept together share one, which is faster and never takes more bytes.
 
     Raises:
         TypeError: a leaf is not a tensor, `blocks` is no list of what can be called, a block contains a data-parallel
@@ -92,6 +98,10 @@ def chain(
     if plan is not None and not transformed:
         plan.check(count, bytes_of(problem.carry))
         schedule = plan.schedule()
+    seen = check or progress or active() is not None  # each block is to be seen by itself
+    loops = not (transformed or seen) and needs_grad(problem.carry, problem.params)
+    if loops and schedule is not None and keeps_everything(_settled(schedule, count)):
+        return _plain(problem, step)
     fresh = step.fresh()
     problem = replace(problem, fresh=fresh, settle=step.settle) if fresh else replace(problem, fresh=())
     result, _ = execute(
@@ -119,8 +129,9 @@ def plan_chain(
     """Measure the blocks of a chain on `x`, each distinct one once, and find every budget that makes a difference.
 
     Nothing is left changed: running statistics, random generators and gradients are as before. Times are those of a
-    forward without graph, one with graph and a backward; bytes are those of the output, of all that the graph holds
-    besides, and of what each of these three needs while it runs. A storage that several states share is counted once.
+    forward without graph, one with graph and a backward: on a host, with one thread, that thread's own, whatever else
+    runs. Bytes are those of the output, of all that the graph holds besides, and of what each of these three needs
+    while it runs. A storage that several states share is counted once.
 
     The front is exact for up to about 130 blocks that all differ, and for two thousand equal ones and a loss. Of more
     than 200 equal ones, up to four blocks after them are recorded together, and more than two thousand are recorded two
@@ -166,15 +177,36 @@ def pose(blocks: Iterable[Block], x: Any, params: Params | None, *, join: bool) 
     every = [nn.Sequential(*frozen), *every[len(frozen) :]] if joined else every
     parts = [_Parts.of(block) for block in every]
     step = Blocks(every, [part.named for part in parts], joined)
-    own = [weight for part in parts for weight in part.weights()]
+    own = [weight for part in parts for weight in part.weights]
     declared = declared_by(step, [*own, *anywhere])
     inputs, rewound = Numbers(len(every)), tuple(step.rewound())
-    earliest = _earliest(parts, declared, anywhere)
+    earliest = _earliest(parts, declared, anywhere) if are_many(declared) else ()
     forms = partial(Unlike, joined=joined)
     problem = Problem(step, spec, leaves, inputs, declared, False, forms, rewound, earliest, len(frozen) - joined)
     refuse_wrapped_below(module for part in parts for module in part.own)
     refuse_wrapped(step, problem.reach.named if torch.is_grad_enabled() else ())
     return problem, step
+
+
+def _plain(problem: Problem, step: Blocks) -> Any:
+    """Run the plain loop, in which nothing is recomputed and everything kept; and return its result with its graph.
+
+    It takes the bytes that are planned: states hold nobody else's storage, nor do their gradients, and no cast of a
+    weight outlives its block.
+    """
+    outside, leaves, spec = (*problem.params, *problem.carry), problem.carry, problem.spec
+    hooked: set[int] = set()
+    with Autocast.current(problem.devices).replayed():
+        for number in range(len(step.blocks)):
+            state, _ = step(spec.unflatten(leaves), number)
+            leaves, spec = flatten(f"what {step.name(number)} returned", state)
+            if number + 1 < len(step.blocks):
+                leaves = compacted(leaves, outside)
+                for leaf in leaves:
+                    if leaf.grad_fn is not None and id(leaf) not in hooked:
+                        leaf.register_hook(compacted_gradient)  # type: ignore[no-untyped-call]
+                        hooked.add(id(leaf))
+    return spec.unflatten([leaf.clone() for leaf in leaves])
 
 
 def _listed(blocks: Iterable[Block]) -> list[Block]:
@@ -205,33 +237,37 @@ class _Parts(NamedTuple):
     Args:
         own: the module that it is, or whose method it is, and all below.
         named: the modules that it names, these among them, and all below.
-        tensors: those that it names beside.
+        weights: its parameters.
+        tensors: parameters of all modules that it names, and the tensors that it names beside.
     """
 
     own: list[nn.Module]
     named: list[nn.Module]
+    weights: list[Tensor]
     tensors: list[Tensor]
 
     @classmethod
     def of(cls, block: Block) -> _Parts:
         owner = owning_module(block)
         own = list(owner.modules()) if owner is not None else []
+        weights = _weights(own)
         if owner is block:
-            return cls(own, own, [])
+            return cls(own, own, weights, weights)
         values = [value for _, value in reach(block).named]
-        return cls(own, modules_below(values), [value for value in values if isinstance(value, Tensor)])
+        named = modules_below(values)
+        return cls(own, named, weights, [*_weights(named), *(value for value in values if isinstance(value, Tensor))])
 
-    def weights(self, *, named: bool = False) -> Iterator[Tensor]:
-        """Yield its parameters, or those of all modules that it names."""
-        for module in self.named if named else self.own:
-            yield from (weight for weight in parameters_of(module).values() if weight is not None)
+
+def _weights(modules: Sequence[nn.Module]) -> list[Tensor]:
+    every = concatenated.from_iterable([parameters_of(module).values() for module in modules])
+    return [weight for weight in every if weight is not None]
 
 
 def _earliest(parts: Sequence[_Parts], declared: Leaves, anywhere: Leaves) -> tuple[int, ...]:
     """Return the first block that names each declared tensor; 0 for those that any may use."""
     first = {id(tensor): 0 for tensor in anywhere}
     for number, part in enumerate(parts):
-        for tensor in (*part.weights(named=True), *part.tensors):
+        for tensor in part.tensors:
             first.setdefault(id(tensor), number)
     return tuple([first.get(id(tensor), 0) for tensor in declared])
 
@@ -240,8 +276,18 @@ def _course(schedule: Schedule | None, blocks: int) -> Whole:
     """Return what is executed; ``None`` stands for nothing to differentiate."""
     if schedule is None:
         return Whole(blocks, lambda: iter(()))
+    settled = _settled(schedule, blocks)
+    return Whole(blocks, settled.instructions, settled)
+
+
+def _settled(schedule: Schedule, blocks: int) -> Schedule:
+    """Return a schedule for a chain of so many blocks.
+
+    Raises:
+        ValueError: it is for another number, or has a slow tier.
+    """
     if schedule.slow != 0:
         raise ValueError("a chain has no slow tier: give a schedule of one tier")
     settled = schedule.schedule(blocks)
     settled.verify()
-    return Whole(blocks, settled.instructions)
+    return settled

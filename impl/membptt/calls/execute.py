@@ -71,7 +71,9 @@ def execute(
         inner = InPlace(surroundings, rewound=(*rewound, *problem.rewound))
         sizes, own = (len(carry), len(inputs.leaves)), tuple([leaf if leaf.is_leaf else None for leaf in carry])
         around = outputs, generators, autocast, surroundings
-        call = Call(core, choice, *around, *sizes, report, tell, own, parts, problem.settle)
+        apart = check or report is not None or progress  # each core is to be seen by itself
+        ends = None if apart else frozenset([part.first for part in parts])
+        call = Call(core, choice, *around, *sizes, report, tell, own, parts, problem.settle, ends)
         flat = call.apply(carry, inputs.leaves, declared)
         inner.check()  # which also releases it and its samples
     else:

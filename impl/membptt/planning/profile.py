@@ -36,6 +36,7 @@ from membptt_theory.actions import Block, Skip
 
 Result = TypeVar("Result")
 
+_HOSTS: Final = ("cpu", "meta")
 _SECONDS: Final = 0.02  # time spent on one block, at least
 _ROUNDS: Final = 3
 _MOST: Final = 16
@@ -105,7 +106,7 @@ def profile(problem: Problem, blocks: Blocks, tell: Tell | None = None) -> Profi
         outside = [*problem.params, *problem.carry, *(tensor for _, tensor in surroundings.tensors())]
         shared = Shared(outside)
         numbers: dict[Any, int] = {}
-        measured: list[tuple[Block, int]] = []  # and the bytes of the gradient of its input
+        measured: list[tuple[Block, int, int]] = []  # with bytes of its input's gradient, and what it needs with heads
         order: list[int] = []
         weights: list[int] = []  # bytes of each output
         fingerprints = 0
@@ -140,11 +141,26 @@ def profile(problem: Problem, blocks: Blocks, tell: Tell | None = None) -> Profi
         largest = {kind: size for size, kind in sorted(zip(gradients, order, strict=True))}
         gradients = [largest[kind] for kind in order]
     # A kind is measured once; its output may hand on less here than there, and have another gradient.
-    entries = list(zip(order, weights, gradients, strict=True))
+    entries = [(*entry, False) for entry in zip(order, weights, gradients, strict=True)]
+    kind, size, gradient, _ = entries[-1]
+    kept_or_not = [_handed(*measured[kind], size, gradient, kept=each) for each in (True, False)]
+    # Autograd keeps the gradient of what the chain gave until the backward is over.
+    entries[-1] = kind, size, gradient, kept_or_not[0] != kept_or_not[1]
     places = {entry: place for place, entry in enumerate(dict.fromkeys(entries))}
-    kinds = tuple(replace(measured[kind][0], output=size, gradient=gradient) for kind, size, gradient in places)
+    kinds = tuple(_handed(*measured[kind], size, gradient, kept=keeps) for kind, size, gradient, keeps in places)
     given, returned = bytes_of(problem.carry), bytes_of(after.leaves)
     return Profile(kinds, tuple([places[entry] for entry in entries]), given, returned, kept, shared.skips())
+
+
+def _handed(block: Block, _: int, need: int, output: int, gradient: int, *, kept: bool) -> Block:
+    """Return a block where it hands on so many bytes, and so many are its output's gradient, which may be kept.
+
+    It needs no more than with gradients that are kept, and than with such that are free once they were used, unless
+    several are one and the same.
+    """
+    kept = kept or gradient < block.output_gradient
+    least = block.backward_need if kept else min(block.backward_need, max(0, need - gradient))
+    return replace(block, output=output, gradient=gradient, backward_need=least)
 
 
 class _Measurement:
@@ -156,11 +172,14 @@ class _Measurement:
         self._core, self._number, self._shared = core, number, shared
         self._state, after = states
         self._devices = {tensor.device for tensor in (*core.params, *self._state.leaves, *after.leaves)}
-        self._heads = [torch.ones_like(leaf) if is_differentiable(leaf) else None for leaf in after.leaves]
-        self._outside = [*outside, *self._state.leaves, *(head for head in self._heads if head is not None)]
+        self._after = [leaf if is_differentiable(leaf) else None for leaf in after.leaves]
+        self._outside = [*outside, *self._state.leaves]
 
-    def block(self) -> tuple[Block, int]:
-        """Return what it weighs and costs, without what it hands on, and the bytes of the gradient of its input."""
+    def block(self) -> tuple[Block, int, int]:
+        """Return what it weighs and costs, without what it hands on, and the bytes of the gradient of its input.
+
+        At last, what its backward needs together with its output's gradient, where that is free once it was used.
+        """
         advance, record, backward = self._times()
         with torch.no_grad(), Tally(self._outside) as tally:
             after = self._core.advance(self._state, (), self._number, self._number + 1)
@@ -175,8 +194,13 @@ class _Measurement:
             del stored
             mark = tally.mark()
             adjoint = self._adjoint()
+            given = [grad for grad in adjoint.carry if grad is not None]
+            gradient, heads = bytes_of(given), tally.numbers(given)
+            del given
             self._backpropagate(internal, adjoint)
-            back = tally.peak(mark, [grad for grad in adjoint.params if grad is not None])
+            own_gradients = tally.numbers(grad for grad in adjoint.params if grad is not None)
+            # Each gradient is free as soon as it was used. They may be one and the same, which is so at the last use.
+            back = tally.peak(mark, own_gradients), tally.peak(mark, own_gradients | heads)
         weighed = Block(
             advance=max(1, min(advance, record)),
             record=max(1, record),
@@ -185,11 +209,11 @@ class _Measurement:
             internal=own - new,
             advance_need=max(0, ahead - new),
             record_need=max(0, recorded - own),
-            backward_need=max(0, back - own),
-            gradient=bytes_of(head for head in self._heads if head is not None),
+            backward_need=max(0, back[1] - own),
+            gradient=gradient,
         )
         # Both terms of a sum have the same gradient: it is there once.
-        return weighed, bytes_of(grad for grad in adjoint.carry if grad is not None)
+        return weighed, bytes_of(grad for grad in adjoint.carry if grad is not None), back[0] - own
 
     def _new(self, after: Hidden, stored: Hidden) -> int:
         """Return the bytes of the output, as it is stored, that the input does not hold."""
@@ -224,20 +248,23 @@ class _Measurement:
         self._core.backpropagate(internal, adjoint)
 
     def _adjoint(self) -> Adjoint:
-        return Adjoint(list(self._heads), [], Outputs(1), (), self._core.params, compact=True)
+        heads = [torch.ones_like(leaf) if leaf is not None else None for leaf in self._after]
+        return Adjoint(heads, [], Outputs(1), (), self._core.params, compact=True)
 
     def _time(self, call: Callable[[], Result]) -> tuple[Result, int]:
         finish(self._devices)
-        before = time.perf_counter_ns()
+        alone = torch.get_num_threads() == 1 and all(device.type in _HOSTS for device in self._devices)
+        clock = time.thread_time_ns if alone else time.perf_counter_ns  # whatever else runs on the machine
+        before = clock()
         result = call()
         finish(self._devices)
-        return result, time.perf_counter_ns() - before
+        return result, clock() - before
 
 
 def finish(devices: Iterable[torch.device]) -> None:
     """Wait until everything that was started on these devices is done."""
     for device in devices:
-        if device.type not in ("cpu", "meta"):
+        if device.type not in _HOSTS:
             torch.accelerator.synchronize(device)
 
 

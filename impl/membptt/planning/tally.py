@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from functools import partial
 from itertools import accumulate
 from typing import Any, Final
@@ -48,12 +48,15 @@ class Tally(DispatchMode):  # type: ignore[no-untyped-call]
         """Return the bytes that live now."""
         return sum(size for _, size in self._changes)
 
-    def peak(self, since: int = 0, apart: Iterable[Tensor] = ()) -> int:
-        """Return the most bytes that lived at a time since a moment; those of `apart` never count."""
-        numbers = {self._numbers.get(tensor.untyped_storage().data_ptr(), -1) for tensor in apart}
-        totals = accumulate((size for number, size in self._changes if number not in numbers), initial=0)
+    def numbers(self, tensors: Iterable[Tensor]) -> set[int]:
+        """Return what stands for the storages of these tensors, which are alive."""
+        return {self._numbers.get(tensor.untyped_storage().data_ptr(), -1) for tensor in tensors}
+
+    def peak(self, since: int = 0, apart: Set[int] = frozenset()) -> int:
+        """Return the most bytes that lived at a time since a moment; of the storages with these numbers none count."""
+        totals = accumulate((size for number, size in self._changes if number not in apart), initial=0)
         # The moment itself counts: what lives then lives on.
-        skipped = sum(number not in numbers for number, _ in self._changes[:since])
+        skipped = sum(number not in apart for number, _ in self._changes[:since])
         return max(list(totals)[skipped:])
 
     def _see(self, tensor: Tensor) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from membptt.kernels.joint import Joined
 from membptt.run.outputs import Outputs
-from membptt.state.leaves import Leaves
+from membptt.state.leaves import Leaves, are_apart, compacted_gradient
 from membptt.state.products import Product
 from membptt.state.states import At, Internal
 from membptt.torch_private import add_each, flagged, gradients, hooks_of, is_set
@@ -100,11 +100,21 @@ class Adjoint:
         if apart:
             ends += [each.edge for each, _ in apart]
         by_leaf: Iterator[Tensor | None] = iter([None] * len(ends))
+        kept: list[Tensor] = []
         if heads and ends:
-            by_leaf = iter(gradients(heads, ends, grads))
+            if self._compact and are_apart(grads):
+                heads, grads = _handed_over(heads, grads)
+                grad, self.carry = None, []
+            if internal.cores > 1:
+                del leaf
+                kept = _kept_by_the_last(internal)
+            try:
+                by_leaf = iter(gradients(heads, ends, grads))
+            finally:
+                kept.clear()
         self.carry = [next(by_leaf) if leaf.requires_grad else None for leaf in internal.carry_in]
         if self._compact:
-            self.carry = compacted(self.carry)
+            self.carry = [compacted_gradient(grad) if grad is not None else None for grad in self.carry]
         for index, leaf in enumerate(mine):
             grad = next(by_leaf) if leaf.requires_grad else None
             if grad is not None and self._inputs[index].requires_grad:
@@ -116,7 +126,9 @@ class Adjoint:
             if grad is None:
                 continue
             if index in self._taken:
-                raise RuntimeError(_LATE.format(internal.at, tuple(self._params[index].shape)))
+                at = internal.at
+                where = f"{at.start}:{at.stop}" if isinstance(at, slice) else at
+                raise RuntimeError(_LATE.format(where, tuple(self._params[index].shape)))
             if total is not None and self._owned[index]:
                 totals.append(total)
                 shares.append(grad)
@@ -190,7 +202,7 @@ class Adjoint:
         after, mine = shares[: len(core.carry_in)], iter(shares[len(core.carry_in) :])
         self.carry, self.hooks = list(after), [[] for _ in after]
         if self._compact:
-            self.carry = compacted(self.carry)
+            self.carry = [compacted_gradient(grad) if grad is not None else None for grad in self.carry]
         for at, index in pairs(core.places, range(len(self.xs))):
             share = next(mine)
             if share is not None and self._inputs[index].requires_grad:
@@ -228,16 +240,39 @@ class Adjoint:
                     leaf.register_hook(hook)  # type: ignore[no-untyped-call]
 
 
-def compacted(gradients: Gradients) -> Gradients:
-    """Return gradients that keep nobody else's bytes alive: where they are parts of something larger, copies.
+def _handed_over(heads: Sequence[Tensor], grads: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Return one head with its gradient in place of all of them, of which each is then free as soon as it was used.
 
-    That of a concatenation gives parts of one tensor, of which a skip connection's waits longest.
+    The engine keeps those that it is given until it is done, where in the plain loop it makes them itself.
     """
-    return [grad.clone() if grad is not None and _is_part(grad) else grad for grad in gradients]
+    with torch.enable_grad():
+        head: Tensor = _Given.apply([*grads], *heads)  # type: ignore[no-untyped-call]
+    return [head], [head.detach()]
 
 
-def _is_part(tensor: Tensor) -> bool:
-    return tensor.layout is torch.strided and tensor.untyped_storage().nbytes() > tensor.nbytes
+def _kept_by_the_last(internal: Internal) -> list[Tensor]:
+    """Take the states around the last of several linked cores, which are gone once that has gone backward."""
+    kept = [*internal.carry_out, *internal.before_last]
+    internal.carry_out = internal.before_last = ()
+    if internal.last_node is None:
+        return []
+    internal.last_node.register_hook(lambda *_: kept.clear())
+    return kept
+
+
+class _Given(torch.autograd.Function):
+    """Forward: nothing. Backward: the gradients that it was given, which it keeps no longer."""
+
+    @staticmethod
+    def forward(ctx: Any, grads: list[Tensor], *heads: Tensor) -> Tensor:
+        ctx.set_materialize_grads(False)
+        ctx.grads = grads
+        return heads[0].new_empty(0)
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor | None) -> tuple[Tensor | None, ...]:
+        grads, ctx.grads = ctx.grads, None
+        return None, *grads
 
 
 def _taken(leaf: Tensor) -> list[Hook]:

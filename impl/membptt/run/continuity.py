@@ -181,19 +181,31 @@ class Continuity:
         self._given = ()  # which is gone when the core goes backward
         if self._at == 0:  # the carry that the caller gave may be of another form
             return
+        if not self._alike and isinstance(internal, Internal) and internal.cores > 1:
+            return  # see `went`
         self._given, self._versions = internal.carry_in, internal.start.versions
+        if self._kinds.large or not self._alike:
+            self._keep(internal.carry_in)
+
+    def went(self, internal: Internal) -> None:
+        """Take note of what the first of several linked cores was given: their graphs are gone, memory has peaked."""
+        self._at -= internal.cores - 1
+        if self._at > 0:
+            self._keep(internal.carry_in)
+
+    def _keep(self, before: Leaves) -> None:
+        """Keep of a state what takes little: fingerprints of large leaves."""
         if not self._alike:
             # As of a chain, whose budget is exact: hashes of small leaves are kept in place of them.
-            kinds = _Kinds.of(internal.carry_in)
+            kinds = _Kinds.of(before)
             self._kinds = kinds.closely() if self._closely else kinds
-            self._given_bits = [*map(hashed, internal.carry_in)]
-        if self._kinds.large or not self._alike:
-            large = set(self._kinds.large)
-            self._given = [
-                fingerprint(leaf) if place in large else alone(leaf) if self._alike else _NO_FINGERPRINT
-                for place, leaf in enumerate(internal.carry_in)
-            ]
-            self._versions = versions(self._given)
+            self._given_bits = [*map(hashed, before)]
+        large = set(self._kinds.large)
+        self._given = [
+            fingerprint(leaf) if place in large else alone(leaf) if self._alike else _NO_FINGERPRINT
+            for place, leaf in enumerate(before)
+        ]
+        self._versions = versions(self._given)
 
     def _compare_each(self, after: Leaves) -> None:
         """Compare leaf by leaf: as they are, by fingerprints, by bits."""

@@ -23,7 +23,7 @@ from membptt.run.saved import record_saved, saved_by
 from membptt.run.verdict import only_rounds
 from membptt.run.witness import Witness
 from membptt.state.forms import Form, Forms
-from membptt.state.leaves import Leaves, as_leaf, compacted
+from membptt.state.leaves import Leaves, as_leaf, compacted, compacted_gradient
 from membptt.state.products import Product, multiplied, products
 from membptt.state.states import At, Emitted, Enclosure, Escaped, Hidden, Internal, RandomState, head
 from membptt.state.trees import tree_leaves
@@ -228,8 +228,12 @@ class Core:
                 self._witness.see(core, before, carry, ys)
         return carry
 
-    def record(self, state: Hidden, xs: Leaves, core: int, outputs: Outputs | None = None) -> Internal:
-        """Run one core with graph, from leaf inputs of its own."""
+    def record(
+        self, state: Hidden, xs: Leaves, core: int, outputs: Outputs | None = None, stop: int | None = None
+    ) -> Internal:
+        """Run one core with graph, from leaf inputs of its own; blocks of a chain, those before `stop`."""
+        if stop is not None and stop > core + 1:
+            return self._link(state, xs, range(core, stop), outputs)
         saved: dict[int, int] = {}
         if self.metered and self._watches:
             with record_saved(saved):
@@ -310,6 +314,49 @@ class Core:
             *_, (_, carry, _) = self._steps(carry_in, at, tuple(x_in), spec)
         state.check(core)
         return Hidden.of(tuple(leaf.detach() for leaf in self._flatten(carry, core)), self._generators.read())
+
+    def _link(self, state: Hidden, xs: Leaves, cores: range, outputs: Outputs | None) -> Internal:
+        """Run several blocks of a chain with one graph, from leaf inputs of the first one; they have no outputs."""
+        first, inputs = cores.start, self._inputs
+        form = self.forms.at(first)
+        wanted = form.differentiable if first >= self._unwanted else (False,) * len(state.leaves)
+        with torch.enable_grad():
+            leaves = carry_in = tuple(map(as_leaf, state.leaves, wanted))
+            carry: Any = form.spec.unflatten(carry_in)
+            since = nodes_made()
+            between: dict[int, Tensor] = {}
+            before_last: Leaves = ()
+            for core in cores:
+                since_last = nodes_made()
+                carry, y = self._call(carry, inputs.fetch(xs, core)[1].unflatten(()), core)
+                leaves = self._checked(carry, core) if outputs is not None else self._flatten(carry, core)
+                if outputs is not None and self.continuity is not None:
+                    self.continuity.passed(core, leaves)
+                if core + 1 < self._unwanted and any(leaf.requires_grad for leaf in leaves):
+                    raise RuntimeError(_NOT_FROZEN)
+                if core + 1 < cores.stop:  # as where each has a graph of its own
+                    own = compacted(leaves, self._outside)
+                    if own is not leaves:
+                        carry = self.forms.at(core + 1).spec.unflatten(own)
+                    between |= zip(map(id, own), own, strict=True)
+                    before_last = own
+        if outputs is not None:
+            outputs.put(first, y)
+        nodes, used, _, gates = self._undeclared.refuse(leaves, carry_in, since)
+        self._unchanged.check(used)
+        state.check(first)
+        for leaf in between.values():
+            if leaf.grad_fn is not None:
+                leaf.register_hook(compacted_gradient)  # type: ignore[no-untyped-call]
+        # No products: their factors and gradients would wait for the end of all these blocks.
+        at, random = slice(first, cores.stop), self._generators.read()
+        internal = Internal(at, carry_in, (), leaves, [], used, (), state, random)
+        internal.cores, internal.before_last = len(cores), before_last
+        own_nodes = [node for node in nodes if node._sequence_nr() >= since_last]
+        internal.last_node = min(own_nodes, key=lambda node: node._sequence_nr(), default=None)
+        if outputs is not None:
+            internal.enclosure = Enclosure(carry_in, [node for node in gates if node._sequence_nr() >= since])
+        return internal
 
     def _record_watched(self, internal: Internal, state: Hidden, xs: Leaves, core: int) -> Internal:
         """Record a core once more, watched: some nodes of its graph do not tell what they keep."""

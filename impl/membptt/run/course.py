@@ -9,11 +9,13 @@ import torch
 
 from membptt.run.core import Core
 from membptt.run.execution import AtHand
+from membptt.run.linked import linked
 from membptt.run.outputs import Outputs
 from membptt.state.leaves import Leaves
 from membptt.state.states import Hidden
 from membptt_theory.actions import Instruction, Record, TieredInstruction
 from membptt_theory.online import Stream
+from membptt_theory.schedule import Schedule
 
 _WEIGHED: Final = 2  # before this core a budget becomes slots: of the second one it is known what it takes
 
@@ -38,15 +40,18 @@ class Whole(NamedTuple):
     Args:
         cores: that it backpropagates.
         stream: gives its instructions, again at every call.
+        schedule: of a chain, whose blocks may be linked; otherwise ``None``.
     """
 
     cores: int
     stream: Callable[[], Iterator[TieredInstruction]]
+    schedule: Schedule | None = None
 
     def instructions(self, at_hand: AtHand, /) -> Iterator[TieredInstruction]:
         """Yield them."""
-        del at_hand
-        return self.stream()
+        ends, schedule = at_hand.ends, self.schedule
+        del at_hand  # it holds what runs here
+        return self.stream() if ends is None or schedule is None else linked(schedule, ends)
 
     def advance(self, core: Core, start: Hidden, xs: Leaves, outputs: Outputs, /) -> Hidden:
         """Run all cores without graph."""

@@ -26,7 +26,7 @@ def outputs_of_no_step(problem: Problem, reduce: Reduce | None) -> Any:
     leaves, spec = inputs.fetch(inputs.leaves, slice(0, 0))
     generators, surroundings = Generators(problem.devices), Surroundings.of(problem.reach)
     with generators.exclusive(), generators.preserved(), surroundings.undone(), torch.no_grad(), without_data() as of:
-        for module, _ in surroundings.modules:
+        for module in surroundings.modules:
             buffers = buffers_of(module)
             buffers |= {name: of(buffer) for name, buffer in buffers.items() if buffer is not None}
         steps = (1,) if problem.segments else ()

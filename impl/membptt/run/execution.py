@@ -46,6 +46,10 @@ class AtHand(Protocol):
     def recorded(self) -> Internal | None:
         """The working core."""
 
+    @property
+    def ends(self) -> frozenset[int] | None:
+        """Cores after whose backward there is a stop; ``None`` where each core has a graph of its own."""
+
     def newest(self) -> Hidden:
         """Return the working state, or what the working core gave."""
 
@@ -87,6 +91,7 @@ class Execution:
         start: the starting hidden state.
         slow: the slow tier of a two-tier stream.
         observers: are told of every action.
+        ends: see `AtHand`.
     """
 
     def __init__(
@@ -96,8 +101,10 @@ class Execution:
         start: Hidden,
         slow: SlowStates | None = None,
         observers: Sequence[Observer] = (),
+        *,
+        ends: frozenset[int] | None = None,
     ) -> None:
-        self.core = core
+        self.core, self.ends = core, ends
         stream = course.instructions(self)
         self._stream = ahead(stream, slow.spill, _WINDOW) if slow is not None else stream
         self._store = Store(hidden={0: start})
@@ -157,7 +164,8 @@ class Execution:
         if kind is Advance:
             self._advance(xs, place, places[1], outputs)
         elif kind is Record:
-            self._record(xs, place, outputs if place >= self._reached else None)
+            stop = places[-1] if len(places) > 1 else place + 1
+            self._record(xs, place, stop, outputs if stop > self._reached else None)
         elif kind is StoreHidden:
             before = self._before
             self._store.hidden[place] = before[1] if before is not None and before[0] == place else self.newest()
@@ -202,15 +210,15 @@ class Execution:
         self._working = self.core.compact(state)
         self._reached = max(self._reached, stop)
 
-    def _record(self, xs: Leaves, step: int, outputs: Outputs | None) -> None:
+    def _record(self, xs: Leaves, step: int, stop: int, outputs: Outputs | None) -> None:
         state = self.newest()
         if self._joins:
             self._working, self._before, self.recorded, self._postponed = state, None, None, (step, state)
             return
         self._working = self._before = self.recorded = None  # a graph that is given up, before the next one is there
-        self.recorded = self.core.record(state, xs, step, outputs)
+        self.recorded = self.core.record(state, xs, step, outputs, stop)
         self._before = step, state
-        self._reached = max(self._reached, step + 1)
+        self._reached = max(self._reached, stop)
 
     def _record_postponed(self, postponed: tuple[int, Hidden], xs: Leaves) -> None:
         """Record the core that was put off: something else than its backward comes next, or it cannot be joined."""

@@ -253,13 +253,17 @@ class Numbers(Inputs):
 
     def __init__(self, count: int) -> None:
         super().__init__(None, length=count)
-        numbers: Any = map(Number, range(count))
-        self._specs = [optree.tree_structure(number) for number in numbers]
+        for number in range(len(_numbers), count):
+            _numbers.append(optree.tree_structure(Number(number)))  # type: ignore[arg-type]
+        self._specs = _numbers
 
     def fetch(self, leaves: Leaves, at: At) -> tuple[list[Tensor], optree.PyTreeSpec]:
         """Return the number of a block: there are no leaves in it."""
         del leaves
         return [], self._specs[at.start if isinstance(at, slice) else at]
+
+
+_numbers: Final[list[optree.PyTreeSpec]] = []  # structures, of as many as were ever needed
 
 
 def _told(length: int | None, *, segments: bool) -> int:

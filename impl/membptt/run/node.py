@@ -82,6 +82,7 @@ class Call:
     init: tuple[Tensor | None, ...]  # the starting carry's leaves of autograd: what is saved of them may be a copy
     parts: tuple[Part, ...]
     settle: Callable[[], None]
+    ends: frozenset[int] | None  # where cores may be linked: those after whose backward there is a stop
     backs: dict[int, _Back | _Known] = field(
         init=False, default_factory=dict
     )  # passes under way, where there are parts
@@ -117,7 +118,7 @@ class Call:
         """Tell carry and inputs apart."""
         return given[: self.carry_leaves], given[self.carry_leaves :]
 
-    def begin(self, given: Leaves, *, observed: bool = True) -> Execution:
+    def begin(self, given: Leaves, *, observed: bool = True, linked: bool = True) -> Execution:
         """Start the course from the starting carry, in the random state of the first pass."""
         carry, xs = self.split(given)
         self.core.begin()
@@ -130,7 +131,8 @@ class Call:
             observers.append(probe := Probe(self.report, (*xs, *self.core.params)))
         if self.tell is not None and observed:
             observers.append(Follower(self.tell, self.choice.course))
-        execution = Execution(self.core, self.choice.course, start, slow, observers)
+        ends = self.ends if linked else None
+        execution = Execution(self.core, self.choice.course, start, slow, observers, ends=ends)
         if probe is not None:
             finalize(execution, probe.close)
         return execution
@@ -384,10 +386,10 @@ def _gradient(ctx: Any, grads: Gradients) -> Gradients:
     return first.gradient(len(grads)).apply(*grads, *given, *call.core.params, value=value)
 
 
-def _again(call: Call, given: Leaves, xs: Leaves) -> Execution:
+def _again(call: Call, given: Leaves, xs: Leaves, *, linked: bool = True) -> Execution:
     """Begin the scan once more, and run it up to its first backward instruction."""
     call.generators.write(call.random)
-    execution = call.begin(given, observed=False)
+    execution = call.begin(given, observed=False, linked=linked)
     execution.forward(xs, Unkept())
     return execution
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from torch import Tensor
@@ -30,6 +30,11 @@ class Part(NamedTuple):
         return tuple(map(declared.__getitem__, self.params))
 
 
+def are_many(declared: Iterable[Tensor]) -> bool:
+    """Whether the gradients of these tensors take enough to be handed on in several parts."""
+    return IN_PARTS and sum(tensor.nbytes for tensor in declared) > LATER * READY
+
+
 def parts_of(declared: Sequence[Tensor], earliest: Sequence[int], *, start: bool) -> tuple[Part, ...]:
     """Return the parts, that of the first cores first: one, where gradients are few or nothing is known of them.
 
@@ -46,8 +51,7 @@ def parts_of(declared: Sequence[Tensor], earliest: Sequence[int], *, start: bool
     parts: list[Part] = []
     waiting: list[int] = []
     size = 0
-    many = IN_PARTS and sum(tensor.nbytes for tensor in declared) > LATER * READY
-    for core in sorted(using, reverse=True) if many else ():
+    for core in sorted(using, reverse=True) if are_many(declared) else ():
         waiting += using[core]
         size += sum(declared[index].nbytes for index in using[core])
         if core > 0 and size >= (LATER * READY if parts else READY):

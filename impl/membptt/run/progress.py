@@ -41,11 +41,13 @@ class Follower:
         """Take note of what an instruction ran."""
         if instruction is None:
             return
-        kind, places = instruction
+        kind, (start, *more) = instruction
+        stop = more[0] if more else start + 1  # of cores under one graph, the one after the last
         if kind is Backpropagate:
-            self._back += 1
+            self._back += stop - start
+        elif kind not in (Advance, Record):
+            return
         else:
-            stop = places[1] if kind is Advance else places[0] + 1 if kind is Record else 0
             if stop <= self._reached:
                 return
             self._reached = stop

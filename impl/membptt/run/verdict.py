@@ -46,14 +46,15 @@ class Comparison:
         continuity: compares each core with the one after it.
         core: evaluates cores beside the schedule.
         xs: the input leaves.
-        again: executes the scan once more, up to its first backward instruction.
+        again: executes the scan once more, up to its first backward instruction; with ``linked=False``, each core under
+            a graph of its own.
         failure: returns the error for a discontinuity.
     """
 
     continuity: Continuity
     core: Evaluates
     xs: Leaves
-    again: Callable[[], Executes]
+    again: Callable[..., Executes]
     failure: Callable[[Doubt, Replay | None], RuntimeError]
 
     def backpropagate(self, execution: Executes, sweep: Sweep, first: int = 0) -> None:
@@ -94,7 +95,7 @@ class Comparison:
         if doubt is not None:
             replay = Replay(self.core, self.xs, continuity, doubt)
             with suppress(Reached, RuntimeError, ValueError):  # a step that fails now is not what it was
-                self.again().backward(self.xs, replay)
+                self.again(linked=False).backward(self.xs, replay)
             if not forgiven(replay):
                 raise self.failure(doubt, replay)
         if broken is not None:
@@ -116,6 +117,8 @@ class Compared:
         """Compare one core, and hand it on."""
         self.continuity.compare(internal)
         self.sweep.step(internal)
+        if internal.cores > 1:
+            self.continuity.went(internal)
 
     def join(self, core: Joined) -> bool:
         """Hand on one core, and compare the carry that comes of it."""

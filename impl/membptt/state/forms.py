@@ -97,7 +97,9 @@ class Unlike:
         if len(self._forms) > step + 1:  # the first pass is run once more
             return self._forms[step + 1].flatten(carry, step + self._joined)
         flat, spec = flatten(f"what blocks[{step + self._joined}] returned", carry)
-        self._forms.append(_Settled(spec, flat, starting=False))
+        last = self._forms[-1]
+        alike = isinstance(last, _Settled) and last.is_of(spec, flat)  # as of equal blocks: one object for all of them
+        self._forms.append(last if alike else _Settled(spec, flat, starting=False))
         return flat
 
 
@@ -116,6 +118,10 @@ class Form:
         self.differentiable = [is_differentiable(leaf) for leaf in leaves]
         self._signature = signature(leaves)
         self.starting = starting
+
+    def is_of(self, spec: optree.PyTreeSpec, leaves: Leaves) -> bool:
+        """Whether this is the form of a carry of this structure, with these leaves."""
+        return signature(leaves) == self._signature and spec == self.spec
 
     def leaves(self, carry: Any, step: int) -> Leaves:
         """Return the leaves of the carry that `step` returned, which had this form when it was run before.

@@ -136,6 +136,21 @@ def compacted(leaves: Leaves, outside: Iterable[Tensor], /) -> Leaves:
     return tuple([Layout.of(leaf).empty().copy_(leaf) if id(leaf) in copied else leaf for leaf in leaves])
 
 
+def compacted_gradient(gradient: Tensor, /) -> Tensor:
+    """Return a gradient that keeps nobody else's bytes alive: of a part of something larger, a copy.
+
+    That of a concatenation gives parts of one tensor, of which a skip connection's waits longest.
+    """
+    whole = gradient.layout is not torch.strided or gradient.untyped_storage().nbytes() <= gradient.nbytes
+    return gradient if whole else gradient.clone()
+
+
+def are_apart(tensors: Sequence[Tensor], /) -> bool:
+    """Whether each of these tensors lies in a storage of its own."""
+    strided = [tensor for tensor in tensors if tensor.layout is torch.strided]
+    return len({tensor.untyped_storage().data_ptr() for tensor in strided}) == len(strided)
+
+
 def dense_parts(tensor: Tensor, /) -> Iterator[Tensor]:
     """Yield the dense tensors that a sparse one, or a subclass that wraps others, is made of; a plain one itself."""
     if hasattr(tensor, "__tensor_flatten__"):

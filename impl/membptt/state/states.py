@@ -129,6 +129,9 @@ class Internal:
         random: the random state after the core.
         saved: bytes by storage of what the graph saved; filled only while a meter runs.
         enclosure: of a core recorded in the first pass.
+        cores: under this graph; more than one where blocks of a chain are linked.
+        before_last: of linked ones, the state that the last one was given, with graph.
+        last_node: of the last one's graph, the node that goes backward last.
     """
 
     at: At
@@ -142,6 +145,9 @@ class Internal:
     random: RandomState
     saved: dict[int, int] = field(default_factory=dict)
     enclosure: Enclosure | None = None
+    cores: int = 1
+    before_last: Leaves = ()
+    last_node: Any = None
 
     def output(self) -> Hidden:
         """Return the output hidden state, which this internal state contains."""

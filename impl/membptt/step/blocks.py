@@ -50,11 +50,11 @@ class Blocks:
         joined: of the caller's blocks, those that the first one here joins beside its first.
     """
 
-    def __init__(self, blocks: Iterable[Block], modules: Iterable[Iterable[nn.Module]], joined: int = 0) -> None:
+    def __init__(self, blocks: Iterable[Block], modules: Iterable[Sequence[nn.Module]], joined: int = 0) -> None:
         self.blocks = tuple(blocks)
         self._joined = joined
-        self._modules = [list(each) for each in modules]
-        self._statistics = [list(_statistics(each)) for each in self._modules]
+        self._modules = [*modules]
+        self._statistics = [(*_statistics(each),) for each in self._modules]
         self._before: list[list[Tensor] | None] = [None for _ in self.blocks]
 
     def fresh(self) -> list[int]:
@@ -70,7 +70,7 @@ class Blocks:
     def _makers(self, number: int) -> list[Any]:
         """Return what a block is known by: itself, with the modules that a function names; a method is always new."""
         block = self.blocks[number]
-        below = [] if isinstance(block, nn.Module) else self._modules[number]
+        below = [] if isinstance(block, nn.Module) else [*self._modules[number]]
         return below if isinstance(block, MethodType) else [block, *below]
 
     def codes(self) -> frozenset[Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, filterfalse
-from operator import is_, itemgetter
+from operator import attrgetter, is_, itemgetter
 from typing import Any, Final
 
 import torch
@@ -17,6 +17,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from membptt.step.reach import Reach, Variable, variables_of
 from membptt.torch_private import SpectralParametrization, buffers_of, version, versions
 
+_mode: Final[Callable[[nn.Module], bool]] = attrgetter("training")
 _OF_EVERY_MODULE: Final = frozenset(vars(nn.Module()))
 _MANY: Final = 64  # longer containers hold data
 _NUMBERS: Final = frozenset({bool, int, float, complex, str, type(None)})
@@ -34,7 +35,8 @@ class Surroundings:
     grows with what they hold.
     """
 
-    modules: tuple[tuple[nn.Module, bool], ...]
+    modules: tuple[nn.Module, ...]
+    modes: list[bool]
     tables: tuple[_Table, ...]
     variables: tuple[tuple[Variable, Any], ...]
     vectors: tuple[Tensor, ...]
@@ -56,7 +58,8 @@ class Surroundings:
             watched += [(table, key, held) for key, held in table.inner.items()] if table.inner else ()
         watched += [(None, name, _held(value)) for name, value in reached.named if isinstance(value, Tensor)]
         return cls(
-            tuple([(module, module.training) for module in modules]),
+            tuple(modules),
+            [*map(_mode, modules)],
             tuple(tables),
             tuple([(variable, _held(variable.read())) for variable in variables_of(reached.functions)]),
             tuple(chain.from_iterable(map(_vectors, modules))),
@@ -71,21 +74,19 @@ class Surroundings:
         """
         for table in self.tables:
             if not table.stands():
-                table.own.update(table.replaced())
+                table.own |= {*table.replaced()}
 
     @contextmanager
     def replayed(self) -> Iterator[None]:
         """Put everything back; on the way out, what was there on the way in."""
         tables = [(table, dict(table.entries)) for table in self.tables]
-        modes = [(module, module.training) for module, _ in self.modules]
+        modes = [*map(_mode, self.modules)]
         variables = [(variable, variable.read()) for variable, _ in self.variables if not variable.written]
         try:
             for table in self.tables:
                 if not table.stands():
                     table.put_back()
-            for module, mode in self.modules:
-                if module.training != mode:
-                    module.training = mode
+            _set_modes(self.modules, self.modes)
             for variable, held in self.variables:
                 if not variable.written and (value := _given(held)) is not _GONE:
                     variable.assign(value)
@@ -93,9 +94,7 @@ class Surroundings:
         finally:
             for variable, value in variables:
                 variable.assign(value)
-            for module, mode in modes:
-                if module.training != mode:
-                    module.training = mode
+            _set_modes(self.modules, modes)
             for table, entries in tables:
                 table.restore(entries)
 
@@ -103,16 +102,14 @@ class Surroundings:
     def undone(self) -> Iterator[None]:
         """Leave everything, on the way out, as it was on the way in, what the step assigns to included: a trial."""
         tables = [(table, dict(table.entries)) for table in self.tables]
-        modes = [(module, module.training) for module, _ in self.modules]
+        modes = [*map(_mode, self.modules)]
         variables = [(variable, variable.read()) for variable, _ in self.variables if variable.written]
         try:
             yield
         finally:
             for variable, value in variables:
                 variable.assign(value)
-            for module, mode in modes:
-                if module.training != mode:
-                    module.training = mode
+            _set_modes(self.modules, modes)
             for table, entries in tables:
                 table.undo(entries)
 
@@ -179,7 +176,7 @@ class _Table:
     before: dict[str, Any]
     inner: dict[str, Any]
     numbers: dict[str, Any]
-    own: set[str] = field(default_factory=set)
+    own: frozenset[str] = frozenset()
 
     def stands(self) -> bool:
         """Whether the tensors in it are the very ones of the call."""
@@ -221,6 +218,13 @@ class _Table:
     def full(self, key: str) -> str:
         """Return the qualified name of an entry."""
         return f"{self.name}.{key}".lstrip(".")
+
+
+def _set_modes(modules: Sequence[nn.Module], modes: Sequence[bool]) -> None:
+    if [*map(_mode, modules)] != modes:
+        for module, mode in zip(modules, modes, strict=True):
+            if module.training != mode:
+                module.training = mode
 
 
 def _vectors(module: nn.Module) -> list[Tensor]:
