@@ -81,19 +81,19 @@ def test_the_fastest_of_eager_and_compiled_cores_are_planned_and_run(compiled, u
         monkeypatch.setattr(f"{user}.compile_chunk", chosen)
     monkeypatch.setattr("membptt.planning.trial.time.perf_counter", lambda: now[0])
     w, init, xs = torch.ones(2, requires_grad=True), torch.zeros(2), torch.ones(12, 2)
-    made = plan(step, init, xs, budget="1MiB", params=[w], compile=True)
-    assert made.chosen.measured.compiled == (compiled < 10)
-    assert {option.measured.compiled for option in made.options} == {False, True}
-    assert f"a core, {'compiled' if compiled < 10 else 'eager'}" in repr(made)
-    made.explain()
+    chosen_plan = plan(step, init, xs, budget="1MiB", params=[w], compile=True)
+    assert chosen_plan.chosen.measured.compiled == (compiled < 10)
+    assert {option.measured.compiled for option in chosen_plan.options} == {False, True}
+    assert f"a core, {'compiled' if compiled < 10 else 'eager'}" in repr(chosen_plan)
+    chosen_plan.explain()
     told = capsys.readouterr().out
     assert "kernels" in told
     assert "eager" in told
     assert "compiled" in told
     ran.clear()
-    scan(step, init, xs, plan=made, params=[w], compile=True)[0].sum().backward()
+    scan(step, init, xs, plan=chosen_plan, params=[w], compile=True)[0].sum().backward()
     assert bool(ran) == (compiled < 10)
-    monkeypatch.setattr("membptt.calls.scan.remembered_plan", lambda *given, **wishes: made)
+    monkeypatch.setattr("membptt.calls.scan.remembered_plan", lambda *given, **wishes: chosen_plan)
     ran.clear()
     scan(step, init, xs, budget="1MiB", params=[w], compile=True)
     assert bool(ran) == (compiled < 10)
@@ -101,10 +101,10 @@ def test_the_fastest_of_eager_and_compiled_cores_are_planned_and_run(compiled, u
 
 def test_a_plan_without_the_choice_leaves_compiling_to_the_scan(uncompiled):
     step, init, xs = problem(Gru, 6, torch.float64)
-    made = plan(step, init, xs, budget="1MiB", chunk=2)
+    chosen_plan = plan(step, init, xs, budget="1MiB", chunk=2)
     assert not uncompiled
-    assert "eager" not in repr(made)
-    scan(step, init, xs, plan=made, compile=True)
+    assert "eager" not in repr(chosen_plan)
+    scan(step, init, xs, plan=chosen_plan, compile=True)
     assert uncompiled == [2]
 
 
