@@ -85,6 +85,7 @@ class Trial:
         self._shared: dict[bool, dict[int, int]] = {}  # by whether cores are compiled
         self._kept: list[Internal] = []  # their storages' addresses must not be used again
         self._slow = slow
+        self._fails = False  # gradients of a few cores: the step is another at its recomputation
 
     def weigh(self, chunk: int, *, compiled: bool) -> Measured:
         """Measure the bytes of a core of `chunk` steps, compiled or not; its times are left at 0.
@@ -151,7 +152,7 @@ class Trial:
         alone = [
             replace(sizes, slow=size, transit=transit, write=write, read=read) for sizes in _alone(weighed, seconds)
         ]
-        if not lengths:
+        if not lengths or self._fails:
             return alone
         by_length = seconds[len(look) :]
         return [_corrected(*each) for each in zip(alone, few, by_length[:count], by_length[count:], strict=True)]
@@ -306,14 +307,19 @@ class Trial:
         compile = self._kind(sizes).compile
 
         def run() -> None:
+            if self._fails:
+                return
             promise = Promise(0, kept, (*self._posed.params, *inputs.leaves))
             choice = Choice(Whole(cores, schedule.instructions), inputs, promise=promise)
-            leaves = tree_leaves(self._run(self._posed, choice, compile))
-            node: Any = next((leaf.grad_fn for leaf in leaves if leaf.grad_fn is not None), None)
-            if node is not None:
-                # Not by autograd, which would call what is hooked to parameters.
-                with torch.no_grad():
-                    node.apply(*map(_some_gradient, leaves))
+            try:
+                leaves = tree_leaves(self._run(self._posed, choice, compile))
+                node: Any = next((leaf.grad_fn for leaf in leaves if leaf.grad_fn is not None), None)
+                if node is not None:
+                    # Not by autograd, which would call what is hooked to parameters.
+                    with torch.no_grad():
+                        node.apply(*map(_some_gradient, leaves))
+            except RuntimeError:  # which the scan will say of its own, if what it runs recomputes anything
+                self._fails = True
 
         return run
 

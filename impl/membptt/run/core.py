@@ -450,10 +450,11 @@ class Core:
     def join(self, state: Hidden, xs: Leaves, core: int, sweep: Sweep) -> bool:
         """Record one core and backpropagate it, at once; false, nothing done, where it has to be recorded by itself.
 
-        Recorded are the last few cores, whose outputs are compared, and a first one that makes the carry.
+        Recorded is a first one that makes the carry. The outputs that are compared, of the last few cores, a joined one
+        does not give: it is advanced for them.
         """
         form = self.forms.at(core)
-        if not self.joins or form is not self.forms.last or (self.continuity and core >= self.continuity.first):
+        if not self.joins or form is not self.forms.last:
             return False
         at = self._inputs.at(core)
         with torch.no_grad():
@@ -467,6 +468,10 @@ class Core:
             return False
         state.check(core)
         self._unchanged.check(traced.used)
+        if self.continuity is not None and core >= self.continuity.first:
+            advanced = traced.advance(own)
+            if advanced is not None:
+                self.continuity.emitted(core, advanced[1][-1])
         return True
 
     def backpropagate(self, internal: Internal, sweep: Sweep) -> None:
