@@ -34,10 +34,11 @@ from membptt.torch_private import versions
 
 What = Literal["carry", "output"]
 
-MARKS: Final = 256  # cores of the first pass, at most, the carries after which are kept as hashes
+MARKS: Final = 64  # cores of the first pass, at most, the carries after which are kept as hashes
 _EVERY: Final = 4  # core of a short scan is among them
 OUTPUTS: Final = 3  # cores, the last ones, whose outputs are compared with those of the first pass
 _WINDOW: Final = 64  # pairs of fingerprints that are compared at once
+_equal: Final = torch.equal
 _NO_FINGERPRINT: Final = torch.empty(0, 0)  # has the shape of none
 
 
@@ -172,19 +173,19 @@ class Continuity:
 
     def compare(self, internal: Internal | Joined) -> None:
         """Compare what a core gave with what the core after it, which was backpropagated before, was recorded from."""
-        self._at -= 1
-        after, given = internal.carry_out, self._given
-        if self._kinds.large or not (self._alike and _are_equal(after, given) and versions(given) == self._versions):
+        self._at = at = self._at - 1
+        after, given, plain = internal.carry_out, self._given, self._alike and not self._kinds.large
+        if not (plain and _are_equal(after, given) and versions(given) == self._versions):
             self._compare_each(after)
-        elif self._at in self._marks:
+            plain = self._alike and not self._kinds.large
+        elif at in self._marks:
             self._look_at_bits(given)
-        self._given = ()  # which is gone when the core goes backward
-        if self._at == 0:  # the carry that the caller gave may be of another form
+        if plain and at:  # the usual case, where every call is felt
+            self._given, self._versions = internal.carry_in, internal.start.versions
             return
-        if not self._alike and isinstance(internal, Internal) and internal.cores > 1:
-            return  # see `went`
-        self._given, self._versions = internal.carry_in, internal.start.versions
-        if self._kinds.large or not self._alike:
+        self._given = ()  # which is gone when the core goes backward
+        # The carry that the caller gave may be of another form; for several cores at once, see `went`.
+        if at and (self._alike or isinstance(internal, Joined) or internal.cores == 1):
             self._keep(internal.carry_in)
 
     def went(self, internal: Internal) -> None:
@@ -326,7 +327,7 @@ def _other(core: int, now: list[int | None], then: list[int | None] | None) -> t
 
 def _are_equal(after: Sequence[Tensor], given: Sequence[Tensor]) -> bool:
     try:
-        return all(map(torch.equal, after, given))
+        return all(map(_equal, after, given))
     except RuntimeError:  # on another device, or of another layout
         return False
 
