@@ -11,31 +11,39 @@ from matplotlib.figure import Figure
 
 from membptt_theory.palette import BLACK, BLUE, GREEN, ORANGE, VERMILLION
 from paper_figs.evidence import load_measured, reading, require
-from paper_figs.style import PAGE, label_panels, panels
+from paper_figs.style import PAGE, label_panels
 
 # The least measured peak of each network, over plain's: a chain's, and that of any use of torch's checkpoint.
-LEAST: Final = {"pyramid": (0.2983, 0.3176), "gpt": (0.1002, 0.1218), "residual": (0.005, 0.0564)}
+LEAST: Final = {"pyramid": (0.2967, 0.3178), "gpt": (0.0521, 0.0828), "residual": (0.0055, 0.0564)}
 # In the peak of each use of torch's checkpoint between half and nine tenths of plain's, what a chain costs beyond
 # plain, over what that use costs beyond it: the largest.
-EXTRA: Final = {"pyramid": 0.69, "gpt": 0.87, "residual": 1.0}
+EXTRA: Final = {"pyramid": 0.57, "gpt": 0.99, "residual": 1.0}
+# In processor time: a chain that keeps everything, over plain; and in the peak of each use of torch's checkpoint the
+# nearest measured point of a chain, over that use: the least and the most.
+TIMES: Final = {"pyramid": (1.01, 0.91, 1.09), "gpt": (0.92, 0.97, 1.13), "residual": (1.02, 0.89, 1.46)}
 CLAIM: Final = (
     "Counted on three networks: in the bytes of any use of torch's checkpoint (checkpoint_sequential at every number "
-    "of segments, at powers of two for 1,000 layers, in either mode; every block; every n-th), within one in a "
+    "of segments, at powers of two for 1,000 layers, in either mode; every block; every n-th), within two in a "
     "hundred, a chain costs no more. Between half and nine tenths of plain's peak it costs, beyond plain, at most "
     f"{EXTRA['pyramid']:.0%} of what they do on the pyramid, {EXTRA['gpt']:.0%} on the transformer, and up to "
     f"{EXTRA['residual']:.0%} on equal layers. 1,000 layers run in {LEAST['residual'][0]:.2%} of plain's bytes, where "
-    f"theirs take at least {LEAST['residual'][1]:.1%}. A chain's measured peak is 0.97 to 1 of its budget."
+    f"theirs take at least {LEAST['residual'][1]:.1%}. A chain's measured peak is 0.97 to 1 of its budget. In "
+    f"processor time, on the one processor that was measured: keeping everything {TIMES['pyramid'][0]:.2f}, "
+    f"{TIMES['gpt'][0]:.2f} and {TIMES['residual'][0]:.2f} of plain's; in the bytes of each of their uses, at the "
+    f"nearest of eight budgets, {TIMES['pyramid'][1]:.2f} to {TIMES['pyramid'][2]:.2f} of its time on the pyramid, "
+    f"{TIMES['gpt'][1]:.2f} to {TIMES['gpt'][2]:.2f} on the transformer, {TIMES['residual'][1]:.2f} to "
+    f"{TIMES['residual'][2]:.2f} on equal layers."
 )
 SAYS: Final = (
     "Where blocks differ, cutting a network by hand wastes forwards. Where they are equal and the number of segments "
-    "is well chosen, there is little to gain, but for what no number of segments reaches: a few per cent of plain's "
-    "memory. Outputs only, as in appendix C, ends where all outputs are kept: more memory is of no use to it."
+    "is well chosen, there is nothing to gain, and in time something to lose, but for what no number of segments "
+    "reaches: a few per cent of plain's memory. Outputs only, as in appendix C, ends where all outputs are kept: more "
+    "memory is of no use to it."
 )
 DOES_NOT_SAY: Final = (
-    "anything about elapsed time: every forward that a method runs counts at its block's own time, nothing else does. "
-    "Blocks of little work cost more in a chain than that, some tenths of a millisecond each; the file also has the "
-    "processor time of single runs, taken on a busy machine, which the figure leaves out. A schedule that drops what "
-    "it stored and runs it again could cost less still."
+    "anything about the time on other processors: the lower panels are medians of a few rounds on one core. The cost "
+    "does not count a chain's own work, some tenths of a millisecond a block, which layers of little work feel. A "
+    "schedule that drops what it stored and runs it again could cost less still."
 )
 MODELS: Final = {
     "pyramid": "pyramid, batch normalisation",
@@ -51,17 +59,18 @@ LOOKS: Final = {
 }
 TORCH: Final = ("sequential", "every")
 NEAR: Final = 0.97  # of its budget is what a chain's measured peak takes at least
-SLACK: Final = 1.01  # copies of statistics and fingerprints, which are in a chain's budget
+SLACK: Final = 1.02  # copies of statistics, fingerprints and gradients, which are in a chain's budget
 ROUNDING: Final = 1e-6
 
 
 @dataclass(frozen=True)
 class Dot:
-    """One method: its family, measured peak and cost over plain's, and its budget over plain's peak, if it has one."""
+    """One method: its family, measured peak, cost and time over plain's; its budget over that peak, if it has one."""
 
     family: str
     peak: float
     cost: float
+    time: float
     budget: float | None
 
 
@@ -87,6 +96,16 @@ class Panel:
         """Return the least cost of the front in so many bytes; infinity where there is none."""
         return min((cost for size, cost in self.front if size <= peak), default=inf)
 
+    def times(self) -> tuple[float, float, float]:
+        """Return `TIMES` of this network."""
+        chains = [dot for dot in self.dots if dot.family == "chain"]
+        shares = [
+            min(chain.time for chain in chains if chain.peak <= dot.peak * SLACK) / dot.time
+            for dot in self.dots
+            if dot.family in TORCH
+        ]
+        return max(chains, key=lambda dot: dot.peak).time, min(shares), max(shares)
+
 
 @dataclass(frozen=True)
 class Networks:
@@ -105,7 +124,7 @@ def data() -> Networks:
     """
     content = load_measured("fig17")
     with reading("fig17"):
-        where = f"times of blocks and peaks: {content['cpu']}, {content['threads']} thread"
+        where = f"times and peaks: {content['cpu']}, {content['threads']} thread"
         return Networks(where, check(content["models"]))
 
 
@@ -143,6 +162,8 @@ def _check_numbers(panel: Panel) -> None:
         if dot.family in TORCH and 0.5 <= dot.peak <= 0.9
     ]
     require(round(max(shares), 2) == EXTRA[panel.model], f"{panel.model}: extra cost {max(shares)} of theirs")
+    times = tuple(round(time, 2) for time in panel.times())
+    require(times == TIMES[panel.model], f"{panel.model}: times {times}")
 
 
 def _panel(name: str, model: dict[str, Any]) -> Panel:
@@ -152,6 +173,7 @@ def _panel(name: str, model: dict[str, Any]) -> Panel:
             method.split()[0],
             row["peak"] / plain,
             row["cost"],
+            row["ratio"],
             row["budget"] / plain if row["budget"] is not None else None,
         )
         for method, row in model["methods"].items()
@@ -161,25 +183,31 @@ def _panel(name: str, model: dict[str, Any]) -> Panel:
 
 
 def draw(networks: Networks) -> Figure:
-    """Draw one panel a network."""
-    figure, axes = panels(len(networks.panels), width=PAGE, height=3.0)
-    for ax, panel in zip(axes, networks.panels, strict=True):
-        _draw_panel(ax, panel)
-    axes[0].set_ylabel("forwards, backwards / plain's")
-    handles, labels = axes[0].get_legend_handles_labels()
+    """Draw two panels a network: what is counted, and what it takes."""
+    figure = Figure(figsize=(PAGE, 5.2), layout="constrained")
+    above, below = figure.subplots(2, len(networks.panels), sharex="col", squeeze=False)
+    for ax, panel in zip(above, networks.panels, strict=True):
+        _draw_panel(ax, panel, {dot: dot.cost for dot in panel.dots})
+        ax.step(*zip(*panel.front, strict=True), where="post", color=BLUE, linewidth=0.8, zorder=1)
+        ax.set_title(MODELS[panel.model], loc="left")
+    for ax, panel in zip(below, networks.panels, strict=True):
+        _draw_panel(ax, panel, {dot: dot.time for dot in panel.dots})
+        ax.set_xlabel("measured peak / plain's")
+        ax.set_title("the same, timed", loc="left")
+    above[0].set_ylabel("forwards, backwards / plain's")
+    below[0].set_ylabel("processor time / plain's")
+    handles, labels = above[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, title=networks.where, title_fontsize=6.5)
-    label_panels(axes)
+    label_panels([*above, *below])
     return figure
 
 
-def _draw_panel(ax: Axes, panel: Panel) -> None:
-    sizes, costs = zip(*panel.front, strict=True)
-    ax.step(sizes, costs, where="post", color=BLUE, linewidth=0.8, zorder=1)
+def _draw_panel(ax: Axes, panel: Panel, heights: dict[Dot, float]) -> None:
     for family, (label, marker, color) in LOOKS.items():
         dots = [dot for dot in panel.dots if dot.family == family]
         ax.plot(
             [dot.peak for dot in dots],
-            [dot.cost for dot in dots],
+            [heights[dot] for dot in dots],
             linestyle="none",
             marker=marker,
             markersize=3.2,
@@ -187,8 +215,6 @@ def _draw_panel(ax: Axes, panel: Panel) -> None:
             fillstyle="full" if family in ("plain", "chain") else "none",
             label=label,
         )
-    highest = max(*costs, *(dot.cost for dot in panel.dots))
-    ax.set(xlabel="measured peak / plain's", ylim=(0.97, min(3.05, highest + 0.03)))
-    ax.set_title(MODELS[panel.model], loc="left")
+    ax.set_ylim(min(0.97, min(heights.values()) - 0.02), min(3.8, max(heights.values()) + 0.03))
     if panel.least("chain") < 0.05:
         ax.set_xscale("log")
