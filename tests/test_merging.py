@@ -255,7 +255,8 @@ def test_scan_merges_the_products_of_its_compiled_cores(monkeypatch):
     assert set(seen) == {
         (8, 5),
         (16, 10),
-    }  # forward: states, inputs; backward: also either weight, and inputs are returned
+        (16, 13),
+    }  # forward: states, inputs; backward: also either weight, and inputs are returned; both at once
 
 
 def test_a_pass_that_the_user_has_set_is_left_in_place():

@@ -55,8 +55,9 @@ class CountingCore:
         self.forwards += stop - start
         return Position(stop)
 
-    def record(self, state, xs, step, outputs=None):
+    def record(self, state, xs, step, outputs=None, stop=None):
         assert state == step
+        assert stop in (None, step + 1)
         self.forwards += 1
         return Graph(step)
 

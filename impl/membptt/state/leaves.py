@@ -141,7 +141,10 @@ def compacted_gradient(gradient: Tensor, /) -> Tensor:
 
     That of a concatenation gives parts of one tensor, of which a skip connection's waits longest.
     """
-    whole = gradient.layout is not torch.strided or gradient.untyped_storage().nbytes() <= gradient.nbytes
+    try:
+        whole = gradient.layout is not torch.strided or gradient.untyped_storage().nbytes() <= gradient.nbytes
+    except NotImplementedError:  # under vmap, where storages are not shown
+        return gradient
     return gradient if whole else gradient.clone()
 
 
