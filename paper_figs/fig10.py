@@ -33,7 +33,9 @@ SAYS: Final = (
 # Eager scan's time in the memory of the reentrant checkpoint, over that one's: least and most of the cells.
 REENTRANT: Final = {1000: (0.99, 1.14), 10_000: (1.0, 1.18)}
 # 1,000 steps, by processor and cell: scan's time over that of other libraries' methods, in their total memory.
-AGAINST: Final[dict[tuple[str, str], dict[str, float]]] = {}
+AGAINST: Final[dict[tuple[str, str], dict[str, float]]] = {
+    ("epyc26m2", "lstm"): {"jax checkpoint by 10": 1.27, "jax checkpoint by 25": 1.39, "equinox m=50": 1.27},
+}
 # State-space cell, 1,000 steps, by processor: least MB and its time over plain's, of checkpoint_schedules and of scan.
 LESS: Final = {"xeon": (36, 1.48, 41, 2.37)}
 DOES_NOT_SAY: Final = (
@@ -46,9 +48,13 @@ DOES_NOT_SAY: Final = (
     "10,000 steps fewer methods were measured: where none of scan's fits into a method's memory, nothing is claimed. "
     "On an Intel Xeon, with an earlier version of scan, checkpoint_schedules ran the state-space cell in less memory "
     "than any setting of scan that was measured: 1,000 steps in {} MB at {} of plain's time, where scan's least was {} "
-    "MB at {}. There ".format(*LESS["xeon"])
-    + "are five rounds, at 10,000 steps two or three. Every point with its setting: `python -m bench.side_by_side "
-    "--show`."
+    "MB at {}. ".format(*LESS["xeon"])
+    + "Nor that compiled cores of an LSTM are faster than JAX: on an AMD EPYC, in the total memory of jax.checkpoint "
+    "over 10 and 25 steps and of equinox's 50 states, they take {}, {} and {} of its time. ".format(
+        *AGAINST["epyc26m2", "lstm"].values()
+    )
+    + "There are five rounds, three on the EPYC, at 10,000 steps two or three. Every point with its setting: "
+    "`python -m bench.side_by_side --show`."
 )
 FORMAT: Final = "membptt-side-by-side/2"
 CELLS: Final = {
