@@ -46,8 +46,8 @@ def other_numbers(models):
 
 
 def takes_longer(models):
-    last = [row for name, row in models["pyramid"]["methods"].items() if name.startswith("chain")][-1]
-    last["ratio"] += 0.05
+    rows = [row for name, row in models["pyramid"]["methods"].items() if name.startswith("chain")]
+    max(rows, key=lambda row: row["peak"])["ratio"] += 0.05  # the one that keeps everything
 
 
 def chain(model):
