@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain as concatenated
 from itertools import takewhile
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from membptt.calls.execute import execute
+from membptt.calls.execute import execute, sees_each
 from membptt.calls.remembered import measured, remembered_chain_plan
 from membptt.planning.chain_plan import ChainPlan
 from membptt.planning.profile import bytes_of
 from membptt.run.course import Whole
 from membptt.run.inputs import Numbers
 from membptt.run.linked import keeps_everything
-from membptt.run.meter import active
 from membptt.run.node import Choice
 from membptt.run.parts import are_many
 from membptt.run.problem import Problem
@@ -29,10 +27,10 @@ from membptt.state.leaves import Leaves, compacted, compacted_gradient
 from membptt.state.trees import flatten
 from membptt.step.autocast import Autocast
 from membptt.step.blocks import LONGEST, Block, Blocks
-from membptt.step.declared import Params, declared_by, needs_grad, owning_module
+from membptt.step.declared import Params, declared_by, needs_grad, owning_module, weights_of
 from membptt.step.reach import modules_below, reach
 from membptt.step.refusals import refuse_cache, refuse_transforms, refuse_wrapped, refuse_wrapped_below
-from membptt.torch_private import is_transformed, parameters_of, untraced
+from membptt.torch_private import is_transformed, untraced
 from membptt_theory.schedule import Schedule
 
 
@@ -98,8 +96,7 @@ def chain(
     if plan is not None and not transformed:
         plan.check(count, bytes_of(problem.carry))
         schedule = plan.schedule()
-    seen = check or progress or active() is not None  # each block is to be seen by itself
-    loops = not (transformed or seen) and needs_grad(problem.carry, problem.params)
+    loops = not (transformed or sees_each(check, progress)) and needs_grad(problem.carry, problem.params)
     if loops and schedule is not None and keeps_everything(_settled(schedule, count)):
         return _plain(problem, step)
     fresh = step.fresh()
@@ -250,17 +247,12 @@ class _Parts(NamedTuple):
     def of(cls, block: Block) -> _Parts:
         owner = owning_module(block)
         own = list(owner.modules()) if owner is not None else []
-        weights = _weights(own)
+        weights = weights_of(own)
         if owner is block:
             return cls(own, own, weights, weights)
         values = [value for _, value in reach(block).named]
         named = modules_below(values)
-        return cls(own, named, weights, [*_weights(named), *(value for value in values if isinstance(value, Tensor))])
-
-
-def _weights(modules: Sequence[nn.Module]) -> list[Tensor]:
-    every = concatenated.from_iterable([parameters_of(module).values() for module in modules])
-    return [weight for weight in every if weight is not None]
+        return cls(own, named, weights, [*weights_of(named), *(value for value in values if isinstance(value, Tensor))])
 
 
 def _earliest(parts: Sequence[_Parts], declared: Leaves, anywhere: Leaves) -> tuple[int, ...]:

@@ -71,8 +71,7 @@ def execute(
         inner = InPlace(surroundings, rewound=(*rewound, *problem.rewound))
         sizes, own = (len(carry), len(inputs.leaves)), tuple([leaf if leaf.is_leaf else None for leaf in carry])
         around = outputs, generators, autocast, surroundings
-        apart = check or report is not None or progress  # each core is to be seen by itself
-        ends = None if apart else frozenset([part.first for part in parts])
+        ends = None if sees_each(check, progress) else frozenset([part.first for part in parts])
         call = Call(core, choice, *around, *sizes, report, tell, own, parts, problem.settle, ends)
         flat = call.apply(carry, inputs.leaves, declared)
         inner.check()  # which also releases it and its samples
@@ -84,6 +83,11 @@ def execute(
         if report is not None:
             report.advanced += choice.course.cores
     return _results(core, outputs, flat)
+
+
+def sees_each(check: bool | None, progress: Progress) -> bool:
+    """Whether each core is to be seen by itself: by whoever compares, counts or tells how far it is."""
+    return bool(check or progress) or active() is not None
 
 
 def _loop(problem: Problem, choice: Choice, reduce: Reduce | None) -> tuple[Any, Any]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from membptt.kernels.compiled import Compile, compile_chunk
 from membptt.kernels.joint import join_cores
+from membptt.planning.profile import finish
 from membptt.planning.repeat import Repeat
 from membptt.run.adjoint import Adjoint, hooks_deferred
 from membptt.run.continuity import Continuity
@@ -340,10 +341,10 @@ class Trial:
         return [min(times) for times in taken]
 
     def _time(self, call: _Call) -> float:
-        _finish(self._problem.devices)
+        finish(self._problem.devices)
         before = time.perf_counter()
         call()
-        _finish(self._problem.devices)
+        finish(self._problem.devices)
         return time.perf_counter() - before
 
 
@@ -402,9 +403,3 @@ def _some_gradient(leaf: Tensor) -> Tensor | None:
 def _write(states: SlowStates, state: Hidden) -> None:
     states.store(2, state)
     states.drop(2)
-
-
-def _finish(devices: Iterable[torch.device]) -> None:
-    for device in devices:
-        if device.type not in ("cpu", "meta"):
-            torch.accelerator.synchronize(device)

@@ -114,7 +114,7 @@ class Adjoint:
                 kept.clear()
         self.carry = [next(by_leaf) if leaf.requires_grad else None for leaf in internal.carry_in]
         if self._compact:
-            self.carry = [compacted_gradient(grad) if grad is not None else None for grad in self.carry]
+            self.carry = _compacted(self.carry)
         for index, leaf in enumerate(mine):
             grad = next(by_leaf) if leaf.requires_grad else None
             if grad is not None and self._inputs[index].requires_grad:
@@ -202,7 +202,7 @@ class Adjoint:
         after, mine = shares[: len(core.carry_in)], iter(shares[len(core.carry_in) :])
         self.carry, self.hooks = list(after), [[] for _ in after]
         if self._compact:
-            self.carry = [compacted_gradient(grad) if grad is not None else None for grad in self.carry]
+            self.carry = _compacted(self.carry)
         for at, index in pairs(core.places, range(len(self.xs))):
             share = next(mine)
             if share is not None and self._inputs[index].requires_grad:
@@ -238,6 +238,10 @@ class Adjoint:
             elif leaf.requires_grad:
                 for hook in hooks:
                     leaf.register_hook(hook)  # type: ignore[no-untyped-call]
+
+
+def _compacted(gradients: Gradients) -> Gradients:
+    return [compacted_gradient(grad) if grad is not None else None for grad in gradients]
 
 
 def _handed_over(heads: Sequence[Tensor], grads: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

@@ -258,8 +258,7 @@ class Core:
         switch_grad(True)
         try:
             form, at = self.forms.at(core), inputs.at(core)
-            wanted = form.differentiable if core >= self._unwanted else (False,) * len(state.leaves)
-            carry_in = tuple(map(as_leaf, state.leaves, wanted))
+            carry_in = tuple(map(as_leaf, state.leaves, self._wanted(form, core)))
             x, spec = inputs.fetch(xs, at)
             # What is read may have a graph of its own, down to declared tensors: it is part of the core's.
             x_in = tuple(map(as_leaf, x, inputs.wanted)) if inputs.wanted else tuple(x)
@@ -303,14 +302,17 @@ class Core:
             internal.enclosure = Enclosure(carry_in, [node for node in gates if node._sequence_nr() >= since])
         return internal, nodes
 
+    def _wanted(self, form: Form, core: int) -> Sequence[bool]:
+        """Return which leaves of the carry that a core is given want a gradient."""
+        return form.differentiable if core >= self._unwanted else (False,) * len(form.differentiable)
+
     def _graph_again(self, state: Hidden, xs: Leaves, core: int) -> Hidden:
         """Run one core with a graph that nobody looks at: it was looked at in the first pass, where it was the same."""
         with torch.enable_grad():
             form, at = self.forms.at(core), self._inputs.at(core)
-            wanted = form.differentiable if core >= self._unwanted else (False,) * len(state.leaves)
             x, spec = self._inputs.fetch(xs, at)
             x_in = map(as_leaf, x, self._inputs.wanted) if self._inputs.wanted else x
-            carry_in = form.spec.unflatten(map(as_leaf, state.leaves, wanted))
+            carry_in = form.spec.unflatten(map(as_leaf, state.leaves, self._wanted(form, core)))
             *_, (_, carry, _) = self._steps(carry_in, at, tuple(x_in), spec)
         state.check(core)
         return Hidden.of(tuple(leaf.detach() for leaf in self._flatten(carry, core)), self._generators.read())
@@ -319,9 +321,8 @@ class Core:
         """Run several blocks of a chain with one graph, from leaf inputs of the first one; they have no outputs."""
         first, inputs = cores.start, self._inputs
         form = self.forms.at(first)
-        wanted = form.differentiable if first >= self._unwanted else (False,) * len(state.leaves)
         with torch.enable_grad():
-            leaves = carry_in = tuple(map(as_leaf, state.leaves, wanted))
+            leaves = carry_in = tuple(map(as_leaf, state.leaves, self._wanted(form, first)))
             carry: Any = form.spec.unflatten(carry_in)
             since = nodes_made()
             between: dict[int, Tensor] = {}
@@ -380,8 +381,8 @@ class Core:
                 return after, ys[-1]
             with torch.set_grad_enabled(graph):
                 form = self.forms.at(core)
-                wanted = form.differentiable if graph and core >= self._unwanted else [False] * len(state.leaves)
-                leaves = map(as_leaf, state.leaves, wanted)
+                wanted = self._wanted(form, core)
+                leaves = [as_leaf(leaf, graph and want) for leaf, want in zip(state.leaves, wanted, strict=True)]
                 at = self._inputs.at(core)
                 x, spec = self._inputs.fetch(xs, at)
                 x = [as_leaf(leaf, graph and leaf.requires_grad) for leaf in x]
