@@ -482,3 +482,15 @@ def test_a_plan_in_two_tiers_explains_and_draws_itself(capsys):
     dotted = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linestyle() != "-"]
     assert len(dotted) == tiers.writes
     assert f"{plan.chosen.slots} and {tiers.peak} slow slots" in axes.get_title(loc="left")
+
+
+def test_planning_that_runs_out_of_memory_says_so(monkeypatch):
+    """A step that fails at its recomputation is left to the scan; this is no step's doing."""
+
+    def fails(*call):
+        raise torch.OutOfMemoryError("no memory is left")
+
+    monkeypatch.setattr("membptt.calls.plan._gradient", fails)
+    step, init, xs = problem(Lstm, 6, torch.float64)
+    with pytest.raises(torch.OutOfMemoryError, match="no memory is left"):
+        membptt.plan(step, init, xs, budget="1MiB")

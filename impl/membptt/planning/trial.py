@@ -319,6 +319,8 @@ class Trial:
                     # Not by autograd, which would call what is hooked to parameters.
                     with torch.no_grad():
                         node.apply(*map(_some_gradient, leaves))
+            except torch.OutOfMemoryError:
+                raise
             except RuntimeError:  # which the scan will say of its own, if what it runs recomputes anything
                 self._fails = True
 
