@@ -38,6 +38,7 @@ def plan(
     chunk: int | None = None,
     policy: str = "auto",
     segments: bool = False,
+    reverse: bool = False,
     compile: Compile = False,
     spill: bool | SlowTier = False,
     progress: Progress = None,
@@ -61,6 +62,7 @@ def plan(
             that is likely to be ready later than a minute after the smallest are.
         policy: a policy's name, or ``"auto"`` for all that may be the fastest: MSM is no faster than MSM+.
         segments: `step` eats a whole core.
+        reverse: as for `scan`.
         compile: measure compiled cores beside eager ones; a scan by the plan runs what was the fastest.
         spill: ``True``, or a `SlowTier` with a bound or a directory; the plan measures its prices.
         progress: as for `scan`; what is counted are the measurements of time.
@@ -75,7 +77,7 @@ def plan(
     Claim: plan-bounds-peak, plan-tiers-bounds-peak.
     """
     refuse_transforms()
-    problem = Problem.of(step, init, xs, params, segments=segments, length=length)
+    problem = Problem.of(step, init, xs, params, segments=segments, length=length, reverse=reverse)
     return choose(problem, budget, chunk=chunk, policy=policy, compile=compile, spill=spill, progress=progress)
 
 
@@ -107,7 +109,7 @@ def choose(
     steps = problem.inputs.steps
     if steps == 0:
         raise ValueError("xs is empty: it has no step, and there is nothing to plan")
-    trial = Trial(problem, _gradient, compile=compile, slow=slow)
+    trial = Trial(problem.largest(), _gradient, compile=compile, slow=slow)
     given = [problem.inputs.cut(chunk).chunk] if chunk is not None else None
     measured = _weighed(trial, given or _doubled(min(steps, _LARGEST_CHUNK)), limit)
     if compile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from operator import attrgetter
 from typing import Any, Final
@@ -77,6 +77,11 @@ class Problem:
         carry, spec = flatten("init", init)
         inputs = xs if isinstance(xs, Inputs) else Inputs(xs, segments=segments, length=length, reverse=reverse)
         return cls(step, spec, carry, inputs, declared_by(step, params), segments)
+
+    def largest(self) -> Problem:
+        """Return the same with the step that takes the most memory of those that one plan is to serve."""
+        largest = getattr(self.step, "_membptt_largest", None)
+        return self if largest is None else replace(self, step=largest())
 
     @property
     def unwanted(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from typing import Any
 
 import optree
@@ -24,7 +25,7 @@ class Ragged:
     A row takes part in the steps of its own sequence. Before and after them it keeps its carry and gives zeros as
     outputs, and nothing is computed for it: what stands in the padding, NaN included, reaches no value and no gradient.
     With ``reverse=True`` rows join in as their sequences begin at their ends. What the step draws at random is drawn
-    for the rows that take part.
+    for the rows that take part. A plan is made for a batch of full rows, and serves one of any lengths.
 
     >>> from membptt import scan
     >>> cell = torch.nn.GRUCell(3, 4)
@@ -71,6 +72,7 @@ class Ragged:
         self._dims = {"the carry": carry, "x": x, "the output y": y}
         self._sorted = sorted(self.lengths)
         self._rows: dict[tuple[int, torch.device], Tensor] = {}  # that take part, by how many do not
+        self._copies = self._sorted[0] < self._sorted[-1]
 
     def steps(self, xs: Any = None) -> Any:
         """Return the inputs of the scan: `xs`, as long as the longest sequence, and the position beside them.
@@ -94,6 +96,13 @@ class Ragged:
         cut: Any = [leaf[:longest] for leaf in leaves]
         return spec.unflatten(cut), torch.arange(longest)
 
+    def _membptt_largest(self) -> Ragged:
+        """Return a step that no batch of other lengths takes more memory than: what a plan is made for."""
+        full = copy(self)
+        full._sorted, full._rows, full._copies = self._sorted[-1:] * len(self.lengths), {}, True
+        full.lengths = full._sorted
+        return full
+
     @property
     def __self__(self) -> Any:  # the module whose parameters are declared by themselves, as of a method
         return owning_module(self.__wrapped__)
@@ -109,7 +118,6 @@ class Ragged:
         x, position = x
         ended = bisect_left(self._sorted, int(position) + 1)
         (before, dims, form), (given, x_dims, x_form) = self._taken("the carry", carry), self._taken("x", x)
-        # Copies also where all rows take part, unless they always do: or the cores of a plan's trial were the smallest.
         some: Any = [self._select(leaf, dim, ended) for leaf, dim in zip(before, dims, strict=True)]
         inputs: Any = [self._select(leaf, dim, ended) for leaf, dim in zip(given, x_dims, strict=True)]
         after, y = self.__wrapped__(form.unflatten(some), x_form.unflatten(inputs))
@@ -145,7 +153,7 @@ class Ragged:
         return leaves, dims, spec
 
     def _select(self, leaf: Tensor, dim: int | None, ended: int) -> Tensor:
-        if dim is None or self._sorted[0] == self._sorted[-1]:
+        if dim is None or not self._copies:
             return leaf
         return leaf.index_select(dim, self._index(ended, leaf.device))
 
