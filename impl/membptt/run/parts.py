@@ -11,7 +11,8 @@ from membptt.state.leaves import Leaves
 from membptt.torch_private import IN_PARTS
 
 READY: Final = 2**20  # bytes of gradients that are handed on first, at least: the first bucket of torch's DDP
-LATER: Final = 8  # times as many together after that: each time costs a look at all modules. No more in all: one part
+LATER: Final = 8  # times as many together after that, and twice as many each time. No more in all: one part
+MOST: Final = 32  # times as many, at most: torch's DDP waits for 25; but each time costs a look at all modules
 
 
 class Part(NamedTuple):
@@ -50,13 +51,13 @@ def parts_of(declared: Sequence[Tensor], earliest: Sequence[int], *, start: bool
         using.setdefault(core, []).append(index)
     parts: list[Part] = []
     waiting: list[int] = []
-    size = 0
+    size, enough = 0, READY
     for core in sorted(using, reverse=True) if are_many(declared) else ():
         waiting += using[core]
         size += sum(declared[index].nbytes for index in using[core])
-        if core > 0 and size >= (LATER * READY if parts else READY):
+        if core > 0 and size >= enough:
             parts.append(Part(core, tuple(waiting)))
-            waiting, size = [], 0
+            waiting, size, enough = [], 0, min(max(2 * enough, LATER * READY), MOST * READY)
     if not parts:
         return (Part(0, tuple(range(len(declared)))),)
     if waiting or start:

@@ -6,9 +6,9 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, filterfalse
+from itertools import chain, filterfalse, islice
 from operator import attrgetter, is_, itemgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -79,12 +79,12 @@ class Surroundings:
     @contextmanager
     def replayed(self) -> Iterator[None]:
         """Put everything back; on the way out, what was there on the way in."""
-        tables = [(table, dict(table.entries)) for table in self.tables]
+        entries = _Entries.of(self.tables)
         modes = [*map(_mode, self.modules)]
         variables = [(variable, variable.read()) for variable, _ in self.variables if not variable.written]
         try:
             for table in self.tables:
-                if not table.stands():
+                if table.before and not table.stands():
                     table.put_back()
             _set_modes(self.modules, self.modes)
             for variable, held in self.variables:
@@ -95,13 +95,13 @@ class Surroundings:
             for variable, value in variables:
                 variable.assign(value)
             _set_modes(self.modules, modes)
-            for table, entries in tables:
-                table.restore(entries)
+            for table, before in entries.where_others():
+                table.restore(before)
 
     @contextmanager
     def undone(self) -> Iterator[None]:
         """Leave everything, on the way out, as it was on the way in, what the step assigns to included: a trial."""
-        tables = [(table, dict(table.entries)) for table in self.tables]
+        entries = _Entries.of(self.tables)
         modes = [*map(_mode, self.modules)]
         variables = [(variable, variable.read()) for variable, _ in self.variables if variable.written]
         try:
@@ -110,8 +110,8 @@ class Surroundings:
             for variable, value in variables:
                 variable.assign(value)
             _set_modes(self.modules, modes)
-            for table, entries in tables:
-                table.undo(entries)
+            for table, before in entries.where_others():
+                table.undo(before)
 
     def inside(self) -> Iterator[tuple[int, Tensor]]:
         """Yield the buffers and attributes of modules that are tensors, each with its number."""
@@ -195,8 +195,6 @@ class _Table:
 
     def restore(self, entries: dict[str, Any]) -> None:
         """Put the tensors among `entries` in their places; take out those that `before` has and they have not."""
-        if self.entries.keys() == entries.keys() and all(map(is_, map(self.entries.get, entries), entries.values())):
-            return
         for key, value in entries.items():
             other = self.entries.get(key, _GONE) is not value
             if other and (self.kind != "attribute" or isinstance(value, Tensor)):
@@ -218,6 +216,41 @@ class _Table:
     def full(self, key: str) -> str:
         """Return the qualified name of an entry."""
         return f"{self.name}.{key}".lstrip(".")
+
+
+class _Entries(NamedTuple):
+    """What was in tables, all of it in two lists: a dict for each takes several times as long.
+
+    Args:
+        tables: the tables.
+        sizes: how many entries each had.
+        keys: of all entries.
+        values: of all entries.
+    """
+
+    tables: tuple[_Table, ...]
+    sizes: list[int]
+    keys: list[str]
+    values: list[Any]
+
+    @classmethod
+    def of(cls, tables: tuple[_Table, ...]) -> _Entries:
+        dicts = [table.entries for table in tables]
+        values = [*chain.from_iterable(map(dict.values, dicts))]
+        return cls(tables, [*map(len, dicts)], [*chain.from_iterable(dicts)], values)
+
+    def where_others(self) -> Iterator[tuple[_Table, dict[str, Any]]]:
+        """Yield the tables in which there is something else now, and what was in each of them."""
+        now = _Entries.of(self.tables)
+        if now.sizes == self.sizes and now.keys == self.keys and all(map(is_, now.values, self.values)):
+            return
+        entries = zip(self.keys, self.values, strict=True)
+        for table, size in zip(self.tables, self.sizes, strict=True):
+            before = dict(islice(entries, size))
+            if table.entries.keys() != before.keys() or not all(
+                map(is_, map(table.entries.get, before), before.values())
+            ):
+                yield table, before
 
 
 def _set_modes(modules: Sequence[nn.Module], modes: Sequence[bool]) -> None:
