@@ -1,16 +1,17 @@
 """Very deep networks: the time of one gradient against its measured peak, every way to trade one for the other.
 
-    python -m bench.chains --models pyramid gpt residual --rounds 5
+    python -m bench.chains --models pyramid gpt residual unet --rounds 5
 
-Each method runs once in every round; time is the processor time of this process, one thread, and the median of its
-ratios to plain autograd of the same round: what else runs on the machine counts less than in elapsed time. Cost is what
-the machine's other work leaves alone: every forward that a method runs, and every backward, each at its block's own
-time, over plain's. The peak is that of all storages beside parameters, their gradients and the input, in a run of its
-own. Every chain ends in its loss. `checkpoint_sequential` runs at every number of segments, in both modes; a block's
-`checkpoint` is the non-reentrant one. *Hidden only* is appendix C's optimum, in bytes: the front of the same blocks
-where no internal state can be kept. *Compiled* is `torch.compile` with an `activation_memory_budget`, where it chooses
-what is recomputed and generates no code: its time is that of decomposed operations, one by one; its peak is read off
-the allocator, as a multiple of plain's read so, and its forwards are not counted.
+Each method runs once in every round, in another order each time; time is the processor time of this process, one
+thread, and the median of its ratios to plain autograd of the same round: what else runs on the machine counts less than
+in elapsed time. Cost is what the machine's other work leaves alone: every forward that a method runs, and every
+backward, each at its block's own time, over plain's. The peak is that of all storages beside parameters, their
+gradients and the input, in a run of its own. Every chain ends in its loss. `checkpoint_sequential` runs at every number
+of segments, in both modes; a block's `checkpoint` is the non-reentrant one, and so are all of a network that hands on
+tuples, which the other loses. *Hidden only* is appendix C's optimum, in bytes: the front of the same blocks where no
+internal state can be kept. *Compiled* is `torch.compile` with an `activation_memory_budget`, where it chooses what is
+recomputed and generates no code: its time is that of decomposed operations, one by one; its peak is read off the
+allocator, as a multiple of plain's read so, and its forwards are not counted.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from random import Random
 from statistics import median
 from time import process_time
 from typing import Any, Final
@@ -29,7 +31,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 from tqdm import tqdm
 
-from bench.deep import Block, gpt, pyramid, residual_mlp
+from bench.deep import Block, gpt, pyramid, residual_mlp, unet
 from bench.machine import here
 from bench.meter import allocated_bytes, bytes_beside
 from bench.store import FIGURE, path_of, resume, save_figure
@@ -88,10 +90,10 @@ def measured(given: Sequence[Block], x: Tensor, rounds: int) -> dict[str, Any]:
         costs[name] = _cost(blocks, plan)
         peaks[name] = bytes_beside(partial(_gradient, run, weights), (x, *weights, *buffers), weights)
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in tqdm(range(rounds), desc="rounds"):
-        for name, run in runs.items():
+    for turn in tqdm(range(rounds), desc="rounds"):
+        for name in Random(turn).sample([*runs], len(runs)):  # what runs before leaves its caches
             start = process_time()
-            _gradient(run, weights)
+            _gradient(runs[name], weights)
             times[name].append(process_time() - start)
     rows: dict[str, Any] = {
         name: {
@@ -166,8 +168,9 @@ def methods(blocks: Sequence[Block], x: Tensor, plan: ChainPlan) -> tuple[dict[s
     runs: dict[str, Run] = {"plain": partial(_each, blocks, x, count + 1), "every block": partial(_each, blocks, x, 1)}
     for step in range(2, min(count, 7)):
         runs[f"every {step}th block"] = partial(_each, blocks, x, step)
+    modes = (False, True) if _hands_on_tensors(blocks, x) else (False,)
     for segments in _segments(count):
-        for reentrant in (False, True):
+        for reentrant in modes:
             name = f"sequential {segments}{' reentrant' if reentrant else ''}"
             runs[name] = partial(_sequential, blocks, x, segments, reentrant)
     budgets: dict[str, int] = {}
@@ -179,6 +182,11 @@ def methods(blocks: Sequence[Block], x: Tensor, plan: ChainPlan) -> tuple[dict[s
         budgets[f"hidden {point}"] = point
         runs[f"hidden {point}"] = partial(chain, blocks, x, schedule=schedule)
     return runs, budgets
+
+
+def _hands_on_tensors(blocks: Sequence[Block], x: Any) -> bool:
+    with torch.no_grad():
+        return all(isinstance(x := block(x), Tensor) for block in blocks)
 
 
 def _segments(count: int) -> list[int]:
@@ -245,10 +253,16 @@ def _residual() -> tuple[list[Block], Tensor]:
     return [*residual_mlp(width=256), _loss], torch.randn(128, 256)
 
 
+def _unet() -> tuple[list[Block], Tensor]:
+    torch.manual_seed(0)
+    return [*unet(depth=4, width=32), _loss], torch.randn(2, 3, 128, 128)
+
+
 MODELS: Final[dict[str, Callable[[], tuple[list[Block], Tensor]]]] = {
     "pyramid": _pyramid,
     "gpt": _gpt,
     "residual": _residual,
+    "unet": _unet,
 }
 
 

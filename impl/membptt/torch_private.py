@@ -406,6 +406,33 @@ def add_each(totals: list[Tensor], shares: list[Tensor]) -> None:
         total.add_(share)
 
 
+# ---- who else refers to a tensor ----
+
+_TWICE: Final = "the first two gradients of a weight are added in a tensor of their own"
+_uses = find("Tensor._use_count", _TWICE, None)
+_uses_of_storage = find("_C._storage_Use_Count", _TWICE, None)
+
+
+def _references(tensors: Sequence[Tensor | None], place: int) -> tuple[int, int, int]:
+    tensor: Any = tensors[place]
+    storage = _uses_of_storage(tensor.untyped_storage()._cdata)
+    return sys.getrefcount(tensor), _uses(tensor), storage
+
+
+_ALONE: Final = _references([torch.empty(1)], 0) if _uses and _uses_of_storage else None
+
+
+def is_alone(tensors: Sequence[Tensor | None], place: int) -> bool:
+    """Whether nothing but this sequence refers to one of its tensors, or to the memory of that, which it fills."""
+    if _ALONE is None or type(tensors[place]) is not Tensor:
+        return False
+    try:
+        dense = tensors[place].untyped_storage().nbytes() == tensors[place].nbytes  # type: ignore[union-attr]
+        return dense and _references(tensors, place) == _ALONE
+    except (NotImplementedError, RuntimeError):  # sparse, or inside a transform
+        return False
+
+
 def version(tensor: Tensor) -> int:
     """Return how often a tensor was changed in place; 0 of one that was made in inference mode and does not count."""
     return 0 if tensor.is_inference() else tensor._version

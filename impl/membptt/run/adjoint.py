@@ -17,7 +17,7 @@ from membptt.run.outputs import Outputs
 from membptt.state.leaves import Leaves, are_apart, compacted_gradient
 from membptt.state.products import Product
 from membptt.state.states import At, Internal
-from membptt.torch_private import add_each, flagged, gradients, hooks_of, is_set
+from membptt.torch_private import add_each, flagged, gradients, hooks_of, is_alone, is_set
 
 Gradients = list[Tensor | None]
 Hook = Callable[[Tensor], Tensor | None]
@@ -119,24 +119,23 @@ class Adjoint:
             grad = next(by_leaf) if leaf.requires_grad else None
             if grad is not None and self._inputs[index].requires_grad:
                 self._gather(index, internal.at, grad)
-        totals: list[Tensor] = []
+        totals: list[Any] = []
         shares: list[Tensor] = []
         for index, grad in zip(used, by_leaf, strict=False):  # then come those of products
-            total = self.params[index]
             if grad is None:
                 continue
             if index in self._taken:
                 at = internal.at
                 where = f"{at.start}:{at.stop}" if isinstance(at, slice) else at
                 raise RuntimeError(_LATE.format(where, tuple(self._params[index].shape)))
-            if total is not None and self._owned[index]:
-                totals.append(total)
-                shares.append(grad)
-            elif total is not None:
-                # The first may share its storage with another one (an LSTM's two biases): add it out of place.
-                self.params[index], self._owned[index] = total + grad, True
-            else:
+            if self.params[index] is None:
                 self.params[index] = grad
+            elif self._is_mine(index):
+                totals.append(self.params[index])
+                shares.append(grad)
+            else:
+                first: Any = self.params[index]
+                self.params[index], self._owned[index] = first + grad, True
         if totals:
             add_each(totals, shares)
         for (factors, rows), grad in zip(apart, by_leaf, strict=True):
@@ -211,11 +210,18 @@ class Adjoint:
 
     def _sum(self, param: int) -> Tensor:
         """Return what gradients of a declared tensor are added to in place."""
+        mine = self._is_mine(param)
         total = self.params[param]
-        if total is None or not self._owned[param]:
+        if total is None or not mine:
             total = torch.zeros_like(self._params[param]) if total is None else total.clone()
             self.params[param], self._owned[param] = total, True
         return total
+
+    def _is_mine(self, param: int) -> bool:
+        """Whether a sum may be added to in place: a first share may lie in the memory of another (an LSTM's biases)."""
+        if not self._owned[param]:
+            self._owned[param] = is_alone(self.params, param)
+        return self._owned[param]
 
     def _gather(self, index: int, at: At, grad: Tensor) -> None:
         total = self.xs[index]
