@@ -115,6 +115,7 @@ class Continuity:
         self._at = self._cores  # the core that was backpropagated last
         self._closely = self._numbers or (again and not self._alike)  # the numbers of small leaves are looked at
         self._kinds = self._last.closely() if self._closely else self._last  # of the carry that it was given
+        self._plain = self._alike and not self._kinds.large  # all its leaves are compared as they are
         self._given: Sequence[Tensor] = [*map(leaf_of, self._final)]  # that carry, with fingerprints of large leaves
         for leaf in self._kinds.large:
             self._given[leaf] = fingerprint_of(self._final[leaf])
@@ -177,13 +178,12 @@ class Continuity:
     def compare(self, internal: Internal | Joined) -> None:
         """Compare what a core gave with what the core after it, which was backpropagated before, was recorded from."""
         self._at = at = self._at - 1
-        after, given, plain = internal.carry_out, self._given, self._alike and not self._kinds.large
-        if not (plain and _are_equal(after, given) and versions(given) == self._versions):
+        after, given = internal.carry_out, self._given
+        if not (self._plain and _are_equal(after, given) and versions(given) == self._versions):
             self._compare_each(after)
-            plain = self._alike and not self._kinds.large
         elif at in self._marks:
             self._look_at_bits(given)
-        if plain and at:  # the usual case, where every call is felt
+        if at and self._plain:  # the usual case, where every call is felt
             self._given, self._versions = internal.carry_in, internal.start.versions
             return
         self._given = ()  # which is gone when the core goes backward
@@ -240,7 +240,7 @@ class Continuity:
         self._settle(self._at + 1)
         for leaf in small:
             given[leaf] = fingerprint(given[leaf]) if _form(given[leaf]) == _form(after[leaf]) else _NO_FINGERPRINT
-        self._given, self._closely, self._kinds = given, True, self._kinds.closely()
+        self._given, self._closely, self._kinds, self._plain = given, True, self._kinds.closely(), False
 
     def _look_at_bits(self, carry: Sequence[Tensor]) -> None:
         """Compare the carry after the present core by bits with the first pass's, and take note of them."""
