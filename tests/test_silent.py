@@ -15,6 +15,7 @@ from torch import nn
 import membptt
 from membptt import Indexed, SlowTier, scan, torch_private
 from membptt.step.generators import Generators
+from membptt_theory.tables import build
 
 D = torch.float64
 WAYS = [
@@ -1157,3 +1158,46 @@ def test_what_was_frozen_since_the_first_pass_is_no_concern():
     cell.bias_hh.requires_grad_(False)
     ys.square().mean().backward()
     assert cell.weight_hh.grad is not None
+
+
+# What is frozen, cast or hooked between forward and backward
+
+
+@every_way
+@pytest.mark.parametrize("declared", [True, False])
+def test_weights_that_are_frozen_for_the_forward_only_get_no_gradient_and_may_learn_again(options, declared):
+    """As a world model is, through which an actor is trained on imagined steps."""
+    world, actor, bias, (h0, xs) = gru(), nn.Linear(4, 4).double(), torch.ones(4, dtype=D), data()
+
+    def step(h, x):
+        h = world(x + actor(h).tanh() + bias, h)
+        return h, h
+
+    def run(fn):
+        world.requires_grad_(False)
+        _, ys = fn(step, h0, xs, params=[world, actor] if declared else [actor])
+        for weight in (*world.parameters(), bias):
+            weight.requires_grad_(True)
+        ys.square().mean().backward()
+        bias.requires_grad_(False)
+
+    assert same(run, [*actor.parameters(), *world.parameters()], options)
+    assert all(weight.grad is None for weight in world.parameters())
+
+
+def test_blocks_that_are_frozen_for_the_forward_only_may_learn_again():
+    torch.manual_seed(0)
+    blocks, x = [nn.Sequential(nn.Linear(4, 4), nn.Tanh()).double() for _ in range(8)], torch.randn(2, 4, dtype=D)
+    schedules = [build(policy, 8, 2).schedule(8, 2) for policy in ("hsm", "ism")]
+    ways = [{"schedule": schedule} for schedule in schedules]
+    gradients = []
+    for call in (nn.Sequential(*blocks), *[partial(membptt.chain, blocks, **way) for way in ways]):
+        for block in blocks:
+            block.requires_grad_(block not in blocks[:3]).zero_grad()
+        loss = call(x).square().sum()
+        for block in blocks:
+            block.requires_grad_(True)
+        loss.backward()
+        assert all(weight.grad is None for block in blocks[:3] for weight in block.parameters())
+        gradients.append([weight.grad for block in blocks[3:] for weight in block.parameters()])
+    assert all(torch.equal(*pair) for others in gradients[1:] for pair in zip(gradients[0], others, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any, Final
@@ -273,11 +273,11 @@ class Core:
                 carry_out = self._flatten(carry, core)
         finally:
             switch_grad(before)
-        if core + 1 < self._unwanted and any(leaf.requires_grad for leaf in carry_out):
-            raise RuntimeError(_NOT_FROZEN)
         own = (*carry_in, *x_in) if inputs.wanted else carry_in
         returned = [leaf for leaves in (carry_out, *[leaves for _, leaves in emitted]) for leaf in leaves]
         nodes, used, shared, gates = self._undeclared.refuse(returned, own, since)
+        if used and core + 1 < self._unwanted:
+            raise RuntimeError(_NOT_FROZEN)
         self._unchanged.check(used)
         state.check(core)
         if self.continuity is not None:
@@ -423,6 +423,10 @@ class Core:
             RuntimeError: it did.
         """
         self._unchanged.check()
+
+    def leave(self, frozen: Collection[int]) -> None:
+        """Leave out tensors, by identity, that wanted no gradient in the first pass: the loop would give them none."""
+        self._undeclared.frozen = frozen
 
     def rounds(self) -> None:
         """Take note that the step gives other bits with graph than without: later calls look at numbers at once."""

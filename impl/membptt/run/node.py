@@ -211,6 +211,7 @@ class _Scan(torch.autograd.Function):
             call.generators.settle()
         call.outputs.ended(call.choice.inputs.steps)
         call.surroundings.settle()
+        call.core.leave(call.surroundings.frozen())
         if call.core.continuity is not None:
             call.core.continuity.ended(final, call.choice.course.cores)
         call.final_leaves = len(final)

@@ -76,6 +76,11 @@ class Surroundings:
             if not table.stands():
                 table.own |= {*table.replaced()}
 
+    def frozen(self) -> frozenset[int]:
+        """Return the identities of what wants no gradient now; `watched` keeps it."""
+        held = map(_of_watched, self.watched)
+        return frozenset([id(tensor) for tensor in held if isinstance(tensor, Tensor) and not tensor.requires_grad])
+
     @contextmanager
     def replayed(self) -> Iterator[None]:
         """Put everything back; on the way out, what was there on the way in."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ class Undeclared:
         self._steps = (step,) if read is None else (step, read)
         self._ids = dict(zip(map(id, declared), range(len(declared)), strict=True))
         self.accumulators: dict[Any, int] = {}  # of declared tensors, as they are met
+        self.frozen: Collection[int] = ()  # identities of tensors that wanted no gradient when the first pass was over
         # Of a node with several outputs, such as unbind's, one may be declared and another not.
         self._edges = {
             (tensor.grad_fn, tensor.output_nr): index
@@ -107,6 +108,7 @@ class Undeclared:
                     accumulators[child] = self._ids[leaf]
                 gates[node] = None
                 used.add(accumulators[child])
+        lost = [tensor for tensor in lost if id(tensor) not in self.frozen]
         if lost:
             raise self._error(lost, pending)
         return pending, sorted(used), shared, gates
