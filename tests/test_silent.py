@@ -1201,3 +1201,148 @@ def test_blocks_that_are_frozen_for_the_forward_only_may_learn_again():
         assert all(weight.grad is None for block in blocks[:3] for weight in block.parameters())
         gradients.append([weight.grad for block in blocks[3:] for weight in block.parameters()])
     assert all(torch.equal(*pair) for others in gradients[1:] for pair in zip(gradients[0], others, strict=True))
+
+
+@every_way
+def test_hooks_find_what_is_there_when_they_run(options):
+    """The step finds what was there at the call; the loop's hooks run in the backward, and so do a scan's."""
+    cell, (h0, xs), limit = gru(), data(), 1.0
+    cell.limit = torch.tensor(1.0, dtype=D)
+
+    def clip(grad):
+        return grad.clamp(-limit, limit).clamp(max=float(cell.limit))
+
+    def step(h, x):
+        h = cell(x, h * limit)
+        if h.requires_grad:
+            h.register_hook(clip)
+        return h, h
+
+    def run(fn):
+        nonlocal limit
+        limit, cell.limit = 1.0, torch.tensor(1.0, dtype=D)
+        loss = fn(step, h0, xs, params=[cell])[1].square().mean()
+        limit, cell.limit = 1e-2 * loss.item(), torch.tensor(1e-3 * loss.item())
+        loss.backward()
+
+    assert same(run, list(cell.parameters()), options)
+
+
+@every_way
+def test_what_a_hook_keeps_is_there_after_the_backward_and_in_the_next(options):
+    """As a running mean of the gradient's size is, by which it is clipped."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.size, self.last = gru(), torch.tensor(1e-3, dtype=D), torch.zeros(2, 4, dtype=D)
+
+        def forward(self, h, x):
+            self.last = h = self.cell(x, h)  # the step's own: it is as the first pass left it
+            if h.requires_grad:
+                h.register_hook(self.scaled)
+            return h, h
+
+        def scaled(self, grad):
+            self.size = 0.9 * self.size + 0.1 * grad.norm()
+            return grad * self.size / (self.size + grad.norm())
+
+    kept = []
+
+    def run(fn):
+        net = Net()
+        for _ in range(3):
+            final, ys = fn(net, *data())
+            ys.square().mean().backward()
+            assert torch.equal(net.last, final)
+        kept.append(net.size)
+        leaf.grad = net.cell.weight_hh.grad
+
+    leaf = torch.zeros(12, 4, dtype=D)
+    assert same(run, [leaf], options)
+    assert torch.allclose(*kept)
+
+
+class _Product(torch.autograd.Function):
+    """Takes note of whether its backward is cast."""
+
+    cast: list[bool] = []  # noqa: RUF012
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        return x @ weight
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        _Product.cast.append(torch.is_autocast_enabled("cpu"))
+        return grad @ weight.T, x.T @ grad
+
+
+@every_way
+@pytest.mark.parametrize("around", [False, True])
+@pytest.mark.parametrize("product", [torch.matmul, _Product.apply], ids=["formula", "function"])
+def test_a_backward_outside_autocast_is_not_cast_though_the_step_is(options, around, product):
+    torch.manual_seed(0)
+    weight, (h0, xs) = nn.Parameter(torch.randn(4, 4) * 0.5), (leaf.float() for leaf in data())
+
+    def step(h, x):
+        with torch.autocast("cpu", enabled=False):  # as what needs more digits is kept out of it
+            h = torch.tanh(product(h, weight) + x)
+        return h, h
+
+    gradients = []
+    for fn in (loop, partial(scan, **options)):
+        _Product.cast.clear()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = fn(step, h0, xs, params=[weight])[1].square().mean()
+        with torch.autocast("cpu", torch.bfloat16, enabled=around):
+            gradients += torch.autograd.grad(loss, weight)
+        assert set(_Product.cast) <= {around}
+    assert torch.allclose(*gradients, rtol=2e-2 if around else 1e-5, atol=0 if not around else 1e-4)
+
+
+def test_a_second_derivative_outside_autocast_is_not_cast_either():
+    torch.manual_seed(0)
+    weight, (h0, xs) = nn.Parameter(torch.randn(4, 4) * 0.5), (leaf.float() for leaf in data())
+
+    def step(h, x):
+        with torch.autocast("cpu", enabled=False):
+            h = torch.tanh(h @ weight + x)
+        return h, h
+
+    seconds = []
+    for fn in (loop, partial(scan, slots=3)):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = fn(step, h0, xs, params=[weight])[1].square().mean()
+        (first,) = torch.autograd.grad(loss, weight, create_graph=True)
+        seconds += torch.autograd.grad(first.square().sum(), weight)
+    assert torch.allclose(*seconds, rtol=1e-4, atol=1e-8)
+
+
+def test_under_autocast_a_budget_is_planned_without_the_cache_of_casts():
+    torch.manual_seed(0)
+    layer, (h0, xs) = nn.Linear(4, 4), (leaf.float() for leaf in data())
+
+    def step(h, x):
+        h = torch.tanh(layer(h) + layer(x)).float()
+        return h, h
+
+    gradients = []
+    for fn in (loop, partial(scan, budget="64KiB")):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = fn(step, h0, xs, params=[layer])[1].square().mean()
+        gradients += torch.autograd.grad(loss, layer.weight)
+    assert (gradients[0] - gradients[1]).norm() <= 2e-2 * gradients[0].norm()  # in bfloat16
+
+
+def test_a_backward_inside_a_cache_of_parametrized_weights_is_refused():
+    layer, (h0, xs) = nn.utils.parametrizations.orthogonal(nn.Linear(4, 4).double()), data()
+    loss = scan(lambda h, x: (torch.tanh(layer(h) + x),) * 2, h0, xs, slots=3, params=[layer])[1].sum()
+    with (
+        nn.utils.parametrize.cached(),
+        pytest.raises(RuntimeError, match=r"or its backward, runs inside torch.*parametrize\.cached\(\)"),
+    ):
+        loss.backward(retain_graph=True)
+    loss.backward()

@@ -34,6 +34,7 @@ from membptt.slow.tier import IN_FLIGHT, SlowStates, SlowTier
 from membptt.state.leaves import Layout, as_leaf, is_differentiable, storages
 from membptt.state.states import Hidden, Internal
 from membptt.state.trees import tree_leaves
+from membptt.step.autocast import Autocast
 from membptt.step.changes import InPlace
 from membptt.step.generators import Generators
 from membptt.step.surroundings import Surroundings
@@ -79,7 +80,7 @@ class Trial:
         self._begin = self._problem = replace(problem, carry=carry)
         self._xs = problem.inputs.leaves
         self._compile = compile
-        self._generators = Generators(problem.devices)
+        self._generators, self._autocast = Generators(problem.devices), Autocast.current(problem.devices)
         self._surroundings = Surroundings.of(problem.reach)
         self._generators.follow(self._surroundings.vectors)
         self._outside = storages((*problem.params, *self._xs))
@@ -177,6 +178,7 @@ class Trial:
             self._surroundings.undone(),
             hooks_deferred(self._problem.params),
             beyond(Region.now()),
+            self._autocast.replayed(),  # as in a scan: a cast that is cached would be a weight that the step has kept
         ):
             yield
 

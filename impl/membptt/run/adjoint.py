@@ -37,6 +37,7 @@ class Adjoint:
         xs: the input leaves; gradients are gathered for those that require them.
         params: the declared parameters.
         compact: a gradient of the carry that waits takes no more than its own bytes.
+        as_now: where formulas and hooks are to run: as the caller's backward is, not as the first pass was.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Adjoint:
         params: Sequence[Tensor],
         *,
         compact: bool = False,
+        as_now: Callable[[], AbstractContextManager[object]] = lambda: _IDLE,
     ) -> None:
         self.carry = carry
         self.xs: Gradients = [None] * len(xs)  # as of a loop: none where no step used any of it
@@ -58,7 +60,7 @@ class Adjoint:
         self._params = params
         self._owned = [False] * len(params)
         self._taken: set[int] = set()
-        self._compact = compact
+        self._compact, self._as_now = compact, as_now
         # Hooks that the step put on the carry it was given, by leaf: they are of the core before, which gave it.
         self.hooks: list[list[Hook]] = [[] for _ in carry]
 
@@ -109,7 +111,8 @@ class Adjoint:
                 del leaf
                 kept = _kept_by_the_last(internal)
             try:
-                by_leaf = iter(gradients(heads, ends, grads))
+                with self._as_now():
+                    by_leaf = iter(gradients(heads, ends, grads))
             finally:
                 kept.clear()
         self.carry = [next(by_leaf) if leaf.requires_grad else None for leaf in internal.carry_in]

@@ -33,6 +33,7 @@ from membptt.state.leaves import Leaves, is_differentiable
 from membptt.state.states import Hidden, RandomState
 from membptt.step.autocast import Autocast
 from membptt.step.generators import Generators
+from membptt.step.refusals import refuse_cache
 from membptt.step.surroundings import Surroundings
 from membptt.torch_private import (
     are_several,
@@ -87,6 +88,7 @@ class Call:
         init=False, default_factory=dict
     )  # passes under way, where there are parts
     hooked: bool = field(init=False, default=False)
+    _aside: list[Callable[[], AbstractContextManager[None]]] = field(init=False, default_factory=list)
     random: RandomState = field(init=False, default=())
     final_leaves: int = field(init=False, default=0)  # the first step may make more of a carry than it was given
     # Autograd runs a backward on a CUDA device in a thread of its own, where no context variable is set.
@@ -140,6 +142,8 @@ class Call:
     @contextmanager
     def as_then(self) -> Iterator[None]:
         """Let everything be as it was in the first pass."""
+        refuse_cache()
+        aside = self.autocast.aside()
         with (
             self.subclasses(),
             _together(
@@ -147,7 +151,15 @@ class Call:
             ),
             self.surroundings.replayed(),
         ):
-            yield
+            self._aside = [each for each in (aside, self.surroundings.aside and self.surroundings.as_now) if each]
+            try:
+                yield
+            finally:
+                self._aside = []
+
+    def as_now(self) -> AbstractContextManager[object]:
+        """Let formulas and hooks, which run backward, find things as they are now: only the step is run as it was."""
+        return _together(*[each() for each in self._aside]) if self._aside else _IDLE
 
     def enclosed(self, run: Callable[[], Results]) -> Results:
         """Run what recomputes or backpropagates the step, where that finds what the first pass found."""
@@ -279,7 +291,9 @@ class _Back:
         self._carry, self._xs = call.split(given)
         carry, ys = list(grads[: call.final_leaves]), list(grads[call.final_leaves :])
         compact = not call.core.forms.alike
-        self._adjoint = Adjoint(carry, ys, call.outputs, self._xs, call.core.params, compact=compact)
+        self._adjoint = Adjoint(
+            carry, ys, call.outputs, self._xs, call.core.params, compact=compact, as_now=call.as_now
+        )
         self._comparison: Comparison | None = None
         self._first = 0  # the core that went backward last
         if call.core.continuity is not None:
@@ -383,7 +397,7 @@ def _gradient(ctx: Any, grads: Gradients) -> Gradients:
         return value()
     if is_transformed():
         raise RuntimeError(_BEFORE_THE_LEVEL)
-    first = Differentiable(call.loop, len(given), call.enclosed)
+    first = Differentiable(call.loop, len(given), call.enclosed, call.as_now)
     return first.gradient(len(grads)).apply(*grads, *given, *call.core.params, value=value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +27,13 @@ class Differentiable:
             own, so that what the caller computed from what is counted by the caller's graph alone. The others it knows
             by identity.
         around: runs what it is given where the function finds what it is to find.
+        as_now: leaves that for where backward formulas are to run.
     """
 
     function: Function
     own: int
     around: Callable[[Callable[[], Gradients]], Gradients]
+    as_now: Callable[[], AbstractContextManager[object]]
 
     def apply(self, *tensors: Tensor | None, value: Callable[[], Gradients] | None = None) -> Gradients:
         """Return the function's results as those of one node; `value` computes the same, if anything cheaper does."""
@@ -39,7 +42,8 @@ class Differentiable:
 
     def gradient(self, results: int) -> Differentiable:
         """Return what maps the gradients of so many results, and the arguments, to the arguments' gradients."""
-        return Differentiable(_gradient(self.function, results), results + self.own, self.around)
+        function = _gradient(self.function, results, self.as_now)
+        return Differentiable(function, results + self.own, self.around, self.as_now)
 
     def evaluate(self, tensors: Gradients) -> Gradients:
         """Return the function's results, without their graph."""
@@ -65,7 +69,7 @@ class _Node(torch.autograd.Function):
         return None, None, *each_alone(lambda each: gradient.apply(*each, *ctx.saved_tensors), grads)
 
 
-def _gradient(function: Function, count: int) -> Function:
+def _gradient(function: Function, count: int, as_now: Callable[[], AbstractContextManager[object]]) -> Function:
     def gradient(tensors: Gradients) -> Gradients:
         deeper = torch.is_grad_enabled()
         grads, arguments = tensors[:count], tensors[count:]
@@ -79,7 +83,8 @@ def _gradient(function: Function, count: int) -> Function:
             shares: Gradients = (None,) * len(wanted)
             if heads and wanted:
                 results, given = zip(*heads, strict=True)
-                shares = torch.autograd.grad(results, wanted, given, create_graph=deeper, allow_unused=True)
+                with as_now():
+                    shares = torch.autograd.grad(results, wanted, given, create_graph=deeper, allow_unused=True)
         each = iter(shares)
         return tuple([next(each) if tensor is not None and tensor.requires_grad else None for tensor in arguments])
 

@@ -26,8 +26,8 @@ def refuse_cache() -> None:
     """
     if caches_parametrizations():
         raise RuntimeError(
-            "scan or while_loop runs inside torch.nn.utils.parametrize.cached(): a weight cached without graph would "
-            "serve a core with graph, and its gradient lost; leave the cache off around it"
+            "scan or while_loop, or its backward, runs inside torch.nn.utils.parametrize.cached(): a weight cached "
+            "without graph would serve a core with graph, and its gradient lost; leave the cache off around it"
         )
 
 

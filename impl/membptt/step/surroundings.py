@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, filterfalse, islice
 from operator import attrgetter, is_, itemgetter
 from typing import Any, Final, NamedTuple
@@ -42,6 +42,7 @@ class Surroundings:
     vectors: tuple[Tensor, ...]
     watched: tuple[tuple[_Table | None, str, Any], ...]
     versions: tuple[int | None, ...]
+    aside: list[tuple[Variable, Any]] = field(default_factory=list)  # places that are put back now, what was there
 
     @classmethod
     def of(cls, reached: Reach) -> Surroundings:
@@ -83,25 +84,48 @@ class Surroundings:
 
     @contextmanager
     def replayed(self) -> Iterator[None]:
-        """Put everything back; on the way out, what was there on the way in."""
+        """Put everything back; on the way out, what was there on the way in.
+
+        What others than the step put in its place meanwhile, such as a hook, stays.
+        """
         entries = _Entries.of(self.tables)
         modes = [*map(_mode, self.modules)]
-        variables = [(variable, variable.read()) for variable, _ in self.variables if not variable.written]
+        moved = list(self._moved())
+        self.aside = [(place, place.read()) for place, _ in moved]
         try:
-            for table in self.tables:
-                if table.before and not table.stands():
-                    table.put_back()
+            for place, value in moved:
+                place.assign(value)
             _set_modes(self.modules, self.modes)
-            for variable, held in self.variables:
-                if not variable.written and (value := _given(held)) is not _GONE:
-                    variable.assign(value)
             yield
         finally:
-            for variable, value in variables:
-                variable.assign(value)
+            aside, self.aside = self.aside, []
+            for place, value in aside:
+                place.assign(value)
             _set_modes(self.modules, modes)
             for table, before in entries.where_others():
                 table.restore(before)
+
+    @contextmanager
+    def as_now(self) -> Iterator[None]:
+        """Leave what was put back for what is there now."""
+        then = [(place, place.read()) for place, _ in self.aside]
+        for place, value in self.aside:
+            place.assign(value)
+        try:
+            yield
+        finally:
+            self.aside = [(place, place.read()) for place, _ in then]
+            for place, value in then:
+                place.assign(value)
+
+    def _moved(self) -> Iterator[tuple[Variable, Any]]:
+        """Yield the places at which there is something else than at the call, and what was there."""
+        for table in self.tables:
+            if table.before and not table.stands():
+                yield from table.moved()
+        for variable, held in self.variables:
+            if not variable.written and (value := _given(held)) is not _GONE and variable.read() is not value:
+                yield variable, value
 
     @contextmanager
     def undone(self) -> Iterator[None]:
@@ -191,20 +215,23 @@ class _Table:
         """Return the keys at which there are other tensors now."""
         return [key for key, held in self.before.items() if self.entries.get(key) is not _given(held)]
 
-    def put_back(self) -> None:
-        """Put back what was in it at the call, except what the step replaces."""
+    def moved(self) -> Iterator[tuple[Variable, Any]]:
+        """Yield the places of other tensors than at the call, and those; except what the step replaces."""
         for key in self.replaced():
             tensor = _given(self.before[key])
             if key not in self.own and tensor is not _GONE:
-                self.entries[key] = tensor
+                yield Variable(key, self.entries, written=False), tensor
 
     def restore(self, entries: dict[str, Any]) -> None:
-        """Put the tensors among `entries` in their places; take out those that `before` has and they have not."""
+        """Put the tensors among `entries` in their places; take out those that the step replaces and they have not.
+
+        Where there was one at the call which the step left there, somebody else has put another.
+        """
         for key, value in entries.items():
-            other = self.entries.get(key, _GONE) is not value
+            other = self.entries.get(key, _GONE) is not value and (key in self.own or key not in self.before)
             if other and (self.kind != "attribute" or isinstance(value, Tensor)):
                 self.entries[key] = value
-        for key in self.before.keys() - entries.keys():
+        for key in self.own - entries.keys():
             self.entries.pop(key, None)
 
     def undo(self, entries: dict[str, Any]) -> None:
