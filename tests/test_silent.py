@@ -1346,3 +1346,60 @@ def test_a_backward_inside_a_cache_of_parametrized_weights_is_refused():
     ):
         loss.backward(retain_graph=True)
     loss.backward()
+
+
+# What reads the inputs
+
+
+@every_way
+def test_what_reads_finds_the_variable_of_its_loop_where_it_was(options):
+    cell, (h0, xs) = gru(), data()
+
+    def run(fn):
+        losses = []
+        for part in (xs, -xs, xs.square()):
+            read = Indexed(12, lambda start, stop: part[start:stop])  # noqa: B023  (late, which is what is tested)
+            losses.append(fn(recurrence(cell), h0, part if fn is loop else read, params=[cell])[1].square().mean())
+        sum(losses).backward()
+
+    assert same(run, list(cell.parameters()), options)
+
+
+@pytest.mark.parametrize("options", [*WAYS, {"budget": "64KiB"}])
+def test_what_reads_draws_the_same_again_and_is_in_the_same_mode(options):
+    torch.manual_seed(0)
+    cell, encoder, (h0, xs) = gru(), nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)).double(), data()
+    leaves, drawn = [*cell.parameters(), *encoder.parameters()], []
+
+    def read(start, stop):
+        return torch.stack([encoder(x) + random.random() for x in xs[start:stop]])
+
+    def run(fn):
+        encoder.train()
+        inputs = (read(at, at + 1)[0] for at in range(12)) if fn is loop else Indexed(12, read)
+        loss = fn(recurrence(cell), h0, inputs, params=leaves)[1].square().mean()
+        drawn.append(torch.rand(1))
+        encoder.eval()
+        loss.backward()
+
+    assert same(run, leaves, options)
+    assert torch.equal(*drawn)
+
+
+def test_running_statistics_of_what_reads_are_refused():
+    cell, norm, (h0, xs) = gru(), nn.BatchNorm1d(4).double(), data()
+    read = Indexed(12, lambda start, stop: torch.stack([norm(x) for x in xs[start:stop]]))
+    with pytest.raises(RuntimeError, match=r"updates 'norm\.running_mean' and .*put the module into eval mode"):
+        scan(recurrence(cell), h0, read, slots=3, params=[cell, norm])
+    norm.eval()
+    scan(recurrence(cell), h0, read, slots=3, params=[cell, norm])[1].sum().backward()
+
+
+def test_what_reads_may_put_all_it_reads_into_one_tensor():
+    cell, (h0, xs), kept = gru(), data(), torch.zeros(1, 2, 4, dtype=D)
+
+    def run(fn):
+        read = Indexed(12, lambda start, stop: kept.copy_(xs[start:stop]))
+        fn(recurrence(cell), h0, xs if fn is loop else read, params=[cell])[1].square().mean().backward()
+
+    assert same(run, list(cell.parameters()), {"slots": 3})

@@ -15,6 +15,7 @@ from membptt.state.trees import constants
 from membptt.step.autocast import Autocast
 from membptt.step.blocks import Blocks
 from membptt.step.declared import frozen_of
+from membptt.step.generators import Generators
 from membptt.step.identity import identity
 from membptt_theory.cache import Cache
 from membptt_theory.options import parse_bytes
@@ -26,7 +27,9 @@ _fronts: Final = Cache(2**21)  # of chains: one that is larger would push out al
 def remembered_plan(problem: Problem, budget: int | str, progress: Progress = None, **options: Any) -> Plan:
     """Plan once for each step function and shapes: training calls the same scan again and again."""
     inputs = problem.inputs
-    x, spec = inputs.fetch(inputs.leaves, inputs.at(0))
+    generators = Generators(problem.devices, enabled=inputs.read is not None)  # what reads may draw
+    with generators.replayed():
+        x, spec = inputs.fetch(inputs.leaves, inputs.at(0))
     key = (
         identity(problem.step),
         problem.segments,

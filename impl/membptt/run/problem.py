@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import optree
 import torch
+from torch import nn
 
 from membptt.run.inputs import Inputs
 from membptt.state.forms import Alike, Forms
@@ -90,9 +91,13 @@ class Problem:
 
     @property
     def reach(self) -> Reach:
-        """What the step names; looked up once."""
+        """What the step names, and the modules and functions of what reads the inputs; looked up once."""
         if self._reach is None:
             self._reach = reach(self.step)
+            if self.inputs.read is not None:  # a tensor that it names may be where it puts what it has read
+                read = reach(self.inputs.read)
+                modules = tuple([pair for pair in read.named if isinstance(pair[1], nn.Module)])
+                self._reach = Reach(self._reach.named + modules, self._reach.functions + read.functions)
         return self._reach
 
     @property
