@@ -15,6 +15,8 @@ from torch import nn
 import membptt
 from membptt import Indexed, SlowTier, scan, torch_private
 from membptt.step.generators import Generators
+from membptt.step.reach import reach
+from membptt.step.surroundings import Surroundings
 from membptt_theory.tables import build
 
 D = torch.float64
@@ -1403,3 +1405,70 @@ def test_what_reads_may_put_all_it_reads_into_one_tensor():
         fn(recurrence(cell), h0, xs if fn is loop else read, params=[cell])[1].square().mean().backward()
 
     assert same(run, list(cell.parameters()), {"slots": 3})
+
+
+# Modules that no module registers
+
+
+class _Hiding(nn.Module):
+    def __init__(self, hide, module):
+        super().__init__()
+        self.cell = gru()
+        object.__setattr__(self, "hidden", hide(module))
+
+    def forward(self, h, x):
+        hidden = self.hidden.get("a") if isinstance(self.hidden, dict) else self.hidden
+        h = self.cell((hidden[0] if isinstance(hidden, (list, tuple)) else hidden)(x), h)
+        return h, h
+
+
+WAYS_TO_HIDE = {
+    "list": lambda module: [module],
+    "tuple": lambda module: (module,),
+    "dict": lambda module: {"a": module},
+    "attribute": lambda module: module,
+}
+hidden = pytest.mark.parametrize("hide", WAYS_TO_HIDE.values(), ids=WAYS_TO_HIDE)
+
+
+@hidden
+def test_running_statistics_of_a_module_that_is_hidden_are_refused_and_through_stateful_they_work(hide):
+    norm, (h0, xs) = nn.BatchNorm1d(4).double(), data()
+    with pytest.raises(RuntimeError, match=r"updates .*hidden.*\.0\.running_mean.* in place.*Stateful"):
+        scan(_Hiding(hide, nn.Sequential(norm)), h0, xs, slots=3, params=[norm])
+    means = []
+    for scanned in (False, True):
+        norm = nn.BatchNorm1d(4).double()
+        net = _Hiding(hide, nn.Sequential(norm))
+        if scanned:
+            stateful = membptt.Stateful(net)
+            carry, ys = scan(stateful, stateful.init(h0), xs, slots=3, params=[norm])
+            ys.sum().backward()
+            stateful.load(carry)
+        else:
+            loop(net, h0, xs)
+        means.append(norm.running_mean)
+    assert torch.equal(*means)
+
+
+@hidden
+def test_a_module_that_is_hidden_is_found_in_the_mode_it_was_in(hide):
+    dropout, (h0, xs) = nn.Dropout(0.5), data()
+    net = _Hiding(hide, dropout)
+
+    def run(fn):
+        dropout.train()
+        loss = fn(net, h0, xs)[1].square().mean()
+        dropout.eval()
+        loss.backward()
+
+    assert same(run, list(net.parameters()), {"slots": 3})
+
+
+def test_of_modules_that_are_hidden_so_many_are_looked_at():
+    """Such as a model that a small part of it knows."""
+    whole, (h0, xs) = nn.ModuleList(nn.Identity() for _ in range(1000)), data()
+    whole.append(net := _Hiding(WAYS_TO_HIDE["list"], nn.Identity()))
+    net.hidden.append(whole)
+    assert len(Surroundings.of(reach(net)).modules) < 100
+    assert same(lambda fn: fn(net, h0, xs)[1].sum().backward(), list(net.parameters()), {"slots": 3})

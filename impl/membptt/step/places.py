@@ -36,8 +36,12 @@ def find_places(module: nn.Module) -> Iterator[Place]:
 
 def all_places(module: nn.Module) -> Iterator[Place]:
     """Yield every buffer and attribute, whatever it holds, and the attributes of plain objects, such as a cache."""
-    seen: set[int] = set()
-    for prefix, owner in module.named_modules():
+    yield from _places_of(module, "", set(), set())
+
+
+def _places_of(module: nn.Module, name: str, modules: set[int], seen: set[int]) -> Iterator[Place]:
+    modules |= {id(owner) for owner in module.modules()}
+    for prefix, owner in module.named_modules(prefix=name):
         attributes = [key for key in vars(owner) if key not in _OF_EVERY_MODULE]
         # keys(): what a scripted module has in place of a dict does not iterate.
         for is_buffer, keys in ((True, list(buffers_of(owner).keys())), (False, attributes)):
@@ -45,19 +49,22 @@ def all_places(module: nn.Module) -> Iterator[Place]:
                 place = Place(f"{prefix}.{key}".lstrip("."), owner, key, is_buffer)
                 yield place
                 if not is_buffer:
-                    yield from _places_inside(place.name, place.value, seen)
+                    yield from _places_inside(place.name, place.value, modules, seen)
 
 
-def _places_inside(name: str, value: Any, seen: set[int]) -> Iterator[Place]:
+def _places_inside(name: str, value: Any, modules: set[int], seen: set[int]) -> Iterator[Place]:
     if is_container(value) and len(value) <= _MANY:
         for inner, item in _named(name, value):
-            yield from _places_inside(inner, item, seen)
+            yield from _places_inside(inner, item, modules, seen)
+    elif isinstance(value, nn.Module):
+        if id(value) not in modules:  # its owner does not register it
+            yield from _places_of(value, name, modules, seen)
     elif _is_plain_object(value) and id(value) not in seen and len(seen) < _MANY:
         seen.add(id(value))
         for key in list(vars(value)):
             place = Place(f"{name}.{key}", value, key, is_buffer=False, is_inside=True)
             yield place
-            yield from _places_inside(place.name, place.value, seen)
+            yield from _places_inside(place.name, place.value, modules, seen)
 
 
 def _is_plain_object(value: Any) -> bool:

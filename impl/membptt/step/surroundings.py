@@ -53,7 +53,16 @@ class Surroundings:
             if isinstance(value, nn.Module):
                 for inner, module in value.named_modules():
                     modules.setdefault(module, f"{prefix}.{inner}".strip("."))
-        tables = [table for module, name in modules.items() for table in _tables(module, name)]
+        tables: list[_Table] = []
+        pending, most = list(modules.items()), len(modules) + _MANY
+        for module, name in pending:
+            hidden: list[tuple[str, nn.Module]] = []
+            tables += _tables(module, name, hidden)
+            for prefix, root in hidden:
+                for inner, below in root.named_modules():
+                    if below not in modules and len(modules) < most:
+                        modules[below] = f"{prefix}.{inner}".strip(".")
+                        pending.append((below, modules[below]))
         for table in tables:
             watched += [(table, key, held) for key, held in table.before.items() if held is not None]
             watched += [(table, key, held) for key, held in table.inner.items()] if table.inner else ()
@@ -303,7 +312,8 @@ def _vectors(module: nn.Module) -> list[Tensor]:
     return vectors
 
 
-def _tables(module: nn.Module, name: str) -> Iterator[_Table]:
+def _tables(module: nn.Module, name: str, hidden: list[tuple[str, nn.Module]]) -> Iterator[_Table]:
+    """Yield the tables of a module; `hidden` are modules that it keeps in attributes and does not register."""
     if isinstance(module, torch.jit.ScriptModule):  # its tensors lie in C++: they are watched, and stay where they are
         inner = {key: _held(tensor) for key, tensor in module.named_parameters(recurse=False)}
         yield _Table(name, "parameter", {}, {}, inner, {})
@@ -324,20 +334,25 @@ def _tables(module: nn.Module, name: str) -> Iterator[_Table]:
             before[key] = _held(value)
         elif type(value) in _CONTAINERS:
             containers.append((key, value))
+        elif isinstance(value, nn.Module):
+            hidden.append((f"{name}.{key}", value))
     inner = _all_held(_inner(containers)) if containers else {}
+    hidden += [(f"{name}.{key}", item) for key, item in _items(containers) if isinstance(item, nn.Module)]
     if before or inner or numbers:
         yield _Table(name, "attribute", attributes, before, inner, numbers)
 
 
 def _inner(entries: Iterable[tuple[str, Any]]) -> dict[str, Tensor]:
     """Return the tensors in short containers among the attributes of a module."""
-    return {
-        f"{key}[{index!r}]": item
-        for key, value in entries
-        if type(value) in _CONTAINERS and key not in _OF_EVERY_MODULE and len(value) <= _MANY
-        for index, item in (value.items() if type(value) is dict else enumerate(value))
-        if isinstance(item, Tensor)
-    }
+    return {key: item for key, item in _items(entries) if isinstance(item, Tensor)}
+
+
+def _items(entries: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Yield what is in short containers among the attributes of a module."""
+    for key, value in entries:
+        if type(value) in _CONTAINERS and key not in _OF_EVERY_MODULE and len(value) <= _MANY:
+            for index, item in value.items() if type(value) is dict else enumerate(value):
+                yield f"{key}[{index!r}]", item
 
 
 _GONE: Final = object()
