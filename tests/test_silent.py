@@ -1472,3 +1472,95 @@ def test_of_modules_that_are_hidden_so_many_are_looked_at():
     net.hidden.append(whole)
     assert len(Surroundings.of(reach(net)).modules) < 100
     assert same(lambda fn: fn(net, h0, xs)[1].sum().backward(), list(net.parameters()), {"slots": 3})
+
+
+# Sparse tensors, and the zeros of forward mode
+
+
+class _Graph(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 4).double()
+        self.register_buffer("adjacency", torch.eye(6, dtype=D).to_sparse())
+
+    def forward(self, x):
+        return torch.tanh(self.adjacency @ self.inner(x))
+
+
+def _by_jvp(net):
+    def block(x):
+        value, tangent = torch.func.jvp(lambda x: torch.tanh(net(x)), (x,), (torch.ones_like(x),))
+        return value + tangent
+
+    return block
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated")  # which torch.func.jvp imports
+@pytest.mark.parametrize("kind", ["sparse buffer", "sparse gradient", "sparse state", "jvp"])
+def test_a_chain_that_has_sparse_tensors_or_tangents_is_planned(kind):
+    torch.manual_seed(0)
+    x, state = torch.randn(6, 4, dtype=D), lambda x: x
+    embedding = nn.Embedding(9, 4, sparse=True).double()
+    layers = [_Graph() if kind == "sparse buffer" else nn.Linear(4, 4).double() for _ in range(5)]
+    blocks = list(layers)
+    if kind == "sparse gradient":
+        x, blocks = torch.arange(6), [embedding, *layers, lambda x: x @ embedding.weight.T]
+    if kind == "sparse state":
+        x = x, torch.eye(6, dtype=D).to_sparse()
+        blocks = [lambda s, layer=layer: (torch.tanh(s[1] @ layer(s[0])), s[1]) for layer in layers]
+        state = lambda s: s[0]  # noqa: E731
+    if kind == "jvp":
+        blocks = [_by_jvp(layer) for layer in layers]
+    params = nn.ModuleList([*layers, embedding])
+
+    def gradient(run):
+        params.zero_grad()
+        state(run(x)).square().sum().backward()
+        return [weight.grad.to_dense() for weight in params.parameters() if weight.grad is not None]
+
+    wanted = gradient(lambda x: functools.reduce(lambda x, block: block(x), blocks, x))
+    plan = membptt.plan_chain(blocks, x, params=params)
+    for budget in ("1MiB", plan.front[0].bytes):
+        actual = gradient(partial(membptt.chain, blocks, budget=budget, params=params))
+        assert all(map(torch.allclose, actual, wanted))
+
+
+@every_way
+@pytest.mark.parametrize("odd", [True, False])
+def test_a_weight_whose_gradient_is_sparse_at_some_steps_and_dense_at_others(options, odd):
+    torch.manual_seed(0)
+    cell, embedding, (h0, _) = gru(), nn.Embedding(7, 4, sparse=True).double(), data()
+    tokens = torch.randint(7, (12, 2)), torch.arange(12)
+
+    def step(h, x):
+        token, at = x
+        h = cell(embedding(token) if (int(at) % 2 == 0) is odd else embedding.weight[token], h)
+        return h, h
+
+    gradients = []
+    for fn in (partial(scan, **options), None):
+        embedding.weight.grad = None
+        if fn is None:
+            h, ys = h0, []
+            for each in zip(*tokens, strict=True):
+                h, y = step(h, each)
+                ys.append(y)
+            ys = torch.stack(ys)
+        else:
+            _, ys = fn(step, h0, tokens, params=[cell, embedding])
+        ys.square().mean().backward()
+        gradients.append(embedding.weight.grad.to_dense())
+    assert torch.allclose(*gradients)
+
+
+@pytest.mark.parametrize("options", [*WAYS, {"budget": "64KiB"}])
+def test_sparse_inputs_are_cut_into_steps(options):
+    cell, (h0, xs) = gru(), data()
+    sparse = (xs * (xs > 0)).to_sparse()
+
+    def step(h, x):
+        h = cell(x.to_dense(), h)
+        return h, h
+
+    leaves = list(cell.parameters())
+    assert same(lambda fn: fn(step, h0, sparse, params=leaves)[1].square().mean().backward(), leaves, options)

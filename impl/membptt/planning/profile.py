@@ -22,7 +22,7 @@ from membptt.run.problem import Problem
 from membptt.run.progress import Tell, shown
 from membptt.run.region import Region, beyond
 from membptt.state.fingerprints import fingerprint
-from membptt.state.leaves import Leaves, as_leaf, is_differentiable, signature
+from membptt.state.leaves import Leaves, as_leaf, is_differentiable, located, signature
 from membptt.state.states import Hidden, Internal
 from membptt.step.autocast import Autocast
 from membptt.step.blocks import Blocks
@@ -172,7 +172,10 @@ class _Measurement:
         self._core, self._number, self._shared = core, number, shared
         self._state, after = states
         self._devices = {tensor.device for tensor in (*core.params, *self._state.leaves, *after.leaves)}
-        self._after = [leaf if is_differentiable(leaf) else None for leaf in after.leaves]
+        # A gradient of ones is no sparse one.
+        self._after = [
+            leaf if is_differentiable(leaf) and leaf.layout is torch.strided else None for leaf in after.leaves
+        ]
         self._outside = [*outside, *self._state.leaves]
 
     def block(self) -> tuple[Block, int, int]:
@@ -286,5 +289,5 @@ def layouts(leaves: Leaves) -> Any:
 
 def bytes_of(leaves: Iterable[Tensor], /) -> int:
     """Return the bytes of the storages that these tensors lie in, each once."""
-    storages = {leaf.untyped_storage().data_ptr(): (leaf.untyped_storage().nbytes(), leaf.device) for leaf in leaves}
-    return sum(rounded(size, device.type) for size, device in storages.values())
+    sizes = {at: rounded(storage.nbytes(), leaf.device.type) for leaf in leaves for at, storage in located(leaf)}
+    return sum(sizes.values())

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from torch import Tensor
 
 from membptt.planning.tally import rounded
-from membptt.state.leaves import Leaves
+from membptt.state.leaves import Leaves, located
 from membptt_theory.actions import Skip
 
 Sizes: TypeAlias = dict[int, int]  # bytes by address
@@ -24,7 +24,7 @@ class Shared:
     """
 
     def __init__(self, outside: Iterable[Tensor]) -> None:
-        self._outside = {tensor.untyped_storage().data_ptr() for tensor in outside}
+        self._outside = {address for tensor in outside for address, _ in located(tensor)}
         self._position = 0
         self._open: dict[int, tuple[int, int]] = {}  # since where, and bytes, by address: of the newest state
         self._skips: list[Skip] = []
@@ -36,9 +36,10 @@ class Shared:
         what it is a part of.
         """
         return {
-            at: rounded(leaf.untyped_storage().nbytes(), leaf.device.type)
+            at: rounded(storage.nbytes(), leaf.device.type)
             for leaf, kept in zip(leaves, stored, strict=True)
-            if (at := kept.untyped_storage().data_ptr()) not in self._outside
+            for (_, storage), (at, _) in zip(located(leaf), located(kept), strict=True)
+            if at not in self._outside
         }
 
     def follow(self, sizes: Sizes) -> tuple[int, int]:
@@ -65,5 +66,5 @@ class Shared:
 
 def pattern(leaves: Leaves) -> tuple[int, ...]:
     """Return for each leaf of a state the first one that lies in the same storage."""
-    addresses = [leaf.untyped_storage().data_ptr() for leaf in leaves]
+    addresses = [[address for address, _ in located(leaf)] for leaf in leaves]
     return tuple(map(addresses.index, addresses))

@@ -11,6 +11,7 @@ from typing import Any, Final
 import optree
 from torch import Tensor
 
+from membptt.state.leaves import located
 from membptt.torch_private import DispatchMode
 
 _GRAIN: Final = {"cuda": 512}  # bytes: an allocator's smallest unit
@@ -27,7 +28,7 @@ class Tally(DispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, outside: Iterable[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._outside = {tensor.untyped_storage().data_ptr() for tensor in outside}
+        self._outside = {address for tensor in outside for address, _ in located(tensor)}
         self._numbers: dict[int, int] = {}  # by address, of those that live
         self._alive: dict[int, weakref.ref[Any]] = {}
         self._changes: list[tuple[int, int]] = []  # number and bytes, negative where a storage dies
@@ -50,7 +51,7 @@ class Tally(DispatchMode):  # type: ignore[no-untyped-call]
 
     def numbers(self, tensors: Iterable[Tensor]) -> set[int]:
         """Return what stands for the storages of these tensors, which are alive."""
-        return {self._numbers.get(tensor.untyped_storage().data_ptr(), -1) for tensor in tensors}
+        return {self._numbers.get(address, -1) for tensor in tensors for address, _ in located(tensor)}
 
     def peak(self, since: int = 0, apart: Set[int] = frozenset()) -> int:
         """Return the most bytes that lived at a time since a moment; of the storages with these numbers none count."""
@@ -60,15 +61,14 @@ class Tally(DispatchMode):  # type: ignore[no-untyped-call]
         return max(list(totals)[skipped:])
 
     def _see(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        address = storage.data_ptr()
-        if not storage.nbytes() or address in self._numbers or address in self._outside:
-            return
-        self._numbers[address] = number = self._made
-        self._made += 1
-        size = rounded(storage.nbytes(), tensor.device.type)
-        self._alive[number] = weakref.ref(storage, partial(self._forget, address, number, size))
-        self._changes.append((number, size))
+        for address, storage in located(tensor):
+            if not storage.nbytes() or address in self._numbers or address in self._outside:
+                continue
+            self._numbers[address] = number = self._made
+            self._made += 1
+            size = rounded(storage.nbytes(), tensor.device.type)
+            self._alive[number] = weakref.ref(storage, partial(self._forget, address, number, size))
+            self._changes.append((number, size))
 
     def _forget(self, address: int, number: int, size: int, _: object) -> None:
         del self._alive[number]

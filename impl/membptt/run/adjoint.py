@@ -138,7 +138,8 @@ class Adjoint:
                 shares.append(grad)
             else:
                 first: Any = self.params[index]
-                self.params[index], self._owned[index] = first + grad, True
+                total = grad + first if first.is_sparse else first + grad  # a sparse one takes no dense one
+                self.params[index], self._owned[index] = total, not total.is_sparse
         if totals:
             add_each(totals, shares)
         for (factors, rows), grad in zip(apart, by_leaf, strict=True):

@@ -79,6 +79,7 @@ class Inputs:
             )
         self.order = Order(self.steps if reverse else None)
         self.wanted = tuple([leaf.requires_grad for leaf in self.leaves])
+        self._dense = all(leaf.layout is torch.strided for leaf in self.leaves)
         self.chunk, self.cores, self._single = 1, self.steps, not segments
 
     @classmethod
@@ -159,7 +160,7 @@ class Inputs:
         """
         if self.read is None:
             if not self.order.backwards:
-                return [leaf[at] for leaf in leaves], self._spec
+                return [leaf[at] if self._dense else _part(leaf, at) for leaf in leaves], self._spec
             return [self.order.part(leaf, at) for leaf in leaves], self._spec
         place = self.order.place(at)
         start, stop = (place.start, place.stop) if isinstance(place, slice) else (place, place + 1)
@@ -192,8 +193,15 @@ class Inputs:
             yield from (self.fetch(leaves, self.at(core)) for core in cores)
             return
         for first in cores[::_BLOCK]:
-            parts = [leaf[first : min(first + _BLOCK, cores.stop)].unbind(0) for leaf in leaves]
+            parts = [_part(leaf, slice(first, min(first + _BLOCK, cores.stop))).unbind(0) for leaf in leaves]
             yield from zip(zip(*parts, strict=True), repeat(self._spec), strict=False)
+
+
+def _part(leaf: Tensor, at: At) -> Tensor:
+    """Return a step, or several, also of what is sparse and has no slices."""
+    if leaf.layout is torch.strided or not isinstance(at, slice):
+        return leaf[at]
+    return leaf.index_select(0, torch.arange(at.start, at.stop, device=leaf.device))
 
 
 _BLOCK: Final = 64  # steps: no more views are at hand at once

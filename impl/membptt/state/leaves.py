@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,14 +106,24 @@ def bits(tensor: Tensor) -> Tensor:
 
 def storages(tensors: Iterable[Tensor], *, owned: bool = False) -> dict[int, int]:
     """Return bytes by storage; with `owned`, only of tensors that fill theirs: others are views of somebody else's."""
-    sizes = {}
-    for tensor in tensors:
-        for part in dense_parts(tensor):
-            storage = part.untyped_storage()
-            if storage.nbytes() and not (owned and storage.nbytes() > part.nbytes):
-                with suppress(RuntimeError):  # the zeros that forward mode fills in say that they have bytes, but none
-                    sizes[storage.data_ptr()] = storage.nbytes()
-    return sizes
+    return {
+        address: storage.nbytes()
+        for tensor in tensors
+        for part in dense_parts(tensor)
+        for address, storage in located(part)
+        if storage.nbytes() and not (owned and storage.nbytes() > part.nbytes)
+    }
+
+
+def located(tensor: Tensor, /) -> Iterator[tuple[int, torch.UntypedStorage]]:
+    """Yield the storages that a tensor lies in, with their addresses: several where it is sparse."""
+    for part in dense_parts(tensor):
+        storage = part.untyped_storage()
+        try:
+            address = storage.data_ptr()
+        except RuntimeError:  # the zeros that forward mode fills in say that they have bytes, but have none
+            continue
+        yield address, storage
 
 
 def compacted(leaves: Leaves, outside: Iterable[Tensor], /) -> Leaves:
