@@ -1564,3 +1564,72 @@ def test_sparse_inputs_are_cut_into_steps(options):
 
     leaves = list(cell.parameters())
     assert same(lambda fn: fn(step, h0, sparse, params=leaves)[1].square().mean().backward(), leaves, options)
+
+
+# What a step cannot do without a graph, in place, or twice
+
+
+@pytest.mark.parametrize("way", ["scan", "while_loop"])
+@pytest.mark.parametrize(
+    "asks",
+    [
+        lambda h: h.register_hook(lambda grad: grad),
+        lambda h: h.retain_grad(),
+        lambda h: torch.autograd.grad(h.sum(), h, create_graph=True),
+    ],
+    ids=["hook", "retain_grad", "grad"],
+)
+def test_a_step_that_needs_a_graph_everywhere_is_told_how_to_do_without(asks, way):
+    cell, (h0, xs) = gru(), data()
+
+    def step(h, x, asks=asks):
+        h = cell(x, h)
+        asks(h)
+        return h, h
+
+    def run(step):
+        if way == "scan":
+            scan(step, h0, xs, slots=3, params=[cell])[1].sum().backward()
+        else:
+            start = h0, torch.tensor(0)
+            body = lambda carry: (step(carry[0], xs[carry[1]])[0], carry[1] + 1)  # noqa: E731
+            membptt.while_loop(lambda carry: carry[1] < 12, body, start, slots=3, params=[cell])[0][0].sum().backward()
+
+    with pytest.raises(RuntimeError, match=r"run without graph .*if h\.requires_grad:.*torch\.func\.grad, or under"):
+        run(step)
+    run(partial(step, asks=lambda h: asks(h) if h.requires_grad else None))
+
+
+def test_a_carry_that_is_detached_in_place_is_refused_and_detached_it_works():
+    """In the loop, the output of the step before is the same tensor, and cut with it."""
+    weight, (h0, xs) = nn.Parameter(torch.ones(4, dtype=D)), data()
+
+    def step_of(cut):
+        def step(carry, x):
+            h, at = carry
+            if int(at) % 4 == 3:
+                h = cut(h)
+            h = 0.5 * h + weight * x
+            return (h, at + 1), h
+
+        return step
+
+    start = h0, torch.tensor(0)
+    with pytest.raises(RuntimeError, match=r"cuts the carry it was given in place \(detach_\(\)"):
+        scan(step_of(torch.Tensor.detach_), start, xs, slots=3, params=[weight])[1].sum().backward()
+    cuts = step_of(torch.Tensor.detach)
+    assert same(lambda fn: fn(cuts, start, xs, params=[weight])[1].square().mean().backward(), [weight], {"slots": 3})
+
+
+def test_a_step_that_fails_only_when_it_is_run_again_is_told_why():
+    cell, (h0, xs) = gru(), data()
+    targets = iter(xs)
+
+    def step(h, x):
+        h = cell(x + next(targets), h)
+        return h, h
+
+    _, ys = scan(step, h0, xs, slots=3, params=[cell])
+    with pytest.raises(StopIteration) as raised:
+        ys.sum().backward()
+    assert any("runs the step again" in note and "used up" in note for note in raised.value.__notes__)

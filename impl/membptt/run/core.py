@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
+from operator import attrgetter, gt
 from typing import Any, Final
 
 import optree
@@ -31,7 +32,7 @@ from membptt.step.blocks import Blocks
 from membptt.step.changes import Unchanged
 from membptt.step.generators import Generators
 from membptt.step.identity import code_of
-from membptt.step.refusals import refuse_signature
+from membptt.step.refusals import refuse_graphless, refuse_signature
 from membptt.step.undeclared import Undeclared
 from membptt.torch_private import hooks_made, is_opaque, nodes_made, switch_grad
 
@@ -129,8 +130,12 @@ class Core:
         if outputs is None and self._bare and not self._records:
             # The first pass has checked every step, so only the step itself is left to run.
             step = self._step
-            for x, spec in self._inputs.few(xs, cores):
-                carry, _ = step(carry, spec.unflatten(x))
+            try:
+                for x, spec in self._inputs.few(xs, cores):
+                    carry, _ = step(carry, spec.unflatten(x))
+            except RuntimeError as error:
+                refuse_graphless(error)
+                raise
         else:
             carry = self._run_checked(carry, leaves, xs, cores, outputs)
         return self._flatten(carry, cores.stop - 1)
@@ -258,7 +263,8 @@ class Core:
         switch_grad(True)
         try:
             form, at = self.forms.at(core), inputs.at(core)
-            carry_in = tuple(map(as_leaf, state.leaves, self._wanted(form, core)))
+            wanted = self._wanted(form, core)
+            carry_in = tuple(map(as_leaf, state.leaves, wanted))
             x, spec = inputs.fetch(xs, at)
             # What is read may have a graph of its own, down to declared tensors: it is part of the core's.
             x_in = tuple(map(as_leaf, x, inputs.wanted)) if inputs.wanted else tuple(x)
@@ -280,6 +286,8 @@ class Core:
             raise RuntimeError(_NOT_FROZEN)
         self._unchanged.check(used)
         state.check(core)
+        if any(map(gt, wanted, map(_requires_grad, carry_in))):
+            raise RuntimeError(_DETACHED)
         if self.continuity is not None:
             if outputs is not None:
                 self.continuity.passed(core, carry_out)
@@ -333,7 +341,7 @@ class Core:
                 leaves = self._checked(carry, core) if outputs is not None else self._flatten(carry, core)
                 if outputs is not None and self.continuity is not None:
                     self.continuity.passed(core, leaves)
-                if core + 1 < self._unwanted and any(leaf.requires_grad for leaf in leaves):
+                if core + 1 < self._unwanted and self._undeclared.refuse(leaves, carry_in, since)[1]:
                     raise RuntimeError(_NOT_FROZEN)
                 if core + 1 < cores.stop:  # as where each has a graph of its own
                     own = compacted(leaves, self._outside)
@@ -528,6 +536,9 @@ class Core:
         except TypeError:
             refuse_signature(self._step)
             raise
+        except RuntimeError as error:
+            refuse_graphless(error)
+            raise
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(f"step must return a pair (carry, y), got {type(result).__name__} at step {_first(at)}")
         return result
@@ -548,6 +559,11 @@ class LoopCore(Core):
         return self.loop(state, xs, start, stop, outputs if outputs is not None else Unkept())
 
 
+_requires_grad: Final = attrgetter("requires_grad")
+_DETACHED: Final = (
+    "the step cuts the carry it was given in place (detach_(), requires_grad_(False)): in the loop that cuts outputs "
+    "of the step before as well, where they are the same tensor. Use what detach() returns"
+)
 _NOT_FROZEN: Final = (
     "a block at the start of the chain, whose own parameters are all frozen, uses one of a later block by a way that "
     "its code does not show, and its gradient would be lost: name that parameter in params= as well"

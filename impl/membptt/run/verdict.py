@@ -18,6 +18,10 @@ from membptt.state.fingerprints import fingerprint, tolerance
 from membptt.state.leaves import Leaves
 from membptt.state.states import Hidden, Internal
 
+_ONLY_THEN: Final = (
+    "This came up in the backward of a scan, while_loop or chain, which runs the step again: where the step fails only "
+    "then, it keeps state outside the carry, such as a queue or an iterator that is used up"
+)
 _ROUNDINGS: Final = 100  # a step's own rounding, as a multiple of what one rounding of its carry does to its result
 
 
@@ -75,6 +79,9 @@ class Comparison:
             if doubt is None:
                 raise
             raise self.failure(doubt, None) from failed
+        except Exception as failed:
+            failed.add_note(_ONLY_THEN)
+            raise
 
     def judge(self, first: int = 0) -> None:
         """See, once the cores down to core `first` have gone backward, whether they belong together.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from inspect import signature
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -86,6 +87,24 @@ def refuse_signature(step: Callable[..., Any]) -> None:
             f"a step is called step(carry, x) and returns (carry, y); this one takes {takes}. Wrap it in a function "
             "`def step(carry, x)` that returns such a pair, and name its module in params="
         ) from None
+
+
+def refuse_graphless(error: RuntimeError) -> None:
+    """Refuse, after it failed for that, a step that needs a graph wherever it is run.
+
+    Raises:
+        RuntimeError: says what to do instead.
+    """
+    if not torch.is_grad_enabled() and error.__cause__ is None and _NEEDS_GRAPH.search(str(error)):
+        raise RuntimeError(
+            f"the step failed where it is run without graph ({error}), as most steps are until the backward runs them "
+            "once more. Put a hook on a tensor, or retain its gradient, only where it requires grad: `if "
+            "h.requires_grad:`. Differentiate inside by torch.func.grad, or under torch.enable_grad() from a leaf of "
+            "the step's own: `h if h.requires_grad else h.detach().requires_grad_()`"
+        ) from error
+
+
+_NEEDS_GRAPH: Final = re.compile("(does not|doesn't) require grad|requires_grad=False")  # of torch's own messages
 
 
 def refuse_wrapped(step: Callable[..., Any], named: Named) -> None:
