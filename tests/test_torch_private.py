@@ -102,6 +102,7 @@ def test_a_missing_name_costs_one_warning_and_what_it_served(name: str) -> None:
         "torch._C._functorch._add_batch_dim",
         "torch._compile._disable_dynamo",
         "torch._C._remove_obj_from_tls",
+        "torch._C._storage_Use_Count",
         "torch._C._current_graph_task_id",
         "torch._C._autograd._get_sequence_nr",
         "torch._C._is_torch_function_enabled",

@@ -495,6 +495,10 @@ def buffers_of(module: nn.Module) -> dict[str, Tensor | None]:
 
 OPERATION: Final[Any] = type(torch.ops.aten.mm.default)
 
+_HAS_ONEDNN: Final = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+_ONEDNN: Final = "ops.mkldnn._linear_pointwise.default"
+onednn_linear = find(_ONEDNN, "compiled cores multiply more slowly on some processors", None) if _HAS_ONEDNN else None
+
 
 def schema_of(operation: Any) -> Any:
     """Return the schema of an operation: which of its arguments it writes to."""

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, Node
 
+from membptt.kernels import multiply
+from membptt.kernels.multiply import is_onednn_faster, take_onednn
 from membptt.torch_private import OPERATION, graph_pass, hash_of_files, schema_of
 
 ROOM: Final = 2**19  # bytes that the factors of one merged product may take, or as many as the weight if it has more
@@ -40,10 +42,12 @@ class MergeProducts(graph_pass()):  # type: ignore[misc]
         graph.eliminate_dead_code()
         merge_sums(graph)
         graph.eliminate_dead_code()
+        if is_onednn_faster():
+            take_onednn(graph)
 
     def uuid(self) -> Any:
-        """Return what compiled code is cached by."""
-        return hash_of_files((__file__,))
+        """Return what compiled code is cached by: it may be carried to another processor."""
+        return hash_of_files((__file__, multiply.__file__)), is_onednn_faster()
 
 
 def merge_rows(graph: Graph) -> None:

@@ -1,0 +1,92 @@
+"""Which library multiplies the large matrices of a compiled core on a host: the one that torch takes, or oneDNN.
+
+Torch takes MKL, which leaves out the widest vector instructions of processors that are not Intel's: there oneDNN is up
+to twice as fast. One product is timed with each, once in a process, when something is compiled for the first time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from time import perf_counter
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, Node
+
+from membptt.torch_private import onednn_linear
+
+LARGE: Final = 2**21  # multiplications, at least: a smaller product is done before oneDNN has begun
+_ROWS: Final = 8  # at least
+_FASTER: Final = 1.25  # times, at least, or torch's own choice stays
+_ROUNDS: Final = 5
+_MM: Final = torch.ops.aten.mm.default
+_ADDMM: Final = torch.ops.aten.addmm.default
+
+_library = torch.library.Library("membptt", "DEF")  # type: ignore[no-untyped-call]
+# Flexible: a transposed weight is taken as it lies, and not copied first.
+_SCHEMA: Final = "product(Tensor left, Tensor right, Tensor? bias) -> Tensor"
+_library.define(_SCHEMA, tags=(torch.Tag.flexible_layout,))  # type: ignore[no-untyped-call]
+
+
+def _product(left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
+    product: Tensor = onednn_linear(left, right.t(), bias, "none", [], "")
+    return product
+
+
+def _shape(left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
+    del bias
+    return left.new_empty(left.shape[0], right.shape[1])
+
+
+_library.impl("product", _product, "CPU")  # type: ignore[no-untyped-call]
+_library.impl("product", _shape, "Meta")  # type: ignore[no-untyped-call]
+PRODUCT: Final[Any] = torch.ops.membptt.product.default
+
+
+@lru_cache(maxsize=1)
+def is_onednn_faster() -> bool:
+    """Whether oneDNN multiplies a large matrix noticeably faster here than what torch takes."""
+    if onednn_linear is None:
+        return False
+    left, right = torch.ones(160, 256), torch.ones(1024, 256).t()
+    ways: list[Callable[[], Tensor]] = [lambda: torch.mm(left, right), lambda: _product(left, right, None)]
+    turns = [[_seconds(way) for way in ways] for _ in range(_ROUNDS)]
+    torchs, onednns = map(min, zip(*turns, strict=True))
+    return bool(torchs > _FASTER * onednns)
+
+
+def take_onednn(graph: Graph) -> None:
+    """Replace the large products on the host by oneDNN's."""
+    for node in list(graph.nodes):
+        if node.target not in (_MM, _ADDMM) or node.kwargs or not all(map(_is_plain, node.args)):
+            continue
+        arguments: tuple[Any, ...] = node.args
+        *bias, left, right = arguments
+        if is_large(left.meta["val"], right.meta["val"]) and all(each.meta["val"].dim() == 1 for each in bias):
+            with graph.inserting_before(node):
+                product = graph.call_function(PRODUCT, (left, right, *(bias or [None])))
+            product.meta["val"] = node.meta["val"]
+            node.replace_all_uses_with(product)
+            graph.erase_node(node)
+
+
+def is_large(left: Tensor, right: Tensor) -> bool:
+    """Whether a product of these is large enough for oneDNN."""
+    rows, between = left.shape
+    return rows >= _ROWS and rows * between * right.shape[1] >= LARGE
+
+
+def _is_plain(argument: Any) -> bool:
+    """Whether this is a tensor of single precision on the host, of known sizes."""
+    value = argument.meta.get("val") if isinstance(argument, Node) else None
+    if not isinstance(value, Tensor) or not all(isinstance(size, int) for size in value.shape):
+        return False
+    return value.dtype is torch.float32 and value.device.type == "cpu"
+
+
+def _seconds(call: Callable[[], Tensor]) -> float:
+    start = perf_counter()
+    call()
+    return perf_counter() - start

@@ -1,0 +1,136 @@
+"""Large products of compiled cores are left to the library that multiplies faster on this host."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from membptt import scan
+from membptt.kernels import merging, multiply
+from membptt.kernels.merging import MergeProducts
+from membptt.kernels.multiply import PRODUCT, is_large, is_onednn_faster, take_onednn
+from tests.cells import relative_error
+
+MM, ADDMM = torch.ops.aten.mm.default, torch.ops.aten.addmm.default
+has_onednn = pytest.mark.skipif(multiply.onednn_linear is None, reason="torch without oneDNN")
+LEFT, RIGHT = torch.randn(16, 256), torch.randn(256, 512)
+
+
+def taken(function, *tensors):
+    """Return how many products of a function's graph are oneDNN's, and what the graph then gives."""
+    graph = make_fx(function, tracing_mode="fake")(*tensors)
+    take_onednn(graph.graph)
+    graph.recompile()
+    return len(graph.graph.find_nodes(op="call_function", target=PRODUCT)), graph(*tensors)
+
+
+@has_onednn
+@pytest.mark.parametrize(
+    ("function", "tensors"),
+    [
+        (torch.mm, (LEFT, RIGHT)),
+        (lambda left, right: torch.mm(left, right.t()), (LEFT, torch.randn(512, 256))),
+        (lambda left, right: torch.mm(left.t(), right), (torch.randn(256, 64), torch.randn(256, 512))),
+        (torch.addmm, (torch.randn(512), LEFT, RIGHT)),
+        (lambda left, right: torch.mm(left[::2], right), (torch.randn(32, 256), RIGHT)),
+    ],
+    ids=["plain", "weight transposed", "left transposed", "with a bias", "with gaps"],
+)
+def test_a_large_product_is_onednns_and_the_same_within_rounding(function, tensors):
+    count, result = taken(function, *tensors)
+    assert count == 1
+    exact = function(*(tensor.double() for tensor in tensors))
+    assert (result - exact).abs().max() <= 1e-5 * exact.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("function", "tensors"),
+    [
+        (torch.mm, (LEFT[:, :255], RIGHT[:255])),
+        (torch.mm, (torch.randn(4, 1024), torch.randn(1024, 512))),
+        (torch.mm, (LEFT.double(), RIGHT.double())),
+        (torch.addmm, (torch.randn(16, 512), LEFT, RIGHT)),
+        (lambda bias, left, right: torch.addmm(bias, left, right, beta=2), (torch.randn(512), LEFT, RIGHT)),
+        (lambda left, right: torch.bmm(left[None], right[None]), (LEFT, RIGHT)),
+    ],
+    ids=["a little smaller", "few rows", "double", "a matrix added", "scaled", "a batch"],
+)
+def test_any_other_product_stays_as_it_is(function, tensors):
+    count, result = taken(function, *tensors)
+    assert count == 0
+    assert torch.equal(result, function(*tensors))
+
+
+@has_onednn
+@settings(max_examples=30)
+@given(st.integers(1, 40), st.integers(1, 300), st.integers(1, 900), st.booleans(), st.integers(0, 2**31))
+def test_a_product_is_onednns_where_it_is_large_and_equals_the_exact_one(rows, between, columns, turned, seed):
+    torch.manual_seed(seed)
+    left = torch.randn(rows, between)
+    right = torch.randn(columns, between).t() if turned else torch.randn(between, columns)
+    count, result = taken(torch.mm, left, right)
+    exact = left.double() @ right.double()
+    assert count == is_large(left, right)
+    assert (result - exact).abs().max() <= 1e-4 * (1 + exact.abs().max())
+
+
+@pytest.mark.parametrize(("torchs", "onednns", "faster"), [(2.0, 1.0, True), (1.2, 1.0, False), (1.0, 2.0, False)])
+@has_onednn
+def test_the_library_is_chosen_by_the_time_it_takes_and_only_where_that_is_plain(monkeypatch, torchs, onednns, faster):
+    times = iter([torchs, onednns] * multiply._ROUNDS)
+    monkeypatch.setattr(multiply, "_seconds", lambda call: next(times))
+    assert is_onednn_faster.__wrapped__() == faster
+
+
+def test_without_onednn_torchs_own_library_stays(monkeypatch):
+    monkeypatch.setattr(multiply, "onednn_linear", None)
+    assert not is_onednn_faster.__wrapped__()
+
+
+def test_compiled_code_is_cached_by_the_choice(monkeypatch):
+    """It may be carried to another processor."""
+    ids = []
+    for choice in (False, True):
+        monkeypatch.setattr(merging, "is_onednn_faster", lambda choice=choice: choice)
+        ids.append(MergeProducts().uuid())
+    assert ids[0] != ids[1]
+
+
+@has_onednn
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_compiled_cores_give_the_loops_gradient_by_either_library(monkeypatch, chunk):
+    torch.manual_seed(0)
+    cell = nn.LSTMCell(64, 160)
+
+    def step(carry, x):
+        carry = cell(x, carry)
+        return carry, carry[0].sum()
+
+    seen = []
+
+    def watched(self, graph, plain=MergeProducts.__call__):
+        plain(self, graph)
+        seen.append(len(graph.find_nodes(op="call_function", target=PRODUCT)))
+
+    monkeypatch.setattr(MergeProducts, "__call__", watched)
+    monkeypatch.setattr(MergeProducts, "uuid", lambda self: None)  # or cached code is taken, and nothing is seen
+    init, xs = (torch.randn(32, 160), torch.randn(32, 160)), torch.randn(9, 32, 64)
+    params = list(cell.parameters())
+    expected = torch.autograd.grad(scan(step, init, xs, slots=9, params=cell)[1].sum(), params)
+    for onednn in (False, True):
+        monkeypatch.setattr(merging, "is_onednn_faster", lambda onednn=onednn: onednn)
+        seen.clear()
+
+        def again(carry, x):
+            return step(carry, x)
+
+        actual = torch.autograd.grad(
+            scan(again, init, xs, slots=2, params=cell, compile=True, chunk=chunk)[1].sum(), params
+        )
+        assert any(seen) == onednn
+        assert relative_error(actual, expected) <= 1e-4
