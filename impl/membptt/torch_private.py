@@ -497,7 +497,9 @@ OPERATION: Final[Any] = type(torch.ops.aten.mm.default)
 
 _HAS_ONEDNN: Final = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 _ONEDNN: Final = "ops.mkldnn._linear_pointwise.default"
-onednn_linear = find(_ONEDNN, "compiled cores multiply more slowly on some processors", None) if _HAS_ONEDNN else None
+onednn_linear: Any = (
+    find(_ONEDNN, "compiled cores multiply more slowly on some processors", None) if _HAS_ONEDNN else None
+)
 
 
 def schema_of(operation: Any) -> Any:
