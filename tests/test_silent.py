@@ -3,6 +3,7 @@
 import functools
 import itertools
 import random
+import threading
 import types
 from functools import partial
 
@@ -1633,3 +1634,96 @@ def test_a_step_that_fails_only_when_it_is_run_again_is_told_why():
     with pytest.raises(StopIteration) as raised:
         ys.sum().backward()
     assert any("runs the step again" in note and "used up" in note for note in raised.value.__notes__)
+
+
+def local_learning(local, accumulate):
+    """A step that learns by a loss of its own, and hands nothing of that on."""
+
+    def step(h, x):
+        with torch.enable_grad():
+            loss = (local(h.detach()) - x).square().sum()
+            share = accumulate(loss, local.weight)
+        h = torch.tanh(h + x)
+        return h, (h, share)
+
+    return step
+
+
+def by_backward(loss, weight):
+    loss.backward()
+    return torch.zeros_like(weight)
+
+
+def by_grad(loss, weight):
+    return torch.autograd.grad(loss, weight)[0]
+
+
+@pytest.mark.parametrize(
+    "options", [{"slots": 2}, {"slots": 9, "policy": "ism"}, {"budget": "2KiB"}, {"slots": 2, "chunk": 3}]
+)
+def test_a_step_that_calls_backward_inside_is_refused_and_with_autograd_grad_it_works(options):
+    local, init, xs = nn.Linear(3, 3, bias=False), torch.zeros(3, requires_grad=True), torch.randn(9, 3)
+
+    def run():
+        scan(local_learning(local, by_backward), init, xs, params=local, **options)[1][0].sum().backward()
+
+    if options.get("policy") == "ism":  # each core is run once only, as in the loop
+        run()
+        actual = local.weight.grad.clone()
+    else:
+        with pytest.raises(RuntimeError, match=r"the step calls backward\(\) inside") as said:
+            run()
+        assert "take that gradient by torch.autograd.grad, and return it" in str(said.value)
+        _, (ys, shares) = scan(local_learning(local, by_grad), init, xs, params=local, **options)
+        ys.sum().backward()
+        actual = shares.detach().sum(0)
+    local.weight.grad = None
+    h, step = init.detach(), local_learning(local, by_backward)
+    for x in xs:
+        h, _ = step(h, x)
+    torch.testing.assert_close(actual, local.weight.grad)
+
+
+def test_a_block_that_calls_backward_inside_is_refused():
+    local, x = nn.Linear(3, 3, bias=False), torch.randn(4, 3, requires_grad=True)
+
+    class Learns(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.local, self.inner = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x):
+            with torch.enable_grad():
+                self.local(x.detach()).sum().backward()
+            return torch.tanh(self.inner(x))
+
+    blocks = [Learns() for _ in range(6)]
+    with pytest.raises(RuntimeError, match=r"calls backward\(\) inside"):
+        membptt.chain([*blocks, local], x, budget="1MiB")
+    y = membptt.chain([*blocks, local], x, schedule=build("hsm", 7, 2).schedule(7, 2))
+    with pytest.raises(RuntimeError, match=r"calls backward\(\) inside"):
+        y.sum().backward()
+
+
+def test_gradients_that_another_thread_adds_meanwhile_are_not_the_steps():
+    """As where several threads train one model."""
+    cell, init, xs, calls = nn.RNNCell(3, 3), torch.zeros(1, 3), torch.randn(9, 1, 3), []
+
+    def step(h, x):
+        h = cell(x, h)
+        return h, h
+
+    def meanwhile(h, x):
+        calls.append(1)
+        if len(calls) in (2, 20):
+            thread = threading.Thread(target=lambda: cell(torch.ones(1, 3)).sum().backward())
+            thread.start()
+            thread.join()
+        return step(h, x)
+
+    scan(meanwhile, init, xs, slots=2, params=cell)[1].sum().backward()
+    expected = torch.autograd.grad(scan(step, init, xs, slots=9, params=cell)[1].sum(), list(cell.parameters()))
+    others = torch.autograd.grad(cell(torch.ones(1, 3)).sum(), list(cell.parameters()))
+    assert len(calls) >= 20
+    for parameter, mine, other in zip(cell.parameters(), expected, others, strict=True):
+        torch.testing.assert_close(parameter.grad, mine + 2 * other)

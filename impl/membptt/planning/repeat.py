@@ -8,6 +8,7 @@ from membptt.run.verdict import distance
 from membptt.state.fingerprints import tolerance
 from membptt.state.leaves import Leaves
 from membptt.state.states import Hidden
+from membptt.step.changes import Accumulated, accumulation_refused
 from membptt.step.generators import Generators
 from membptt.step.surroundings import Surroundings
 
@@ -46,9 +47,13 @@ class Repeat:
         """Run it once more, and return its output.
 
         Raises:
-            RuntimeError: it gives something else, by more than rounding.
+            RuntimeError: it gives something else, by more than rounding, or calls ``backward()``.
         """
+        accumulated = Accumulated(self._surroundings)
         carry, output = self._again()
+        if moved := accumulated.moved():
+            with accumulation_refused(moved):
+                self._again()
         pairs = ("carry", self._first[0], carry), ("output", self._first[1], output)
         others = [what for what, then, now in pairs if then is not None and not _alike(then, now)]
         if others:

@@ -29,7 +29,7 @@ from membptt.state.products import Product, multiplied, products
 from membptt.state.states import At, Emitted, Enclosure, Escaped, Hidden, Internal, RandomState, head
 from membptt.state.trees import tree_leaves
 from membptt.step.blocks import Blocks
-from membptt.step.changes import Unchanged
+from membptt.step.changes import Unchanged, accumulation_refused
 from membptt.step.generators import Generators
 from membptt.step.identity import code_of
 from membptt.step.refusals import refuse_graphless, refuse_signature
@@ -85,6 +85,7 @@ class Core:
         self.continuity: Continuity | None = None
         self._promise = promise
         self.metered = metered
+        self.accumulated: Sequence[Tensor] = ()  # whose .grad moved in the first pass: a recomputation tells by whom
         self._fresh = fresh
         self._watches: bool | None = None  # whether to note what is saved while it is; not decided
         self._unchanged = Unchanged(inputs.leaves, problem.params)
@@ -237,6 +238,10 @@ class Core:
         self, state: Hidden, xs: Leaves, core: int, outputs: Outputs | None = None, stop: int | None = None
     ) -> Internal:
         """Run one core with graph, from leaf inputs of its own; blocks of a chain, those before `stop`."""
+        if self.accumulated and outputs is None:
+            leaves, self.accumulated = self.accumulated, ()
+            with accumulation_refused(leaves):
+                return self.record(state, xs, core, outputs, stop)
         if stop is not None and stop > core + 1:
             return self._link(state, xs, range(core, stop), outputs)
         saved: dict[int, int] = {}

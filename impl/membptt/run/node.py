@@ -32,6 +32,7 @@ from membptt.slow.tier import SlowStates, SlowTier
 from membptt.state.leaves import Leaves, is_differentiable
 from membptt.state.states import Hidden, RandomState
 from membptt.step.autocast import Autocast
+from membptt.step.changes import Accumulated
 from membptt.step.generators import Generators
 from membptt.step.refusals import refuse_cache
 from membptt.step.surroundings import Surroundings
@@ -216,9 +217,10 @@ class _Scan(torch.autograd.Function):
             call.generators.handed_on(),
             _together(call.autocast.replayed(), shown(call.tell), beyond(region)),
         ):
-            call.random = call.generators.read()
+            call.random, accumulated = call.generators.read(), Accumulated(call.surroundings)
             execution = call.begin(given)
             final = execution.forward(call.split(given)[1], call.outputs)
+            call.core.accumulated = accumulated.moved()
             call.core.check_unchanged()
             call.generators.settle()
         call.outputs.ended(call.choice.inputs.steps)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from operator import attrgetter
 from typing import Final
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from membptt.state.leaves import bits
 from membptt.step.surroundings import Surroundings
-from membptt.torch_private import versions
+from membptt.torch_private import flagged, is_set, version, versions
 
 _SAMPLE: Final = 1024  # elements of a buffer that are looked at
 _SAMPLED: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -51,6 +53,62 @@ class Unchanged:
                 f"{what}, of shape {tuple(self._tensors[index].shape)}, was changed in place while the step ran, and a "
                 "recomputation would read the changed values; let the step work on a copy"
             )
+
+
+class Accumulated:
+    """Notices a step that calls ``backward()`` inside: every recomputation would add to ``.grad`` once more.
+
+    Whether any ``.grad`` moved in the first pass is cheap to see, and may be another thread's doing: a recomputation of
+    one core then tells.
+
+    Args:
+        surroundings: the tensors in them are looked at.
+    """
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._leaves = [tensor for _, tensor in surroundings.tensors() if tensor.requires_grad and tensor.is_leaf]
+        self._before = self._now()
+
+    def moved(self) -> list[Tensor]:
+        """Return the tensors whose ``.grad`` is another than at construction, or was changed."""
+        pairs = zip(self._leaves, self._before, self._now(), strict=True)
+        return [leaf for leaf, before, now in pairs if before[0] is not now[0] or before[1] != now[1]]
+
+    def _now(self) -> list[tuple[Tensor | None, int]]:
+        return [(grad, 0 if grad is None else version(grad)) for grad in map(_grad, self._leaves)]
+
+
+@contextmanager
+def accumulation_refused(leaves: Iterable[Tensor]) -> Iterator[None]:
+    """Refuse what adds to the ``.grad`` of any of these tensors inside the ``with`` block, on behalf of this thread.
+
+    Raises:
+        RuntimeError: the step called ``backward()``.
+    """
+    seen: list[Tensor] = []
+
+    def see(leaf: Tensor) -> None:
+        if is_set(_ACCUMULATES):
+            seen.append(leaf)
+
+    wanted = [leaf for leaf in leaves if leaf.requires_grad]
+    handles = [leaf.register_post_accumulate_grad_hook(see) for leaf in wanted]  # type: ignore[no-untyped-call]
+    try:
+        with flagged(_ACCUMULATES):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    if seen:
+        raise RuntimeError(
+            f"the step calls backward() inside, which adds to the .grad of a tensor of shape {tuple(seen[0].shape)} "
+            "whenever it is run, recomputations included: take that gradient by torch.autograd.grad, and return it as "
+            "an output y to add it up outside"
+        )
+
+
+_ACCUMULATES: Final = "membptt: the step must not call backward()"
+_grad: Final = attrgetter("grad")
 
 
 class InPlace:
