@@ -63,11 +63,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def planned(posed: Problem, share: float, *, compile: bool = False) -> Plan:
     """Plan for a share of what plain autograd keeps, or the least that is enough."""
-    given = posed.bare, posed.init, posed.xs
-    core = membptt.plan(*given, budget="1TiB", params=posed.params, chunk=1).chosen.measured
+    budget = budget_of(posed, share)
+    return membptt.plan(posed.bare, posed.init, posed.xs, budget=budget, params=posed.params, compile=compile)
+
+
+def budget_of(posed: Problem, share: float) -> int:
+    """Return a share of the bytes that plain autograd keeps, or the least that is enough."""
+    plan = membptt.plan(posed.bare, posed.init, posed.xs, budget="1TiB", params=posed.params, chunk=1)
+    core = plan.chosen.measured
     least = core.start + core.shared + core.internal + 3 * core.hidden
-    budget = max(least, int(share * posed.calls * (core.internal + core.hidden)))
-    return membptt.plan(*given, budget=budget, params=posed.params, compile=compile)
+    return max(least, int(share * posed.calls * (core.internal + core.hidden)))
 
 
 def trust(posed: Problem, plan: Plan, rounds: int) -> Trusted:
@@ -80,7 +85,7 @@ def trust(posed: Problem, plan: Plan, rounds: int) -> Trusted:
     taken: list[list[float]] = [[] for _ in rivals]
     for turn in range(rounds + 1):
         for alone, times in zip(rivals.values(), taken, strict=True):
-            seconds = _gradient(posed, alone)
+            seconds = gradient(posed, alone)
             if turn:  # the first finds nothing in the caches
                 times.append(seconds)
     medians = [median(times) for times in taken]
@@ -93,7 +98,8 @@ def trust(posed: Problem, plan: Plan, rounds: int) -> Trusted:
     return Trusted(choice, promise)
 
 
-def _gradient(posed: Problem, plan: Plan) -> float:
+def gradient(posed: Problem, plan: Plan) -> float:
+    """Compute one gradient by a plan; return the seconds that it takes."""
     for parameter in posed.params:
         parameter.grad = None
     begun = time.perf_counter()

@@ -1,10 +1,12 @@
-"""The benchmark that runs a plan's options: it compares the chosen one with the fastest, and promises with times."""
+"""The benchmarks of plans: options are run, promises compared with times, and a first call with what it compiles."""
+
+from dataclasses import replace
 
 import pytest
 
 pytest.importorskip("torch")
 
-from bench import planner
+from bench import first_call, planner
 from bench.cells import CELLS, problem
 
 
@@ -25,9 +27,30 @@ def test_a_plan_that_chose_the_slowest_is_noticed(monkeypatch):
     plan = planner.planned(posed, 1.0)
     rivals = {option.measured.chunk for option in plan.options if option.seconds <= planner._PROMISING * plan.seconds}
     slow = {plan.chosen: 3}
-    monkeypatch.setattr(planner, "_gradient", lambda posed, alone: slow.get(alone.chosen, 1) * alone.seconds)
+    monkeypatch.setattr(planner, "gradient", lambda posed, alone: slow.get(alone.chosen, 1) * alone.seconds)
     trusted = planner.trust(posed, plan, 3)
     assert len(trusted.promise) == len(rivals)
     assert trusted.promise[0] == pytest.approx(3)
     assert trusted.promise[1:] == pytest.approx([1] * (len(rivals) - 1))
     assert trusted.choice >= (2 if len(rivals) > 1 else 1)
+
+
+def test_a_first_call_is_planned_and_run_and_its_plan_run_alone(monkeypatch, capsys):
+    """In this process, and where nothing can be compiled: so eager cores are chosen."""
+    monkeypatch.setattr(first_call, "_alone", lambda run, *given: run(*given))
+    monkeypatch.setattr("membptt.kernels.compiled._problem", lambda kind: "none here")
+    with pytest.warns(UserWarning, match="none here"):
+        first_call.main(["--cells", "gru", "--steps", "20", "--quick"])
+    out = capsys.readouterr().out
+    assert out.startswith("gru, 20 steps in ")
+    assert "eager" in out
+    assert "times as long" not in out
+
+
+def test_a_first_call_is_compared_with_compiling_what_it_chose():
+    plan = planner.planned(problem("gru", 20, quick=True), 1.0)
+    chosen = replace(plan.chosen, measured=replace(plan.chosen.measured, compiled=True))
+    plan = replace(plan, options=(chosen,))
+    whole, alone = first_call.First(plan, 3.0, 1.5, 0.5), first_call.First(plan, 0.0, 3.5, 0.5)
+    assert "compiled" in first_call.told("gru", whole, alone)
+    assert first_call.told("gru", whole, alone).endswith(": 1.50 times as long")
