@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from math import inf
 from time import perf_counter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import torch
 
 from membptt.calls.execute import execute
 from membptt.kernels.compiled import Compile
 from membptt.planning.plan_file import Plan
+from membptt.planning.promising import Goal, hopeful, promising
 from membptt.planning.trial import Trial
 from membptt.run.node import Choice
 from membptt.run.problem import Problem, Step
@@ -24,7 +25,7 @@ from membptt_theory.policies import find
 
 _LARGEST_CHUNK: Final = 256
 _LARGEST_COMPILED: Final = 16
-_COMPILING: Final = 60.0  # seconds after which no larger core is compiled to be tried
+_COMPILING: Final = 60.0  # seconds after the smallest core within which others are to be compiled
 
 
 def plan(
@@ -58,8 +59,9 @@ def plan(
         length: as for `scan`.
         budget: bytes, or text such as ``"512MiB"`` or ``"1.5 GB"``.
         params: what a step uses that is no module: tensors, modules, or one module.
-        chunk: steps per core; ``None`` tries powers of two, up to 256. Of compiled ones, up to 16, and none
-            that is likely to be ready later than a minute after the smallest are.
+        chunk: steps per core; ``None`` tries powers of two, up to 256. Of compiled ones, up to 16, it tries one step,
+            and then, as long as any promises noticeably less time than all before, the one that promises the least;
+            none that is likely to be ready later than a minute after the first.
         policy: a policy's name, or ``"auto"`` for all that may be the fastest: MSM is no faster than MSM+.
         segments: `step` eats a whole core.
         reverse: as for `scan`.
@@ -111,13 +113,17 @@ def choose(
         raise ValueError("xs is empty: it has no step, and there is nothing to plan")
     trial = Trial(problem.largest(), _gradient, compile=compile, slow=slow)
     given = [problem.inputs.cut(chunk).chunk] if chunk is not None else None
-    measured = _weighed(trial, given or _doubled(min(steps, _LARGEST_CHUNK)), limit)
+    goal = Goal(steps, limit, None if policy == "auto" else (policy,))
+    measured = looked = trial.looked(_weighed(trial, given or _doubled(min(steps, _LARGEST_CHUNK)), limit))
     if compile:
-        chunks, patience = given or _doubled(min(steps, _LARGEST_COMPILED)), _Patience(_COMPILING, _compiling(progress))
-        measured += _weighed(trial, chunks, limit, patience)
-    policies = None if policy == "auto" else (policy,)
-    timed = trial.timed(measured, tell)
-    fitting = options(timed, steps, limit, policies, tiers=slow is not None, slow=slow.slots if slow else None)
+        sizes = given or _doubled(min(steps, _LARGEST_COMPILED))
+        measured = _compiled(trial, looked, sizes, goal, _compiling(progress))
+        looked = hopeful(measured, goal) if slow is None else measured
+    timed = trial.timed(looked, tell)
+    others = [sizes for sizes in measured if sizes not in looked]  # which are shown, if they are as slow as they looked
+    fitting = options([*timed, *others], *goal, tiers=slow is not None, slow=slow.slots if slow else None)
+    least = min((option.seconds for option in fitting if option.measured in timed), default=inf)
+    fitting = [option for option in fitting if option.seconds >= least]
     if not fitting:
         what, least = too_small(measured, limit, policy, steps), least_bytes(measured)
         raise TooSmallError(what, least) if limit < least else ValueError(what)
@@ -134,33 +140,38 @@ def _doubled(largest: int) -> list[int]:
     return [2**power for power in range(largest.bit_length())]
 
 
-class _Patience(NamedTuple):
-    """How long cores are compiled to be tried: seconds after the first, and what is told."""
-
-    seconds: float
-    tell: Tell | None
-
-
-def _weighed(trial: Trial, chunks: list[int], limit: int, compiling: _Patience | None = None) -> list[Measured]:
-    """Weigh cores of these sizes, as long as they may fit, compiled ones as long as patience lasts."""
+def _weighed(trial: Trial, chunks: list[int], limit: int) -> list[Measured]:
+    """Weigh eager cores of these sizes, as long as they may fit."""
     measured: list[Measured] = []
-    patience, tell = compiling or (inf, None)
-    since = before = perf_counter()
-    with shown(tell):
-        for chunk in chunks:
-            # A larger core is not tried where it would not fit; its size is known well enough before it is run.
-            if measured and least_bytes(measured[-1:]) + measured[-1].internal > limit:
-                break
-            now = perf_counter()
-            if len(measured) == 1:
-                since = now
-            if measured and now - since + 2 * (now - before) > patience:  # one twice as large takes up to twice as long
-                break
-            before = now
-            if tell is not None:
-                tell(len(measured), len(chunks))
-            measured.append(trial.weigh(chunk, compiled=compiling is not None))
+    for chunk in chunks:
+        # A larger core is not tried where it would not fit; its size is known well enough before it is run.
+        if measured and least_bytes(measured[-1:]) + measured[-1].internal > limit:
+            break
+        measured.append(trial.weigh(chunk, compiled=False))
     return measured
+
+
+def _compiled(trial: Trial, eager: list[Measured], chunks: list[int], goal: Goal, tell: Tell | None) -> list[Measured]:
+    """Add compiled cores, one by one as they promise to be the fastest, as long as patience lasts."""
+    seconds = goal.least(eager)
+    fastest = min(eager, key=lambda sizes: seconds.get(sizes, inf))
+    looked, left = [fastest], chunks.copy()
+    chunk = left[0] if trial.compiles(left[0]) else None
+    before, since = perf_counter(), inf
+    with shown(tell):
+        while chunk is not None:
+            if tell is not None:
+                tell(len(chunks) - len(left), len(chunks))
+            left.remove(chunk)
+            # Together, so that what else the machine does at the moment changes no order.
+            looked = trial.looked([*looked, trial.weigh(chunk, compiled=True)])
+            now = perf_counter()
+            since = min(since, now)
+            # One of twice the steps takes up to twice as long.
+            ready = [size for size in left if now - since + (now - before) / chunk * size <= _COMPILING]
+            before, chunk = now, promising(looked, ready, goal) if ready else None
+    others = [sizes for sizes in eager if sizes is not fastest]
+    return sorted([*looked, *others], key=lambda sizes: (sizes.compiled, sizes.chunk))
 
 
 def _compiling(progress: Progress) -> Bar | None:

@@ -89,6 +89,10 @@ class Trial:
         self._slow = slow
         self._fails = False  # gradients of a few cores: the step is another at its recomputation
 
+    def compiles(self, chunk: int) -> bool:
+        """Whether such cores can be compiled here; the first time, the compiler is loaded to find out."""
+        return compile_chunk(self._posed.step, self._posed.devices, chunk, self._compile) is not None
+
     def weigh(self, chunk: int, *, compiled: bool) -> Measured:
         """Measure the bytes of a core of `chunk` steps, compiled or not; its times are left at 0.
 
@@ -112,51 +116,57 @@ class Trial:
         sizes = start, hidden, internal, tail, sum(shared.values())
         return Measured(chunk, *sizes, 0.0, 0.0, compiled=compiled)
 
-    def timed(self, weighed: Sequence[Measured], tell: Tell | None = None) -> list[Measured]:
-        """Add times, and the sizes and times of the slow tier.
+    def looked(self, weighed: Sequence[Measured]) -> list[Measured]:
+        """Add the times of single cores as one look at them gives them."""
+        with self._undone(), torch.enable_grad(), unmetered():
+            return _alone(weighed, self._in_turns(self._single(weighed), 1))
+
+    def timed(self, looked: Sequence[Measured], tell: Tell | None = None) -> list[Measured]:
+        """Add times, and the sizes and times of the slow tier, to cores that were looked at.
 
         All is timed in turns, so that what else the machine does cannot decide which chunk or tier is chosen: single
         cores, which tell what an advance takes beside a recording; and gradients of a few, which tell what both take
         where one core follows the other, and what a gradient takes beside them.
         """
-        count, ways = len(weighed), (self._one_way, self._first_pass, self._both_ways)
-        kinds = list(map(self._kind, weighed))
+        count = len(looked)
         with self._undone(), torch.enable_grad(), unmetered(), ExitStack() as stack:
-            before = self._generators.read()
-            state = self._after_first(kinds[0])
-            figures: list[Callable[[], _Call]] = [partial(way, kind, state) for way in ways for kind in kinds]
+            figures, begin = self._single(looked), Hidden.of(self._start().leaves, self._generators.read())
+            singles = len(figures)
             size = transit = 0
             if self._slow is not None:
                 # Hidden states are the same whatever the chunk.
-                states = SlowStates(Hidden.of(self._start().leaves, before), self._slow.directory)
+                states = SlowStates(begin, self._slow.directory)
                 stack.callback(states.close)
-                stored = Hidden.of(state.leaves, self._generators.read())
+                leaves = self._after_first(self._kind(looked[0])).leaves
+                stored = Hidden.of(leaves, self._generators.read())
                 states.store(1, stored)
                 size = states.spill.bytes
-                transit = (IN_FLIGHT + 1) * sum(Layout.of(x).nbytes for x in state.leaves if x.is_cuda)
+                transit = (IN_FLIGHT + 1) * sum(Layout.of(x).nbytes for x in leaves if x.is_cuda)
                 figures += [lambda: lambda: _write(states, stored), lambda: lambda: states.restore(1)]
-            lengths = 2 * count if self._wanted() else 0  # of one core and of several
-            total = len(figures) + _ROUNDS * (len(figures) + lengths)
+            beside = len(figures)
+            few = list(map(self._few, looked))
+            lengths = bool(self._wanted())
+            if lengths:  # of one core, whose carry wants a gradient as that of those timed alone does, and of several
+                figures += [partial(self._gradient, self._begin, sizes, 1) for sizes in looked]
+                figures += [
+                    partial(self._gradient, self._posed, sizes, cores)
+                    for sizes, (cores, _) in zip(looked, few, strict=True)
+                ]
             stack.enter_context(shown(tell))
-            look = self._in_turns(figures, 1, partial(_tell, tell, 0, total))
-            few = [self._few(sizes) for sizes in _alone(weighed, look)]
-            if lengths:
-                figures += [partial(self._gradient, sizes, 1) for sizes in weighed]
-                figures += [partial(self._gradient, sizes, each[0]) for sizes, each in zip(weighed, few, strict=True)]
-            seconds = self._in_turns(figures, _ROUNDS, partial(_tell, tell, len(look), total))
+            seconds = self._in_turns(figures, _ROUNDS, tell)
             for _ in range(_AGAIN):
-                if not _disagree([sizes.chunk for sizes in weighed], seconds[: len(look)]):
+                if not _disagree([sizes.chunk for sizes in looked], seconds[:beside]):
                     break
                 seconds = list(map(min, seconds, self._in_turns(figures, _ROUNDS)))
         with self._undone():
             self._repeat.check()
-        write, read = seconds[len(ways) * count : len(look)] or (0.0, 0.0)
+        write, read = seconds[singles:beside] or (0.0, 0.0)
         alone = [
-            replace(sizes, slow=size, transit=transit, write=write, read=read) for sizes in _alone(weighed, seconds)
+            replace(sizes, slow=size, transit=transit, write=write, read=read) for sizes in _alone(looked, seconds)
         ]
         if not lengths or self._fails:
             return alone
-        by_length = seconds[len(look) :]
+        by_length = seconds[beside:]
         return [_corrected(*each) for each in zip(alone, few, by_length[:count], by_length[count:], strict=True)]
 
     def beside(self) -> tuple[int, int]:
@@ -264,6 +274,13 @@ class Trial:
     def _own(self, parts: dict[int, int], shared: dict[int, int]) -> int:
         return sum(size for key, size in parts.items() if key not in shared and key not in self._outside)
 
+    def _single(self, weighed: Sequence[Measured]) -> list[Callable[[], _Call]]:
+        """Return what sets up each figure of single cores: way by way, of all of them."""
+        kinds = list(map(self._kind, weighed))
+        state = self._after_first(kinds[0])
+        ways = self._one_way, self._first_pass, self._both_ways
+        return [partial(way, kind, state) for way in ways for kind in kinds]
+
     def _one_way(self, kind: Kind, state: Hidden) -> _Call:
         core = self._core(kind)
         return lambda: core.advance(state, self._xs, 0, 1)
@@ -302,20 +319,20 @@ class Trial:
         cores = min(max(_FEW, int(min(wanted, _MANY))), self._problem.inputs.cut(sizes.chunk).cores)
         return cores, build("hsm", _MANY, _SLOTS).cost(cores, min(_SLOTS, cores))
 
-    def _gradient(self, sizes: Measured, cores: int) -> _Call:
+    def _gradient(self, posed: Problem, sizes: Measured, cores: int) -> _Call:
         """Run a scan of the first cores, with all that belongs to a call, and backpropagate it."""
         schedule = build("hsm", _MANY, _SLOTS).schedule(cores, min(_SLOTS, cores))
-        inputs = self._posed.inputs.cut(sizes.chunk).first(cores)
+        inputs = posed.inputs.cut(sizes.chunk).first(cores)
         kept = replace(sizes, internal=2**63)  # whatever a core weighs
         compile = self._kind(sizes).compile
 
         def run() -> None:
             if self._fails:
                 return
-            promise = Promise(0, kept, (*self._posed.params, *inputs.leaves))
+            promise = Promise(0, kept, (*posed.params, *inputs.leaves))
             choice = Choice(Whole(cores, schedule.instructions), inputs, promise=promise)
             try:
-                leaves = tree_leaves(self._run(self._posed, choice, compile))
+                leaves = tree_leaves(self._run(posed, choice, compile))
                 node: Any = next((leaf.grad_fn for leaf in leaves if leaf.grad_fn is not None), None)
                 if node is not None:
                     # Not by autograd, which would call what is hooked to parameters.
@@ -328,9 +345,7 @@ class Trial:
 
         return run
 
-    def _in_turns(
-        self, figures: Sequence[Callable[[], _Call]], rounds: int, tell: Callable[[int], None] = lambda done: None
-    ) -> list[float]:
+    def _in_turns(self, figures: Sequence[Callable[[], _Call]], rounds: int, tell: Tell | None = None) -> list[float]:
         """Return the least time of each figure: each is set up, timed and released in every round."""
         taken: list[list[float]] = [[] for _ in figures]
         for turn, (prepare, times) in enumerate([*zip(figures, taken, strict=True)] * rounds, start=1):
@@ -341,7 +356,8 @@ class Trial:
             while sum(calls) < _SECONDS / _ROUNDS and len(calls) < _CALLS:
                 calls.append(self._time(call))
             times += calls
-            tell(turn)
+            if tell is not None:
+                tell(turn, rounds * len(figures))
         return [min(times) for times in taken]
 
     def _time(self, call: _Call) -> float:
@@ -371,11 +387,6 @@ def _corrected(alone: Measured, few: tuple[int, int], single: float, several: fl
     # Both as much as the whole: which of them what is beside the kernels belongs to, nobody can tell.
     slower = max(_LEAST, (several - call) / max(predicted, 1e-9))
     return replace(alone, advance=slower * alone.advance, backprop=slower * alone.backprop, call=call)
-
-
-def _tell(tell: Tell | None, before: int, total: int, done: int) -> None:
-    if tell is not None:
-        tell(before + done, total)
 
 
 def _disagree(chunks: Sequence[int], seconds: Sequence[float]) -> bool:

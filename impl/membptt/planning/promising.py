@@ -1,0 +1,102 @@
+"""Which compiled core is worth compiling: sizes that were not compiled yet, as those that were let expect them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import inf
+from typing import Final, NamedTuple
+
+from membptt_theory.footprint import Measured
+from membptt_theory.options import options
+
+_NOTICED: Final = 0.03  # of the time: nothing is compiled for less
+_UNSURE: Final = 1.05  # times the least, at one look, that may turn out to be the least
+# Seconds that a core takes beside its steps, until two sizes tell: on two processors 0.02 to 0.05 ms of an advance, and
+# 0.04 to 0.2 ms of a recording and its backward, were seen. At least such a part of its time that four steps promise
+# something.
+_ADVANCE, _BACKPROP, _PART = 0.3e-4, 1e-4, 1 / 24
+
+
+class Goal(NamedTuple):
+    """What is planned for.
+
+    Args:
+        steps: of the sequence.
+        budget: bytes.
+        policies: as for `options`.
+    """
+
+    steps: int
+    budget: int
+    policies: Sequence[str] | None = None
+
+    def least(self, measured: Sequence[Measured]) -> dict[Measured, float]:
+        """Return the least predicted time with each core that fits."""
+        slowest_first = reversed(options(measured, *self))
+        return {option.measured: option.seconds for option in slowest_first}
+
+
+def promising(measured: Sequence[Measured], chunks: Sequence[int], goal: Goal) -> int | None:
+    """Return the steps of a compiled core that promises noticeably less time than all that were measured, if any does.
+
+    Of several that promise about the least, the smallest: it is compiled soonest.
+
+    Args:
+        measured: cores with their times, one of them compiled, at least.
+        chunks: steps of those that could be compiled, none less than the least that was.
+        goal: what is planned for.
+    """
+    known = sorted((sizes for sizes in measured if sizes.compiled), key=lambda sizes: sizes.chunk)
+    promised = [expected(known, chunk, goal.steps) for chunk in chunks]
+    seconds = goal.least([*measured, *promised])
+    enough = min(seconds.values(), default=inf) / (1 - _NOTICED)
+    if any(seconds.get(sizes, inf) < enough for sizes in measured):
+        return None
+    return min((sizes.chunk for sizes in promised if seconds.get(sizes, inf) < enough), default=None)
+
+
+def hopeful(looked: Sequence[Measured], goal: Goal) -> list[Measured]:
+    """Return the cores that may be the fastest, as far as one look at them tells; all of them where none fits."""
+    seconds = goal.least(looked)
+    enough = _UNSURE * min(seconds.values(), default=inf)
+    return [sizes for sizes in looked if seconds.get(sizes, inf) <= enough]
+
+
+def expected(known: Sequence[Measured], chunk: int, steps: int) -> Measured:
+    """Return what a compiled core of `chunk` steps is expected to weigh and to take: what lies on a straight line.
+
+    The line goes through the sizes next to it that were measured, or, if it is larger than they, the two largest. Where
+    there is one alone, a core of twice its steps keeps twice as much and the state in between, and saves what a core
+    takes beside its steps.
+
+    Args:
+        known: compiled cores that were measured, in ascending order; the first one not larger than `chunk`.
+        chunk: steps.
+        steps: of the sequence.
+    """
+    lower = [sizes for sizes in known if sizes.chunk <= chunk]
+    upper = [sizes for sizes in known if sizes.chunk > chunk] or [_twice(lower[-1])] * (len(lower) == 1)
+    first, second = [*lower, *upper[:1]][-2:]
+
+    def at(steps: int, left: float, right: float) -> float:
+        slope = max(0.0, right - left) / (second.chunk - first.chunk)
+        return max(0.0, left + slope * (steps - first.chunk))
+
+    internal, rest = at(chunk, first.internal, second.internal), steps % chunk
+    return replace(
+        first,
+        chunk=chunk,
+        internal=round(internal),
+        tail=round(at(rest, first.internal, second.internal) if rest else internal),
+        advance=at(chunk, first.advance, second.advance),
+        backprop=at(chunk, first.backprop, second.backprop),
+    )
+
+
+def _twice(sizes: Measured) -> Measured:
+    """Return a core of twice the steps, as far as one alone lets expect it."""
+    times = (sizes.advance, _ADVANCE), (sizes.backprop, _BACKPROP)
+    advance, backprop = (2 * time - min(max(beside, _PART * time), time / 2) for time, beside in times)
+    internal = 2 * sizes.internal + sizes.hidden
+    return replace(sizes, chunk=2 * sizes.chunk, internal=internal, advance=advance, backprop=backprop)
