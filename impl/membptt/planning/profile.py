@@ -96,7 +96,7 @@ def profile(problem: Problem, blocks: Blocks, tell: Tell | None = None) -> Profi
     ):
         # As if the input wanted a gradient: so the first block is like others of its kind, unless it is frozen.
         carry = tuple(as_leaf(leaf, not problem.frozen and is_differentiable(leaf)) for leaf in problem.carry)
-        still = replace(problem, step=blocks.again(), carry=carry)
+        still = replace(problem, step=blocks.again(), carry=carry, _reach=None)
         core, anew = (
             Core(posed, problem.inputs, generators=Generators(set(), enabled=False), fresh=fresh)
             for posed, fresh in ((still, ()), (replace(still, carry=problem.carry), range(problem.inputs.cores)))

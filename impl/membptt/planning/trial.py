@@ -74,6 +74,7 @@ class Trial:
     """
 
     def __init__(self, problem: Problem, run: Run, *, compile: Compile, slow: SlowTier | None = None) -> None:
+        self._surroundings = Surroundings.of(problem.reach)
         # Every core but the first has a carry that wants a gradient, and it is those that count.
         carry = tuple([as_leaf(leaf, is_differentiable(leaf)) for leaf in problem.carry])
         self._posed, self._run = problem, run
@@ -81,7 +82,6 @@ class Trial:
         self._xs = problem.inputs.leaves
         self._compile = compile
         self._generators, self._autocast = Generators(problem.devices), Autocast.current(problem.devices)
-        self._surroundings = Surroundings.of(problem.reach)
         self._generators.follow(self._surroundings.vectors)
         self._outside = storages((*problem.params, *self._xs))
         self._shared: dict[bool, dict[int, int]] = {}  # by whether cores are compiled

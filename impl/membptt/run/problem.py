@@ -54,7 +54,7 @@ class Problem:
     frozen: int = 0
     fresh: Sequence[int] = range(1)
     settle: Callable[[], None] = lambda: None
-    _reach: Reach | None = field(init=False, default=None, repr=False)
+    _reach: Reach | None = field(default=None, repr=False)  # of this step
 
     @classmethod
     def of(
@@ -82,7 +82,7 @@ class Problem:
     def largest(self) -> Problem:
         """Return the same with the step that takes the most memory of those that one plan is to serve."""
         largest = getattr(self.step, "_membptt_largest", None)
-        return self if largest is None else replace(self, step=largest())
+        return self if largest is None else replace(self, step=largest(), _reach=None)
 
     @property
     def unwanted(self) -> int:
