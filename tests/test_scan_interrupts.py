@@ -20,6 +20,7 @@ import membptt
 from membptt import scan
 from membptt.run import adjoint
 from membptt.step import generators
+from membptt.step.autocast import Autocast
 
 HERE = str(Path(membptt.__file__).parent)
 CASES = {
@@ -188,3 +189,28 @@ def test_an_interrupt_while_hooks_are_deferred_silences_none_of_them():
         (a * b).backward()
         assert len(seen) == 2, index
         seen.clear()
+
+
+@pytest.mark.parametrize("late", ["a recomputation inside", "a backward inside"])
+def test_what_an_interrupt_has_left_entered_restores_nothing_once_what_is_around_it_has(late):
+    """As where Ctrl-C comes between the last line inside and the exit: the rest is done when the traceback goes."""
+
+    def state():
+        return torch.is_autocast_enabled("cpu"), torch.is_autocast_cache_enabled()
+
+    before = state()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = Autocast.current(frozenset())
+    around = cast.replayed()
+    around.__enter__()
+    inside = (
+        cast.replayed()
+        if late == "a recomputation inside"
+        else cast._replace(settings=(("cpu", torch.float16, True),)).aside()()
+    )
+    inside.__enter__()
+    around.__exit__(None, None, None)
+    assert state() == before
+    del inside
+    gc.collect()
+    assert state() == before

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Set
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache, partial
+from threading import local
 from typing import Final, NamedTuple
 
 import torch
@@ -31,13 +32,41 @@ def _switch(settings: _Settings) -> None:
         torch.set_autocast_enabled(kind, enabled)
 
 
+class _UnderWay(local):
+    """What is entered in this thread, the last one at the end."""
+
+    def __init__(self) -> None:
+        self.marks: list[object] = []
+
+
+_under_way: Final = _UnderWay()
+
+
+@contextmanager
+def _undone(restore: Callable[[], None]) -> Iterator[None]:
+    """Restore on the way out; but not late, as where an interrupt has cut it short, when what is around has done so."""
+    mark, marks = object(), _under_way.marks
+
+    def end() -> None:
+        if marks is _under_way.marks and mark in marks:
+            restore()
+            del marks[marks.index(mark) :]
+
+    marks.append(mark)
+    try:
+        try:
+            yield
+        finally:
+            end()
+    finally:
+        end()  # Ctrl-C may have cut the first short
+
+
 @contextmanager
 def _switched(now: _Settings, then: _Settings) -> Iterator[None]:
-    _switch(now)
-    try:
+    with _undone(partial(_switch, then)):
+        _switch(now)
         yield
-    finally:
-        _switch(then)
 
 
 class Autocast(NamedTuple):
@@ -66,12 +95,12 @@ class Autocast(NamedTuple):
     def _entered(self) -> Iterator[None]:
         before = _settings([kind for kind, *_ in self.settings])
         cached = torch.is_autocast_cache_enabled()
-        try:
-            with ExitStack() as stack:
-                for kind, dtype, enabled in self.settings:
-                    if enabled or torch.is_autocast_enabled(kind):
-                        stack.enter_context(torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=False))
-                yield
-        finally:  # an interrupt may have cut torch's own exit short
+
+        def restore() -> None:
             _switch(before)
             torch.set_autocast_cache_enabled(cached)
+
+        with _undone(restore):
+            _switch(self.settings)  # not by torch.autocast, which would restore what it found however late
+            torch.set_autocast_cache_enabled(False)
+            yield
