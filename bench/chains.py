@@ -8,9 +8,10 @@ in elapsed time. Cost is what the machine's other work leaves alone: every forwa
 backward, each at its block's own time, over plain's. The peak is that of all storages beside parameters, their
 gradients and the input, in a run of its own. Every chain ends in its loss. `checkpoint_sequential` runs at every number
 of segments, in both modes; a block's `checkpoint` is the non-reentrant one, and so are all of a network that hands on
-tuples, which the other loses. *Hidden only* is appendix C's optimum, in bytes: the front of the same blocks where no
-internal state can be kept. *Compiled* is `torch.compile` with an `activation_memory_budget`, where it chooses what is
-recomputed and generates no code: its time is that of decomposed operations, one by one; its peak is read off the
+tuples, which the other loses. A chain runs in budgets spread over its front, and in the measured peak of each of these
+that no other beats in as few bytes. *Hidden only* is appendix C's optimum, in bytes: the front of the same blocks where
+no internal state can be kept. *Compiled* is `torch.compile` with an `activation_memory_budget`, where it chooses what
+is recomputed and generates no code: its time is that of decomposed operations, one by one; its peak is read off the
 allocator, as a multiple of plain's read so, and its forwards are not counted.
 """
 
@@ -80,15 +81,23 @@ def measured(given: Sequence[Block], x: Tensor, rounds: int) -> dict[str, Any]:
     ]
     buffers = [buffer for block in blocks if isinstance(block, nn.Module) for buffer in block.buffers()]
     plan = plan_chain(blocks, x)
-    runs, budgets = methods(blocks, x, plan)
-    _gradient(next(run for name, run in runs.items() if name in budgets), weights)  # the first chain has more graphs
-    peaks, costs = {}, {}
-    for name, run in tqdm(runs.items(), desc="peaks"):
-        for block in blocks:
-            block.calls.clear()
-        _gradient(run, weights)
-        costs[name] = _cost(blocks, plan)
-        peaks[name] = bytes_beside(partial(_gradient, run, weights), (x, *weights, *buffers), weights)
+    peaks: dict[str, int] = {}
+    costs: dict[str, int] = {}
+
+    def weigh(runs: dict[str, Run]) -> None:
+        for name, run in tqdm(runs.items(), desc="peaks"):
+            for block in blocks:
+                block.calls.clear()
+            _gradient(run, weights)
+            costs[name] = _cost(blocks, plan)
+            peaks[name] = bytes_beside(partial(_gradient, run, weights), (x, *weights, *buffers), weights)
+
+    others = rivals(blocks, x)
+    weigh(others)
+    chains, budgets = _chains(blocks, x, plan, [peaks[name] for name in _best(peaks, costs)])
+    _gradient(next(iter(chains.values())), weights)  # the first chain has more graphs
+    weigh(chains)
+    runs = {**others, **chains}
     times: dict[str, list[float]] = {name: [] for name in runs}
     for turn in tqdm(range(rounds), desc="rounds"):
         for name in Random(turn).sample([*runs], len(runs)):  # what runs before leaves its caches
@@ -162,10 +171,20 @@ def _cost(blocks: Sequence[_Counted], plan: ChainPlan) -> int:
     )
 
 
-def methods(blocks: Sequence[Block], x: Tensor, plan: ChainPlan) -> tuple[dict[str, Run], dict[str, int]]:
-    """Return every method by its name, and the budgets of those that have one."""
+def _best(peaks: dict[str, int], costs: dict[str, int]) -> list[str]:
+    """Return the methods than which none costs less in as few bytes."""
+    return [
+        name
+        for name, peak in peaks.items()
+        if not any(peaks[other] <= peak and cost < costs[name] for other, cost in costs.items())
+    ]
+
+
+def rivals(blocks: Sequence[Block], x: Tensor) -> dict[str, Run]:
+    """Return plain autograd, once more to see what is noise, and every use of torch's checkpoint, by name."""
     count = len(blocks)
-    runs: dict[str, Run] = {"plain": partial(_each, blocks, x, count + 1), "every block": partial(_each, blocks, x, 1)}
+    runs: dict[str, Run] = {name: partial(_each, blocks, x, count + 1) for name in ("plain", "plain again")}
+    runs["every block"] = partial(_each, blocks, x, 1)
     for step in range(2, min(count, 7)):
         runs[f"every {step}th block"] = partial(_each, blocks, x, step)
     modes = (False, True) if _hands_on_tensors(blocks, x) else (False,)
@@ -173,9 +192,21 @@ def methods(blocks: Sequence[Block], x: Tensor, plan: ChainPlan) -> tuple[dict[s
         for reentrant in modes:
             name = f"sequential {segments}{' reentrant' if reentrant else ''}"
             runs[name] = partial(_sequential, blocks, x, segments, reentrant)
+    return runs
+
+
+def _chains(
+    blocks: Sequence[Block], x: Tensor, plan: ChainPlan, peaks: Sequence[int]
+) -> tuple[dict[str, Run], dict[str, int]]:
+    """Return a chain in some of the budgets that make a difference, in each of some peaks, and with outputs only.
+
+    By name, with the budget of each.
+    """
+    runs: dict[str, Run] = {}
     budgets: dict[str, int] = {}
     affordable = [point.bytes for point in plan.front if point.seconds <= MOST * plan.front[-1].seconds]
-    for point in _spread(affordable):
+    there = [max(point for point in affordable if point <= peak) for peak in peaks if peak >= affordable[0]]
+    for point in sorted({*_spread(affordable), *there}):
         budgets[f"chain {point}"] = point
         runs[f"chain {point}"] = partial(chain, blocks, x, plan=plan.within(point))
     for point, schedule in _hidden_only(plan):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from bench import chains, store
 from bench.deep import residual_mlp
+from membptt import plan_chain
 from paper_figs import evidence, fig17, make
 from paper_figs.evidence import DataMissingError, FigureClaimError
 
@@ -84,10 +86,25 @@ def test_a_small_chain_is_measured_and_resumed(monkeypatch, tmp_path):
     assert {"plain", "every block", "every 2th block", "sequential 2", "sequential 6 reentrant"} <= methods.keys()
     assert methods["plain"]["cost"] == 1
     assert methods["compiled 0.5"]["peak"] > 0
+    assert methods["plain again"]["cost"] == 1
     assert all(row["peak"] <= row["budget"] for row in methods.values() if row["budget"] is not None)
     monkeypatch.setattr(chains, "measured", None)  # nothing is measured again
     chains.measure(rounds=1)
     assert evidence.load_measured("fig17") == content
+
+
+def test_a_chain_runs_in_the_peak_of_every_method_that_none_beats():
+    peaks = {"dear": 5, "small": 3, "cheap": 9, "worse": 9, "plain": 12}
+    costs = {"dear": 8, "small": 7, "cheap": 4, "worse": 6, "plain": 3}
+    assert chains._best(peaks, costs) == ["small", "cheap", "plain"]
+    torch.manual_seed(0)
+    blocks, x = [chains._Counted(block) for block in [*residual_mlp(12, width=8), chains._loss]], torch.randn(4, 8)
+    plan = plan_chain(blocks, x)
+    points = [point.bytes for point in plan.front]
+    odd = next(a for a, b in pairwise(points) if b > a + 1 and a not in chains._spread(points))
+    _, usual = chains._chains(blocks, x, plan, [])
+    _, budgets = chains._chains(blocks, x, plan, [odd + 1, points[0] - 1])
+    assert {*budgets.values()} == {odd, *usual.values()}
 
 
 def test_calls_are_counted_without_graph_and_with_it():
