@@ -4,12 +4,13 @@ import gc
 import shutil
 import threading
 import weakref
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import nn
 
-from membptt import meter, scan
+from membptt import chain, meter, scan, while_loop
 from membptt_theory.tables import build
 
 from .cells import CELLS, Gru, Lstm, gradients, plain, problem, relative_error
@@ -196,6 +197,43 @@ def test_two_threads_do_not_mix_autocast():
     for thread in threads:
         thread.join()
     assert not failures
+
+
+@pytest.mark.parametrize("around", [None, False, True], ids=["no region", "switched off", "switched on"])
+@pytest.mark.parametrize("backward", [None, False, True], ids=["no region", "switched off", "switched on"])
+@pytest.mark.parametrize("call", ["scan", "while_loop", "chain"])
+def test_a_step_that_casts_by_itself_is_right_in_any_region_of_autocast(call, around, backward):
+    """In a region, even one that is switched off, torch keeps the casts of weights from step to step."""
+    torch.manual_seed(0)
+    linear, start = nn.Linear(8, 8), torch.randn(2, 8)
+
+    def step(carry):
+        with torch.autocast("cpu", torch.bfloat16):
+            return torch.tanh(linear(carry)).float()
+
+    def region(enabled):
+        return torch.autocast("cpu", torch.bfloat16, enabled=enabled) if enabled is not None else nullcontext()
+
+    def run():
+        if call == "scan":
+            return scan(lambda c, _: (step(c), None), start, None, length=9, slots=3, params=[*linear.parameters()])[0]
+        if call == "while_loop":
+            state = start, torch.tensor(0)
+            (final, _), _ = while_loop(
+                lambda c: c[1] < 9, lambda c: (step(c[0]), c[1] + 1), state, slots=3, params=[*linear.parameters()]
+            )
+            return final
+        return chain([step] * 9, start, schedule=build("hsm", 9, 3).schedule(9, 3), params=[*linear.parameters()])
+
+    with region(around):
+        final = run()
+    with region(backward):
+        found = torch.autograd.grad(final.sum(), [*linear.parameters()])
+    expected = start
+    for _ in range(9):  # each step with casts of its own
+        expected = step(expected)
+    wanted = torch.autograd.grad(expected.sum(), [*linear.parameters()])
+    assert all(torch.allclose(a, b, rtol=1e-6) for a, b in zip(found, wanted, strict=True))
 
 
 def test_an_output_is_not_kept_for_its_gradient():

@@ -49,6 +49,7 @@ LOOKED_UP = [
     "torch._C._functorch.is_legacy_batchedtensor",
     "torch._C._are_functorch_transforms_active",
     "torch._foreach_add_",
+    "torch.autocast_increment_nesting",
 ]
 SCAN = """
 import warnings

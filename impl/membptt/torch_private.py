@@ -109,6 +109,22 @@ def _unset(flag: str) -> None:
         _remove(flag)
 
 
+# ---- regions of autocast ----
+
+_NOT_OUTER: Final = "inside a region of autocast that is switched off, a step that casts by itself is refused"
+_open_region = find("autocast_increment_nesting", _NOT_OUTER, None)
+_close_region = find("autocast_decrement_nesting", _NOT_OUTER, None)
+
+
+def casts_are_kept() -> bool:
+    """Whether casts of weights outlive the region of autocast that made them: there is one around it, on or off."""
+    if _open_region is None or _close_region is None:
+        return False
+    depth: int = _open_region()
+    _close_region()
+    return depth > 1
+
+
 # ---- the random generator of the CPU ----
 
 _generator = find("default_generator._cdata", "every call reads the state of torch's generator", 0)

@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 import torch
 from torch.amp import is_autocast_available
 
+from membptt.torch_private import casts_are_kept
+
 _IDLE: Final = nullcontext()
 
 
@@ -89,7 +91,7 @@ class Autocast(NamedTuple):
         for kind, _, enabled in self.settings:
             if enabled or torch.is_autocast_enabled(kind):
                 return self._entered()
-        return _IDLE
+        return self._entered() if casts_are_kept() else _IDLE
 
     @contextmanager
     def _entered(self) -> Iterator[None]:
