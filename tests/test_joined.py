@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from membptt import Indexed, meter, scan
+from membptt.kernels import pullback
 from membptt.kernels.joint import Given, Joined, Joint, Wanted, join_cores
 from membptt.kernels.pullback import Pullback
 from membptt_theory.tables import build
@@ -259,6 +260,30 @@ def test_what_is_read_at_every_core_may_change_what_the_step_finds():
         actual = total(scan(step, h, Indexed(7, read), slots=2, compile=True))
     assert cores
     torch.testing.assert_close(actual, total(loop(h)))
+
+
+@pytest.mark.parametrize("cell", [nn.LSTMCell, nn.GRUCell])
+def test_what_torchs_cells_compute_in_place_is_taken_as_it_is(cell, monkeypatch):
+    """Their gates are parts of one tensor, which is not put together again after each is written to."""
+    torch.manual_seed(0)
+    cell = cell(3, 4, dtype=D)
+    compiled, graphs = pullback._compiled, []
+    monkeypatch.setattr(pullback, "_compiled", lambda traced: graphs.append(traced.graph) or compiled(traced))
+
+    def step(carry, x):
+        after = cell(x, carry if len(carry) > 1 else carry[0])
+        after = after if isinstance(after, tuple) else (after,)
+        return after, after[0]
+
+    init = (torch.zeros(2, 4, dtype=D),) * (2 if isinstance(cell, nn.LSTMCell) else 1)
+    xs, wanted = torch.randn(8, 2, 3, dtype=D), [*cell.parameters()]
+    expected = torch.autograd.grad(plain(step, init, xs)[1].sin().sum(), wanted)
+    _, ys = scan(step, init, xs, slots=2, chunk=2, compile=True, params=cell)
+    torch.testing.assert_close(torch.autograd.grad(ys.sin().sum(), wanted), expected)
+    assert len(graphs) == 2  # advanced, and backpropagated
+    targets = [node.target for graph in graphs for node in graph.nodes]
+    assert torch.ops.aten.sigmoid.default in targets
+    assert torch.ops.aten.slice_scatter.default not in targets
 
 
 def test_what_dynamo_guards_is_looked_at_once_in_a_pass():

@@ -198,11 +198,12 @@ def _plain(inputs: Leaves) -> list[Tensor]:
 
 def _traced(function: Callable[..., list[Tensor]], given: Sequence[Tensor]) -> GraphModule:
     """Return the graph of what `function` does with such tensors, which changes nothing in place; nothing is run."""
-    traced = trace_operations(function, given, decompositions())
-    if any(torch.Tag.nondeterministic_seeded in _tags(node) for node in traced.graph.nodes):
+    operations = trace_operations(function, given, {})
+    # Once more without autograd, so that what a step computes in place is not in place any more. Taken apart after that
+    # only: what torch's cells write to would be views of one tensor otherwise, put together again at every write.
+    traced = trace_operations(torch.func.functionalize(operations), given, decompositions())
+    if any(torch.Tag.nondeterministic_seeded in _tags(node) for node in (*operations.graph.nodes, *traced.graph.nodes)):
         raise CannotJoin("it draws random numbers")
-    # Once more without autograd, so that what a step computes in place is not in place any more.
-    traced = trace_operations(torch.func.functionalize(traced), given, {})
     traced.graph.eliminate_dead_code()
     if any(map(is_fixed, traced.graph.nodes)):
         raise CannotJoin("it writes to what it is given")
