@@ -481,6 +481,14 @@ def hooks_of(tensor: Tensor) -> dict[int, Callable[[Tensor], Tensor | None]]:
     return tensor._backward_hooks or {}
 
 
+def hooks_of_each(tensors: Iterable[Tensor]) -> list[dict[int, Callable[[Tensor], Tensor | None]]]:
+    """Return `hooks_of` of those tensors that have any."""
+    return [*filter(None, map(_hooks, tensors))]
+
+
+_hooks: Final = attrgetter("_backward_hooks")
+
+
 def put_on(leaf: Tensor, key: int, hook: Callable[[Any], None]) -> None:
     """Put a hook on a leaf, without a handle: that takes longer."""
     if leaf._backward_hooks is None:
@@ -499,6 +507,11 @@ def take_off(leaf: Tensor, key: int) -> None:
 def parameters_of(module: nn.Module) -> dict[str, Tensor | None]:
     """Return the dict in which a module itself holds its parameters."""
     return module._parameters  # type: ignore[return-value]
+
+
+def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
+    """Return the dict in which a module itself holds the modules below it."""
+    return module._modules
 
 
 def buffers_of(module: nn.Module) -> dict[str, Tensor | None]:

@@ -246,7 +246,7 @@ class _Parts(NamedTuple):
     @classmethod
     def of(cls, block: Block) -> _Parts:
         owner = owning_module(block)
-        own = list(owner.modules()) if owner is not None else []
+        own = modules_below([owner]) if owner is not None else []
         weights = weights_of(own)
         if owner is block:
             return cls(own, own, weights, weights)

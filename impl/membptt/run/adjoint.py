@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import update_wrapper
+from itertools import compress
 from itertools import product as pairs
 from operator import attrgetter
 from typing import Any, Final
@@ -17,13 +18,14 @@ from membptt.run.outputs import Outputs
 from membptt.state.leaves import Leaves, are_apart, compacted_gradient
 from membptt.state.products import Product
 from membptt.state.states import At, Internal
-from membptt.torch_private import add_each, flagged, gradients, hooks_of, is_alone, is_set
+from membptt.torch_private import add_each, flagged, gradients, hooks_of, hooks_of_each, is_alone, is_set
 
 Gradients = list[Tensor | None]
 Hook = Callable[[Tensor], Tensor | None]
 
 _IDLE: Final = nullcontext()
 _requires_grad: Final = attrgetter("requires_grad")
+_retains_grad: Final = attrgetter("retains_grad")
 _DEFERRING: Final = "membptt: a core is backpropagated"
 
 
@@ -311,8 +313,8 @@ def hooks_deferred(tensors: Sequence[Tensor]) -> AbstractContextManager[None]:
 
     Not by taking them off meanwhile: other threads may be adding up gradients of the same tensors.
     """
-    hooked = [*filter(None, map(hooks_of, tensors))]
-    retained = [(tensor, tensor.grad) for tensor in tensors if tensor.retains_grad]
+    hooked = hooks_of_each(tensors)
+    retained = [(tensor, tensor.grad) for tensor in compress(tensors, map(_retains_grad, tensors))]
     return _deferred(hooked, retained) if hooked or retained else _IDLE
 
 

@@ -414,7 +414,8 @@ def _again(call: Call, given: Leaves, xs: Leaves, *, linked: bool = True) -> Exe
 def _error(call: Call, doubt: Doubt, replay: Replay | None) -> RuntimeError:
     at = call.choice.inputs.at(doubt.core)
     steps = f"steps {at.start} to {at.stop - 1}" if isinstance(at, slice) else f"step {at}"
-    changed = [*map(call.surroundings.name, call.surroundings.changed()), *call.surroundings.replaced()]
+    names = call.surroundings.names()
+    changed = [*map(names.__getitem__, call.surroundings.changed()), *call.surroundings.replaced()]
     return error(doubt, replay, call.core.name(doubt.what, doubt.core, doubt.leaf, call.outputs), steps, changed)
 
 

@@ -159,7 +159,8 @@ class InPlace:
                 sizes = [_stride(tensor)[0] for _, tensor in watched]
                 parts = zip(watched, torch.split(now, sizes), torch.split(before, sizes), strict=True)
                 numbers |= {number for (number, _), part, past in parts if not torch.equal(bits(part), bits(past))}
-        return list(dict.fromkeys(map(self._surroundings.name, sorted(numbers))))
+        names = self._surroundings.names() if numbers else []
+        return list(dict.fromkeys(map(names.__getitem__, sorted(numbers))))
 
 
 def _can_be_sampled(tensor: Tensor) -> bool:

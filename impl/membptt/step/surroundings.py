@@ -6,15 +6,15 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, filterfalse, islice
-from operator import attrgetter, is_, itemgetter
+from itertools import chain, filterfalse, islice, repeat
+from operator import attrgetter, is_
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 
-from membptt.step.reach import Reach, Variable, variables_of
+from membptt.step.reach import Reach, Variable, named_below, variables_of
 from membptt.torch_private import SpectralParametrization, buffers_of, version, versions
 
 _mode: Final[Callable[[nn.Module], bool]] = attrgetter("training")
@@ -38,43 +38,39 @@ class Surroundings:
     modules: tuple[nn.Module, ...]
     modes: list[bool]
     tables: tuple[_Table, ...]
+    at_call: _AtCall
     variables: tuple[tuple[Variable, Any], ...]
     vectors: tuple[Tensor, ...]
-    watched: tuple[tuple[_Table | None, str, Any], ...]
+    watched: list[Any]  # tensors in tables, in short containers there, and those that the step names by themselves
     versions: tuple[int | None, ...]
+    alone: tuple[str, ...]  # names of the last ones
     aside: list[tuple[Variable, Any]] = field(default_factory=list)  # places that are put back now, what was there
 
     @classmethod
     def of(cls, reached: Reach) -> Surroundings:
         """Take note of what is around what a step reaches."""
-        modules: dict[nn.Module, str] = {}
-        watched: list[tuple[_Table | None, str, Any]] = []
-        for prefix, value in reached.named:
-            if isinstance(value, nn.Module):
-                for inner, module in value.named_modules():
-                    modules.setdefault(module, f"{prefix}.{inner}".strip("."))
+        modules = named_below(reached.named)
+        alone = [(name, _held(value)) for name, value in reached.named if isinstance(value, Tensor)]
         tables: list[_Table] = []
         pending, most = list(modules.items()), len(modules) + _MANY
         for module, name in pending:
             hidden: list[tuple[str, nn.Module]] = []
             tables += _tables(module, name, hidden)
-            for prefix, root in hidden:
-                for inner, below in root.named_modules():
-                    if below not in modules and len(modules) < most:
-                        modules[below] = f"{prefix}.{inner}".strip(".")
-                        pending.append((below, modules[below]))
-        for table in tables:
-            watched += [(table, key, held) for key, held in table.before.items() if held is not None]
-            watched += [(table, key, held) for key, held in table.inner.items()] if table.inner else ()
-        watched += [(None, name, _held(value)) for name, value in reached.named if isinstance(value, Tensor)]
+            for below in named_below(hidden).items() if hidden else ():
+                if below[0] not in modules and len(modules) < most:
+                    modules[below[0]] = below[1]
+                    pending.append(below)
+        watched = [held for table in tables for _, held in table.watched()] + [held for _, held in alone]
         return cls(
             tuple(modules),
             [*map(_mode, modules)],
             tuple(tables),
+            _AtCall.of(tables),
             tuple([(variable, _held(variable.read())) for variable in variables_of(reached.functions)]),
             tuple(chain.from_iterable(map(_vectors, modules))),
-            tuple(watched),
+            watched,
             _versions(watched),
+            tuple([name for name, _ in alone]),
         )
 
     def settle(self) -> None:
@@ -82,14 +78,12 @@ class Surroundings:
 
         Were it, a state with a gradient might pass for a constant.
         """
-        for table in self.tables:
-            if not table.stands():
-                table.own |= {*table.replaced()}
+        for table in () if self.at_call.tensors_stand() else self.tables:
+            table.own |= {*table.replaced()}
 
     def frozen(self) -> frozenset[int]:
         """Return the identities of what wants no gradient now; `watched` keeps it."""
-        held = map(_of_watched, self.watched)
-        return frozenset([id(tensor) for tensor in held if isinstance(tensor, Tensor) and not tensor.requires_grad])
+        return frozenset([id(tensor) for _, tensor in self.tensors() if not tensor.requires_grad])
 
     @contextmanager
     def replayed(self) -> Iterator[None]:
@@ -97,9 +91,9 @@ class Surroundings:
 
         What others than the step put in its place meanwhile, such as a hook, stays.
         """
-        entries = _Entries.of(self.tables)
+        entries = _Entries.of(self.tables) if not self.at_call.stands() else None  # as nearly always
         modes = [*map(_mode, self.modules)]
-        moved = list(self._moved())
+        moved = [*self._moved()]
         self.aside = [(place, place.read()) for place, _ in moved]
         try:
             for place, value in moved:
@@ -111,8 +105,12 @@ class Surroundings:
             for place, value in aside:
                 place.assign(value)
             _set_modes(self.modules, modes)
-            for table, before in entries.where_others():
-                table.restore(before)
+            if entries is not None:
+                for table, before in entries.where_others():
+                    table.restore(before)
+            elif not self.at_call.stands():
+                for table in self.tables:
+                    table.restore(table.before)
 
     @contextmanager
     def as_now(self) -> Iterator[None]:
@@ -129,9 +127,8 @@ class Surroundings:
 
     def _moved(self) -> Iterator[tuple[Variable, Any]]:
         """Yield the places at which there is something else than at the call, and what was there."""
-        for table in self.tables:
-            if table.before and not table.stands():
-                yield from table.moved()
+        for table in () if self.at_call.tensors_stand() else self.tables:
+            yield from table.moved()
         for variable, held in self.variables:
             if not variable.written and (value := _given(held)) is not _GONE and variable.read() is not value:
                 yield variable, value
@@ -154,20 +151,20 @@ class Surroundings:
     def inside(self) -> Iterator[tuple[int, Tensor]]:
         """Yield the buffers and attributes of modules that are tensors, each with its number."""
         if any(table.kind != "parameter" and (table.before or table.inner) for table in self.tables):
-            for number, (table, _, held) in enumerate(self.watched):
-                if table is not None and table.kind != "parameter" and isinstance(tensor := _given(held), Tensor):
+            kinds = (table.kind for table in self.tables for _ in table.watched())
+            for number, (kind, held) in enumerate(zip(kinds, self.watched, strict=False)):
+                if kind != "parameter" and isinstance(tensor := _given(held), Tensor):
                     yield number, tensor
 
     def tensors(self) -> Iterator[tuple[int, Tensor]]:
         """Yield every tensor that was found, with its number."""
-        for number, (_, _, held) in enumerate(self.watched):
+        for number, held in enumerate(self.watched):
             if isinstance(tensor := _given(held), Tensor):
                 yield number, tensor
 
-    def name(self, number: int) -> str:
-        """Return the name of a tensor."""
-        table, key, _ = self.watched[number]
-        return table.full(key) if table is not None else key
+    def names(self) -> list[str]:
+        """Return the names of all tensors, by their numbers."""
+        return [*(table.full(key) for table in self.tables for key, _ in table.watched()), *self.alone]
 
     def changed(self) -> list[int]:
         """Return the numbers of the tensors that were changed in place since the call."""
@@ -205,6 +202,7 @@ class _Table:
         before: the tensors in it at the call, by key.
         inner: tensors in short containers, by key and index.
         numbers: what else is in it and easily compared.
+        others: keys of all else that is in it, but for what every module has.
         own: keys of what the step itself replaces.
     """
 
@@ -214,11 +212,13 @@ class _Table:
     before: dict[str, Any]
     inner: dict[str, Any]
     numbers: dict[str, Any]
+    others: list[str]
     own: frozenset[str] = frozenset()
 
-    def stands(self) -> bool:
-        """Whether the tensors in it are the very ones of the call."""
-        return all(map(is_, map(self.entries.get, self.before), self.before.values()))
+    def watched(self) -> Iterator[tuple[str, Any]]:
+        """Yield what is kept of the tensors in it, and in its short containers, by key."""
+        for entries in (self.before, self.inner):
+            yield from (pair for pair in entries.items() if pair[1] is not None)
 
     def replaced(self) -> list[str]:
         """Return the keys at which there are other tensors now."""
@@ -257,6 +257,45 @@ class _Table:
     def full(self, key: str) -> str:
         """Return the qualified name of an entry."""
         return f"{self.name}.{key}".lstrip(".")
+
+
+class _AtCall(NamedTuple):
+    """What was in tables at the call, in lists: a look at each table by itself takes several times as long.
+
+    Args:
+        dicts: that of each table.
+        sizes: how many entries it had.
+        places: dict and key of every tensor.
+        tensors: what is kept of them.
+        others: dict and key of everything else among the attributes of a module.
+        kinds: the types of these, which hold nothing.
+    """
+
+    dicts: list[dict[str, Any]]
+    sizes: list[int]
+    places: tuple[list[dict[str, Any]], list[str]]
+    tensors: list[Any]
+    others: tuple[list[dict[str, Any]], list[str]]
+    kinds: list[type]
+
+    @classmethod
+    def of(cls, tables: Sequence[_Table]) -> _AtCall:
+        dicts, before, others = ([*map(attrgetter(name), tables)] for name in ("entries", "before", "others"))
+        places, rest = (
+            ([*chain.from_iterable(map(repeat, dicts, map(len, keys)))], [*chain.from_iterable(keys)])
+            for keys in (before, others)
+        )
+        tensors = [*chain.from_iterable(map(dict.values, before))]
+        return cls(dicts, [*map(len, dicts)], places, tensors, rest, [*map(type, map(dict.get, *rest))])
+
+    def tensors_stand(self) -> bool:
+        """Whether the very tensors of the call are in their places."""
+        return all(map(is_, map(dict.get, *self.places), self.tensors))
+
+    def stands(self) -> bool:
+        """Whether there is no other tensor besides, either."""
+        sizes, kinds = map(len, self.dicts), map(type, map(dict.get, *self.others))
+        return self.tensors_stand() and [*sizes] == self.sizes and [*kinds] == self.kinds
 
 
 class _Entries(NamedTuple):
@@ -316,17 +355,18 @@ def _tables(module: nn.Module, name: str, hidden: list[tuple[str, nn.Module]]) -
     """Yield the tables of a module; `hidden` are modules that it keeps in attributes and does not register."""
     if isinstance(module, torch.jit.ScriptModule):  # its tensors lie in C++: they are watched, and stay where they are
         inner = {key: _held(tensor) for key, tensor in module.named_parameters(recurse=False)}
-        yield _Table(name, "parameter", {}, {}, inner, {})
+        yield _Table(name, "parameter", {}, {}, inner, {}, [])
         inner = {key: _held(tensor) for key, tensor in module.named_buffers(recurse=False)}
-        yield _Table(name, "buffer", {}, {}, inner, {})
+        yield _Table(name, "buffer", {}, {}, inner, {}, [])
         return
     if module._parameters:
-        yield _Table(name, "parameter", module._parameters, _all_held(module._parameters), {}, {})
+        yield _Table(name, "parameter", module._parameters, _all_held(module._parameters), _NONE, _NONE, _NO_KEYS)
     if buffers := buffers_of(module):
-        yield _Table(name, "buffer", buffers, _all_held(buffers), {}, {})
+        yield _Table(name, "buffer", buffers, _all_held(buffers), _NONE, _NONE, _NO_KEYS)
     before, numbers, containers = {}, {}, []
     attributes = vars(module)
-    for key in filterfalse(_OF_EVERY_MODULE.__contains__, attributes):
+    own = [*filterfalse(_OF_EVERY_MODULE.__contains__, attributes)]
+    for key in own:
         value = attributes[key]
         if type(value) in _NUMBERS:
             numbers[key] = value
@@ -336,10 +376,11 @@ def _tables(module: nn.Module, name: str, hidden: list[tuple[str, nn.Module]]) -
             containers.append((key, value))
         elif isinstance(value, nn.Module):
             hidden.append((f"{name}.{key}", value))
-    inner = _all_held(_inner(containers)) if containers else {}
+    inner = _all_held(_inner(containers)) if containers else _NONE
     hidden += [(f"{name}.{key}", item) for key, item in _items(containers) if isinstance(item, nn.Module)]
     if before or inner or numbers:
-        yield _Table(name, "attribute", attributes, before, inner, numbers)
+        others = [key for key in own if key not in before]
+        yield _Table(name, "attribute", attributes, before or _NONE, inner, numbers or _NONE, others)
 
 
 def _inner(entries: Iterable[tuple[str, Any]]) -> dict[str, Tensor]:
@@ -356,6 +397,8 @@ def _items(entries: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
 
 
 _GONE: Final = object()
+_NO_KEYS: Final[list[str]] = []
+_NONE: Final[dict[str, Any]] = {}  # one for all: what is made at every call for every module is felt
 
 
 def _held(value: Any) -> Any:
@@ -371,14 +414,10 @@ def _given(held: Any) -> Any:
     return _GONE if value is None else value
 
 
-def _versions(watched: Sequence[tuple[_Table | None, str, Any]]) -> tuple[int | None, ...]:
-    all_held = [*map(_of_watched, watched)]
-    if weakref.ref not in map(type, all_held):
-        return versions(all_held)
-    return tuple([version(tensor) if tensor is not _GONE else None for tensor in map(_given, all_held)])
-
-
-_of_watched: Final = itemgetter(2)
+def _versions(watched: Sequence[Any]) -> tuple[int | None, ...]:
+    if weakref.ref not in map(type, watched):
+        return versions(watched)
+    return tuple([version(tensor) if tensor is not _GONE else None for tensor in map(_given, watched)])
 
 
 def _all_held(tensors: Mapping[str, Tensor | None]) -> dict[str, Any]:

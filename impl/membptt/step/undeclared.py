@@ -133,7 +133,7 @@ class Undeclared:
     def _computed(self) -> str:
         """Name the tensors with a graph that the steps reach."""
         names = [
-            around.name(number)
+            around.names()[number]
             for around in map(Surroundings.of, map(reach, self._steps))
             for number, tensor in around.tensors()
             if tensor.grad_fn is not None and id(tensor) not in self._ids
