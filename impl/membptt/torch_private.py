@@ -278,6 +278,22 @@ def put_before(nodes: Iterable[Any], hooks: dict[int, Callable[[Tensor], None]])
         node._register_hook_dict(carrier)
 
 
+def hooking(hook: Callable[[Tensor], Tensor]) -> Callable[[Iterable[Tensor]], None]:
+    """Return what puts a hook on tensors that have a graph, without a dict and a handle for each: that takes longer."""
+    carrier = torch.empty(0)
+    carrier._backward_hooks = {0: hook}
+
+    def put(tensors: Iterable[Tensor]) -> None:
+        for tensor in tensors:
+            node: Any = tensor.grad_fn
+            if _add_hooks is not None and tensor.output_nr == 0:
+                node._register_hook_dict(carrier)
+            else:
+                tensor.register_hook(hook)  # type: ignore[no-untyped-call]
+
+    return put
+
+
 def _call_each(hooks: dict[int, Callable[[Tensor], None]], grads: Any) -> None:
     for hook in [*hooks.values()]:
         hook(grads)

@@ -23,7 +23,7 @@ from membptt.run.parts import are_many
 from membptt.run.problem import Problem
 from membptt.run.progress import Progress
 from membptt.state.forms import Unlike
-from membptt.state.leaves import Leaves, compacted, compacted_gradient
+from membptt.state.leaves import Leaves, compact_gradients, compacted
 from membptt.state.trees import flatten
 from membptt.step.autocast import Autocast
 from membptt.step.blocks import LONGEST, Block, Blocks
@@ -192,17 +192,15 @@ def _plain(problem: Problem, step: Blocks) -> Any:
     weight outlives its block.
     """
     outside, leaves, spec = (*problem.params, *problem.carry), problem.carry, problem.spec
-    hooked: set[int] = set()
     with Autocast.current(problem.devices).replayed():
         for number in range(len(step.blocks)):
+            given = {*map(id, leaves)}
             state, _ = step(spec.unflatten(leaves), number)
             leaves, spec = flatten(f"what {step.name(number)} returned", state)
             if number + 1 < len(step.blocks):
+                given.intersection_update(map(id, leaves))
                 leaves = compacted(leaves, outside)
-                for leaf in leaves:
-                    if leaf.grad_fn is not None and id(leaf) not in hooked:
-                        leaf.register_hook(compacted_gradient)  # type: ignore[no-untyped-call]
-                        hooked.add(id(leaf))
+                compact_gradients(leaves, given)
     return spec.unflatten([leaf.clone() for leaf in leaves])
 
 

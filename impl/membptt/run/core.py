@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
-from operator import attrgetter, gt
+from operator import attrgetter, gt, le, methodcaller
 from typing import Any, Final
 
 import optree
@@ -24,7 +24,7 @@ from membptt.run.saved import record_saved, saved_by
 from membptt.run.verdict import only_rounds
 from membptt.run.witness import Witness
 from membptt.state.forms import Form, Forms
-from membptt.state.leaves import Leaves, as_leaf, compacted, compacted_gradient
+from membptt.state.leaves import Leaves, as_leaf, compact_gradients, compacted
 from membptt.state.products import Product, multiplied, products
 from membptt.state.states import At, Emitted, Enclosure, Escaped, Hidden, Internal, RandomState, head
 from membptt.state.trees import tree_leaves
@@ -218,7 +218,7 @@ class Core:
                     leaves, emitted = self._checked(carry, where), outputs.put(where, y)
                     if graph:
                         self._undeclared.refuse((*leaves, *emitted), (), since)
-                    elif any(leaf.requires_grad for leaf in leaves):
+                    elif any(map(_requires_grad, leaves)):
                         given = {id(leaf) for leaf in (*before, *x)}
                         self._records |= any(leaf.requires_grad and id(leaf) not in given for leaf in leaves)
                     ys = [*ys, emitted] if self._witness is not None else [emitted]
@@ -332,17 +332,16 @@ class Core:
 
     def _link(self, state: Hidden, xs: Leaves, cores: range, outputs: Outputs | None) -> Internal:
         """Run several blocks of a chain with one graph, from leaf inputs of the first one; they have no outputs."""
-        first, inputs = cores.start, self._inputs
+        first = cores.start
         form = self.forms.at(first)
         with torch.enable_grad():
             leaves = carry_in = tuple(map(as_leaf, state.leaves, self._wanted(form, first)))
             carry: Any = form.spec.unflatten(carry_in)
             since = nodes_made()
-            between: dict[int, Tensor] = {}
-            before_last: Leaves = ()
+            before = carry_in
             for core in cores:
                 since_last = nodes_made()
-                carry, y = self._call(carry, inputs.fetch(xs, core)[1].unflatten(()), core)
+                carry, y = self._call(carry, core, core)
                 leaves = self._checked(carry, core) if outputs is not None else self._flatten(carry, core)
                 if outputs is not None and self.continuity is not None:
                     self.continuity.passed(core, leaves)
@@ -352,22 +351,20 @@ class Core:
                     own = compacted(leaves, self._outside)
                     if own is not leaves:
                         carry = self.forms.at(core + 1).spec.unflatten(own)
-                    between |= zip(map(id, own), own, strict=True)
-                    before_last = own
+                    compact_gradients(own, {*map(id, before)})
+                    before = own
         if outputs is not None:
             outputs.put(first, y)
         nodes, used, _, gates = self._undeclared.refuse(leaves, carry_in, since)
         self._unchanged.check(used)
         state.check(first)
-        for leaf in between.values():
-            if leaf.grad_fn is not None:
-                leaf.register_hook(compacted_gradient)  # type: ignore[no-untyped-call]
         # No products: their factors and gradients would wait for the end of all these blocks.
         at, random = slice(first, cores.stop), self._generators.read()
         internal = Internal(at, carry_in, (), leaves, [], used, (), state, random)
-        internal.cores, internal.before_last = len(cores), before_last
-        own_nodes = [node for node in nodes if node._sequence_nr() >= since_last]
-        internal.last_node = min(own_nodes, key=lambda node: node._sequence_nr(), default=None)
+        internal.cores, internal.before_last = len(cores), before
+        numbers = [*map(_sequence_nr, nodes)]
+        first_of_last = min(filter(partial(le, since_last), numbers), default=None)
+        internal.last_node = nodes[numbers.index(first_of_last)] if first_of_last is not None else None
         if outputs is not None:
             internal.enclosure = Enclosure(carry_in, [node for node in gates if node._sequence_nr() >= since])
         return internal
@@ -565,6 +562,7 @@ class LoopCore(Core):
 
 
 _requires_grad: Final = attrgetter("requires_grad")
+_sequence_nr: Final = methodcaller("_sequence_nr")
 _DETACHED: Final = (
     "the step cuts the carry it was given in place (detach_(), requires_grad_(False)): in the loop that cuts outputs "
     "of the step before as well, where they are the same tensor. Use what detach() returns"

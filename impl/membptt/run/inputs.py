@@ -261,17 +261,11 @@ class Numbers(Inputs):
 
     def __init__(self, count: int) -> None:
         super().__init__(None, length=count)
-        for number in range(len(_numbers), count):
-            _numbers.append(optree.tree_structure(Number(number)))  # type: ignore[arg-type]
-        self._specs = _numbers
 
-    def fetch(self, leaves: Leaves, at: At) -> tuple[list[Tensor], optree.PyTreeSpec]:
+    def fetch(self, leaves: Leaves, at: At) -> tuple[list[Tensor], Any]:
         """Return the number of a block: there are no leaves in it."""
         del leaves
-        return [], self._specs[at.start if isinstance(at, slice) else at]
-
-
-_numbers: Final[list[optree.PyTreeSpec]] = []  # structures, of as many as were ever needed
+        return [], Number(at.start if isinstance(at, slice) else at)
 
 
 def _told(length: int | None, *, segments: bool) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import optree
 import torch
@@ -13,6 +13,7 @@ from membptt.state.leaves import Leaves, check_tensors, is_differentiable
 from membptt.state.states import At
 from membptt.state.trees import flatten, refuse_constants, tree_leaves
 
+_NOTHING: Final = flatten("nothing", ())[1]
 Reduce = Literal["sum", "mean"]
 
 
@@ -51,6 +52,8 @@ class Outputs:
             TypeError: a leaf is not a tensor, or a reduced one is not floating.
             ValueError: structure, shape or dtype differ from the first step's.
         """
+        if self.spec == _NOTHING and type(y) is tuple and not y:
+            return ()
         if self.spec is None or type(y) is Tensor:
             leaves, spec = flatten("the output y", y)
             if type(y) is not Tensor:

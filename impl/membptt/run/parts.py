@@ -47,12 +47,12 @@ def parts_of(declared: Sequence[Tensor], earliest: Sequence[int], *, start: bool
     if not earliest:
         return (Part(0, tuple(range(len(declared)))),)
     using: dict[int, list[int]] = {}
-    for index, core in enumerate(earliest):
+    for index, core in enumerate(earliest) if are_many(declared) else ():
         using.setdefault(core, []).append(index)
     parts: list[Part] = []
     waiting: list[int] = []
     size, enough = 0, READY
-    for core in sorted(using, reverse=True) if are_many(declared) else ():
+    for core in sorted(using, reverse=True):
         waiting += using[core]
         size += sum(declared[index].nbytes for index in using[core])
         if core > 0 and size >= enough:

@@ -96,8 +96,11 @@ class Unlike:
         """Return the leaves of a state of the first pass; see `Forms`."""
         if len(self._forms) > step + 1:  # the first pass is run once more
             return self._forms[step + 1].flatten(carry, step + self._joined)
-        flat, spec = flatten(f"what blocks[{step + self._joined}] returned", carry)
         last = self._forms[-1]
+        if type(carry) is Tensor and isinstance(last, _Settled) and last.is_of_one(carry):  # in most chains, in all
+            self._forms.append(last)
+            return (carry,)
+        flat, spec = flatten(f"what blocks[{step + self._joined}] returned", carry)
         alike = isinstance(last, _Settled) and last.is_of(spec, flat)  # as of equal blocks: one object for all of them
         self._forms.append(last if alike else _Settled(spec, flat, starting=False))
         return flat
@@ -123,6 +126,10 @@ class Form:
         """Whether this is the form of a carry of this structure, with these leaves."""
         return signature(leaves) == self._signature and spec == self.spec
 
+    def is_of_one(self, carry: Tensor) -> bool:
+        """Whether this is the form of a carry that is this tensor alone."""
+        return self._single and self._signature[0] == (carry.shape, carry.dtype, carry.device)
+
     def leaves(self, carry: Any, step: int) -> Leaves:
         """Return the leaves of the carry that `step` returned, which had this form when it was run before.
 
@@ -143,7 +150,7 @@ class Form:
             ValueError: it is of another form.
         """
         if self._single and type(carry) is Tensor:
-            if self._signature[0] == (carry.shape, carry.dtype, carry.device):
+            if self.is_of_one(carry):
                 return (carry,)
             raise self._other_leaves(signature((carry,)), self._signature, step)
         leaves, spec = optree.tree_flatten(carry, namespace=self.spec.namespace)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from membptt.torch_private import sparse_parts
+from membptt.torch_private import hooking, sparse_parts
 
 Leaves = tuple[Tensor, ...]
 
@@ -155,6 +155,14 @@ def compacted_gradient(gradient: Tensor, /) -> Tensor:
     except NotImplementedError:  # under vmap, where storages are not shown
         return gradient
     return gradient if whole else gradient.clone()
+
+
+_compact: Final = hooking(compacted_gradient)
+
+
+def compact_gradients(leaves: Leaves, before: Collection[int], /) -> None:
+    """Have the gradients of a state pass through `compacted_gradient`, but for leaves, by identity, that have it."""
+    _compact([leaf for leaf in leaves if leaf.grad_fn is not None and id(leaf) not in before])
 
 
 def are_apart(tensors: Sequence[Tensor], /) -> bool:

@@ -10,8 +10,6 @@ from types import MethodType
 from typing import Any, Final
 from weakref import WeakSet
 
-import optree
-from optree.registry import __GLOBAL_NAMESPACE as GLOBAL
 from torch import Tensor, nn
 
 from membptt.state.trees import tree_leaves
@@ -23,19 +21,12 @@ LONGEST: Final = 4096  # blocks
 
 
 class Number(int):
-    """The number of a block: what a chain's step is given in place of an input."""
+    """The number of a block: what a chain's step is given in place of an input, and the structure of that."""
 
-
-def _flatten(number: Any) -> tuple[tuple[()], int, tuple[()]]:
-    return (), int(number), ()
-
-
-def _unflatten(number: Any, nothing: Iterable[Any]) -> Number:
-    del nothing
-    return Number(int(number))
-
-
-optree.register_pytree_node(Number, _flatten, _unflatten, namespace=GLOBAL)  # type: ignore[arg-type]
+    def unflatten(self, nothing: Iterable[Any]) -> Number:
+        """Return what has this structure and no leaves."""
+        del nothing
+        return self
 
 
 class Blocks:
@@ -90,7 +81,8 @@ class Blocks:
         Raises:
             RuntimeError: it changes in place what it is given.
         """
-        leaves = [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
+        every = tree_leaves(state)
+        leaves = every if type(state) is Tensor else [leaf for leaf in every if isinstance(leaf, Tensor)]
         given = versions(leaves)
         try:
             if self._statistics[number]:

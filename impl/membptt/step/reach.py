@@ -74,8 +74,8 @@ def named_below(named: Iterable[tuple[str, nn.Module | Tensor | None]], /) -> di
             name, module = pending.pop()
             if isinstance(module, nn.Module) and module not in names:
                 names[module] = name
-                below = reversed(children_of(module).items())
-                pending += [(f"{name}.{key}".lstrip("."), child) for key, child in below]
+                if below := children_of(module):
+                    pending += [(f"{name}.{key}".lstrip("."), child) for key, child in reversed(below.items())]
     return names
 
 

@@ -60,7 +60,9 @@ class Surroundings:
                 if below[0] not in modules and len(modules) < most:
                     modules[below[0]] = below[1]
                     pending.append(below)
-        watched = [held for table in tables for _, held in table.watched()] + [held for _, held in alone]
+        everything = chain.from_iterable((table.before, table.inner) for table in tables)
+        watched = [held for entries in everything for held in entries.values() if held is not None]
+        watched += [held for _, held in alone]
         return cls(
             tuple(modules),
             [*map(_mode, modules)],

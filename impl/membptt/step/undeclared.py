@@ -62,7 +62,7 @@ class Undeclared:
             ValueError: names a tensor whose gradient would be lost; of several, one that the step's code names.
         """
         accumulators, edges, mine = self.accumulators, self._edges, {id(tensor) for tensor in own}
-        seen: set[Any] = {None}
+        seen: set[Any] = set()
         shared: set[Any] = set()
         used: set[int] = set()
         gates: dict[Any, None] = {}
@@ -85,6 +85,8 @@ class Undeclared:
                 pending.append(node)
         for node in pending:
             for child, output in node.next_functions:
+                if child is None:
+                    continue
                 if edges and (child, output) in edges:
                     gates[node] = None
                     if child not in seen:
