@@ -117,6 +117,38 @@ def test_a_global_is_found_as_it_was_and_left_as_it_is():
     assert same(run, list(cell.parameters()), {"slots": 3})
 
 
+class Remembers(nn.Module):
+    """Keeps what it saw last in an attribute, a buffer and a place that was empty; none is used."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.seen, self.first = gru(), torch.zeros(0), None
+        self.register_buffer("kept", torch.zeros(0), persistent=False)
+
+    def forward(self, h, x):
+        h = self.cell(x, h)
+        self.seen, self.kept, self.first = h.detach() + 1, h.detach() + 2, h.detach() + 3
+        return h, h
+
+
+@every_way
+@pytest.mark.parametrize("as_at_the_call", [True, False])
+def test_what_a_step_keeps_and_does_not_use_is_left_as_the_backward_found_it(options, as_at_the_call):
+    net, (init, xs) = Remembers(), data()
+    there = {"seen": net.seen, "kept": net.kept}
+    if not as_at_the_call:
+        there = {name: torch.ones(1) for name in (*there, "first")}
+
+    def run(fn):
+        _, ys = fn(net, init, xs)
+        vars(net).update({name: value for name, value in there.items() if name != "kept"})
+        net.kept = there["kept"]
+        ys.square().mean().backward()
+        assert all(getattr(net, name) is value for name, value in there.items())
+
+    assert same(run, list(net.parameters()), options)
+
+
 def test_a_variable_that_the_step_counts_with_goes_on_counting():
     cell, (init, xs), calls = gru(), data(), 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Final, NamedTuple
 
 from torch import Tensor
@@ -46,15 +47,14 @@ def parts_of(declared: Sequence[Tensor], earliest: Sequence[int], *, start: bool
     """
     if not earliest:
         return (Part(0, tuple(range(len(declared)))),)
-    using: dict[int, list[int]] = {}
-    for index, core in enumerate(earliest) if are_many(declared) else ():
-        using.setdefault(core, []).append(index)
+    last_first = sorted(range(len(earliest)), key=earliest.__getitem__, reverse=True) if are_many(declared) else ()
     parts: list[Part] = []
     waiting: list[int] = []
     size, enough = 0, READY
-    for core in sorted(using, reverse=True):
-        waiting += using[core]
-        size += sum(declared[index].nbytes for index in using[core])
+    for core, using in groupby(last_first, earliest.__getitem__):
+        so_far = len(waiting)
+        waiting += using
+        size += sum(declared[index].nbytes for index in waiting[so_far:])
         if core > 0 and size >= enough:
             parts.append(Part(core, tuple(waiting)))
             waiting, size, enough = [], 0, min(max(2 * enough, LATER * READY), MOST * READY)

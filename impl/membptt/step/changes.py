@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from operator import attrgetter
+from itertools import compress
+from operator import and_, attrgetter, eq, is_, not_
 from typing import Final
 
 import torch
@@ -71,11 +72,13 @@ class Accumulated:
 
     def moved(self) -> list[Tensor]:
         """Return the tensors whose ``.grad`` is another than at construction, or was changed."""
-        pairs = zip(self._leaves, self._before, self._now(), strict=True)
-        return [leaf for leaf, before, now in pairs if before[0] is not now[0] or before[1] != now[1]]
+        (before, counted), (now, counts) = self._before, self._now()
+        same = map(and_, map(is_, before, now), map(eq, counted, counts))
+        return [*compress(self._leaves, map(not_, same))]
 
-    def _now(self) -> list[tuple[Tensor | None, int]]:
-        return [(grad, 0 if grad is None else version(grad)) for grad in map(_grad, self._leaves)]
+    def _now(self) -> tuple[list[Tensor | None], list[int]]:
+        grads = [*map(_grad, self._leaves)]
+        return grads, [0 if grad is None else version(grad) for grad in grads]
 
 
 @contextmanager
