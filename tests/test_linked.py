@@ -1,13 +1,16 @@
 """Blocks that are recorded and backpropagated one after the other share a graph, and nothing else changes by it."""
 
 import weakref
+from collections import Counter
 from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 import membptt
+from bench.deep import Residual
 from bench.meter import bytes_beside
 from membptt import chain, plan_chain
 from membptt.run import core as core_module
@@ -113,6 +116,23 @@ def test_a_recording_that_was_given_up_links_nothing():
     linked = link(actions)
     assert (Record, (1, 3)) in linked
     assert (Backpropagate, (0,)) in linked
+
+
+@pytest.mark.parametrize(
+    ("actions", "least"),
+    [(everything, 0), (all_but_the_first, 3)],  # what is run once more, and a gradient where a graph ends
+)
+def test_gradients_of_linked_cores_are_added_up_in_place_as_in_the_loop(actions, least):
+    blocks, x = [Residual(4) for _ in range(8)], torch.randn(3, 4, requires_grad=True)
+
+    def new_sums(run):
+        loss = run().square().sum()
+        with profile(activities=[ProfilerActivity.CPU]) as seen:
+            loss.backward()
+        return Counter(event.name for event in seen.events())["aten::add"]
+
+    assert new_sums(lambda: nn.Sequential(*blocks)(x)) == 0
+    assert new_sums(lambda: chain(blocks, x, schedule=scheduled(actions(8), 8))) <= least
 
 
 def test_of_linked_cores_autograd_is_asked_once(monkeypatch):

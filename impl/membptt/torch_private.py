@@ -481,6 +481,11 @@ def versions(tensors: Sequence[Tensor]) -> tuple[int, ...]:
         return tuple(map(version, tensors))
 
 
+def is_view(tensor: Tensor) -> bool:
+    """Whether an operation gave a tensor as a part of another one, as far as autograd has seen it."""
+    return tensor._base is not None
+
+
 def sparse_parts(tensor: Tensor) -> tuple[Tensor, ...]:
     """Return indices and values of a sparse tensor; nothing of a layout that does not show them."""
     if tensor.layout is torch.sparse_coo:

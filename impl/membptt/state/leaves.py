@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from membptt.torch_private import hooking, sparse_parts
+from membptt.torch_private import hooking, is_view, sparse_parts
 
 Leaves = tuple[Tensor, ...]
 
@@ -157,7 +157,16 @@ def compacted_gradient(gradient: Tensor, /) -> Tensor:
     return gradient if whole else gradient.clone()
 
 
-_compact: Final = hooking(compacted_gradient)
+def _passed(gradient: Tensor) -> Tensor:
+    """Return what `compacted_gradient` does; of a usual one without a look at its storage.
+
+    Once Python has seen a storage, autograd adds to it in place no more: every block's gradient would be a new tensor.
+    """
+    usual = gradient.layout is torch.strided and not is_view(gradient) and gradient.is_contiguous()
+    return gradient if usual and gradient.storage_offset() == 0 else compacted_gradient(gradient)
+
+
+_compact: Final = hooking(_passed)
 
 
 def compact_gradients(leaves: Leaves, before: Collection[int], /) -> None:
