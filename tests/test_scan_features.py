@@ -228,12 +228,12 @@ def test_a_step_that_casts_by_itself_is_right_in_any_region_of_autocast(call, ar
     with region(around):
         final = run()
     with region(backward):
-        found = torch.autograd.grad(final.sum(), [*linear.parameters()])
+        actual = torch.autograd.grad(final.sum(), [*linear.parameters()])
     expected = start
     for _ in range(9):  # each step with casts of its own
         expected = step(expected)
     wanted = torch.autograd.grad(expected.sum(), [*linear.parameters()])
-    assert all(torch.allclose(a, b, rtol=1e-6) for a, b in zip(found, wanted, strict=True))
+    assert all(torch.allclose(a, b, rtol=1e-6) for a, b in zip(actual, wanted, strict=True))
 
 
 def test_an_output_is_not_kept_for_its_gradient():
