@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import time
 from dataclasses import replace
 
 import optree
@@ -12,6 +13,7 @@ import membptt
 from membptt import Indexed, Plan, PlanError, SlowTier, meter, scan
 from membptt.calls import remembered
 from membptt.calls.execute import execute
+from membptt.planning.profile import Moment, timed
 from membptt.planning.tally import Tally
 from membptt.planning.trial import Trial
 from membptt_theory.actions import Prices
@@ -112,7 +114,7 @@ class Clock:
     def __call__(self):
         self.now += 100 if self.readings in self.busy else 1
         self.readings += 1
-        return self.now
+        return Moment(self.now, self.now, 0)
 
 
 @pytest.mark.parametrize("policy", ["hsm", "ism", "msm_plus"])
@@ -133,7 +135,7 @@ def test_the_seconds_of_a_plan_are_those_of_a_gradient(policy, chunk, monkeypatc
         return execute(*given, **options)
 
     w = torch.ones(2, requires_grad=True)
-    monkeypatch.setattr("membptt.planning.trial.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("membptt.planning.profile.now", lambda: Moment(now[0], now[0], 0))
     for user in ("membptt.calls.plan", "membptt.calls.scan"):
         monkeypatch.setattr(f"{user}.execute", called)
     init, xs = torch.zeros(2), torch.ones(200, 2)
@@ -170,12 +172,30 @@ def test_planning_calls_no_hook_of_a_parameter():
     assert not seen
 
 
+@pytest.mark.parametrize(("waits", "seconds"), [(0, 1.0), (1, 10.0)])
+def test_what_others_do_meanwhile_takes_no_time_of_a_thread_that_waits_for_nothing(waits, seconds, monkeypatch):
+    """It runs one second of ten."""
+    moments = iter([Moment(0.0, 0.0, 5), Moment(10.0, 1.0, 5 + waits)])
+    monkeypatch.setattr("membptt.planning.profile.now", lambda: next(moments))
+    assert timed(lambda: "done", [torch.device("cpu")]) == ("done", seconds)
+
+
+def test_a_step_that_waits_is_timed_with_that():
+    assert timed(lambda: time.sleep(0.02), [])[1] >= 0.02
+
+
+def test_a_system_that_tells_no_waiting_is_timed_by_the_wall(monkeypatch):
+    monkeypatch.setattr("membptt.planning.profile.RUSAGE_THREAD", None)
+    monkeypatch.setattr("membptt.planning.profile.time.thread_time", lambda: 0.0)
+    assert timed(lambda: None, [])[1] > 0
+
+
 @pytest.mark.parametrize("half", [0, 1])
 def test_a_machine_that_is_busy_half_the_time_changes_no_measured_time(half, monkeypatch):
     step, init, xs = problem(Lstm, 20, torch.float32)
 
     def planned(clock):
-        monkeypatch.setattr("membptt.planning.trial.time.perf_counter", clock)
+        monkeypatch.setattr("membptt.planning.profile.now", clock)
         return membptt.plan(step, init, xs, budget="1MiB", spill=True)
 
     calm = Clock()

@@ -10,6 +10,7 @@ from torch._dynamo.utils import counters
 from membptt import plan, scan
 from membptt.kernels.compiled import compile_chunk, loop_of
 from membptt.kernels.joint import join_cores
+from membptt.planning.profile import Moment
 from membptt.planning.trial import Trial
 
 from .cells import Gru, gradients, plain, problem, relative_error
@@ -82,7 +83,7 @@ def test_sizes_are_compiled_as_they_promise_the_least_time_by_those_before(monke
     for user in ("membptt.planning.trial", "membptt.calls.execute"):
         monkeypatch.setattr(f"{user}.compile_chunk", chosen)
         monkeypatch.setattr(f"{user}.join_cores", lambda step, devices, chunk: None)
-    monkeypatch.setattr("membptt.planning.trial.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("membptt.planning.profile.now", lambda: Moment(now[0], now[0], 0))
     w, init, xs = torch.ones(2, requires_grad=True), torch.zeros(2), torch.ones(12, 2)
     chosen_plan = plan(step, init, xs, budget="1MiB", params=[w], compile=True)
     assert list(dict.fromkeys(asked)) == [1, 2, 8]
@@ -113,7 +114,7 @@ def test_the_fastest_of_eager_and_compiled_cores_are_planned_and_run(compiled, u
 
     for user in ("membptt.planning.trial", "membptt.calls.execute"):
         monkeypatch.setattr(f"{user}.compile_chunk", chosen)
-    monkeypatch.setattr("membptt.planning.trial.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("membptt.planning.profile.now", lambda: Moment(now[0], now[0], 0))
     w, init, xs = torch.ones(2, requires_grad=True), torch.zeros(2), torch.ones(12, 2)
     chosen_plan = plan(step, init, xs, budget="1MiB", params=[w], compile=True)
     assert chosen_plan.chosen.measured.compiled == (compiled < 10)

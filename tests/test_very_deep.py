@@ -21,7 +21,7 @@ from bench.meter import bytes_beside
 from membptt import ChainPlan, PlanError, chain, plan_chain
 from membptt.calls.chain import pose
 from membptt.planning.chain_plan import alike
-from membptt.planning.profile import _Measurement
+from membptt.planning.profile import Moment, _Measurement, now
 from membptt.run import adjoint, parts
 from membptt.run.core import _rounding, is_known_to_round
 from membptt.step.blocks import Blocks
@@ -154,22 +154,33 @@ def test_the_peak_is_within_the_budget_under_autocast():
             assert 0.9 * budget <= peak <= budget
 
 
-def test_times_are_those_of_a_single_thread_whatever_else_runs():
-    """As if the machine's other work had taken the processor in between."""
+@pytest.mark.parametrize("threads", [1, 2])
+def test_times_are_those_of_a_thread_whatever_else_runs_and_those_in_which_it_waits(threads, monkeypatch):
+    """The machine's other work takes the processor for 5 ms in the middle of a block; another waits as long."""
+    taken, begun, moment = [0.0], now().waits, now
 
     def interrupted(x):
+        taken[0] += 0.005
+        return x.tanh()
+
+    def waiting(x):
         sleep(0.005)
         return x.tanh()
 
-    x, threads = torch.randn(4, 4, requires_grad=True), torch.get_num_threads()
+    def taken_in_between():
+        wall, own, waits = moment()
+        return Moment(wall + taken[0], own, waits if sleeps else begun)
+
+    monkeypatch.setattr("membptt.planning.profile.now", taken_in_between)
+    x, before = torch.randn(4, 4, requires_grad=True), torch.get_num_threads()
     seconds = {}
     try:
-        for number in (1, 2):
-            torch.set_num_threads(number)
-            seconds[number] = plan_chain([interrupted, loss], x).front[-1].seconds
-    finally:
         torch.set_num_threads(threads)
-    assert seconds[1] < 0.005 <= seconds[2]
+        for sleeps, block in ((False, interrupted), (True, waiting)):
+            seconds[sleeps] = plan_chain([block, loss], x).front[-1].seconds
+    finally:
+        torch.set_num_threads(before)
+    assert seconds[False] < 0.005 <= seconds[True]
 
 
 def test_a_budget_is_planned_once_for_blocks_and_shapes(monkeypatch):

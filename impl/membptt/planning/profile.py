@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import sub
 from types import BuiltinFunctionType, FunctionType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,11 @@ from membptt.step.identity import identity
 from membptt.step.reach import reach
 from membptt.step.surroundings import Surroundings
 from membptt_theory.actions import Block, Skip
+
+try:
+    from resource import RUSAGE_THREAD, getrusage
+except ImportError:  # of Linux
+    RUSAGE_THREAD = None  # type: ignore[assignment, misc]
 
 Result = TypeVar("Result")
 
@@ -255,20 +261,47 @@ class _Measurement:
         return Adjoint(heads, [], Outputs(1), (), self._core.params, compact=True)
 
     def _time(self, call: Callable[[], Result]) -> tuple[Result, int]:
-        finish(self._devices)
-        alone = torch.get_num_threads() == 1 and all(device.type in _HOSTS for device in self._devices)
-        clock = time.thread_time_ns if alone else time.perf_counter_ns  # whatever else runs on the machine
-        before = clock()
-        result = call()
-        finish(self._devices)
-        return result, clock() - before
+        result, seconds = timed(call, self._devices)
+        return result, round(1e9 * seconds)
 
 
-def finish(devices: Iterable[torch.device]) -> None:
-    """Wait until everything that was started on these devices is done."""
+class Moment(NamedTuple):
+    """What is read before and after what is timed.
+
+    Args:
+        wall: seconds.
+        own: seconds in which this thread ran.
+        waits: how often it has waited for something.
+    """
+
+    wall: float
+    own: float
+    waits: int
+
+
+def timed(call: Callable[[], Result], devices: Iterable[torch.device]) -> tuple[Result, float]:
+    """Return what `call` returns, and its seconds, in which everything that it starts on these devices gets done.
+
+    Of a thread that waits for nothing, only those in which it runs: whatever else the machine does takes none of them.
+    """
+    devices = [device for device in devices if device.type not in _HOSTS]
+    _finish(devices)
+    before = now()
+    result = call()
+    _finish(devices)
+    wall, own, waits = map(sub, now(), before)
+    return result, wall if waits else own
+
+
+def now() -> Moment:
+    """Return this moment; where the system does not tell whether a thread has waited, every moment says that it has."""
+    wall, own = time.perf_counter(), time.thread_time()
+    return Moment(wall, own, getrusage(RUSAGE_THREAD).ru_nvcsw if RUSAGE_THREAD is not None else time.perf_counter_ns())
+
+
+def _finish(devices: Iterable[torch.device]) -> None:
     for device in devices:
-        if device.type not in _HOSTS:
-            torch.accelerator.synchronize(device)
+        torch.accelerator.synchronize(device)
 
 
 def _kind(block: Any) -> Any:

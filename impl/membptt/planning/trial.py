@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from membptt.kernels.compiled import Compile, compile_chunk
 from membptt.kernels.joint import join_cores
-from membptt.planning.profile import finish
+from membptt.planning.profile import timed
 from membptt.planning.repeat import Repeat
 from membptt.run.adjoint import Adjoint, hooks_deferred
 from membptt.run.continuity import Continuity
@@ -352,20 +351,13 @@ class Trial:
             call = prepare()
             if not times:
                 call()
-            calls = [self._time(call)]
+            calls = [timed(call, self._problem.devices)[1]]
             while sum(calls) < _SECONDS / _ROUNDS and len(calls) < _CALLS:
-                calls.append(self._time(call))
+                calls.append(timed(call, self._problem.devices)[1])
             times += calls
             if tell is not None:
                 tell(turn, rounds * len(figures))
         return [min(times) for times in taken]
-
-    def _time(self, call: _Call) -> float:
-        finish(self._problem.devices)
-        before = time.perf_counter()
-        call()
-        finish(self._problem.devices)
-        return time.perf_counter() - before
 
 
 def _alone(weighed: Sequence[Measured], seconds: Sequence[float]) -> list[Measured]:
