@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -96,22 +97,23 @@ def _check_named(where: str, policy: str, steps: Any, slots: Any) -> None:
         raise FigureClaimError(f"{where}: {error}") from error
 
 
-def load_measured(name: str, /, *, figure: str | None = None) -> dict[str, Any]:
+def load_measured(name: str, /, *, figure: str | None = None, path: Path | None = None) -> dict[str, Any]:
     """Read finished data.
 
     Args:
         name: of the data.
         figure: that is measured for them, where it has another name.
+        path: a processor's file, where it is not the first one's.
 
     Raises:
         DataMissingError: there is none.
         FigureClaimError: the file is damaged, unfinished, of another format, or holds another figure's data.
     """
-    path = store.path_of(name)
+    path = path or store.path_of(name)
     if not path.exists():
         raise DataMissingError(f"{path.name} is not measured yet: python -m paper_figs.make {figure or name} --measure")
     try:
-        content = store.read_figure(name)
+        content = store.read_figure(name, path)
     except store.StoreError as error:
         raise FigureClaimError(str(error)) from error
     require(content.get("complete") is True, f"{path.name} is unfinished: run its command again, it resumes")

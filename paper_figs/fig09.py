@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from membptt_theory.palette import GREY
 from membptt_theory.tables import optimal_cost
 from paper_figs.evidence import DataMissingError, executed_cost, load_benchmark, one_device, reading, require
-from paper_figs.style import PAGE, SERIES, label_panels, panels
+from paper_figs.style import PAGE, SERIES, label_panels, panels, told_below
 
 MEASURED: Final = {1000: 0.66, 10_000: 0.86}  # memory saved, and time over plain's
 CLAIM: Final = (
@@ -224,7 +224,7 @@ def draw(orders: Orders) -> Figure:
     for ax, title in ((left, "memory"), (right, "time"), (saving, "cost of a million steps")):
         ax.set_title(title, loc="left")
     label_panels([left, right, saving])
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=orders.where, title_fontsize=6.5)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, **told_below(orders.where, figure))
     return figure
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from paper_figs.evidence import executed_cost, load_benchmark, one_device, reading, require
-from paper_figs.style import PAGE, SERIES, label_panels, panels
+from paper_figs.style import PAGE, SERIES, label_panels, panels, told_below
 
 CLAIM: Final = (
     "Measured, in 64 MiB of activations: plain autograd gives the most tokens per second at 100 steps and cannot run "
@@ -127,7 +127,7 @@ def draw(throughput: Throughput) -> Figure:
     handles = [
         Line2D([], [], label=LABELS[name], **{**look.points(), **look.curve()}) for name, look in METHODS.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=throughput.where, title_fontsize=6.5)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, **told_below(throughput.where, figure))
     return figure
 
 

@@ -45,7 +45,7 @@ from bench.sweep import SweepError, sweep
 from membptt_theory.files import write_whole
 from membptt_theory.palette import GREY
 from paper_figs.evidence import FigureClaimError, load_measured, reading, require
-from paper_figs.style import PAGE, SERIES, Line, label_panels, style
+from paper_figs.style import PAGE, SERIES, Line, label_panels, style, told_below
 
 OUT: Final = Path(__file__).parent / "out"
 CLAIM: Final = (
@@ -234,7 +234,7 @@ def draw(convergence: Convergence) -> Figure:
     handles = [
         Line2D([], [], label=LABEL[method], **{**look.points(), **look.curve()}) for method, look in LOOK.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, title=convergence.where, title_fontsize=6.5)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, **told_below(convergence.where, figure))
     return figure
 
 

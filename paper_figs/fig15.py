@@ -17,7 +17,7 @@ from membptt_theory.online import POLICIES, SIZES, cost, promise, schedule
 from membptt_theory.palette import BLACK, GREY
 from membptt_theory.tables import optimal_cost
 from paper_figs.evidence import load_benchmark, one_device, processors, ratio, reading, require
-from paper_figs.style import PAGE, SERIES, Line, label_panels
+from paper_figs.style import PAGE, SERIES, Line, label_panels, told_below
 
 CLAIM: Final = (
     "Of all lengths up to 10,000 the default takes at worst 2.9, 2.1 and 0.03 % more forwards than HSM, which knows "
@@ -199,7 +199,7 @@ def draw(excess: Excess) -> Figure:
     below[0].set_ylabel("time / the plain loop's")
     known = [Line2D([], [], label=label, **{**look.points(), **look.curve()}) for label, look in LOOKS.values()]
     title = f"measured: {excess.measured.where}"
-    lower.legend(handles=known, loc="outside lower center", ncols=len(known), title=title, title_fontsize=6.5)
+    lower.legend(handles=known, loc="outside lower center", ncols=len(known), **told_below(title, figure))
     label_panels([*axes, *below])
     return figure
 

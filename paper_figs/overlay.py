@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from membptt_theory.palette import GREY, SKY
 from membptt_theory.policy import PolicyTable
 from paper_figs.evidence import executed, load_measured, reading, require
-from paper_figs.style import COLUMN, SERIES, Line, label_panels
+from paper_figs.style import COLUMN, SERIES, Line, label_panels, told_below
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 LOOKS: Final = (*SERIES, Line(SKY, (0, (3, 3)), "P"))
@@ -96,7 +96,7 @@ def draw_overlay(times: Overlay) -> Figure:
     below.set(xlabel="sequence length $t$ [steps]", ylabel="ratio", xlim=(0, 1.03 * times.lengths[-1]))
     note = "lines: predicted\nmarkers: measured"
     above.text(0.03, 0.95, note, transform=above.transAxes, va="top", fontsize=7)
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=times.where, title_fontsize=6.5)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, **told_below(times.where, figure))
     return figure
 
 

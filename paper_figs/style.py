@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from membptt_theory import palette
 
 COLUMN: Final = 3.4  # inches
 PAGE: Final = 7.0
+SMALL: Final = 6.5  # points: of what is said below a figure
+_LETTER: Final = 0.57  # its mean width there, of its size
 
 _RC: Final[dict[str, Any]] = {
     "font.family": "sans-serif",
@@ -99,6 +102,13 @@ def label_panels(axes: list[Axes]) -> None:
     """Write (a), (b), ... at the upper left, outside the data."""
     for letter, ax in zip("abcdefghijkl", axes, strict=False):
         ax.set_title(f"({letter})  {ax.get_title(loc='left')}".rstrip(), loc="left")
+
+
+def told_below(text: str, figure: Figure) -> dict[str, Any]:
+    """Return the keywords that put a small title on a figure's legend, in lines that are no wider than the figure."""
+    most = int(72 * figure.get_figwidth() / (SMALL * _LETTER))
+    lines = [textwrap.fill(line, most, break_on_hyphens=False) for line in text.split("\n")]
+    return {"title": "\n".join(lines), "title_fontsize": SMALL}
 
 
 def overhanging(figure: Figure) -> list[str]:

@@ -29,6 +29,7 @@ from bench import (
     throughput,
 )
 from membptt_theory.tables import optimal_cost
+from paper_figs import fig10
 
 DATA = store.DATA
 STEPS = 20
@@ -501,6 +502,23 @@ def expected():
         time = median(run["seconds_a_step"]["membptt"]) / median(run["seconds_a_step"]["plain"])
         cells = f"1/{whole / run['peak_bytes']:,.0f} | {time:.2f} a step, compiled (plain: eager)"
         yield f"| `scan`, GRU 64, 1,000,000 steps | {cells} |"
+
+
+@pytest.mark.parametrize(("cell", "sentence"), [("lstm", "LSTM 256 {}"), ("gru", "GRU 256 {}")])
+def test_the_front_page_says_how_scan_compares_with_jax(cell, sentence):
+    """Over all processors; that figure 10's numbers are those of the committed data is asserted there."""
+    parts = []
+    for library, whose in (("jax checkpoint", "`jax.checkpoint`'s time"), ("equinox", "equinox's checkpointed scan's")):
+        times = [
+            time
+            for (_, name), methods in fig10.AGAINST.items()
+            for method, time in methods.items()
+            if name == cell and method.startswith(library)
+        ]
+        of = f" of {whose}" if cell == "lstm" else ""
+        parts.append(f"{min(times):.2f} to {max(times):.2f}{of}")
+    front = " ".join((Path(__file__).parents[1] / "README.md").read_text().split())
+    assert sentence.format(" and ".join(parts)) in front
 
 
 def test_the_front_page_says_what_the_committed_data_say():

@@ -15,10 +15,12 @@ from membptt import plan_chain
 from paper_figs import evidence, fig17, make
 from paper_figs.evidence import DataMissingError, FigureClaimError
 
+PROCESSORS = store.processors(store.path_of("fig17"))
+
 
 @pytest.fixture(scope="module")
-def models():
-    return evidence.load_measured("fig17")["models"]
+def measured():
+    return {name: evidence.load_measured("fig17", path=path)["models"] for name, path in PROCESSORS.items()}
 
 
 def test_the_claim_holds_and_the_figure_is_drawn(tmp_path):
@@ -60,9 +62,10 @@ def chain(model):
     "change",
     [beyond_its_budget, far_below_its_budget, costs_more_than_the_front, torch_is_cheaper, other_numbers, takes_longer],
 )
-def test_a_measurement_that_contradicts_the_claim_is_refused(models, change):
-    changed = copy.deepcopy(models)
-    change(changed)
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_a_measurement_that_contradicts_the_claim_is_refused(measured, change, processor):
+    changed = copy.deepcopy(measured)
+    change(changed[processor])
     with pytest.raises(FigureClaimError):
         fig17.check(changed)
 

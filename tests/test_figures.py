@@ -364,6 +364,16 @@ def test_a_measured_file_names_its_origin_and_is_drawn(measured, tmp_path):
     assert len(make.make("fig02b", tmp_path)) == 3
 
 
+def test_a_processor_of_a_long_name_is_told_within_the_figure(measured, tmp_path):
+    name = "A Processor of Some Company (of a family, of a model, of a very long name)"
+    path = store.path_of("fig02b")
+    path.write_text(path.read_text().replace(measured["cpu"], name))
+    (drawn,) = make.make("fig02b", tmp_path, formats=("svg",))
+    text = drawn.read_text()
+    assert name not in text
+    assert all(word in text for word in name.split())
+
+
 def edit_digest(raw):
     raw["table"]["digest"] = "0" * 64
 
