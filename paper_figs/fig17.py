@@ -15,7 +15,8 @@ from paper_figs.evidence import load_measured, reading, require
 from paper_figs.style import PAGE, label_panels, told_below
 
 NAME: Final = "fig17"
-# The least measured peak of each network, over plain's: a chain's, and that of any use of torch's checkpoint.
+# The least measured peak of each network, over plain's: a chain's on the worst processor, and on the best one that of
+# any use of torch's checkpoint.
 LEAST: Final = {
     "pyramid": (0.2967, 0.3178),
     "gpt": (0.0521, 0.0828),
@@ -24,7 +25,7 @@ LEAST: Final = {
 }
 # In the peak of each use of torch's checkpoint between half and nine tenths of plain's, what a chain costs beyond
 # plain, over what that use costs beyond it: the largest.
-EXTRA: Final = {"pyramid": 0.58, "gpt": 0.97, "residual": 1.0, "unet": 1.11}
+EXTRA: Final = {"pyramid": 0.61, "gpt": 0.99, "residual": 1.0, "unet": 1.15}
 # In processor time, by processor: a chain that keeps everything, over plain; and in the peak of each use of torch's
 # checkpoint the nearest measured point of a chain, over that use: the least and the most.
 TIMES: Final[dict[str, dict[str, tuple[float, float, float]]]] = {
@@ -34,9 +35,17 @@ TIMES: Final[dict[str, dict[str, tuple[float, float, float]]]] = {
         "residual": (1.04, 0.89, 1.28),
         "unet": (1.01, 0.88, 1.06),
     },
+    "xeon6m167": {
+        "pyramid": (1.0, 0.85, 1.04),
+        "gpt": (0.96, 0.92, 1.09),
+        "residual": (1.09, 0.68, 1.35),
+        "unet": (1.0, 0.9, 1.07),
+    },
 }
+# What a chain costs beyond a use of torch's checkpoint in its peak, at the most: that it is nothing is refuted there.
+MORE: Final = {"unet": 0.003}
 # How far plain autograd's time was from its own in the same rounds, at the most; not known of earlier measurements.
-NOISE: Final[dict[str, float]] = {}
+NOISE: Final = {"xeon6m167": 0.07}
 MODELS: Final = {
     "pyramid": "pyramid, batch norm",
     "gpt": "transformer",
@@ -57,7 +66,8 @@ def _timed(processor: str) -> str:
 CLAIM: Final = (
     "Counted on four networks: in the bytes of any use of torch's checkpoint (checkpoint_sequential at every number "
     "of segments, at powers of two for 1,000 layers, in either mode; every block; every n-th), within two in a "
-    "hundred, a chain costs no more. Between half and nine tenths of plain's peak it costs, beyond plain, at most "
+    f"hundred, a chain costs no more (on the U-Net at most {MORE['unet']:.1%} more). Between half and nine tenths of "
+    "plain's peak it costs, beyond plain, at most "
     f"{EXTRA['pyramid']:.0%} of what they do on the pyramid, {EXTRA['gpt']:.0%} on the transformer, up to "
     f"{EXTRA['residual']:.0%} on equal layers, and {EXTRA['unet']:.0%} on the U-Net. 1,000 layers "
     f"run in {LEAST['residual'][0]:.2%} of plain's bytes, where theirs take at least {LEAST['residual'][1]:.1%}. "
@@ -72,7 +82,8 @@ SAYS: Final = (
 )
 DOES_NOT_SAY: Final = (
     "anything about the time on other processors: the lower panels are medians of a few rounds on one core. The cost "
-    "does not count a chain's own work, about a tenth of a millisecond a block, which layers of little work feel. A "
+    "does not count a chain's own work, one or two tenths of a millisecond a block, which layers of little work feel; "
+    "the EPYC ran an earlier version, in eight budgets only. A "
     "schedule that drops what it stored and runs it again could cost less still."
 )
 LOOKS: Final = {
@@ -188,25 +199,20 @@ def check(measured: dict[str, dict[str, Any]]) -> tuple[Panel, ...]:
                 front = panel.cost(dot.budget)
                 require(abs(dot.cost - front) < ROUNDING, f"{where}: costs {dot.cost}, the front {front}")
             elif dot.family != "plain":
-                least = panel.cost(dot.peak * SLACK)
-                require(least <= dot.cost + ROUNDING, f"{where}: costs {dot.cost}, a chain {least}")
-        _check_numbers(panel)
+                least, more = panel.cost(dot.peak * SLACK), MORE.get(panel.model, 0)
+                require(least <= dot.cost * (1 + more) + ROUNDING, f"{where}: costs {dot.cost}, a chain {least}")
+        times = tuple(round(time, 2) for time in panel.times())
+        require(times == TIMES[panel.processor][panel.model], f"{panel.processor}, {panel.model}: times {times}")
     for processor in measured:
         noise = max((panel.noise or 0 for panel in result if panel.processor == processor), default=0)
         require(round(noise, 2) == NOISE.get(processor, 0), f"{processor}: plain's time differs by {noise}")
-    for name, most in EXTRA.items():
-        share = max(panel.extra() for panel in result if panel.model == name)
-        require(round(share, 2) == most, f"{name}: extra cost {share} of theirs")
+    for name in MODELS:
+        panels = [panel for panel in result if panel.model == name]
+        least = max(panel.least("chain") for panel in panels), min(panel.least(*TORCH) for panel in panels)
+        require(tuple(round(peak, 4) for peak in least) == LEAST[name], f"{name}: least {least}")
+        share = max(panel.extra() for panel in panels)
+        require(round(share, 2) == EXTRA[name], f"{name}: extra cost {share} of theirs")
     return result
-
-
-def _check_numbers(panel: Panel) -> None:
-    least = panel.least("chain"), panel.least(*TORCH)
-    require(
-        all(round(a, 4) == b for a, b in zip(least, LEAST[panel.model], strict=True)), f"{panel.model}: least {least}"
-    )
-    times = tuple(round(time, 2) for time in panel.times())
-    require(times == TIMES[panel.processor][panel.model], f"{panel.processor}, {panel.model}: times {times}")
 
 
 def _panel(processor: str, name: str, model: dict[str, Any]) -> Panel:
@@ -241,7 +247,7 @@ def draw(networks: Networks) -> Figure:
         for ax, panel in zip(row, panels, strict=True):
             _draw_panel(ax, panel, {dot: dot.time for dot in panel.dots})
             ax.set_title("the same, timed", loc="left")
-        row[0].set_ylabel(f"{processor}: processor time / plain's")
+        row[0].set_ylabel(f"{processor}\nprocessor time / plain's")
     for ax in axes[-1]:
         ax.set_xlabel("measured peak / plain's")
     handles, labels = axes[0][0].get_legend_handles_labels()
