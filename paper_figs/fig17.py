@@ -208,8 +208,8 @@ def check(measured: dict[str, dict[str, Any]]) -> tuple[Panel, ...]:
         require(round(noise, 2) == NOISE.get(processor, 0), f"{processor}: plain's time differs by {noise}")
     for name in MODELS:
         panels = [panel for panel in result if panel.model == name]
-        least = max(panel.least("chain") for panel in panels), min(panel.least(*TORCH) for panel in panels)
-        require(tuple(round(peak, 4) for peak in least) == LEAST[name], f"{name}: least {least}")
+        peaks = max(panel.least("chain") for panel in panels), min(panel.least(*TORCH) for panel in panels)
+        require(tuple(round(peak, 4) for peak in peaks) == LEAST[name], f"{name}: least {peaks}")
         share = max(panel.extra() for panel in panels)
         require(round(share, 2) == EXTRA[name], f"{name}: extra cost {share} of theirs")
     return result
