@@ -52,7 +52,7 @@ class Outputs:
             TypeError: a leaf is not a tensor, or a reduced one is not floating.
             ValueError: structure, shape or dtype differ from the first step's.
         """
-        if self.spec == _NOTHING and type(y) is tuple and not y:
+        if type(y) is tuple and not y and self.spec == _NOTHING:
             return ()
         if self.spec is None or type(y) is Tensor:
             leaves, spec = flatten("the output y", y)

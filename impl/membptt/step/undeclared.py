@@ -135,8 +135,9 @@ class Undeclared:
     def _computed(self) -> str:
         """Name the tensors with a graph that the steps reach."""
         names = [
-            around.names()[number]
+            by_number[number]
             for around in map(Surroundings.of, map(reach, self._steps))
+            for by_number in [around.names()]
             for number, tensor in around.tensors()
             if tensor.grad_fn is not None and id(tensor) not in self._ids
         ]
