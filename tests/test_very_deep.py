@@ -311,6 +311,7 @@ KINDS = [
 def test_any_chain_in_any_budget_gives_plain_autograd_s_gradients_within_it_hypothesis(kinds, place, wanted, ready):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts, "READY", ready)
+        patch.setattr(parts, "_are_awaited", lambda declared: True)
         check_any_chain(kinds, place, wanted)
 
 
@@ -636,6 +637,7 @@ def test_several_backwards_give_the_same():
 def at_once(monkeypatch):
     """Hand on the gradients of every block by themselves, however small."""
     monkeypatch.setattr(parts, "READY", 1)
+    monkeypatch.setattr(parts, "_are_awaited", lambda declared: True)
 
 
 class Told(nn.Module):
@@ -677,6 +679,27 @@ def test_few_gradients_are_handed_on_together(monkeypatch, ready):
     _, y, events = told(4)
     y.backward()
     assert [kind for kind, _ in events[-4:]] == ["ready"] * 4
+
+
+AWAITED = {
+    "nobody": lambda weight: None,
+    "a hook": lambda weight: weight.register_hook(lambda grad: None),
+    "a hook after accumulation": lambda weight: weight.register_post_accumulate_grad_hook(lambda weight: None),
+    "a sum": lambda weight: setattr(weight, "grad", torch.zeros_like(weight)),
+}
+
+
+@pytest.mark.parametrize("who", [*AWAITED, "other ranks"])
+def test_gradients_are_handed_on_together_unless_somebody_is_seen_to_wait_for_them(monkeypatch, who):
+    monkeypatch.setattr(parts, "READY", 1)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: who == "other ranks")
+    blocks, x = [nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), loss], torch.randn(3, 4)
+    AWAITED.get(who, AWAITED["nobody"])(blocks[0].weight)
+    y = chain(blocks, x, schedule=quadratic(4))
+    later = [node for node, _ in y.grad_fn.next_functions if "Earlier" in type(node).__name__]
+    assert bool(later) == (who != "nobody")
+    found = torch.autograd.grad(y, parameters(blocks))
+    assert_same(found, torch.autograd.grad(run_plainly(blocks, x), parameters(blocks)))
 
 
 @pytest.mark.usefixtures("at_once")

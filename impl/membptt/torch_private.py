@@ -510,6 +510,14 @@ def hooks_of_each(tensors: Iterable[Tensor]) -> list[dict[int, Callable[[Tensor]
 _hooks: Final = attrgetter("_backward_hooks")
 
 
+def are_hooked(tensors: Sequence[Tensor]) -> bool:
+    """Whether any of these tensors has a hook on its gradient, or on what adds it up."""
+    return any(map(_hooks, tensors)) or any(map(_late_hooks, tensors))
+
+
+_late_hooks: Final = attrgetter("_post_accumulate_grad_hooks")
+
+
 def put_on(leaf: Tensor, key: int, hook: Callable[[Any], None]) -> None:
     """Put a hook on a leaf, without a handle: that takes longer."""
     if leaf._backward_hooks is None:

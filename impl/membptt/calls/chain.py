@@ -19,7 +19,7 @@ from membptt.run.course import Whole
 from membptt.run.inputs import Numbers
 from membptt.run.linked import keeps_everything
 from membptt.run.node import Choice
-from membptt.run.parts import are_many
+from membptt.run.parts import are_of_use
 from membptt.run.problem import Problem
 from membptt.run.progress import Progress
 from membptt.state.forms import Unlike
@@ -55,8 +55,9 @@ def chain(
     what takes the least predicted time of all such schedules in the budget.
 
     Running statistics of normalisation in training mode are updated once, dropout draws its masks once. Blocks may
-    share modules. Gradients of parameters are handed on as soon as they are complete, while earlier blocks are still
-    recomputed. A loss fits as the last block: what it needs is then part of the plan.
+    share modules. Where a parameter has a hook or a gradient already, or `torch.distributed` is set up, gradients of
+    parameters are handed on as soon as they are complete, while earlier blocks are still recomputed. A loss fits as the
+    last block: what it needs is then part of the plan.
 
     Args:
         blocks: modules, modules' methods, or functions of one pytree of tensors that return one; at most 4,096. A
@@ -177,7 +178,7 @@ def pose(blocks: Iterable[Block], x: Any, params: Params | None, *, join: bool) 
     own = [weight for part in parts for weight in part.weights]
     declared = declared_by(step, [*own, *anywhere])
     inputs, rewound = Numbers(len(every)), tuple(step.rewound())
-    earliest = _earliest(parts, declared, anywhere) if are_many(declared) else ()
+    earliest = _earliest(parts, declared, anywhere) if are_of_use(declared) else ()
     forms = partial(Unlike, joined=joined)
     problem = Problem(step, spec, leaves, inputs, declared, False, forms, rewound, earliest, len(frozen) - joined)
     refuse_wrapped_below(module for part in parts for module in part.own)

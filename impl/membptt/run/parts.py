@@ -1,4 +1,8 @@
-"""The parts of a backward pass: gradients that are complete are handed on while earlier cores are still recomputed."""
+"""The parts of a backward pass: gradients that are complete are handed on while earlier cores are still recomputed.
+
+Only where that is of use: each part is a stop between cores that may else go backward together, and a look at all that
+is around them.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,11 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Final, NamedTuple
 
+import torch.distributed as dist
 from torch import Tensor
 
 from membptt.state.leaves import Leaves
-from membptt.torch_private import IN_PARTS
+from membptt.torch_private import IN_PARTS, are_hooked
 
 READY: Final = 2**20  # bytes of gradients that are handed on first, at least: the first bucket of torch's DDP
 LATER: Final = 8  # times as many together after that, and twice as many each time. No more in all: one part
@@ -32,9 +37,24 @@ class Part(NamedTuple):
         return tuple(map(declared.__getitem__, self.params))
 
 
-def are_many(declared: Iterable[Tensor]) -> bool:
-    """Whether the gradients of these tensors take enough to be handed on in several parts."""
+def are_of_use(declared: Sequence[Tensor]) -> bool:
+    """Whether the gradients of these tensors are to be handed on in several parts."""
+    return _are_many(declared) and _are_awaited(declared)
+
+
+def _are_many(declared: Iterable[Tensor]) -> bool:
+    """Whether these gradients take enough for that."""
     return IN_PARTS and sum(tensor.nbytes for tensor in declared) > LATER * READY
+
+
+def _are_awaited(declared: Sequence[Tensor]) -> bool:
+    """Whether somebody is seen to wait for these gradients: hooks, other ranks, sums that they are added to.
+
+    Such sums, and all gradients at once beside them, would take twice the bytes.
+    """
+    if dist.is_available() and dist.is_initialized():
+        return True
+    return are_hooked(declared) or any(tensor.grad is not None for tensor in declared if tensor.is_leaf)
 
 
 def parts_of(declared: Sequence[Tensor], earliest: Sequence[int], *, start: bool) -> tuple[Part, ...]:
@@ -47,7 +67,7 @@ def parts_of(declared: Sequence[Tensor], earliest: Sequence[int], *, start: bool
     """
     if not earliest:
         return (Part(0, tuple(range(len(declared)))),)
-    last_first = sorted(range(len(earliest)), key=earliest.__getitem__, reverse=True) if are_many(declared) else ()
+    last_first = sorted(range(len(earliest)), key=earliest.__getitem__, reverse=True) if _are_many(declared) else ()
     parts: list[Part] = []
     waiting: list[int] = []
     size, enough = 0, READY
