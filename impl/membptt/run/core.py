@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 from operator import attrgetter, gt, le, methodcaller
@@ -33,7 +34,7 @@ from membptt.step.changes import Unchanged, accumulation_refused
 from membptt.step.generators import Generators
 from membptt.step.identity import code_of
 from membptt.step.refusals import refuse_graphless, refuse_signature
-from membptt.step.undeclared import Undeclared
+from membptt.step.undeclared import Graph, Undeclared
 from membptt.torch_private import hooks_made, is_opaque, nodes_made, switch_grad
 
 
@@ -244,13 +245,12 @@ class Core:
                 return self.record(state, xs, core, outputs, stop)
         if stop is not None and stop > core + 1:
             return self._link(state, xs, range(core, stop), outputs)
+        if not self.metered and self._promise is None:
+            return self._graph(state, xs, core, outputs)[0]
         saved: dict[int, int] = {}
-        if self.metered and self._watches:
-            with record_saved(saved):
-                internal, nodes = self._graph(state, xs, core, outputs)
-        else:
-            internal, nodes = self._graph(state, xs, core, outputs)
-        internal.saved = saved
+        with record_saved(saved) if self.metered and self._watches else nullcontext():
+            internal, graph = self._graph(state, xs, core, outputs)
+        internal.saved, nodes = saved, graph.nodes
         if self._promise is not None:
             self._promise.see(core, internal, nodes)
         if self.metered:
@@ -259,8 +259,8 @@ class Core:
                 return self._record_watched(internal, state, xs, core)
         return internal
 
-    def _graph(self, state: Hidden, xs: Leaves, core: int, outputs: Outputs | None) -> tuple[Internal, list[Any]]:
-        """Run one core with graph; return it, and the nodes of that graph."""
+    def _graph(self, state: Hidden, xs: Leaves, core: int, outputs: Outputs | None) -> tuple[Internal, Graph]:
+        """Run one core with graph; return it, and what was found of that graph."""
         inputs = self._inputs
         emitted: list[tuple[At, Leaves]] = []
         carry_out: Leaves | None = None
@@ -286,7 +286,8 @@ class Core:
             switch_grad(before)
         own = (*carry_in, *x_in) if inputs.wanted else carry_in
         returned = [leaf for leaves in (carry_out, *[leaves for _, leaves in emitted]) for leaf in leaves]
-        nodes, used, shared, gates = self._undeclared.refuse(returned, own, since)
+        graph = self._undeclared.refuse(returned, own, since)
+        used = graph.used
         if used and core + 1 < self._unwanted:
             raise RuntimeError(_NOT_FROZEN)
         self._unchanged.check(used)
@@ -309,11 +310,11 @@ class Core:
         random = self._generators.read()
         apart: list[Product] = []
         if self._weights and hooks_made() == hooks:
-            apart = products(nodes, self._weights, self._undeclared.accumulators, shared, since)
+            apart = products(graph.found, self._weights, graph.accumulators, graph.shared(), since)
         internal = Internal(at, carry_in, x_in, carry_out, heads, used, apart, state, random)
         if outputs is not None or self.metered:  # a plan's trial, too, whose step may hand tensors to others
-            internal.enclosure = Enclosure(carry_in, [node for node in gates if node._sequence_nr() >= since])
-        return internal, nodes
+            internal.enclosure = Enclosure(carry_in, graph.gates(since))
+        return internal, graph
 
     def _wanted(self, form: Form, core: int) -> Sequence[bool]:
         """Return which leaves of the carry that a core is given want a gradient."""
@@ -345,7 +346,7 @@ class Core:
                 leaves = self._checked(carry, core) if outputs is not None else self._flatten(carry, core)
                 if outputs is not None and self.continuity is not None:
                     self.continuity.passed(core, leaves)
-                if core + 1 < self._unwanted and self._undeclared.refuse(leaves, carry_in, since)[1]:
+                if core + 1 < self._unwanted and self._undeclared.refuse(leaves, carry_in, since).used:
                     raise RuntimeError(_NOT_FROZEN)
                 if core + 1 < cores.stop:  # as where each has a graph of its own
                     own = compacted(leaves, self._outside)
@@ -355,18 +356,19 @@ class Core:
                     before = own
         if outputs is not None:
             outputs.put(first, y)
-        nodes, used, _, gates = self._undeclared.refuse(leaves, carry_in, since)
-        self._unchanged.check(used)
+        graph = self._undeclared.refuse(leaves, carry_in, since)
+        self._unchanged.check(graph.used)
         state.check(first)
         # No products: their factors and gradients would wait for the end of all these blocks.
         at, random = slice(first, cores.stop), self._generators.read()
-        internal = Internal(at, carry_in, (), leaves, [], used, (), state, random)
+        internal = Internal(at, carry_in, (), leaves, [], graph.used, (), state, random)
         internal.cores, internal.before_last = len(cores), before
+        nodes = graph.nodes
         numbers = [*map(_sequence_nr, nodes)]
         first_of_last = min(filter(partial(le, since_last), numbers), default=None)
         internal.last_node = nodes[numbers.index(first_of_last)] if first_of_last is not None else None
         if outputs is not None:
-            internal.enclosure = Enclosure(carry_in, [node for node in gates if node._sequence_nr() >= since])
+            internal.enclosure = Enclosure(carry_in, graph.gates(since))
         return internal
 
     def _record_watched(self, internal: Internal, state: Hidden, xs: Leaves, core: int) -> Internal:

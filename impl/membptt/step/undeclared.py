@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,27 +46,21 @@ class Undeclared:
             if tensor.grad_fn is not None
         }
 
-    def refuse(
-        self, returned: Iterable[Tensor], own: Iterable[Tensor], since: float
-    ) -> tuple[list[Any], list[int], set[Any], dict[Any, None]]:
+    def refuse(self, returned: Sequence[Tensor], own: Iterable[Tensor], since: float) -> Graph:
         """Search the graphs of `returned`, what one core returned, down to `own`, its inputs.
 
         Not meant are leaves that the core made itself, where `since` is what `nodes_made` gave before it, and that
         nobody else holds: nobody can ask for their gradients. A step that differentiates inside makes such.
 
         Returns:
-            The nodes of these graphs; which of the declared tensors they reach, in ascending order; the nodes, and
-            accumulators, that more than one way leads to; and the nodes from which a gradient goes on to a declared
-            tensor.
+            These graphs, and which of the declared tensors they reach.
 
         Raises:
             ValueError: names a tensor whose gradient would be lost; of several, one that the step's code names.
         """
-        accumulators, edges, mine = self.accumulators, self._edges, {id(tensor) for tensor in own}
-        seen: set[Any] = set()
-        shared: set[Any] = set()
+        edges, mine = self._edges, {*map(id, own)}
+        seen: set[Any] = {None}
         used: set[int] = set()
-        gates: dict[Any, None] = {}
         pending: list[Any] = []
         look, go_on = seen.add, pending.append
         lost: list[Tensor] = []
@@ -77,43 +72,35 @@ class Undeclared:
                         lost.append(tensor)
                     else:
                         used.add(self._ids[id(tensor)])
-                        shared.add(get_gradient_edge(tensor).node)
             elif edges and (node, tensor.output_nr) in edges:
                 used.add(edges[node, tensor.output_nr])
             elif node not in seen:
-                seen.add(node)
-                pending.append(node)
-        for node in pending:
-            for child, output in node.next_functions:
-                if child is None:
-                    continue
-                if edges and (child, output) in edges:
-                    gates[node] = None
-                    if child not in seen:
-                        used.add(edges[child, output])
-                        continue
-                if child in seen:
-                    shared.add(child)
-                    if child in accumulators:
-                        gates[node] = None
-                    continue
-                look(child)
-                if child.__class__ is not _Accumulate:
-                    go_on(child)
-                    continue
-                if child not in accumulators:
-                    leaf = id(child.variable)
-                    if leaf not in self._ids:
-                        if not (leaf in mine or (node._sequence_nr() >= since and _is_nobodys(child))):
-                            lost.append(child.variable)
-                        continue
-                    accumulators[child] = self._ids[leaf]
-                gates[node] = None
-                used.add(accumulators[child])
+                look(node)
+                go_on(node)
+        for node in pending:  # accumulators, at which it ends, among them
+            for edge in node.next_functions:
+                child = edge[0]
+                if child not in seen:
+                    if edges and edge in edges:
+                        used.add(edges[edge])
+                    else:
+                        look(child)
+                        go_on(child)
+        for end in [node for node in pending if node.__class__ is _Accumulate]:
+            index = self.accumulators.get(end)
+            if index is not None:
+                used.add(index)
+                continue
+            leaf = id(end.variable)
+            if leaf in self._ids:
+                self.accumulators[end] = self._ids[leaf]
+                used.add(self._ids[leaf])
+            elif not (leaf in mine or (_parent(end, pending)._sequence_nr() >= since and _is_nobodys(end))):
+                lost.append(end.variable)
         lost = [tensor for tensor in lost if id(tensor) not in self.frozen]
         if lost:
             raise self._error(lost, pending)
-        return pending, sorted(used), shared, gates
+        return Graph(returned, pending, self.accumulators, edges, sorted(used))
 
     def used_up(self) -> RuntimeError:
         """Return the error for a core that captured a graph which an earlier core's backward used up."""
@@ -173,6 +160,50 @@ class Undeclared:
                 names.append((f"the tensor {name!r}", value))
         kind = "a parameter" if isinstance(lost[0], nn.Parameter) else "a tensor"
         return next((pair for pair in names if id(pair[1]) in ids), (kind, lost[0]))
+
+
+class Graph(NamedTuple):
+    """The graphs of what one core returned, as they were searched.
+
+    Args:
+        returned: by the core.
+        found: their nodes, and the accumulators of leaves.
+        accumulators: of declared tensors: which each of them is of.
+        edges: of declared tensors with a graph.
+        used: which of the declared tensors they reach, in ascending order.
+    """
+
+    returned: Sequence[Tensor]
+    found: list[Any]
+    accumulators: Mapping[Any, int]
+    edges: Collection[Any]
+    used: list[int]
+
+    @property
+    def nodes(self) -> list[Any]:
+        """The nodes, without accumulators."""
+        return [node for node in self.found if node.__class__ is not _Accumulate]
+
+    def gates(self, since: float) -> list[Any]:
+        """Return the nodes made since then from which a gradient goes on to a declared tensor."""
+        accumulators, edges = self.accumulators, self.edges
+        return [
+            node
+            for node in self.found
+            if any(edge[0] in accumulators or edge in edges for edge in node.next_functions)
+            if node._sequence_nr() >= since
+        ]
+
+    def shared(self) -> set[Any]:
+        """Return the nodes, and accumulators, that more than one way leads to."""
+        ways = Counter(edge[0] for node in self.found for edge in node.next_functions)
+        ways.update({get_gradient_edge(tensor).node: 1 for tensor in self.returned if tensor.requires_grad})
+        return {node for node, count in ways.items() if count > 1}
+
+
+def _parent(child: Any, nodes: Iterable[Any]) -> Any:
+    """Return the first of these nodes from which a gradient goes on to `child`."""
+    return next(node for node in nodes if any(edge[0] is child for edge in node.next_functions))
 
 
 def _is_nobodys(accumulator: Any) -> bool:
