@@ -12,7 +12,7 @@ from membptt import scan
 from membptt.run.witness import Witness
 from membptt.step.changes import Unchanged
 from membptt.step.reach import reach
-from membptt.step.undeclared import Undeclared
+from membptt.step.undeclared import Graph, Undeclared
 
 from .strategies import POLICIES, policies, policy_id
 
@@ -56,7 +56,7 @@ def test_a_tensor_captured_at_any_one_step_is_named_hypothesis(which, position, 
 def test_a_search_of_the_first_recorded_core_only_is_caught(monkeypatch):
     refuse, calls = Undeclared.refuse, []
     monkeypatch.setattr(
-        Undeclared, "refuse", lambda *call: ([], [], set(), {}) if calls else calls.append(1) or refuse(*call)
+        Undeclared, "refuse", lambda *call: Graph([], [], {}, (), []) if calls else calls.append(1) or refuse(*call)
     )
     step = captured_at(2, torch.tensor(0.5, requires_grad=True))
     differentiate(step, slots=3)  # undeclared at a later core, and nothing is said

@@ -75,7 +75,7 @@ class Adjoint:
                 self._step(internal)
 
     def _step(self, internal: Internal) -> None:
-        if any(self.hooks) or any(map(hooks_of, internal.carry_in)):
+        if any(self.hooks) or hooks_of_each(internal.carry_in):
             self._hand_on_hooks(internal)
         elif len(self.hooks) != len(internal.carry_in):
             self.hooks = [[] for _ in internal.carry_in]
@@ -85,11 +85,11 @@ class Adjoint:
             if grad is not None and leaf.requires_grad:
                 heads.append(leaf)
                 grads.append(grad)
-        for output in internal.emitted:
-            total = self._ys[output.index]
-            if total is not None and output.head is not None:
-                heads.append(output.head)
-                grads.append(self._outputs.gradient(total, output.at, output.shape))
+        for index, at, head, shape in internal.emitted:
+            total = self._ys[index]
+            if total is not None and head is not None:
+                heads.append(head)
+                grads.append(self._outputs.gradient(total, at, shape))
         mine = internal.x_in if self.xs else ()  # what was read has a graph of its own, and no gradient here
         inputs = [leaf for leaf in (*internal.carry_in, *mine) if leaf.requires_grad]
         used, apart = internal.used, self._apart(internal.products) if internal.products else ()
@@ -103,7 +103,7 @@ class Adjoint:
         ends: list[Any] = [*inputs, *params]
         if apart:
             ends += [each.edge for each, _ in apart]
-        by_leaf: Iterator[Tensor | None] = iter([None] * len(ends))
+        by_end: Sequence[Tensor | None] = ()
         kept: list[Tensor] = []
         if heads and ends:
             if self._compact and are_apart(grads):
@@ -114,9 +114,10 @@ class Adjoint:
                 kept = _kept_by_the_last(internal)
             try:
                 with self._as_now():
-                    by_leaf = iter(gradients(heads, ends, grads))
+                    by_end = gradients(heads, ends, grads)
             finally:
                 kept.clear()
+        by_leaf = iter(by_end or [None] * len(ends))
         self.carry = [next(by_leaf) if leaf.requires_grad else None for leaf in internal.carry_in]
         if self._compact:
             self.carry = _compacted(self.carry)
@@ -135,7 +136,7 @@ class Adjoint:
                 raise RuntimeError(_LATE.format(where, tuple(self._params[index].shape)))
             if self.params[index] is None:
                 self.params[index] = grad
-            elif self._is_mine(index):
+            elif self._owned[index] or self._is_mine(index):
                 totals.append(self.params[index])
                 shares.append(grad)
             else:

@@ -116,18 +116,25 @@ class Continuity:
         self._closely = self._numbers or (again and not self._alike)  # the numbers of small leaves are looked at
         self._kinds = self._last.closely() if self._closely else self._last  # of the carry that it was given
         self._plain = self._alike and not self._kinds.large  # all its leaves are compared as they are
-        self._given: Sequence[Tensor] = [*map(leaf_of, self._final)]  # that carry, with fingerprints of large leaves
-        for leaf in self._kinds.large:
-            self._given[leaf] = fingerprint_of(self._final[leaf])
-        self._versions = versions(self._given)
-        bits = [None if isinstance(note, Tensor) else hash(note[0]) for note in self._final]
-        self._given_bits: list[int | None] | None = None if self._alike else bits
+        self._given: Sequence[Tensor] = ()  # that carry, with fingerprints of large leaves
+        self._versions: tuple[int, ...] = ()
+        self._given_bits: list[int | None] | None = None
         self._then: list[list[Tensor]] = []
         self._now: list[list[Tensor]] = []
         self._worst: dict[tuple[What, int, torch.dtype, int], _Worst] = {}
         self.bits = 0
         self.broken: tuple[int, int] | None = None
         self.strayed: tuple[int, int] | None = None
+
+    def _look_up(self, after: Leaves) -> None:
+        """Begin with the first pass's final carry, which nearly always has the bits of this one."""
+        same = self._plain and all(map(_is_same, self._final, map(noted, after)))
+        given = [*after] if same else [*map(leaf_of, self._final)]
+        for leaf in self._kinds.large:
+            given[leaf] = fingerprint_of(self._final[leaf])
+        if not self._alike:
+            self._given_bits = [None if isinstance(note, Tensor) else hash(note[0]) for note in self._final]
+        self._given, self._versions = given, versions(given)
 
     def passed(self, core: int, carry: Leaves) -> None:
         """Take note of the carry after a core of the first pass, or compare it where that is run once more.
@@ -177,8 +184,11 @@ class Continuity:
 
     def compare(self, internal: Internal | Joined) -> None:
         """Compare what a core gave with what the core after it, which was backpropagated before, was recorded from."""
-        self._at = at = self._at - 1
-        after, given = internal.carry_out, self._given
+        after = internal.carry_out
+        if self._at == self._cores:
+            self._look_up(after)
+        self._at, given = self._at - 1, self._given
+        at = self._at
         if not (self._plain and _are_equal(after, given) and versions(given) == self._versions):
             self._compare_each(after)
         elif at in self._marks:
@@ -253,6 +263,8 @@ class Continuity:
     def doubt(self) -> Doubt | None:
         """Return the worst discontinuity, if there is one beyond rounding. This waits for the device, once."""
         self._settle(self._at)
+        if not self._worst:
+            return None
         ratios = _on_host([pair.ratio for pair in self._worst.values()])
         doubtful = [
             (what == "carry", ratio, what, leaf, dtype, pair)

@@ -27,7 +27,7 @@ from membptt.run.witness import Witness
 from membptt.state.forms import Form, Forms
 from membptt.state.leaves import Leaves, as_leaf, compact_gradients, compacted
 from membptt.state.products import Product, multiplied, products
-from membptt.state.states import At, Emitted, Enclosure, Escaped, Hidden, Internal, RandomState, head
+from membptt.state.states import At, Enclosure, Escaped, Hidden, Internal, RandomState, head
 from membptt.state.trees import tree_leaves
 from membptt.step.blocks import Blocks
 from membptt.step.changes import Unchanged, accumulation_refused
@@ -88,6 +88,8 @@ class Core:
         self.metered = metered
         self.accumulated: Sequence[Tensor] = ()  # whose .grad moved in the first pass: a recomputation tells by whom
         self._fresh = fresh
+        # Whether steps are to be given inputs of their own: what is part of one that wants no gradient has no graph.
+        self._apart = any(leaf.requires_grad or leaf.is_inference() for leaf in inputs.leaves)
         self._watches: bool | None = None  # whether to note what is saved while it is; not decided
         self._unchanged = Unchanged(inputs.leaves, problem.params)
         self._places = {id(tensor): place for place, tensor in enumerate(problem.params)} if joint is not None else {}
@@ -109,7 +111,7 @@ class Core:
         leaves, core = state.leaves, start
         if self._joint is not None:
             leaves, core = self._advance_traced(leaves, xs, range(start, stop), outputs)
-        if core == start:
+        if core == start and self._fresh and start <= self._fresh[-1]:
             # With graph whenever they are run, or such a core would round in one way here, and in another there.
             for fresh in self._fresh[bisect_left(self._fresh, start) : bisect_left(self._fresh, stop)]:
                 if start < fresh:
@@ -206,9 +208,8 @@ class Core:
 
     def _run_checked(self, carry: Any, leaves: Leaves, xs: Leaves, cores: range, outputs: Outputs | None) -> Any:
         since, graph = nodes_made(), torch.is_grad_enabled()
-        for core in cores:
+        for core, (x, spec) in zip(cores, self._inputs.few(xs, cores), strict=False):
             at = self._inputs.at(core)
-            x, spec = self._inputs.fetch(xs, at)
             if graph and self._inputs.leaves:  # what is read, and wants gradients, is to be declared
                 x = [as_leaf(leaf, False) for leaf in x]
             before = leaves if self._witness is None else tree_leaves(carry)
@@ -272,8 +273,8 @@ class Core:
             carry_in = tuple(map(as_leaf, state.leaves, wanted))
             x, spec = inputs.fetch(xs, at)
             # What is read may have a graph of its own, down to declared tensors: it is part of the core's.
-            x_in = tuple(map(as_leaf, x, inputs.wanted)) if inputs.wanted else tuple(x)
-            since, hooks = nodes_made(), hooks_made()
+            x_in = tuple(map(as_leaf, x, inputs.wanted)) if self._apart else tuple(x)
+            since, hooks = nodes_made(), hooks_made() if self._weights else 0
             for where, carry, y in self._steps(form.spec.unflatten(carry_in), at, x_in, spec):
                 if outputs is None:
                     emitted.append((where, tree_leaves(y)))
@@ -285,7 +286,10 @@ class Core:
         finally:
             switch_grad(before)
         own = (*carry_in, *x_in) if inputs.wanted else carry_in
-        returned = [leaf for leaves in (carry_out, *[leaves for _, leaves in emitted]) for leaf in leaves]
+        returned, heads = [*carry_out], []
+        for where, leaves in emitted:
+            returned += leaves
+            heads += [(index, where, head(leaf, carry_out), leaf.shape) for index, leaf in enumerate(leaves)]
         graph = self._undeclared.refuse(returned, own, since)
         used = graph.used
         if used and core + 1 < self._unwanted:
@@ -302,11 +306,6 @@ class Core:
         if self._witness is not None:
             ys, rounds = [leaves for _, leaves in emitted], partial(only_rounds, self, state, xs, core)
             self._witness.see(core, carry_in, carry, ys, graph=True, rounds=rounds)
-        heads = [
-            Emitted(index, where, head(leaf, carry_out), leaf.shape)
-            for where, leaves in emitted
-            for index, leaf in enumerate(leaves)
-        ]
         random = self._generators.read()
         apart: list[Product] = []
         if self._weights and hooks_made() == hooks:

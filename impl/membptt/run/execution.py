@@ -199,14 +199,11 @@ class Execution:
     def _advance(self, xs: Leaves, start: int, stop: int, outputs: Outputs | None) -> None:
         """Advance; only a core that runs for the first time gives outputs: a stream may run one twice before that."""
         state = self.newest()
-        if outputs is None:
-            state = self.core.advance(state, xs, start, stop)
-        else:
-            again = max(start, min(stop, self._reached))
-            if start < again:
-                state = self.core.advance(state, xs, start, again)
-            if again < stop:
-                state = self.core.advance(state, xs, again, stop, outputs)
+        again = stop if outputs is None else max(start, min(stop, self._reached))
+        if start < again:
+            state = self.core.advance(state, xs, start, again)
+        if again < stop:
+            state = self.core.advance(state, xs, again, stop, outputs)
         self._working = self.core.compact(state)
         self._reached = max(self._reached, stop)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, repeat
 from typing import Any, Final, Self
@@ -187,11 +187,14 @@ class Inputs:
         else:
             yield from (self.fetch(leaves, self.at(core)) for core in cores)
 
-    def few(self, leaves: Leaves, cores: range) -> Iterator[tuple[Sequence[Tensor], optree.PyTreeSpec]]:
-        """Yield what `fetch` returns for each of these cores, without graph: steps in memory a block at a time."""
-        if self.read is not None or self.order.backwards or not (leaves and self._single):
-            yield from (self.fetch(leaves, self.at(core)) for core in cores)
-            return
+    def few(self, leaves: Leaves, cores: range) -> Iterable[tuple[Sequence[Tensor], optree.PyTreeSpec]]:
+        """Return what `fetch` returns for each of these cores: single steps in memory a block at a time."""
+        in_blocks = self.read is None and leaves and not self.order.backwards and len(cores) >= _BY_STEP
+        if in_blocks and not isinstance(self.at(cores.start), slice):
+            return self._unbound(leaves, cores)
+        return (self.fetch(leaves, self.at(core)) for core in cores)
+
+    def _unbound(self, leaves: Leaves, cores: range) -> Iterator[tuple[Sequence[Tensor], optree.PyTreeSpec]]:
         for first in cores[::_BLOCK]:
             parts = [_part(leaf, slice(first, min(first + _BLOCK, cores.stop))).unbind(0) for leaf in leaves]
             yield from zip(zip(*parts, strict=True), repeat(self._spec), strict=False)
@@ -204,6 +207,7 @@ def _part(leaf: Tensor, at: At) -> Tensor:
     return leaf.index_select(0, torch.arange(at.start, at.stop, device=leaf.device))
 
 
+_BY_STEP: Final = 4  # steps: fewer are indexed one by one, which takes less time
 _BLOCK: Final = 64  # steps: no more views are at hand at once
 _EMPTY: Final = "xs is empty: it has no step, and at least one is needed"
 _ITERATOR: Final = (

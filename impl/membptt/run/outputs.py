@@ -11,7 +11,7 @@ from torch import Tensor
 from membptt.run.order import Order
 from membptt.state.leaves import Leaves, check_tensors, is_differentiable
 from membptt.state.states import At
-from membptt.state.trees import flatten, refuse_constants, tree_leaves
+from membptt.state.trees import SINGLE, flatten, refuse_constants, tree_leaves
 
 _NOTHING: Final = flatten("nothing", ())[1]
 Reduce = Literal["sum", "mean"]
@@ -52,6 +52,9 @@ class Outputs:
             TypeError: a leaf is not a tensor, or a reduced one is not floating.
             ValueError: structure, shape or dtype differ from the first step's.
         """
+        if type(y) is Tensor and self.spec is SINGLE and type(at) is int and self._shapes == [(y.shape, y.dtype)]:
+            self._enter(at, (y,))  # as usual
+            return (y,)
         if type(y) is tuple and not y and self.spec == _NOTHING:
             return ()
         if self.spec is None or type(y) is Tensor:

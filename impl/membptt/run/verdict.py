@@ -42,7 +42,7 @@ class Executes(Protocol):
         """Go on, which gives every recorded core to `sweep`, the last one first, until core `first` was given."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Comparison:
     """Backpropagates a scan, and sees that its cores belong together.
 
@@ -113,7 +113,7 @@ def _unmeasured(broken: tuple[int, int]) -> Doubt:
     return Doubt("carry", *broken, math.nan, torch.empty(0), torch.empty(0))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Compared:
     """Has every core compared with the one after it before it is backpropagated."""
 

@@ -58,14 +58,8 @@ class Hidden:
                 )
 
 
-@dataclass(slots=True)
-class Emitted:
-    """One leaf of an output: which leaf it is, at which step (or steps), where its graph begins, and its shape."""
-
-    index: int
-    at: At
-    head: Head
-    shape: torch.Size
+# One leaf of an output: which leaf it is, at which step (or steps), where its graph begins, and its shape.
+Emitted = tuple[int, At, Head, torch.Size]
 
 
 class Escaped(RuntimeError):

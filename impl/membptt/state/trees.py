@@ -20,7 +20,7 @@ from membptt.torch_private import registered
 
 NAMESPACE: Final = "membptt"
 _LEAF: Final = torch.empty(0)  # stands for any
-_SINGLE: Final = optree.treespec_leaf(namespace=NAMESPACE)  # of a tensor alone
+SINGLE: Final = optree.treespec_leaf(namespace=NAMESPACE)  # of a tensor alone
 _KINDS: Final = (int, float, complex, bool, str)
 
 
@@ -31,7 +31,7 @@ def flatten(what: str, tree: Any, /) -> tuple[Leaves, optree.PyTreeSpec]:
         TypeError: a leaf is no tensor, and of no class that is registered as a pytree.
     """
     if type(tree) is Tensor:
-        return (tree,), _SINGLE
+        return (tree,), SINGLE
     leaves, spec = optree.tree_flatten(tree, namespace=NAMESPACE)
     others = [(index, leaf) for index, leaf in enumerate(leaves) if not isinstance(leaf, Tensor)]
     if not others:

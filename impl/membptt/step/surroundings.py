@@ -95,12 +95,13 @@ class Surroundings:
         """
         entries = _Entries.of(self.tables) if not self.at_call.stands() else None  # as nearly always
         modes = [*map(_mode, self.modules)]
-        moved = [*self._moved()]
+        moved = [*self._moved(self.tables if entries is not None else ())]
         self.aside = [(place, place.read()) for place, _ in moved]
         try:
             for place, value in moved:
                 place.assign(value)
-            _set_modes(self.modules, self.modes)
+            if modes != self.modes:
+                _set_modes(self.modules, self.modes)
             yield
         finally:
             aside, self.aside = self.aside, []
@@ -127,9 +128,9 @@ class Surroundings:
             for place, value in then:
                 place.assign(value)
 
-    def _moved(self) -> Iterator[tuple[Variable, Any]]:
-        """Yield the places at which there is something else than at the call, and what was there."""
-        for table in () if self.at_call.tensors_stand() else self.tables:
+    def _moved(self, tables: Iterable[_Table]) -> Iterator[tuple[Variable, Any]]:
+        """Yield the places, of modules in `tables`, at which there is something else than at the call, and that."""
+        for table in tables:
             yield from table.moved()
         for variable, held in self.variables:
             if not variable.written and (value := _given(held)) is not _GONE and variable.read() is not value:
@@ -158,11 +159,10 @@ class Surroundings:
                 if kind != "parameter" and isinstance(tensor := _given(held), Tensor):
                     yield number, tensor
 
-    def tensors(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield every tensor that was found, with its number."""
-        for number, held in enumerate(self.watched):
-            if isinstance(tensor := _given(held), Tensor):
-                yield number, tensor
+    def tensors(self) -> list[tuple[int, Tensor]]:
+        """Return every tensor that was found, with its number."""
+        given = map(_given, self.watched) if weakref.ref in map(type, self.watched) else self.watched
+        return [(number, tensor) for number, tensor in enumerate(given) if isinstance(tensor, Tensor)]
 
     def names(self) -> list[str]:
         """Return the names of all tensors, by their numbers."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from itertools import chain
+from operator import attrgetter, itemgetter
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from membptt.torch_private import hooks_of
 
 # The node that adds a gradient to a leaf, by way of a leaf: torch has no public name for its class.
 _Accumulate: Any = get_gradient_edge(torch.zeros((), requires_grad=True)).node.__class__
+_ways: Final[Callable[[Any], Sequence[Any]]] = attrgetter("next_functions")
 
 
 class Undeclared:
@@ -77,8 +80,8 @@ class Undeclared:
             elif node not in seen:
                 look(node)
                 go_on(node)
-        for node in pending:  # accumulators, at which it ends, among them
-            for edge in node.next_functions:
+        for ways in map(_ways, pending):  # accumulators, at which it ends, among them
+            for edge in ways:
                 child = edge[0]
                 if child not in seen:
                     if edges and edge in edges:
@@ -187,23 +190,24 @@ class Graph(NamedTuple):
     def gates(self, since: float) -> list[Any]:
         """Return the nodes made since then from which a gradient goes on to a declared tensor."""
         accumulators, edges = self.accumulators, self.edges
-        return [
-            node
+        to_declared = {
+            node: None
             for node in self.found
-            if any(edge[0] in accumulators or edge in edges for edge in node.next_functions)
-            if node._sequence_nr() >= since
-        ]
+            for edge in _ways(node)
+            if edge[0] in accumulators or (edges and edge in edges)
+        }
+        return [node for node in to_declared if node._sequence_nr() >= since]
 
     def shared(self) -> set[Any]:
         """Return the nodes, and accumulators, that more than one way leads to."""
-        ways = Counter(edge[0] for node in self.found for edge in node.next_functions)
-        ways.update({get_gradient_edge(tensor).node: 1 for tensor in self.returned if tensor.requires_grad})
-        return {node for node, count in ways.items() if count > 1}
+        counts = Counter(map(itemgetter(0), chain.from_iterable(map(_ways, self.found))))
+        counts.update({get_gradient_edge(tensor).node for tensor in self.returned if tensor.requires_grad})
+        return {node for node, count in counts.items() if count > 1}
 
 
 def _parent(child: Any, nodes: Iterable[Any]) -> Any:
     """Return the first of these nodes from which a gradient goes on to `child`."""
-    return next(node for node in nodes if any(edge[0] is child for edge in node.next_functions))
+    return next(node for node in nodes if any(edge[0] is child for edge in _ways(node)))
 
 
 def _is_nobodys(accumulator: Any) -> bool:
