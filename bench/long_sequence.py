@@ -3,10 +3,11 @@
     python -m bench.long_sequence --steps 100 1000 10000 100000 1000000
 
 A small GRU reads inputs that are made from their index, so that nothing but the slots grows with the sequence. The
-memory limits are fractions of what plain autograd would hold at a million steps, the same at every length. Plain
-autograd is measured up to 100,000 steps; what it would hold at a million is carried on from 10,000 in proportion. The
-peak of `scan` is counted on shorter sequences that fill all slots and, where there are as many slots as cores, carried
-on slot by slot; the growth of the process at the full length is recorded beside it. The gradients are really computed.
+memory limits are fractions of what plain autograd would hold at a million steps, the same at every length. Compiled
+cores take turns with the eager loop and with plain autograd over the same compiled graphs. Plain autograd is measured
+up to 100,000 steps; what it would hold at a million is carried on from 10,000 in proportion. The peak of `scan` is
+counted on shorter sequences that fill all slots and, where there are as many slots as cores, carried on slot by slot;
+the growth of the process at the full length is recorded beside it. The gradients are really computed.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ PLAIN_LONGEST = 100_000
 WHOLE = 1_000_000  # steps of which the memory limits are fractions
 FRACTIONS = (1000, 3000, 10_000)
 TARGETS = {1000: 1.6, 10_000: 2.1}  # of the time a step of plain autograd
+COMPILED = "plain compiled"  # under plain autograd, what `scan` runs as cores: the same steps in a graph
 CHUNKS = (20, 50, 100, 200, 500)  # steps
 SIZES = {"hidden": 64}
 
@@ -112,13 +114,22 @@ def measure(bench: Bench, limit: int, block: int, repeats: int) -> dict[str, Any
         choice = replace(choice, slots=fewer)
         peaks = bench.slot_peaks(block, choice)
         peak = peaks[-1][1] + (choice.slots - peaks[-1][0]) * hidden
-    times: dict[str, list[float]] = {"plain": [], "membptt": []}
-    bench.time_plain()  # warm up
-    grown = _resident()
+    plains = {"plain": 0} | ({COMPILED: block} if block else {})
+    times: dict[str, list[float]] = {name: [] for name in ("membptt", *plains)}
+
+    def time_plains() -> None:
+        for _ in range(3):
+            for name, steps in plains.items():
+                times[name].append(bench.time_plain(steps))
+
+    for steps in plains.values():
+        bench.time_plain(steps)  # warm up
+    grown, norm = _resident(), 0.0
     for _ in tqdm(range(repeats), desc=f"{limit / 1e6:.1f} MB, block {block}: {choice}", unit="run"):
-        times["plain"] += [bench.time_plain() for _ in range(3)]
+        time_plains()
         times["membptt"].append(bench.time(block, choice))
-    times["plain"] += [bench.time_plain() for _ in range(3)]
+        norm = bench.gradient_norm(block)
+    time_plains()
     cores = -(-bench.steps // choice.chunk)
     return {
         "limit_bytes": limit,
@@ -134,7 +145,7 @@ def measure(bench: Bench, limit: int, block: int, repeats: int) -> dict[str, Any
         "peaks_counted": peaks,  # [slots, bytes] of shorter sequences
         "resident_growth_bytes": _resident() - grown,
         "seconds_a_step": times,
-        "gradient_norm": bench.gradient_norm(block),
+        "gradient_norm": norm,
     }
 
 
@@ -148,12 +159,13 @@ def show(content: dict[str, Any]) -> None:
     for name, run in content["runs"].items():
         times = {key: median(values) for key, values in run["seconds_a_step"].items()}
         ratio = times["membptt"] / times["plain"]
+        beside = f", {times['membptt'] / times[COMPILED]:.2f} of it compiled alike" if COMPILED in times else ""
         target = TARGETS.get(run["fraction"]) if content["steps"] == WHOLE else None
         verdict = "" if target is None else f"; target {target:g}: {'met' if ratio <= target else 'NOT met'}"
         print(
             f"{name}: m = {run['slots']}, chunk {run['chunk']}: {run['forwards_a_step']:.2f} forwards a step, "
             f"{run['peak_bytes'] / 1e6:.2f} MB (1/{whole / run['peak_bytes']:.0f}), {times['membptt'] * 1e6:.0f} us a "
-            f"step, {ratio:.2f} of plain at T = {plain['steps']}{verdict}"
+            f"step, {ratio:.2f} of plain at T = {plain['steps']}{beside}{verdict}"
         )
 
 
@@ -239,9 +251,9 @@ class Bench:
         build("hsm", -(-self.steps // choice.chunk), choice.slots)  # cached: planning is not part of a training step
         return _timed(partial(self._scan, block, self.steps, choice.slots, choice.chunk)) / self.steps
 
-    def time_plain(self) -> float:
-        """Time one gradient of plain autograd, in seconds a step."""
-        return _timed(partial(methods.plain, self.problem(0))) / self.plain_steps
+    def time_plain(self, block: int = 0) -> float:
+        """Time one gradient of plain autograd, eager (0) or compiled, in seconds a step."""
+        return _timed(partial(methods.plain, self.problem(block))) / self.plain_steps
 
     def peak(self, block: int, run: Callable[[], None]) -> Peak:
         """Count live bytes."""

@@ -45,6 +45,16 @@ def short_name(processor: str, /) -> str:
     return f"{name}{kind[1]}m{kind[2]}" if kind else name
 
 
+def device_of(content: dict[str, Any], /) -> str | None:
+    """Return what the processor or device that a file's data were measured on calls itself; ``None`` if it is not told.
+
+    Measurements of methods tell it beside their data, those for figures as ``cpu``, some of these under ``conditions``.
+    """
+    about = content.get("conditions", content)
+    name = (about.get("device_name") or about.get("cpu")) if isinstance(about, dict) else None
+    return name if isinstance(name, str) else None
+
+
 def own(path: Path, content: dict[str, Any], /) -> Path:
     """Return where data of this content belong: at `path`, or beside it, where that holds another processor's."""
     mine, held = _processor(content), _held(path)
@@ -134,9 +144,8 @@ def save_figure(name: str, content: dict[str, Any], /) -> None:
 
 
 def _processor(content: Any) -> str | None:
-    about = content.get("conditions", content) if isinstance(content, dict) else None
-    name = (about.get("device_name") or about.get("cpu")) if isinstance(about, dict) else None
-    return short_name(name) if isinstance(name, str) else None
+    name = device_of(content) if isinstance(content, dict) else None
+    return short_name(name) if name else None
 
 
 def _held(path: Path) -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -15,6 +17,8 @@ from bench import store
 from membptt_theory.limits import NAMED, TooLargeError
 from membptt_theory.policy import PolicyTable
 from membptt_theory.tables import build, check_count
+
+_SEEN: ContextVar[Counter[str]] = ContextVar("seen")  # fresh for each `seen_on`
 
 
 class FigureClaimError(Exception):
@@ -33,6 +37,16 @@ def require(holds: bool, claim: str) -> None:
     """
     if not holds:
         raise FigureClaimError(claim)
+
+
+@contextmanager
+def seen_on() -> Iterator[Counter[str]]:
+    """Count the data files that are read meanwhile, by what the processor that each was measured on calls itself."""
+    token = _SEEN.set(Counter())
+    try:
+        yield _SEEN.get()
+    finally:
+        _SEEN.reset(token)
 
 
 @contextmanager
@@ -117,7 +131,7 @@ def load_measured(name: str, /, *, figure: str | None = None, path: Path | None 
     except store.StoreError as error:
         raise FigureClaimError(str(error)) from error
     require(content.get("complete") is True, f"{path.name} is unfinished: run its command again, it resumes")
-    return content
+    return _counted(content)
 
 
 def processors(name: str, /) -> list[str]:
@@ -140,9 +154,15 @@ def load_benchmark(name: str, data_format: str, /) -> dict[str, Any]:
     if not path.exists():
         raise DataMissingError(f"{path.name} is not measured yet: see bench/README.md")
     try:
-        return store.read(path, data_format)
+        return _counted(store.read(path, data_format))
     except store.StoreError as error:
         raise FigureClaimError(str(error)) from error
+
+
+def _counted(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a file, counted where somebody asks on which processors a claim was seen."""
+    _SEEN.get(Counter()).update(filter(None, [store.device_of(content)]))
+    return content
 
 
 def one_device(files: Sequence[dict[str, Any]], /) -> str:

@@ -12,16 +12,40 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from membptt_theory.palette import GREY
+from bench.store import short_name
+from membptt_theory.palette import BLACK, GREY
 from membptt_theory.tables import optimal_cost
-from paper_figs.evidence import DataMissingError, executed_cost, load_benchmark, one_device, reading, require
+from paper_figs.evidence import (
+    DataMissingError,
+    executed_cost,
+    load_benchmark,
+    one_device,
+    processors,
+    reading,
+    require,
+)
 from paper_figs.style import PAGE, SERIES, label_panels, panels, told_below
 
-MEASURED: Final = {1000: 0.66, 10_000: 0.86}  # memory saved, and time over plain's
+# A million steps with compiled cores, by processor and memory saved: time a step over the eager loop's, and that of
+# plain autograd over the same compiled graphs, at 10,000 steps; None where that was not measured.
+MEASURED: Final[dict[str, dict[int, tuple[float, float | None]]]] = {
+    "xeon": {1000: (0.66, None), 10_000: (0.86, None)},
+    "epyc26m2": {1000: (0.59, 0.5), 10_000: (0.84, 0.52)},
+}
+# The least and the most of these times of plain's compiled graphs, each over the median of the eager loop's.
+ALIKE: Final = {"epyc26m2": (0.43, 0.6)}
+
+
+def _took(processor: str) -> str:
+    (little, alike), (least, again) = MEASURED[processor].values()
+    beside = "" if alike is None else f"; plain autograd compiled alike takes {alike} and {again}, at 10,000 steps"
+    return f"on {processor} {little} and {least}{beside}"
+
+
 CLAIM: Final = (
     "Measured: a GRU over a million steps, its gradient really computed, takes less than 1/1,000 of plain "
     "autograd's activation memory at no more than 1.6 times plain's time per step, and less than 1/10,000 at no "
-    f"more than 2.1 times (compiled cores over plain's eager loop: {MEASURED[1000]} and {MEASURED[10_000]}). Every run "
+    f"more than 2.1 times (compiled cores over plain's eager loop: {', and '.join(map(_took, MEASURED))}). Every run "
     "takes exactly the forwards of its table. Counted, for states of the same sizes: at a million cores of one step, "
     "internal states beside the hidden ones save up to 33 % of all forwards; where cores may be of any length, up to "
     "18 %, and they never cost any."
@@ -29,17 +53,21 @@ CLAIM: Final = (
 SAYS: Final = (
     "With a fixed memory the sequence may grow a thousandfold: scan stays within its budget while plain autograd's "
     "memory grows with the sequence until the machine has no more, and the price is one forward more per step, at the "
-    "smallest budget two. Compiled cores take less time per step than the plain loop all the same. The policy is HSM: "
-    "the slots together have room for five internal states of a core at most, so mixing would save next to nothing. "
-    "Right: what mixing saves elsewhere. MSM+ has a formula, so that a million cores need no table, and no legal "
-    "schedule with separate storage takes fewer forwards. Longer cores do part of its work, without being asked to."
+    "smallest budget two. Compiled cores take less time per step than the plain loop all the same; over a million "
+    "steps they take more than plain autograd over the same compiled graphs, where that fits. The policy is HSM: the "
+    "slots together have room for five internal states of a core at most, so mixing would save next to nothing. Right:"
+    " what mixing saves elsewhere. MSM+ has a formula, so that a million cores need no table, and no legal schedule "
+    "with separate storage takes fewer forwards. Longer cores do part of its work, without being asked to."
 )
 DOES_NOT_SAY: Final = (
     "that plain autograd was run at a million steps: beyond 100,000 its memory is carried on in proportion (hollow "
     "marker), and its time per step is that of the longest length up to 10,000, where it is fastest. Compiled cores "
-    "(10 steps a graph) are compared with an eager loop, which is what one would write; eager cores stand beside them. "
-    "Right: nothing is measured there; forwards are counted, and every step's graph takes the bytes that the measured "
-    "one takes."
+    "(10 steps a graph) are compared with an eager loop, which is what one would write; eager cores stand beside them, "
+    "and in the middle panel plain autograd over compiled graphs, which was measured on the EPYC only: medians of six "
+    "times, which fall into two groups, between {} and {} of the eager loop's. The EPYC ran two lengths, with compiled "
+    "cores only, and its points are marked. ".format(*ALIKE["epyc26m2"])
+    + "Right: nothing is measured there; forwards are counted, and every step's graph takes the bytes that the "
+    "measured one takes."
 )
 FORMAT: Final = "membptt-long-sequence/2"
 LENGTHS: Final = (100, 1000, 10_000, 100_000, 1_000_000)
@@ -57,18 +85,22 @@ class Run:
     """One measured run.
 
     Args:
+        processor: by its short name.
         steps: length.
         fraction: the budget, as a fraction of plain's memory at a million steps.
         compiled: whether cores were compiled.
         bytes: counted peak.
         slowdown: time per step over plain's.
+        alike: the times of plain autograd over the same compiled graphs, over the same; none where not measured.
     """
 
+    processor: str
     steps: int
     fraction: int
     compiled: bool
     bytes: int
     slowdown: float
+    alike: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -91,10 +123,10 @@ class Orders:
     """All lengths.
 
     Args:
-        where: device and sizes, in words.
-        plain: measured activation bytes of plain autograd, by length.
+        where: devices and sizes, in words.
+        plain: measured activation bytes of plain autograd, by length, on the first processor.
         extrapolated: its bytes in proportion, at a million steps.
-        runs: what `scan` took.
+        runs: what `scan` took, on every processor.
         counted: what mixing saves.
     """
 
@@ -112,36 +144,33 @@ def data() -> Orders:
         DataMissingError: a length is not measured yet.
         FigureClaimError: the claim is false.
     """
+    names = [f"long_sequence_{steps}" for steps in LENGTHS]
     with reading("fig09"):
-        return check([load_benchmark(f"long_sequence_{steps}", FORMAT) for steps in LENGTHS])
+        orders = check([load_benchmark(each, FORMAT) for name in names for each in (name, *processors(name)[1:])])
+        measured = {run.processor for run in orders.runs}
+        require(measured == set(MEASURED), f"it was measured on {sorted(measured)}, not on {sorted(MEASURED)}")
+        return orders
 
 
 def check(files: Sequence[dict[str, Any]]) -> Orders:
-    """Reduce the files and check the claim.
+    """Reduce the files and check the claim on each processor.
 
     Raises:
-        DataMissingError: a file without any run.
+        DataMissingError: a processor without any run.
         FigureClaimError: the claim is false.
     """
-    where = one_device(files)
-    longest = files[-1]
-    a_step = longest["plain"]["peak_bytes"] / longest["plain"]["steps"]
-    runs = tuple(_run(file, run) for file in files for run in file["runs"].values())
-    if not any(run.steps == WHOLE for run in runs):
-        raise DataMissingError("long_sequence_1000000.json is unfinished: run its command again, it resumes")
-    for fraction, limit in TARGETS.items():
-        fitting = [run for run in runs if (run.steps, run.fraction) == (WHOLE, fraction)]
-        require(bool(fitting), f"nothing was measured at 1/{fraction} of plain's memory")
-        best = min(fitting, key=lambda run: run.slowdown)
-        saved = a_step * WHOLE / best.bytes
-        require(saved >= fraction, f"1/{fraction}: the run saved only {saved:.0f} times the memory")
-        require(best.slowdown <= limit, f"1/{fraction}: {best.slowdown:.2f} times plain's time, more than {limit}")
-        require(
-            best.compiled and round(best.slowdown, 2) == MEASURED[fraction],
-            f"1/{fraction}: {best.slowdown:.3f} times plain's time, not {MEASURED[fraction]} with compiled cores",
-        )
-    plain = {}
+    devices: dict[str, list[dict[str, Any]]] = {}
     for file in files:
+        devices.setdefault(short_name(file["device_name"]), []).append(file)
+    where = "; ".join(one_device(group) for group in devices.values())
+    runs = tuple(_run(file, run) for file in files for run in file["runs"].values())
+    for processor, group in devices.items():
+        _claim(processor, group[-1], [run for run in runs if run.processor == processor])
+    first, *_ = devices.values()
+    longest = first[-1]
+    a_step = longest["plain"]["peak_bytes"] / longest["plain"]["steps"]
+    plain = {}
+    for file in first:
         for entry in (file["plain"], file["plain_here"]):
             if entry and entry["steps"] == file["steps"]:
                 plain[file["steps"]] = entry["peak_bytes"]
@@ -149,6 +178,34 @@ def check(files: Sequence[dict[str, Any]]) -> Orders:
     run = next(iter(longest["runs"].values()))
     counted = count(run["hidden_bytes"], run["internal_bytes"] / run["chunk"])
     return Orders(f"{sizes}; {where}", plain, a_step * WHOLE, runs, counted)
+
+
+def _claim(processor: str, longest: dict[str, Any], runs: Sequence[Run]) -> None:
+    """Check what one processor took at the full length, of which `longest` is the file."""
+    if not any(run.steps == WHOLE for run in runs):
+        raise DataMissingError(f"long_sequence_1000000 is unfinished on {processor}: run its command again, it resumes")
+    require(processor in MEASURED, f"nothing is told of {processor}")
+    a_step = longest["plain"]["peak_bytes"] / longest["plain"]["steps"]
+    for fraction, limit in TARGETS.items():
+        name = f"{processor}, 1/{fraction}"
+        fitting = [run for run in runs if (run.steps, run.fraction) == (WHOLE, fraction)]
+        require(bool(fitting), f"{name}: nothing was measured in so much of plain's memory")
+        best = min(fitting, key=lambda run: run.slowdown)
+        saved = a_step * WHOLE / best.bytes
+        require(saved >= fraction, f"{name}: the run saved only {saved:.0f} times the memory")
+        require(best.slowdown <= limit, f"{name}: {best.slowdown:.2f} times plain's time, more than {limit}")
+        time, beside = MEASURED[processor][fraction]
+        require(
+            best.compiled and round(best.slowdown, 2) == time,
+            f"{name}: {best.slowdown:.3f} times plain's time, not {time} with compiled cores",
+        )
+        alike = round(median(best.alike), 2) if best.alike else None
+        require(alike == beside, f"{name}: plain's compiled graphs take {alike} of the eager loop's time, not {beside}")
+    every = [time for run in runs if run.steps == WHOLE for time in run.alike]
+    reach = (round(min(every), 2), round(max(every), 2)) if every else None
+    require(
+        reach == ALIKE.get(processor), f"{processor}: plain's compiled graphs take {reach} of the eager loop's time"
+    )
 
 
 def count(hidden: float, graph: float) -> Counted:
@@ -202,10 +259,12 @@ def draw(orders: Orders) -> Figure:
             markeredgecolor=SERIES[0].color,
         ),
     ]
+    first, *others = dict.fromkeys(run.processor for run in orders.runs)
+    own = [run for run in orders.runs if run.processor == first]
     for look, fraction in zip(SERIES[1:], FRACTIONS, strict=False):
         for compiled in (True, False):
             runs = sorted(
-                (run for run in orders.runs if (run.fraction, run.compiled) == (fraction, compiled)),
+                (run for run in own if (run.fraction, run.compiled) == (fraction, compiled)),
                 key=lambda run: run.steps,
             )
             if not runs:
@@ -218,6 +277,8 @@ def draw(orders: Orders) -> Figure:
             kind = "compiled cores" if compiled else "eager cores"
             size = orders.extrapolated / fraction / 1e6
             handles.append(Line2D([], [], label=f"scan in {size:.1f} MB, {kind}", **marks))
+    for other in others:
+        handles += _draw_other(right, other, [run for run in orders.runs if run.processor == other and run.compiled])
     left.set(xscale="log", yscale="log", xlabel="sequence length [steps]", ylabel="peak activation memory [MB]")
     right.set(xscale="log", xlabel="sequence length [steps]", ylabel="time per step / eager plain's", ylim=(0, None))
     _draw_counted(saving, orders.counted)
@@ -226,6 +287,18 @@ def draw(orders: Orders) -> Figure:
     label_panels([left, right, saving])
     figure.legend(handles=handles, loc="outside lower center", ncols=3, **told_below(orders.where, figure))
     return figure
+
+
+def _draw_other(ax: Axes, processor: str, runs: Sequence[Run]) -> list[Line2D]:
+    """Draw another processor's times, and plain autograd's over the same compiled graphs; return what tells it."""
+    marks: dict[str, Any] = {"marker": "x", "markersize": 3.6, "linestyle": ":"}
+    for look, fraction in zip(SERIES[1:], FRACTIONS, strict=False):
+        same = [run for run in runs if run.fraction == fraction]
+        ax.plot([run.steps for run in same], [run.slowdown for run in same], color=look.color, **marks)
+        alike = [run for run in same if run.alike]
+        ax.plot([run.steps for run in alike], [median(run.alike) for run in alike], color=GREY, **marks)
+    told = {GREY: f"{processor}: plain autograd, compiled", BLACK: f"{processor}: scan, compiled cores, by colour"}
+    return [Line2D([], [], color=color, label=label, **marks) for color, label in told.items()]
 
 
 def _draw_counted(ax: Axes, counted: Counted) -> None:
@@ -262,5 +335,8 @@ def _run(file: dict[str, Any], run: dict[str, Any]) -> Run:
         fitting = slots * run["hidden_bytes"] // run["internal_bytes"]
         require(fitting <= HANDFUL, f"{name}: {fitting} internal states fit into the slots, more than {HANDFUL}")
     times = run["seconds_a_step"]
-    slowdown = median(times["membptt"]) / median(times["plain"])
-    return Run(steps, run["fraction"], bool(run["block"]), run["peak_bytes"], slowdown)
+    plain = median(times["plain"])
+    alike = tuple(time / plain for time in times.get("plain compiled", ()))
+    slowdown = median(times["membptt"]) / plain
+    processor = short_name(file["device_name"])
+    return Run(processor, steps, run["fraction"], bool(run["block"]), run["peak_bytes"], slowdown, alike)

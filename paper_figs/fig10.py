@@ -91,8 +91,9 @@ SAYS: Final = (
 )
 # Eager scan's time in the memory of the reentrant checkpoint, over that one's: least and most of the cells.
 REENTRANT: Final = {1000: (0.99, 1.14), 10_000: (1.0, 1.18)}
-# State-space cell, 1,000 steps, by processor: least MB and its time over plain's, of checkpoint_schedules and of scan.
-LESS: Final = {"xeon": (36, 1.48, 41, 2.37)}
+# State-space cell, 1,000 steps, by processor, MB and time over plain's: the least memory of checkpoint_schedules, that
+# of scan, and scan's fastest setting within 5 % of plain's memory.
+LESS: Final = {"xeon": (36, 1.48, 41, 2.37, 41, 2.37), "xeon6m167": (36, 1.51, 25, 1.32, 31, 0.43)}
 DOES_NOT_SAY: Final = (
     "that the sizes are yours: one CPU thread, batch 16. Where plain autograd fits it is the fastest eager method, and "
     "compiled or fused it is faster still. The reentrant mode of torch.utils.checkpoint has the least overhead of the "
@@ -101,9 +102,11 @@ DOES_NOT_SAY: Final = (
     f"{REENTRANT[1000][0]} to {REENTRANT[1000][1]} of its time at 1,000 steps and {REENTRANT[10_000][0]} to "
     f"{REENTRANT[10_000][1]} at 10,000, by the cell: that it takes at most 1.1 was claimed once, and is refuted. At "
     "10,000 steps fewer methods were measured: where none of scan's fits into a method's memory, nothing is claimed. "
-    "On an Intel Xeon, with an earlier version of scan, checkpoint_schedules ran the state-space cell in less memory "
-    "than any setting of scan that was measured: 1,000 steps in {} MB at {} of plain's time, where scan's least was {} "
-    "MB at {}. ".format(*LESS["xeon"])
+    "On xeon, with an earlier version of scan, checkpoint_schedules ran the state-space cell in less memory than any "
+    "setting of scan that was measured: 1,000 steps in {} MB at {} of plain's time, where scan's least was {} MB at "
+    "{}. ".format(*LESS["xeon"][:4])
+    + "That is mended, and seen on xeon6m167 only: there checkpoint_schedules takes {} MB at {}, and scan {} MB at {} "
+    "with eager steps, {} MB at {} compiled: 5 % of plain's memory has its settings. ".format(*LESS["xeon6m167"])
     + "Nor how it compares with JAX elsewhere: that was measured on two processors. On the AMD EPYC compiled cores "
     "multiply by oneDNN, since torch's own choice of a library is slow there, and ran an earlier version, whose "
     "pointwise kernels of these two cells took twice as long. On xeon6m167 the LSTM and the GRU of 1,000 steps ran on "
@@ -253,8 +256,11 @@ def _claim(panels: Sequence[Panel]) -> None:
             require(actual == stated, f"{name}: in the total memory of other libraries {actual}, not {stated}")
     for panel in panels:
         if (panel.cell, panel.steps) == ("state-space", ASSERTED) and panel.processor in LESS:
-            (theirs, *_), (ours, *_) = panel.front(["schedules"]), panel.front(OURS)
-            least = tuple(each for dot in (theirs, ours) for each in (round(dot.bytes / 1e6), round(dot.time, 2)))
+            (theirs, *_), (ours, *others) = panel.front(["schedules"]), panel.front(OURS)
+            plain = next(dot.bytes for dot in panel.dots if dot.family == "plain")
+            fastest = [dot for dot in (ours, *others) if 20 * dot.bytes <= plain][-1:]
+            dots = (theirs, ours, *fastest)
+            least = tuple(each for dot in dots for each in (round(dot.bytes / 1e6), round(dot.time, 2)))
             told = LESS[panel.processor]
             require(least == told, f"state-space: the least memory and its time are {least}, not {told}")
 

@@ -29,7 +29,7 @@ from bench import (
     throughput,
 )
 from membptt_theory.tables import optimal_cost
-from paper_figs import fig10
+from paper_figs import fig09, fig10
 
 DATA = store.DATA
 STEPS = 20
@@ -393,6 +393,22 @@ def test_the_long_sequence_stays_within_its_memory_and_resumes(tmp_path, capsys,
     assert path.read_bytes() == before
 
 
+def test_compiled_cores_take_turns_with_plain_autograd_over_the_same_graphs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(long_sequence, "SIZES", {"hidden": 8})
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    arguments = ["--steps", "200", "--whole", "200", "--plain-steps", "200", "--fractions", "2", "--blocks", "10", "0"]
+    long_sequence.main([*arguments, "--data", str(tmp_path)])
+    assert "of it compiled alike" in capsys.readouterr().out
+    runs = json.loads((tmp_path / "long_sequence_200.json").read_text())["runs"]
+    compiled, eager = (runs[name]["seconds_a_step"] for name in ("1/2, compiled by 10", "1/2"))
+    assert len(compiled["plain compiled"]) == len(compiled["plain"]) == 6
+    assert "plain compiled" not in eager
+    again, chosen = long_sequence.Bench(200, 200), runs["1/2, compiled by 10"]
+    again.time(10, long_sequence.Choice(chosen["slots"], chosen["chunk"], 0.0))
+    # The scan's, not what plain autograd has added to it since.
+    assert chosen["gradient_norm"] == pytest.approx(again.gradient_norm(10), rel=1e-4)
+
+
 @pytest.fixture(scope="module")
 def throughputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("throughput")
@@ -500,7 +516,9 @@ def expected():
     for fraction in (1000, 10_000):
         run = long["runs"][f"1/{fraction}, compiled by 10"]
         time = median(run["seconds_a_step"]["membptt"]) / median(run["seconds_a_step"]["plain"])
-        cells = f"1/{whole / run['peak_bytes']:,.0f} | {time:.2f} a step, compiled (plain: eager)"
+        here, alike = fig09.MEASURED["epyc26m2"][fraction]
+        beside = f"on the EPYC {here:.2f} (plain compiled alike: {alike:.2f})"
+        cells = f"1/{whole / run['peak_bytes']:,.0f} | {time:.2f} a step, compiled (plain: eager); {beside}"
         yield f"| `scan`, GRU 64, 1,000,000 steps | {cells} |"
 
 
@@ -519,6 +537,27 @@ def test_the_front_page_says_how_scan_compares_with_jax(cell, sentence):
         parts.append(f"{min(times):.2f} to {max(times):.2f}{of}")
     front = " ".join((Path(__file__).parents[1] / "README.md").read_text().split())
     assert sentence.format(" and ".join(parts)) in front
+
+
+def test_the_front_page_and_the_benchmarks_name_the_processors_of_their_tables():
+    front = (Path(__file__).parents[1] / "README.md").read_text()
+    about = front[front.index("## What to expect") : front.index("| gradient of |")]
+    names = ["drop_in_cpu_10000", "side_by_side_cpu_lstm_1000", "long_sequence_1000000"]
+    (first,) = {store.device_of(json.loads((DATA / f"{name}.json").read_text())) for name in names}
+    other = store.device_of(json.loads((DATA / "long_sequence_1000000_epyc26m2.json").read_text()))
+    assert about.index(f"`{first}`") < about.index(f"the GRU also on an `{other}`")
+    points = [record.load(record.path_of(DATA, "cpu", cell, 1000)) for cell in cells.CELLS]
+    (only,) = {store.device_of(point) for point in points}
+    assert f"At T = 1,000, on one thread of `{only}`, whose files" in (DATA.parent / "README.md").read_text()
+
+
+def test_the_front_page_says_where_a_spiking_cell_was_slower_than_jax():
+    spiking = {where: times for (where, cell), times in fig10.AGAINST.items() if cell == "spiking"}
+    for times in spiking.values():
+        assert min(time for method, time in times.items() if method.startswith("jax checkpoint")) > 1
+    front = " ".join((Path(__file__).parents[1] / "README.md").read_text().split())
+    seen = " and ".join(f"`{where}`" for where in spiking)
+    assert f"a small spiking cell is faster under `jax.checkpoint`, seen on {seen} only" in front
 
 
 def test_the_front_page_says_what_the_committed_data_say():

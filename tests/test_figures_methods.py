@@ -67,7 +67,12 @@ def no_gradient(lengths):
 
 
 def other_machine(lengths):
-    lengths[0]["device_name"] = "another"
+    for each in lengths:
+        each["device_name"] = "another"
+
+
+def other_threads(lengths):
+    lengths[0]["threads"] = 2
 
 
 def not_saved(lengths):
@@ -83,7 +88,8 @@ def not_saved(lengths):
         (other_table, "measured with table 000"),
         (one_forward_more, "forwards a step, not"),
         (no_gradient, "no gradient was computed"),
-        (other_machine, "different device_name"),
+        (other_machine, "nothing is told of another"),
+        (other_threads, "different threads"),
         (not_saved, "saved only"),
     ],
 )
@@ -92,6 +98,34 @@ def test_a_long_sequence_that_contradicts_the_claim_is_refused(lengths, change, 
     change(changed)
     with pytest.raises(FigureClaimError, match=complaint):
         fig09.check(changed)
+
+
+def test_plain_autograd_over_compiled_graphs_stands_beside_the_eager_loop_where_it_was_measured(monkeypatch):
+    names = [f"long_sequence_{steps}_epyc26m2" for steps in (10_000, fig09.WHOLE)]
+    files = [evidence.load_benchmark(name, fig09.FORMAT) for name in names]
+    assert all(len(run.alike) >= 6 for run in fig09.check(files).runs)
+    for run in whole(files, 1000):
+        run["seconds_a_step"]["plain compiled"] = [1.1 * time for time in run["seconds_a_step"]["plain compiled"]]
+    with pytest.raises(
+        FigureClaimError, match=r"plain's compiled graphs take 0\.55 of the eager loop's time, not 0\.5"
+    ):
+        fig09.check(files)
+    for run in whole(files, 1000):
+        del run["seconds_a_step"]["plain compiled"]
+    with pytest.raises(FigureClaimError, match=r"compiled graphs take None of the eager loop's time, not 0\.5"):
+        fig09.check(files)
+
+
+def test_a_processor_that_the_claim_does_not_name_is_refused(monkeypatch):
+    monkeypatch.delitem(fig09.MEASURED, "epyc26m2")
+    with pytest.raises(FigureClaimError, match="nothing is told of epyc26m2"):
+        fig09.data()
+
+
+def test_a_processor_that_the_claim_names_without_data_is_refused(monkeypatch):
+    monkeypatch.setitem(fig09.MEASURED, "other", fig09.MEASURED["xeon"])
+    with pytest.raises(FigureClaimError, match=r"measured on \['epyc26m2', 'xeon'\], not on"):
+        fig09.data()
 
 
 def test_a_million_steps_that_were_not_run_are_missing_data(lengths):
@@ -168,6 +202,23 @@ def test_other_memory_of_checkpoint_schedules_than_the_figure_tells_is_refused(p
     retimed(at(changed, "state-space", 1000), 1.1, lambda entry: entry["label"] == "multistage 10")
     with pytest.raises(FigureClaimError, match="state-space: the least memory and its time"):
         fig10.check(changed)
+
+
+@pytest.mark.parametrize("label", ["multistage 10", "membptt hsm, m = 50, chunk 1"])
+def test_so_is_what_it_tells_of_the_processor_on_which_scan_takes_less(label):
+    point = evidence.load_benchmark("side_by_side_cpu_state-space_1000_xeon6m167", fig10.FORMAT)
+    (panel,) = fig10.check([point]).panels
+    assert panel.fastest(fig10.OURS, panel.front(["plain"])[0].bytes // 20) < 1
+    retimed(point, 1.05, lambda entry: entry["label"] == label)
+    with pytest.raises(FigureClaimError, match="state-space: the least memory and its time"):
+        fig10.check([point])
+
+
+def test_a_setting_beyond_five_per_cent_of_plains_memory_is_not_told_as_within():
+    point = evidence.load_benchmark("side_by_side_cpu_state-space_1000_xeon6m167", fig10.FORMAT)
+    next(entry for entry in point["methods"] if entry["label"] == "plain")["peak_bytes"] = 20 * 30_000_000
+    with pytest.raises(FigureClaimError, match=r"are \(36, 1.51, 25, 1.32, 30, [\d.]+\), not"):
+        fig10.check([point])
 
 
 @pytest.mark.parametrize("change", [{"complete": False}, {"quick": True}, {"threads": 2}])

@@ -1,13 +1,16 @@
 """The results page: every figure has its words and its picture, and nothing is published where a claim is false."""
 
 import re
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from bench import store
-from paper_figs import fig03, make, results
+from membptt_theory.claims import CLAIMS, Status
+from membptt_theory.files import read_json
+from paper_figs import evidence, fig03, make, results
 from paper_figs.evidence import FigureClaimError
 
 ROOT = Path(__file__).parents[1]
@@ -89,8 +92,60 @@ def test_a_picture_too_large_to_commit_is_refused(few, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def processors_of(figure):
+    """Cells and lengths of the committed data of a figure, by what the processor calls itself."""
+    (row,) = [
+        line for line in (ROOT / "paper_figs/README.md").read_text().splitlines() if line.startswith(f"| {figure} |")
+    ]
+    points = {}
+    for path in sorted(store.DATA.glob(re.findall(r"`bench/data/([\w.*]+)`", row)[0])):
+        content = read_json(path)
+        point = content.get("cell"), content.get("steps")
+        points.setdefault(store.device_of(content), set()).add(point)
+    return points
+
+
+@pytest.mark.parametrize("claim", [each for each in CLAIMS if each.status is Status.MEASURED], ids=lambda each: each.id)
+def test_a_measured_claim_names_the_processors_that_its_data_were_measured_on(claim):
+    every = {store.device_of(read_json(path)) for path in store.DATA.glob("*.json")}
+    longest_first = "|".join(map(re.escape, sorted(every, key=len, reverse=True)))
+    assert set(re.findall(longest_first, claim.scope)) == set(processors_of(claim.figure))
+
+
+def test_the_claim_about_checkpoint_names_the_cells_and_lengths_that_each_processor_ran():
+    (claim,) = [each for each in CLAIMS if each.id == "ahead-of-checkpoint"]
+    for name, points in processors_of("10").items():
+        cells, lengths = (sorted({point[place] for point in points if point[1] >= 1000}) for place in (0, 1))
+        told = f"{name}: {', '.join(cells)}, {' and '.join(f'{steps:,}' for steps in lengths)} steps"
+        assert re.search(rf"; {re.escape(told)}[;.]", claim.scope), told
+        assert {point for point in points if point[1] >= 1000} == set(product(cells, lengths))
+
+
 def test_the_words_of_a_section_are_the_figures_own():
     module = SimpleNamespace(__doc__="Figure 0: none.\n", CLAIM="It is so.", SAYS="That.", DOES_NOT_SAY="this.")
-    section = results._section("fig00", module)
-    assert section.startswith("## Figure 0: none\n\n![Figure 0: none](gallery/fig00.svg)\n\n**Checked.** It is so.")
+    section = results._section("fig00", module, {})
+    assert section.startswith(
+        "## Figure 0: none\n\n![Figure 0: none](gallery/fig00.svg)\n\n**Checked.** It is so.\n\nThat."
+    )
     assert section.endswith("That. *What it does not say:* this.\n")
+    measured = results._section("fig00", module, {"one (family 1, model 2)": 1, "other": 3})
+    assert "so.\n\n**Seen on** one (family 1, model 2) (1 data file); other (3 data files).\n\nThat." in measured
+
+
+def test_every_measured_figure_of_the_committed_page_names_its_processors():
+    page = (ROOT / "paper_figs/RESULTS.md").read_text().split("\n## ")[1:]
+    for name, section in zip(make.FIGURES, page, strict=True):
+        (row,) = [line for line in (ROOT / "paper_figs/README.md").read_text().splitlines() if f"`{name}.py`" in line]
+        assert ("**Seen on** " in section) == ("bench/data" in row), name
+
+
+def test_a_figure_was_seen_on_the_processors_of_the_files_that_it_reads():
+    with evidence.seen_on() as seen:
+        make.load("fig02b").data()
+        with evidence.seen_on() as inner:
+            make.load("fig17").data()
+    files = [store.DATA / "fig02b.json"], [*store.processors(store.path_of("fig17")).values()]
+    assert [list(seen), list(inner)] == [
+        [store.device_of(store.read(path, store.FIGURE)) for path in paths] for paths in files
+    ]
+    assert set(seen.values()) == set(inner.values()) == {1}
