@@ -698,8 +698,8 @@ def test_gradients_are_handed_on_together_unless_somebody_is_seen_to_wait_for_th
     y = chain(blocks, x, schedule=quadratic(4))
     later = [node for node, _ in y.grad_fn.next_functions if "Earlier" in type(node).__name__]
     assert bool(later) == (who != "nobody")
-    found = torch.autograd.grad(y, parameters(blocks))
-    assert_same(found, torch.autograd.grad(run_plainly(blocks, x), parameters(blocks)))
+    actual = torch.autograd.grad(y, parameters(blocks))
+    assert_same(actual, torch.autograd.grad(run_plainly(blocks, x), parameters(blocks)))
 
 
 @pytest.mark.usefixtures("at_once")
