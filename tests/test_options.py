@@ -8,15 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from membptt_theory.actions import DropHidden, Sizes
+from membptt_theory.actions import DropHidden, Sizes, StoreInternal
 from membptt_theory.footprint import Measured, most_copies, peak_bytes
+from membptt_theory.formula import Formula
 from membptt_theory.limits import Limit
 from membptt_theory.machine import meter, meter_tiers
 from membptt_theory.options import _in_tiers, options, parse_bytes
-from membptt_theory.policies import POLICIES
+from membptt_theory.policies import POLICIES, find
 from membptt_theory.tables import build
 
-from .strategies import grid, policies
+from .strategies import grid, policies, queries
 
 
 @settings(max_examples=30, deadline=None)
@@ -101,6 +102,31 @@ def test_every_option_fits_its_budget_hypothesis(steps, budget, hidden, internal
         assert option.bytes <= budget
         assert option.forwards == option.schedule().cost
     assert fitting == sorted(fitting, key=lambda option: (option.seconds, option.bytes))
+
+
+@settings(max_examples=30)
+@given(policies(), st.integers(1, 200), st.integers(0, 3000), st.integers(1, 20), st.integers(0, 200))
+def test_what_is_stored_with_its_graph_is_priced_by_itself_hypothesis(which, steps, budget, hidden, internal):
+    measured = [
+        Measured(k, hidden, hidden, k * internal + 1, 1, 5, k * 1.0, k * 3.0, call=0.5, apart=k * 7.0) for k in (1, 2)
+    ]
+    for option in options(measured, steps, budget, [which[0]]):
+        sizes, cores = option.measured, option.cores
+        advanced = 0.5 + (option.forwards - cores) * sizes.advance
+        apart = 1 + sum(isinstance(action, StoreInternal) for action in option.schedule())
+        # One that is not the fastest may be priced by the formula of its table, which stores another graph or two.
+        near = range(apart - 2, apart + 3) if find(option.policy).solved else [apart]
+        seconds = [advanced + (cores - n) * sizes.backprop + n * sizes.stored for n in near]
+        assert any(option.seconds == pytest.approx(each) for each in seconds)
+
+
+@given(queries(most_steps=90, most_slots=40))
+def test_graphs_that_are_stored_are_counted_without_the_stream_hypothesis(query):
+    table, steps, slots = query
+    sources = [table, Formula(table.policy, table.sizes.internal or 1)] if find(table.policy).formula else [table]
+    for source in sources:
+        stored = sum(isinstance(action, StoreInternal) for action in source.schedule(steps, slots))
+        assert source.graphs(steps, slots) == stored
 
 
 def test_more_bytes_never_cost_forwards():

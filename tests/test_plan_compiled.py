@@ -1,7 +1,9 @@
 """Planning with `compile=True`: one function a chunk, which the scan takes over; bounded, and timed with care."""
 
 import shutil
+from dataclasses import replace
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ from membptt.kernels.compiled import compile_chunk, loop_of
 from membptt.kernels.joint import join_cores
 from membptt.planning.profile import Moment
 from membptt.planning.trial import Trial
+from membptt.run.core import Core
+from membptt_theory.actions import StoreInternal
 
 from .cells import Gru, gradients, plain, problem, relative_error
 
@@ -132,6 +136,41 @@ def test_the_fastest_of_eager_and_compiled_cores_are_planned_and_run(compiled, u
     ran.clear()
     scan(step, init, xs, budget="1MiB", params=[w], compile=True)
     assert bool(ran) == (compiled < 10)
+
+
+@pytest.mark.parametrize(("policy", "stored"), [("hsm", 0), ("msm_plus", 20), ("ism", 20)])
+def test_cores_that_are_stored_with_their_graph_are_promised_the_time_that_they_take(policy, stored, monkeypatch):
+    """A clock that only work moves: 1 for a step without graph, 20 with it, 30 backward; 10 for both at once."""
+    now = [0.0]
+
+    def step(carry, x):
+        now[0] += 20 if carry.requires_grad else 1
+        carry = torch.tanh(carry * w + x)
+        if carry.requires_grad:
+            carry.register_hook(lambda grad: now.__setitem__(0, now[0] + 30))
+        return carry, x
+
+    def joined(core, state, xs, number, sweep):
+        before = now[0]
+        core.backpropagate(core.record(state, xs, number), sweep)
+        now[0] = before + 10
+        return True
+
+    joint = SimpleNamespace(problem=None, trace=lambda given, wanted: None)
+    for user in ("membptt.planning.trial", "membptt.calls.execute"):
+        monkeypatch.setattr(f"{user}.compile_chunk", lambda step, *given: loop_of(step))
+        monkeypatch.setattr(f"{user}.join_cores", lambda *given: joint)
+    monkeypatch.setattr(Core, "join", joined)
+    monkeypatch.setattr("membptt.planning.profile.now", lambda: Moment(now[0], now[0], 0))
+    w, init, xs = torch.ones(2, requires_grad=True), torch.zeros(2), torch.ones(200, 2)
+    chosen = plan(step, init, xs, budget=1000, params=[w], chunk=1, policy=policy, compile=True)
+    (option,) = [option for option in chosen.options if option.measured.compiled]
+    chosen = replace(chosen, options=(option,), digest=option.schedule().digest)
+    assert sum(isinstance(action, StoreInternal) for action in option.schedule()) >= stored
+    assert option.measured.stored > 2 * option.measured.backprop
+    before = now[0]
+    scan(step, init, xs, plan=chosen, params=[w], compile=True)[0].sum().backward()
+    assert chosen.seconds == pytest.approx(now[0] - before, rel=0.02)
 
 
 def test_a_plan_without_the_choice_leaves_compiling_to_the_scan(uncompiled):

@@ -44,6 +44,7 @@ class Measured:
         read: time of a restart from it.
         call: time of a gradient beside that of its cores.
         compiled: by which kernels its times were measured.
+        apart: as `backprop`, where the core is stored with its graph in between; ``None``: as long.
     """
 
     chunk: int
@@ -60,6 +61,12 @@ class Measured:
     read: float = 0.0
     call: float = 0.0
     compiled: bool = False
+    apart: float | None = None
+
+    @property
+    def stored(self) -> float:
+        """Time of a forward with graph, and of its backward later on."""
+        return self.backprop if self.apart is None else self.apart
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from membptt_theory.policies import NO_TIERS, POLICIES, find, recurrence
 from membptt_theory.policy import PolicyTable
 from membptt_theory.recurrences import OWNED, Decision, Recurrence
 from membptt_theory.schedule import Schedule
-from membptt_theory.streams import instructions
+from membptt_theory.streams import graphs, instructions
 from membptt_theory.tables import build, check_count, optimal_cost, optimal_split
 
 FORMAT: Final = "membptt-formula/1"
@@ -91,6 +91,10 @@ class Formula:
             self.policy, steps, self.sizes, slots, self.cost(steps, slots), self.digest, stream, source=self
         )
 
+    def graphs(self, steps: int, slots: int, /) -> int:
+        """Return how many steps ``schedule(steps, slots)`` stores with their graph, as internal states."""
+        return _graphs(self, check_count("steps", steps), check_count("slots", slots))
+
     def spilling(self, steps: int, fast: int, slow: int | None, prices: Prices | None, /) -> Schedule:
         """Refuse: a formula of one tier has no schedule in two.
 
@@ -113,6 +117,9 @@ class Formula:
             return mixed.decide(steps, slots, self.internal, mode)
         y = optimal_split(self.policy, steps, slots)
         return (self.recurrence.cuts[0][0].decision if steps > 1 < slots else Decision.LAST), y
+
+
+_graphs: Final = lru_cache(maxsize=256)(graphs)  # of long sequences it takes a second
 
 
 def solve(

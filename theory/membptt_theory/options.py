@@ -11,10 +11,11 @@ from typing import Final
 
 from membptt_theory.actions import Prices
 from membptt_theory.footprint import Measured, most_copies, peak_bytes
-from membptt_theory.formula import solve
+from membptt_theory.formula import Formula, solve
 from membptt_theory.limits import PLANNED, SKETCHED
 from membptt_theory.machine import meter_tiers
 from membptt_theory.policies import find, planned
+from membptt_theory.policy import PolicyTable
 from membptt_theory.schedule import Schedule
 from membptt_theory.tables import build, optimal_cost, useful_slots
 from membptt_theory.tiers import build_tiers, useful_slow
@@ -87,7 +88,11 @@ class Option:
             return build_tiers(self.cores, self.slots, self.tiers.slots, self.tiers.prices).schedule(
                 self.cores, self.slots
             )
-        source = solve(
+        return self.source().schedule(self.cores, self.slots)
+
+    def source(self) -> PolicyTable | Formula:
+        """Return what decides it, where it has one tier."""
+        return solve(
             self.policy,
             self.cores,
             self.slots,
@@ -95,7 +100,6 @@ class Option:
             internal=self.internal,
             internal_known=self.internal_known,
         )
-        return source.schedule(self.cores, self.slots)
 
 
 def options(
@@ -119,7 +123,7 @@ def options(
 
     def hopeless(sizes: Measured, cores: int) -> bool:
         """Whether no policy could be the fastest, since each runs every core once: its table need not be built."""
-        least = sizes.call + cores * sizes.backprop
+        least = sizes.call + cores * min(sizes.backprop, sizes.stored)
         return bool(alternatives) and least > min(option.seconds for option in alternatives)
 
     names = planned() if policies is None else policies
@@ -255,11 +259,13 @@ def _option(policy: str, sizes: Measured, cores: int, slots: int, unit: int) -> 
         shared = max(1, -(-(sizes.internal + sizes.hidden) // unit))
         known = shared if "internal_known" in record.parameters and shared < internal else None
     slots = useful_slots(policy, cores, slots, internal=internal)
+    source: PolicyTable | Formula
     if record.formula:
-        forwards = optimal_cost(policy, cores, slots, internal=internal)
+        source, forwards = Formula(policy, internal), optimal_cost(policy, cores, slots, internal=internal)
     else:
-        forwards = build(policy, cores, slots, internal=internal, internal_known=known).cost(cores, slots)
-    seconds = sizes.call + (forwards - cores) * sizes.advance + cores * sizes.backprop
+        source = build(policy, cores, slots, internal=internal, internal_known=known)
+        forwards = source.cost(cores, slots)
+    seconds = _seconds(sizes, cores, forwards, source, slots)
     peak = _floor(sizes) + (slots - 1) * unit
     return Option(policy, slots, internal, known, cores, forwards, seconds, peak, unit, sizes)
 
@@ -280,7 +286,21 @@ def _weighed(option: Option, budget: int) -> Option:
 
 
 def _on_paper(option: Option) -> Option:
-    return replace(option, bytes=peak_bytes(option.schedule(), option.cores, option.measured))
+    cores, sizes = option.cores, option.measured
+    # A table may decide otherwise than the formula by which its option was priced: as many forwards, other graphs.
+    seconds = _seconds(sizes, cores, option.forwards, option.source(), option.slots)
+    return replace(option, bytes=peak_bytes(option.schedule(), cores, sizes), seconds=seconds)
+
+
+def _seconds(sizes: Measured, cores: int, forwards: int, source: PolicyTable | Formula | None, slots: int) -> float:
+    """Return the time of one gradient.
+
+    Not backpropagated as soon as they are recorded are the cores that are stored with their graph, and the one with
+    which the first pass ends.
+    """
+    apart = 1 if source is None or sizes.apart is None else 1 + source.graphs(cores, slots)
+    advanced = (forwards - cores) * sizes.advance
+    return sizes.call + advanced + (cores - apart) * sizes.backprop + apart * sizes.stored
 
 
 def _in_tiers(sizes: Measured, cores: int, budget: int, most_slow: int | None) -> list[Option]:
@@ -303,7 +323,7 @@ def _two_tiers(sizes: Measured, cores: int, fast: int, slow: int | None) -> Opti
     prices = Prices(_FORWARD, round(sizes.write / second), round(sizes.read / second))
     stream = list(build_tiers(cores, fast, slow, prices).schedule(cores, fast))
     report = meter_tiers(stream, steps=cores)
-    seconds = sizes.call + (report.forwards - cores) * sizes.advance + cores * sizes.backprop
+    seconds = _seconds(sizes, cores, report.forwards, None, fast)
     seconds += report.writes * sizes.write + report.reads * sizes.read
     peak = peak_bytes(stream, cores, sizes) + sizes.transit
     tiers = Tiers(slow, prices, report.slow_peak, most_copies(stream) * sizes.slow, report.writes, report.reads)

@@ -21,7 +21,7 @@ from membptt_theory.bellman import Sweep
 from membptt_theory.policies import NO_TIERS, recurrence
 from membptt_theory.recurrences import INFEASIBLE, OWNED, Decision, Recurrence
 from membptt_theory.schedule import Schedule
-from membptt_theory.streams import instructions
+from membptt_theory.streams import graphs, instructions
 
 FORMAT: Final = "membptt-policy-table/1"
 
@@ -138,6 +138,16 @@ class PolicyTable:
             partial(instructions, self, int(steps), int(slots)),
             source=self,
         )
+
+    def graphs(self, steps: int, slots: int, /) -> int:
+        """Return how many steps ``schedule(steps, slots)`` stores with their graph, as internal states.
+
+        Raises:
+            TypeError: an argument is not an integer.
+            ValueError: an argument is outside the table.
+        """
+        self._check_query(steps, slots, least=1)
+        return graphs(self, int(steps), int(slots))
 
     def spilling(self, steps: int, fast: int, slow: int | None, prices: Prices | None, /) -> Schedule:
         """Refuse: a table of one tier has no schedule in two.

@@ -6,7 +6,9 @@ to every place where it occurs (`Template`), so that a loop in C produces nearly
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from heapq import heappop, heappush
 from itertools import chain
 from operator import itemgetter
 from typing import Final, Protocol
@@ -55,6 +57,43 @@ def instructions(table: Decider, steps: int, slots: int, /, *, owned: bool = Tru
     """
     part = (steps, slots, owned and table.sizes.hidden is not None, True)
     return chain.from_iterable(_pieces(table, part, _TEMPLATES.setdefault(table, {})))
+
+
+def graphs(table: Decider, steps: int, slots: int, /) -> int:
+    """Return how many steps ``table.schedule(steps, slots)`` stores with their graph, as internal states.
+
+    Equal parts are looked at once, the longest first: what the parts of a part are is known before they come.
+    """
+    if table.sizes.internal is None:
+        return 0
+    decide, single_mode = table.lookup(), len(table.recurrence.cuts) == 1
+    times: dict[tuple[int, int, bool], int] = defaultdict(int)
+    left: list[tuple[int, int, bool]] = []  # the negated steps of a part, its slots, and whether it owns its start
+    stored = 0
+
+    def add(count: int, steps: int, slots: int, owned: bool) -> None:
+        if steps > 1 < slots:  # otherwise nothing is stored
+            part = -steps, slots, owned
+            if part not in times:
+                heappush(left, part)
+            times[part] += count
+
+    add(1, steps, slots, table.sizes.hidden is not None)
+    while left:
+        part = heappop(left)
+        count, steps, (_, slots, owned) = times.pop(part), -part[0], part
+        mode = OWNED if owned or single_mode else KEPT
+        decision, y = decide(mode, slots, steps)
+        if y == steps:
+            add(count, steps - 1, slots, owned)
+        elif decision == Decision.HIDDEN:
+            add(count, y, slots, owned)
+            add(count, steps - y, slots - 1, True)
+        else:
+            stored += count
+            add(count, y - 1, slots, owned and decision != Decision.RELEASE)
+            add(count, steps - y, slots - table.recurrence.room(mode, Decision(decision), y, steps), False)
+    return stored
 
 
 class Template:

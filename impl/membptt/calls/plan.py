@@ -48,7 +48,8 @@ def plan(
 
     The budget covers the stored states and one working core, each storage once. Parameters, inputs, outputs and
     gradients are outside it. Predicted time is ``call + (C - t) * advance + t * backprop`` with ``C`` from the policy's
-    table; what each takes is taken from gradients of a few cores, run as a scan runs them.
+    table; what each takes is taken from gradients of a few cores, run as a scan runs them. Compiled cores that a policy
+    stores with their graph are timed by themselves.
     With `spill`, HSM in two tiers competes: the slow tier is outside the budget, each store to it and restart from it
     takes the time that was measured, and its table is built for these times in sixteenths of a core's forward, rounded.
 

@@ -18,7 +18,7 @@ from membptt_theory.policies import POLICIES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMAT: Final = "membptt-plan/4"
+FORMAT: Final = "membptt-plan/5"
 LARGEST_FILE: Final = 2**20  # bytes; a plan with every alternative takes a tenth of it
 
 
@@ -28,6 +28,7 @@ _TYPES: Final = {
     "int": (int,),
     "int | None": (int, type(None)),
     "float": (float, int),
+    "float | None": (float, int, type(None)),
     "str | None": (str, type(None)),
 }
 
@@ -91,7 +92,7 @@ class Plan:
     @property
     def plain(self) -> float:
         """Predicted time of plain backpropagation through the same cores, which keeps them all."""
-        return self.chosen.cores * self.chosen.measured.backprop
+        return self.chosen.cores * self.chosen.measured.stored
 
     def __repr__(self) -> str:
         """Say what was chosen, in words."""

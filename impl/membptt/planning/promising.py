@@ -91,12 +91,13 @@ def expected(known: Sequence[Measured], chunk: int, steps: int) -> Measured:
         tail=round(at(rest, first.internal, second.internal) if rest else internal),
         advance=at(chunk, first.advance, second.advance),
         backprop=at(chunk, first.backprop, second.backprop),
+        apart=at(chunk, first.stored, second.stored),
     )
 
 
 def _twice(sizes: Measured) -> Measured:
     """Return a core of twice the steps, as far as one alone lets expect it."""
-    times = (sizes.advance, _ADVANCE), (sizes.backprop, _BACKPROP)
-    advance, backprop = (2 * time - min(max(beside, _PART * time), time / 2) for time, beside in times)
+    times = (sizes.advance, _ADVANCE), (sizes.backprop, _BACKPROP), (sizes.stored, _BACKPROP)
+    advance, backprop, apart = (2 * time - min(max(beside, _PART * time), time / 2) for time, beside in times)
     internal = 2 * sizes.internal + sizes.hidden
-    return replace(sizes, chunk=2 * sizes.chunk, internal=internal, advance=advance, backprop=backprop)
+    return replace(sizes, chunk=2 * sizes.chunk, internal=internal, advance=advance, backprop=backprop, apart=apart)

@@ -37,7 +37,14 @@ from membptt.step.autocast import Autocast
 from membptt.step.changes import InPlace
 from membptt.step.generators import Generators
 from membptt.step.surroundings import Surroundings
-from membptt_theory.actions import Backpropagate, Record, Restore, TieredInstruction
+from membptt_theory.actions import (
+    Backpropagate,
+    LoadInternal,
+    Record,
+    Restore,
+    StoreInternal,
+    TieredInstruction,
+)
 from membptt_theory.footprint import Measured
 from membptt_theory.tables import build
 
@@ -49,7 +56,9 @@ _AGAIN = 2  # times, at most
 _GRADIENT = 0.05  # seconds that a short scan and its backward are to take
 _LEAST = 0.5  # of the time of single cores: less is a slip of the clock
 _FEW, _MANY, _SLOTS = 2, 64, 6  # cores of it, at least and at most, and its slots
-_ONE_CORE: tuple[TieredInstruction, ...] = ((Restore, (0,)), (Record, (0,)), (Backpropagate, (0,)))
+_Stream = tuple[TieredInstruction, ...]
+_AT_ONCE: _Stream = ((Restore, (0,)), (Record, (0,)), (Backpropagate, (0,)))
+_APART: _Stream = (*_AT_ONCE[:2], (StoreInternal, (0,)), (LoadInternal, (0,)), _AT_ONCE[2])
 
 _Call = Callable[[], object]
 Run = Callable[[Problem, Choice, Compile], tuple[Any, Any]]  # a scan, whose results have a graph
@@ -110,8 +119,8 @@ class Trial:
                 start += max(0, self._weigh_first(kind, shared) - min(internal, tail))
             if compiled:  # here, where what compiling takes is looked at
                 state = self._after_first(kind)
-                self._first_pass(kind, state)()
-                self._both_ways(kind, state)()
+                for way in self._first_pass, self._at_once, self._apart:
+                    way(kind, state)()
         sizes = start, hidden, internal, tail, sum(shared.values())
         return Measured(chunk, *sizes, 0.0, 0.0, compiled=compiled)
 
@@ -274,11 +283,16 @@ class Trial:
         return sum(size for key, size in parts.items() if key not in shared and key not in self._outside)
 
     def _single(self, weighed: Sequence[Measured]) -> list[Callable[[], _Call]]:
-        """Return what sets up each figure of single cores: way by way, of all of them."""
+        """Return what sets up each figure of single cores: way by way, of all of them; the last way, of compiled ones.
+
+        An eager core takes as long whatever happens between its recording and its backward.
+        """
         kinds = list(map(self._kind, weighed))
         state = self._after_first(kinds[0])
-        ways = self._one_way, self._first_pass, self._both_ways
-        return [partial(way, kind, state) for way in ways for kind in kinds]
+        ways = self._one_way, self._first_pass, self._at_once
+        figures = [(way, kind) for way in ways for kind in kinds]
+        figures += [(self._apart, kind) for kind in kinds if kind.compile]
+        return [partial(way, kind, state) for way, kind in figures]
 
     def _one_way(self, kind: Kind, state: Hidden) -> _Call:
         core = self._core(kind)
@@ -293,7 +307,13 @@ class Trial:
 
         return run
 
-    def _both_ways(self, kind: Kind, state: Hidden) -> _Call:
+    def _at_once(self, kind: Kind, state: Hidden) -> _Call:
+        return self._both_ways(kind, state, _AT_ONCE)
+
+    def _apart(self, kind: Kind, state: Hidden) -> _Call:
+        return self._both_ways(kind, state, _APART)
+
+    def _both_ways(self, kind: Kind, state: Hidden, stream: _Stream) -> _Call:
         core, outputs = self._core(kind), Outputs(_places(self._problem, kind.chunk))
         after = core.record(state, self._xs, 0, outputs).output().leaves
         ys, carry = list(map(_some_gradient, outputs.take())), list(map(_some_gradient, state.leaves))
@@ -301,7 +321,7 @@ class Trial:
         numbers = bool(kind.compile) or is_known_to_round(self._problem.step)
         continuity = Continuity(1, kind.chunk, numbers=numbers)
         continuity.ended(after, 1)
-        course = Whole(1, lambda: iter(_ONE_CORE))
+        course = Whole(1, lambda: iter(stream))
 
         def run() -> None:
             """Do what a scan does, with all that belongs to it."""
@@ -361,24 +381,30 @@ class Trial:
 
 
 def _alone(weighed: Sequence[Measured], seconds: Sequence[float]) -> list[Measured]:
-    """Add the times of single cores: of an advance, of one in the first pass, and of recording and backpropagating."""
+    """Add the times of single cores: of an advance, of one in the first pass, and of recording and backpropagating.
+
+    Where these are told apart from the same with the core stored in between, of that too.
+    """
     count = len(weighed)
-    of_each = zip(weighed, seconds[:count], seconds[count : 2 * count], seconds[2 * count : 3 * count], strict=True)
-    return [
-        # What the first pass takes longer than a recomputation, each core takes once.
-        replace(sizes, advance=min(ahead, both), backprop=both + max(0.0, checked - ahead))
-        for sizes, ahead, checked, both in of_each
-    ]
+    aheads, checks, boths = (seconds[way * count : (way + 1) * count] for way in range(3))
+    aparts = iter(seconds[3 * count :])
+    alone = []
+    for sizes, ahead, checked, both in zip(weighed, aheads, checks, boths, strict=True):
+        more = max(0.0, checked - ahead)  # what the first pass takes longer than a recomputation, each core takes once
+        apart = next(aparts) + more if sizes.compiled else None
+        alone.append(replace(sizes, advance=min(ahead, both), backprop=both + more, apart=apart))
+    return alone
 
 
 def _corrected(alone: Measured, few: tuple[int, int], single: float, several: float) -> Measured:
     """Correct the times of single cores by those of the gradients of one core and of a few."""
     cores, forwards = few
-    call = max(0.0, single - alone.backprop)
-    predicted = (forwards - cores) * alone.advance + cores * alone.backprop
-    # Both as much as the whole: which of them what is beside the kernels belongs to, nobody can tell.
+    call = max(0.0, single - alone.stored)  # the first pass ends with the only core: it is backpropagated later
+    predicted = (forwards - cores) * alone.advance + (cores - 1) * alone.backprop + alone.stored
+    # All as much as the whole: which of them what is beside the kernels belongs to, nobody can tell.
     slower = max(_LEAST, (several - call) / max(predicted, 1e-9))
-    return replace(alone, advance=slower * alone.advance, backprop=slower * alone.backprop, call=call)
+    apart = None if alone.apart is None else slower * alone.apart
+    return replace(alone, advance=slower * alone.advance, backprop=slower * alone.backprop, apart=apart, call=call)
 
 
 def _disagree(chunks: Sequence[int], seconds: Sequence[float]) -> bool:
