@@ -4,8 +4,8 @@
     python -m bench.planner --cells gru --steps 200 --compile
 
 On every cell a plan is made for a share of what plain autograd keeps. Its chosen option, and the most promising one of
-every other core, are run in turns; printed are the time of each over the promised one, and that of the chosen one over
-that of the fastest.
+every other policy and core, are run in turns; printed are the time of each over the promised one, and that of the
+chosen one over that of the fastest.
 """
 
 from __future__ import annotations
@@ -77,11 +77,11 @@ def budget_of(posed: Problem, share: float) -> int:
 
 def trust(posed: Problem, plan: Plan, rounds: int) -> Trusted:
     """Run the chosen option and its rivals in turns."""
-    rivals: dict[tuple[int, bool], Plan] = {}
+    rivals: dict[tuple[str, int, bool], Plan] = {}
     for option in plan.options:
         if option.tiers is None and option.seconds <= _PROMISING * plan.seconds:
             alone = replace(plan, options=(option,), digest=option.schedule().digest)
-            rivals.setdefault((option.measured.chunk, option.measured.compiled), alone)
+            rivals.setdefault((option.policy, option.measured.chunk, option.measured.compiled), alone)
     taken: list[list[float]] = [[] for _ in rivals]
     for turn in range(rounds + 1):
         for alone, times in zip(rivals.values(), taken, strict=True):
@@ -90,9 +90,9 @@ def trust(posed: Problem, plan: Plan, rounds: int) -> Trusted:
                 times.append(seconds)
     medians = [median(times) for times in taken]
     promise = [seconds / alone.seconds for seconds, alone in zip(medians, rivals.values(), strict=True)]
-    for (chunk, compiled), alone, seconds, over in zip(rivals, rivals.values(), medians, promise, strict=True):
+    for (policy, chunk, compiled), alone, seconds, over in zip(rivals, rivals.values(), medians, promise, strict=True):
         kind = "compiled" if compiled else "eager"
-        name = f"{alone.chosen.policy}, {chunk} a core, {kind}, {alone.chosen.slots} slots"
+        name = f"{policy}, {chunk} a core, {kind}, {alone.chosen.slots} slots"
         print(f"  {name:45} {1e3 * seconds:8.1f} ms, {over:.3f} of what was promised")
     choice = median(mine / best for mine, best in zip(taken[0], taken[medians.index(min(medians))], strict=True))
     return Trusted(choice, promise)
