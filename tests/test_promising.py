@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from membptt.planning import promising as module
-from membptt.planning.promising import Goal, expected, hopeful, promising
+from membptt.planning.promising import Goal, disagreeing, expected, hopeful, promising
 from membptt_theory.footprint import Measured
 
 CHUNKS = 1, 2, 4, 8, 16
@@ -121,3 +121,16 @@ def test_timed_with_care_is_what_comes_within_a_twentieth_of_the_fastest_at_a_lo
     ]
     assert hopeful(cores, Goal(60, 10**4)) == [cores[0], cores[1], cores[3]]
     assert hopeful(cores, Goal(60, 1)) == cores
+
+
+@pytest.mark.parametrize("times", [("advance",), ("backprop",), ("apart",)])
+@pytest.mark.parametrize("at", range(4))
+def test_a_core_that_was_held_up_disagrees_with_those_next_to_it(times, at):
+    cores = [replace(line(chunk, 64, beside=0.5), apart=4.0 * chunk) for chunk in (1, 2, 4, 8)]
+    assert not disagreeing(cores)
+    cores[at] = replace(cores[at], **{time: 70 * getattr(cores[at], time) for time in times})
+    assert disagreeing(cores) == [cores[at]]
+
+
+def test_cores_of_another_kind_say_nothing_of_a_time():
+    assert not disagreeing([line(1, 64), line(2, 64), line(1, 64, step=100.0, compiled=False)])

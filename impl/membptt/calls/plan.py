@@ -11,7 +11,7 @@ import torch
 from membptt.calls.execute import execute
 from membptt.kernels.compiled import Compile
 from membptt.planning.plan_file import Plan
-from membptt.planning.promising import Goal, hopeful, promising
+from membptt.planning.promising import Goal, disagreeing, hopeful, promising
 from membptt.planning.trial import Trial
 from membptt.run.node import Choice
 from membptt.run.problem import Problem, Step
@@ -128,12 +128,21 @@ def choose(
     if not fitting:
         what, least = too_small(measured, limit, policy, steps), least_bytes(measured)
         raise TooSmallError(what, least) if limit < least else ValueError(what)
-    digest = fitting[0].schedule().digest
-    return Plan(steps, limit, problem.segments, digest, tuple(fitting), *trial.beside(), compile=bool(compile))
+    digest, doubtful = fitting[0].schedule().digest, [*disagreeing(timed), *set(disagreeing(measured)) & set(others)]
+    beside = trial.beside()
+    return Plan(steps, limit, problem.segments, digest, tuple(fitting), *beside, bool(compile), _named(doubtful))
 
 
 def _gradient(problem: Problem, choice: Choice, compile: Compile) -> tuple[Any, Any]:
     return execute(problem, choice, reduce=None, preserve_rng_state=True, compile=compile, check=None, progress=False)
+
+
+def _named(cores: list[Measured]) -> str:
+    """Return cores in words."""
+    sizes = sorted((sizes.compiled, sizes.chunk) for sizes in cores)
+    kinds = "eager", "compiled"
+    by_kind = [(kinds[kind], [str(chunk) for compiled, chunk in sizes if compiled == kind]) for kind in (False, True)]
+    return " and ".join(f"{kind} cores of {', '.join(chunks)} steps" for kind, chunks in by_kind if chunks)
 
 
 def _doubled(largest: int) -> list[int]:

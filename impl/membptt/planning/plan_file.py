@@ -50,6 +50,7 @@ class Plan:
         outputs: bytes of the outputs of all steps, as they are stacked without `reduce`.
         gradients: bytes of the gradients of parameters, inputs and starting carry.
         compile: whether compiled cores were tried beside eager ones: a scan that is to compile runs the chosen ones.
+        doubtful: cores whose times disagreed with those of others however often they were taken, in words.
     """
 
     steps: int
@@ -60,6 +61,7 @@ class Plan:
     outputs: int = 0
     gradients: int = 0
     compile: bool = False
+    doubtful: str = ""
 
     @property
     def chosen(self) -> Option:

@@ -1,9 +1,10 @@
-"""Which compiled core is worth compiling: sizes that were not compiled yet, as those that were let expect them."""
+"""Which compiled core is worth compiling, which cores are worth timing with care, and whose times nobody believes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from math import inf
 from typing import Final, NamedTuple
 
@@ -11,6 +12,7 @@ from membptt_theory.footprint import Measured
 from membptt_theory.options import options
 
 _NOTICED: Final = 0.03  # of the time: nothing is compiled for less
+_DISAGREE: Final = 1.5  # times as long as a core next to it lets expect: something else held it up
 _UNSURE: Final = 1.05  # times the least, at one look, that may turn out to be the least
 # Seconds that a core takes beside its steps, until two sizes tell: on two processors 0.02 to 0.05 ms of an advance, and
 # 0.04 to 0.2 ms of a recording and its backward, were seen. At least such a part of its time that four steps promise
@@ -61,6 +63,25 @@ def hopeful(looked: Sequence[Measured], goal: Goal) -> list[Measured]:
     seconds = goal.least(looked)
     enough = _UNSURE * min(seconds.values(), default=inf)
     return [sizes for sizes in looked if seconds.get(sizes, inf) <= enough]
+
+
+def disagreeing(measured: Sequence[Measured]) -> list[Measured]:
+    """Return the cores that take far longer than one next to them lets expect: as if something had held them up.
+
+    A step takes no longer in a larger core than in a smaller one of the same kind, and a core no longer than a larger
+    one.
+    """
+    in_order = sorted(measured, key=lambda sizes: (sizes.compiled, sizes.chunk))
+    pairs = [(small, large) for small, large in pairwise(in_order) if small.compiled == large.compiled]
+    slow = [small for small, large in pairs if _slower(small, large, 1)]
+    slow += [large for small, large in pairs if _slower(large, small, large.chunk / small.chunk)]
+    return [sizes for sizes in in_order if sizes in slow]
+
+
+def _slower(sizes: Measured, other: Measured, times: float) -> bool:
+    """Whether a core takes far more than so many times as long as another, in any way."""
+    each = (sizes.advance, other.advance), (sizes.backprop, other.backprop), (sizes.stored, other.stored)
+    return any(own > _DISAGREE * times * its for own, its in each)
 
 
 def expected(known: Sequence[Measured], chunk: int, steps: int) -> Measured:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from membptt.kernels.compiled import Compile, compile_chunk
 from membptt.kernels.joint import join_cores
 from membptt.planning.profile import timed
+from membptt.planning.promising import disagreeing
 from membptt.planning.repeat import Repeat
 from membptt.run.adjoint import Adjoint, hooks_deferred
 from membptt.run.continuity import Continuity
@@ -51,8 +51,7 @@ from membptt_theory.tables import build
 _SECONDS = 0.02  # time spent on one figure, at least
 _ROUNDS = 3
 _CALLS = 16  # in one round, at most
-_DISAGREE = 1.5  # a step in a larger core that takes so many times as long as in a smaller one is timed again
-_AGAIN = 2  # times, at most
+_AGAIN = 2  # times, at most, that times which disagree are taken again
 _GRADIENT = 0.05  # seconds that a short scan and its backward are to take
 _LEAST = 0.5  # of the time of single cores: less is a slip of the clock
 _FEW, _MANY, _SLOTS = 2, 64, 6  # cores of it, at least and at most, and its slots
@@ -125,9 +124,10 @@ class Trial:
         return Measured(chunk, *sizes, 0.0, 0.0, compiled=compiled)
 
     def looked(self, weighed: Sequence[Measured]) -> list[Measured]:
-        """Add the times of single cores as one look at them gives them."""
+        """Add the times of single cores as one look at them gives them, or a few where they disagree."""
         with self._undone(), torch.enable_grad(), unmetered():
-            return _alone(weighed, self._in_turns(self._single(weighed), 1))
+            figures = self._single(weighed)
+            return _alone(weighed, self._agreed(weighed, figures, self._in_turns(figures, 1), 1))
 
     def timed(self, looked: Sequence[Measured], tell: Tell | None = None) -> list[Measured]:
         """Add times, and the sizes and times of the slow tier, to cores that were looked at.
@@ -161,11 +161,7 @@ class Trial:
                     for sizes, (cores, _) in zip(looked, few, strict=True)
                 ]
             stack.enter_context(shown(tell))
-            seconds = self._in_turns(figures, _ROUNDS, tell)
-            for _ in range(_AGAIN):
-                if not _disagree([sizes.chunk for sizes in looked], seconds[:beside]):
-                    break
-                seconds = list(map(min, seconds, self._in_turns(figures, _ROUNDS)))
+            seconds = self._agreed(looked, figures, self._in_turns(figures, _ROUNDS, tell), _ROUNDS)
         with self._undone():
             self._repeat.check()
         write, read = seconds[singles:beside] or (0.0, 0.0)
@@ -364,6 +360,16 @@ class Trial:
 
         return run
 
+    def _agreed(
+        self, weighed: Sequence[Measured], figures: Sequence[Callable[[], _Call]], seconds: list[float], rounds: int
+    ) -> list[float]:
+        """Return times, taken again as long as those of single cores disagree: a few times at most."""
+        for _ in range(_AGAIN):
+            if not disagreeing(_alone(weighed, seconds)):
+                break
+            seconds = list(map(min, seconds, self._in_turns(figures, rounds)))
+        return seconds
+
     def _in_turns(self, figures: Sequence[Callable[[], _Call]], rounds: int, tell: Tell | None = None) -> list[float]:
         """Return the least time of each figure: each is set up, timed and released in every round."""
         taken: list[list[float]] = [[] for _ in figures]
@@ -405,14 +411,6 @@ def _corrected(alone: Measured, few: tuple[int, int], single: float, several: fl
     slower = max(_LEAST, (several - call) / max(predicted, 1e-9))
     apart = None if alone.apart is None else slower * alone.apart
     return replace(alone, advance=slower * alone.advance, backprop=slower * alone.backprop, apart=apart, call=call)
-
-
-def _disagree(chunks: Sequence[int], seconds: Sequence[float]) -> bool:
-    """Whether a step takes far longer in a core of some size than in one of half that size: another's doing."""
-    each = [time / chunk for time, chunk in zip(seconds, [*chunks] * (len(seconds) // len(chunks)), strict=False)]
-    larger = [after > before for before, after in pairwise(chunks)]  # or cores of another kind begin
-    pairs = [(each[at], each[at + 1]) for at in range(len(each) - 1) if [*larger, False][at % len(chunks)]]
-    return any(after > _DISAGREE * before for before, after in pairs)
 
 
 def _bytes(leaves: Iterable[Tensor]) -> int:

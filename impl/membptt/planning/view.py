@@ -28,6 +28,13 @@ def show(plan: Plan, *, everything: bool) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if plan.doubtful:
+        console.print(
+            f"  {plan.doubtful} took far longer than others let expect, whenever they were timed: where something held "
+            "up the machine, plan anew",
+            highlight=False,
+            soft_wrap=True,
+        )
     print_options(
         shown,
         console,
