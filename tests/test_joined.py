@@ -233,6 +233,25 @@ def test_cores_are_joined_on_the_host_only_and_remembered_by_their_step():
     assert join_cores(step, [torch.device("cpu")]) is join_cores(step, [torch.device("cpu")])
 
 
+@pytest.mark.filterwarnings("error:compile=True")
+def test_beyond_dynamos_limit_only_what_is_new_is_not_joined(monkeypatch):
+    monkeypatch.setattr("torch._dynamo.config.recompile_limit", 2)
+    joint = Joint(lambda carry, x: (torch.tanh(carry + x), x))
+    leaf = optree.tree_structure(torch.ones(0))
+
+    def traced(rows):
+        own = torch.ones(rows), torch.ones(rows)
+        return joint.trace(Given(own[:1], leaf, [own[1:]], leaf), Wanted([True], [False], {}))
+
+    assert traced(2)
+    assert traced(3)
+    with pytest.warns(UserWarning, match="as many shapes of carry and inputs as Dynamo allows"):
+        assert traced(4) is None
+    assert traced(5) is None
+    assert traced(2)
+    assert joint.problem is None
+
+
 def test_what_is_read_at_every_core_may_change_what_the_step_finds():
     """A source sets a mask beside what it reads: only where that is looked at before every core, each finds its own."""
     xs, mask = torch.rand(7, 3, dtype=D), [torch.zeros(3, dtype=D)]

@@ -605,6 +605,12 @@ def side_effects() -> bool:
     )
 
 
+def is_one_too_many(error: Exception) -> bool:
+    """Whether Dynamo refuses to compile a function once more: it was compiled as often as it may be."""
+    exceptions: Any = sys.modules.get(f"{_COMPILER}.exc")
+    return isinstance(error, getattr(exceptions, "FailOnRecompileLimitHit", ()))
+
+
 def decompositions() -> Any:
     """Return what Inductor takes operations apart into."""
     from torch._inductor.decomposition import select_decomp_table  # noqa: PLC0415

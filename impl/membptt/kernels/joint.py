@@ -8,6 +8,7 @@ a pass instead of at every core.
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
@@ -23,7 +24,7 @@ from membptt.kernels.compiled import loop_of
 from membptt.state.leaves import Leaves, as_leaf
 from membptt.state.states import At, Hidden
 from membptt.state.trees import flatten
-from membptt.torch_private import hooks_of, is_transformed, side_effects
+from membptt.torch_private import hooks_of, is_one_too_many, is_transformed, side_effects
 
 if TYPE_CHECKING:
     from membptt.kernels.pullback import Forward, Pullback
@@ -93,6 +94,9 @@ class Joint:
     to anything, keeps tensors beside its outputs or uses tensors that want a gradient and were not declared: such a
     core is run and recorded, and refused where that has to be.
 
+    Dynamo compiles a function for so many kinds of inputs only. Of any further kind cores are recorded, and run as they
+    are written, which a warning says once; those of the kinds before are joined as they were.
+
     Attributes:
         problem: why cores of this step are not joined; ``None`` as long as they are.
     """
@@ -100,6 +104,7 @@ class Joint:
     def __init__(self, step: Callable[..., Any]) -> None:
         self._loop = torch.compile(loop_of(step), backend=self._backend, fullgraph=True, dynamic=False)
         self._mine = local()  # every thread asks for itself
+        self._warned = False
         self.problem: str | None = None
 
     def trace(self, given: Given, wanted: Wanted) -> Traced | None:
@@ -109,8 +114,21 @@ class Joint:
         try:
             return self._trace(given, wanted)
         except Exception as error:  # whatever it is, running the core shows it, or does without
-            self.refuse(error)
+            if is_one_too_many(error):
+                self._warn()
+            else:
+                self.refuse(error)
             return None
+
+    def _warn(self) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                "compile=True: this step was compiled for as many shapes of carry and inputs as Dynamo allows; with "
+                "any further one it runs as it is written, slower and in more memory. Pad to fewer shapes, or set "
+                "torch._dynamo.config.recompile_limit higher",
+                stacklevel=2,
+            )
 
     def refuse(self, error: Exception) -> None:
         """Join no further core, because of `error`."""
