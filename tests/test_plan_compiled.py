@@ -194,10 +194,34 @@ def test_no_larger_core_is_compiled_once_a_minute_would_be_over(uncompiled, monk
     assert set(uncompiled) == chunks
 
 
-def test_that_cores_are_compiled_is_said_at_once_and_for_how_long_at_most(uncompiled, capsys):
+@pytest.mark.parametrize(
+    ("chunk", "says"),
+    [(None, "cores to measure, larger ones for 60 s at most"), (3, "cores of 3 steps to measure them")],
+)
+def test_that_cores_are_compiled_is_said_before_the_compiler_is_loaded(chunk, says, monkeypatch, capsys, caplog):
+    """In a terminal, and in a log whoever is told; with one size there is no bound."""
     step, init, xs = problem(Gru, 4, torch.float64)
-    plan(step, init, xs, budget="1MiB", compile=True, progress=True)
-    assert "compiling cores to measure, larger ones for 60 s at most" in capsys.readouterr().err
+    said = []
+
+    def chosen(step, devices, chunk, how):
+        said.append((capsys.readouterr().err, caplog.text))
+        return loop_of(step) if how else None
+
+    monkeypatch.setattr(Trial, "compiles", lambda self, chunk: chosen(step, None, chunk, False))
+    with caplog.at_level("INFO", "membptt"):
+        plan(step, init, xs, budget="1MiB", chunk=chunk, compile=True, progress=True)
+    ((shown, logged),) = said
+    assert f"compiling {says}" in shown
+    assert f"compiling {says}\n" in logged
+
+
+def test_a_function_is_told_of_the_sizes_that_are_compiled(uncompiled):
+    step, init, xs = problem(Gru, 4, torch.float64)
+    events = []
+    plan(step, init, xs, budget="1MiB", compile=True, progress=lambda *at: events.append((*at, len(uncompiled))))
+    assert events[0] == (0, 3, 0)  # nothing is compiled yet
+    assert events[1][:2] == (1, 3)
+    assert events[1][2]
 
 
 @pytest.mark.parametrize(("compile", "held"), [(False, 2), (True, 1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from math import inf
 from time import perf_counter
 from typing import Any, Final
@@ -68,7 +69,8 @@ def plan(
         reverse: as for `scan`.
         compile: measure compiled cores beside eager ones; a scan by the plan runs what was the fastest.
         spill: ``True``, or a `SlowTier` with a bound or a directory; the plan measures its prices.
-        progress: as for `scan`; what is counted are the measurements of time.
+        progress: as for `scan`; what is counted are the sizes of compiled cores, as they were measured once, and then
+            the measurements of time. That cores are going to be compiled is also logged (``"membptt"``, ``INFO``).
 
     Raises:
         TypeError: `budget` is neither bytes nor text, or `chunk` is no integer; and as `scan`.
@@ -118,7 +120,7 @@ def choose(
     measured = looked = trial.looked(_weighed(trial, given or _doubled(min(steps, _LARGEST_CHUNK)), limit))
     if compile:
         sizes = given or _doubled(min(steps, _LARGEST_COMPILED))
-        measured = _compiled(trial, looked, sizes, goal, _compiling(progress))
+        measured = _compiled(trial, looked, sizes, goal, _compiling(progress, given))
         looked = hopeful(measured, goal) if slow is None else measured
     timed = trial.timed(looked, tell)
     others = [sizes for sizes in measured if sizes not in looked]  # which are shown, if they are as slow as they looked
@@ -166,15 +168,17 @@ def _compiled(trial: Trial, eager: list[Measured], chunks: list[int], goal: Goal
     seconds = goal.least(eager)
     fastest = min(eager, key=lambda sizes: seconds.get(sizes, inf))
     looked, left = [fastest], chunks.copy()
-    chunk = left[0] if trial.compiles(left[0]) else None
-    before, since = perf_counter(), inf
     with shown(tell):
+        if tell is not None:
+            tell(0, len(chunks))
+        chunk = left[0] if trial.compiles(left[0]) else None
+        before, since = perf_counter(), inf
         while chunk is not None:
-            if tell is not None:
-                tell(len(chunks) - len(left), len(chunks))
             left.remove(chunk)
             # Together, so that what else the machine does at the moment changes no order.
             looked = trial.looked([*looked, trial.weigh(chunk, compiled=True)])
+            if tell is not None:
+                tell(len(chunks) - len(left), len(chunks))
             now = perf_counter()
             since = min(since, now)
             # One of twice the steps takes up to twice as long.
@@ -184,7 +188,17 @@ def _compiled(trial: Trial, eager: list[Measured], chunks: list[int], goal: Goal
     return sorted([*looked, *others], key=lambda sizes: (sizes.compiled, sizes.chunk))
 
 
-def _compiling(progress: Progress) -> Bar | None:
-    """Return what says at once that cores are compiled, where progress is shown: that takes long."""
-    what = f"compiling cores to measure, larger ones for {_COMPILING:.0f} s at most"
-    return Bar(what, "size", 0.0) if isinstance(told(progress, "compiling"), Bar) else None
+def _compiling(progress: Progress, given: list[int] | None) -> Tell | None:
+    """Say that cores are going to be compiled, and for how long, and return whom to tell of it: that takes long.
+
+    Logged it is whatever `progress` says, and shown at once.
+    """
+    sizes = f"cores of {given[0]} steps to measure them" if given else f"cores to measure, larger ones for {_BOUND}"
+    what = f"compiling {sizes}"
+    _log.info(what)
+    tell = told(progress, what, "size")
+    return Bar(what, "size", 0.0) if isinstance(tell, Bar) else tell
+
+
+_BOUND: Final = f"{_COMPILING:.0f} s at most"
+_log: Final = logging.getLogger("membptt")
