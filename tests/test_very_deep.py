@@ -25,6 +25,7 @@ from membptt.planning.profile import Moment, _Measurement, now
 from membptt.run import adjoint, parts
 from membptt.run.core import _rounding, is_known_to_round
 from membptt.step.blocks import Blocks
+from membptt.step.reach import reach
 from membptt.step.surroundings import Surroundings
 from membptt.torch_private import gradients as gradients_of
 from membptt_theory import front_near
@@ -1053,3 +1054,20 @@ def test_a_thousand_equal_layers_run_in_a_two_hundredth_of_plain_s_memory():
         chain(blocks, x, plan=chosen).sum().backward()
     assert report.forwards == chosen.schedule().meter().forwards
     assert chosen.peak_bytes <= plan.front[-1].bytes // 200
+
+
+def test_what_surrounds_a_deep_chain_is_few_objects_until_it_is_asked_for():
+    """Garbage collection looks at all of them, call after call."""
+    blocks = residual_mlp(100, width=2)
+    reached = reach(Blocks(blocks, [[*block.modules()] for block in blocks]))
+    gc.collect()
+    before = len(gc.get_objects())
+    surroundings = Surroundings.of(reached)
+    gc.collect()
+    assert len(gc.get_objects()) - before < len(blocks)
+    names = [f"blocks[{number}].inner.{weight}" for number in range(100) for weight in ("weight", "bias")]
+    assert surroundings.names() == names
+    blocks[7].inner.bias, blocks[8].inner.in_features = nn.Parameter(torch.zeros(2)), 3
+    assert [*surroundings.replaced()] == ["blocks[7].inner.bias", "blocks[8].inner.in_features"]
+    with surroundings.replayed():
+        assert [*surroundings.replaced()] == ["blocks[8].inner.in_features"]

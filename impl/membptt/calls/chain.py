@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain as chained
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -173,15 +174,15 @@ def pose(blocks: Iterable[Block], x: Any, params: Params | None, *, join: bool) 
     frozen = [block for block in takewhile(_is_frozen, every) if isinstance(block, nn.Module)] if not wanted else []
     joined = max(len(frozen) - 1, 0) if join else 0
     every = [nn.Sequential(*frozen), *every[len(frozen) :]] if joined else every
-    parts = [_Parts.of(block) for block in every]
-    step = Blocks(every, [part.named for part in parts], joined)
-    own = [weight for part in parts for weight in part.weights]
-    declared = declared_by(step, [*own, *anywhere])
+    named = [*map(_modules_named_by, every)]
+    step = Blocks(every, named, joined)
+    own = [*chained.from_iterable(_modules_of(block, below) for block, below in zip(every, named, strict=True))]
+    declared = declared_by(step, [*weights_of(own), *anywhere])
     inputs, rewound = Numbers(len(every)), tuple(step.rewound())
-    earliest = _earliest(parts, declared, anywhere) if are_of_use(declared) else ()
+    earliest = _earliest(every, named, declared, anywhere) if are_of_use(declared) else ()
     forms = partial(Unlike, joined=joined)
     problem = Problem(step, spec, leaves, inputs, declared, False, forms, rewound, earliest, len(frozen) - joined)
-    refuse_wrapped_below(module for part in parts for module in part.own)
+    refuse_wrapped_below(own)
     refuse_wrapped(step, problem.reach.named if torch.is_grad_enabled() else ())
     return problem, step
 
@@ -227,38 +228,25 @@ def _is_frozen(block: Block) -> bool:
     return isinstance(block, nn.Module) and not any(weight.requires_grad for weight in block.parameters())
 
 
-class _Parts(NamedTuple):
-    """What a block consists of, looked through once a call.
-
-    Args:
-        own: the module that it is, or whose method it is, and all below.
-        named: the modules that it names, these among them, and all below.
-        weights: its parameters.
-        tensors: parameters of all modules that it names, and the tensors that it names beside.
-    """
-
-    own: list[nn.Module]
-    named: list[nn.Module]
-    weights: list[Tensor]
-    tensors: list[Tensor]
-
-    @classmethod
-    def of(cls, block: Block) -> _Parts:
-        owner = owning_module(block)
-        own = modules_below([owner]) if owner is not None else []
-        weights = weights_of(own)
-        if owner is block:
-            return cls(own, own, weights, weights)
-        values = [value for _, value in reach(block).named]
-        named = modules_below(values)
-        return cls(own, named, weights, [*weights_of(named), *(value for value in values if isinstance(value, Tensor))])
+def _modules_named_by(block: Block) -> list[nn.Module]:
+    """Return the modules that a block names, itself among them, and all below."""
+    return modules_below([block] if isinstance(block, nn.Module) else [value for _, value in reach(block).named])
 
 
-def _earliest(parts: Sequence[_Parts], declared: Leaves, anywhere: Leaves) -> tuple[int, ...]:
+def _modules_of(block: Block, named: list[nn.Module]) -> list[nn.Module]:
+    """Return the module that a block is, or whose method it is, and all below: of a module, those that it names."""
+    owner = owning_module(block)
+    return named if owner is block else modules_below([owner]) if owner is not None else []
+
+
+def _earliest(
+    blocks: Sequence[Block], named: Sequence[list[nn.Module]], declared: Leaves, anywhere: Leaves
+) -> tuple[int, ...]:
     """Return the first block that names each declared tensor; 0 for those that any may use."""
     first = {id(tensor): 0 for tensor in anywhere}
-    for number, part in enumerate(parts):
-        for tensor in part.tensors:
+    for number, (block, modules) in enumerate(zip(blocks, named, strict=True)):
+        beside = [] if isinstance(block, nn.Module) else [value for _, value in reach(block).named]
+        for tensor in (*weights_of(modules), *(value for value in beside if isinstance(value, Tensor))):
             first.setdefault(id(tensor), number)
     return tuple([first.get(id(tensor), 0) for tensor in declared])
 

@@ -44,8 +44,11 @@ class Blocks:
     def __init__(self, blocks: Iterable[Block], modules: Iterable[Sequence[nn.Module]], joined: int = 0) -> None:
         self.blocks = tuple(blocks)
         self._joined = joined
-        self._modules = [*modules]
-        self._statistics = [(*_statistics(each),) for each in self._modules]
+        every = [*modules]
+        self._statistics = [(*_statistics(each),) for each in every]
+        # A module says by itself what is below it: a list for each is felt where there are a thousand.
+        pairs = zip(self.blocks, every, strict=bool(every))
+        self._named = [() if isinstance(block, nn.Module) else each for block, each in pairs]
         self._before: list[list[Tensor] | None] = [None for _ in self.blocks]
 
     def fresh(self) -> list[int]:
@@ -61,12 +64,14 @@ class Blocks:
     def _makers(self, number: int) -> list[Any]:
         """Return what a block is known by: itself, with the modules that a function names; a method is always new."""
         block = self.blocks[number]
-        below = [] if isinstance(block, nn.Module) else [*self._modules[number]]
-        return below if isinstance(block, MethodType) else [block, *below]
+        below = self._named[number]
+        return [*below] if isinstance(block, MethodType) else [block, *below]
 
     def codes(self) -> frozenset[Any]:
         """Return what the blocks are by their code: of modules, the types of all of them."""
-        modules = {type(module) for each in self._modules for module in each}
+        pairs = zip(self.blocks, self._named, strict=True)
+        below = (block.modules() if isinstance(block, nn.Module) else each for block, each in pairs)
+        modules = {type(module) for each in below for module in each}
         return frozenset(modules.union(code_of(block) for block in self.blocks if not isinstance(block, nn.Module)))
 
     def again(self) -> Blocks:

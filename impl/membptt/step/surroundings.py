@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, filterfalse, islice, repeat
+from itertools import chain, compress, filterfalse, islice, repeat
 from operator import attrgetter, is_
 from typing import Any, Final, NamedTuple
 
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from membptt.step.reach import Reach, Variable, named_below, variables_of
-from membptt.torch_private import SpectralParametrization, buffers_of, version, versions
+from membptt.torch_private import SpectralParametrization, buffers_of, parameters_of, version, versions
 
 _mode: Final[Callable[[nn.Module], bool]] = attrgetter("training")
+_graph: Final = attrgetter("grad_fn")
 _OF_EVERY_MODULE: Final = frozenset(vars(nn.Module()))
 _MANY: Final = 64  # longer containers hold data
 _NUMBERS: Final = frozenset({bool, int, float, complex, str, type(None)})
@@ -37,7 +39,6 @@ class Surroundings:
 
     modules: tuple[nn.Module, ...]
     modes: list[bool]
-    tables: tuple[_Table, ...]
     at_call: _AtCall
     variables: tuple[tuple[Variable, Any], ...]
     vectors: tuple[Tensor, ...]
@@ -51,29 +52,35 @@ class Surroundings:
         """Take note of what is around what a step reaches."""
         modules = named_below(reached.named)
         alone = [(name, _held(value)) for name, value in reached.named if isinstance(value, Tensor)]
-        tables: list[_Table] = []
+        at_call = _AtCall()
         pending, most = list(modules.items()), len(modules) + _MANY
         for module, name in pending:
+            if at_call.takes(module, name):
+                continue
             hidden: list[tuple[str, nn.Module]] = []
-            tables += _tables(module, name, hidden)
+            for table in _tables(module, name, hidden):
+                at_call.add(table)
             for below in named_below(hidden).items() if hidden else ():
                 if below[0] not in modules and len(modules) < most:
                     modules[below[0]] = below[1]
                     pending.append(below)
-        everything = chain.from_iterable((table.before, table.inner) for table in tables)
-        watched = [held for entries in everything for held in entries.values() if held is not None]
-        watched += [held for _, held in alone]
+        at_call.kinds = [*map(type, map(dict.get, *at_call.others))]
+        watched = [*at_call.watched, *(held for _, held in alone)]
         return cls(
             tuple(modules),
             [*map(_mode, modules)],
-            tuple(tables),
-            _AtCall.of(tables),
+            at_call,
             tuple([(variable, _held(variable.read())) for variable in variables_of(reached.functions)]),
-            tuple(chain.from_iterable(map(_vectors, modules))),
+            tuple(chain.from_iterable(map(_vectors, compress(modules, map(buffers_of, modules))))),
             watched,
             _versions(watched),
             tuple([name for name, _ in alone]),
         )
+
+    @property
+    def tables(self) -> list[_Table]:
+        """What was in the dicts of all modules."""
+        return self.at_call.tables()
 
     def settle(self) -> None:
         """Take note, after the first pass, of what the step itself replaced: that is its own, and is not put back.
@@ -153,7 +160,7 @@ class Surroundings:
 
     def inside(self) -> Iterator[tuple[int, Tensor]]:
         """Yield the buffers and attributes of modules that are tensors, each with its number."""
-        if any(table.kind != "parameter" and (table.before or table.inner) for table in self.tables):
+        if self.at_call.has_others():
             kinds = (table.kind for table in self.tables for _ in table.watched())
             for number, (kind, held) in enumerate(zip(kinds, self.watched, strict=False)):
                 if kind != "parameter" and isinstance(tensor := _given(held), Tensor):
@@ -214,7 +221,7 @@ class _Table:
     before: dict[str, Any]
     inner: dict[str, Any]
     numbers: dict[str, Any]
-    others: list[str]
+    others: Sequence[str]
     own: frozenset[str] = frozenset()
 
     def watched(self) -> Iterator[tuple[str, Any]]:
@@ -261,34 +268,104 @@ class _Table:
         return f"{self.name}.{key}".lstrip(".")
 
 
-class _AtCall(NamedTuple):
+@dataclass(slots=True)
+class _AtCall:
     """What was in tables at the call, in lists: a look at each table by itself takes several times as long.
 
-    Args:
+    Most modules hold parameters without a graph, numbers and nothing else. Their tables are made when they are asked
+    for: some thousands of objects at every call of a deep chain are felt, above all in garbage collection.
+
+    Attributes:
         dicts: that of each table.
         sizes: how many entries it had.
         places: dict and key of every tensor.
         tensors: what is kept of them.
         others: dict and key of everything else among the attributes of a module.
         kinds: the types of these, which hold nothing.
+        watched: all tensors, those in short containers among them.
+        names: of the module of each table.
+        numbers: its numbers, where it is made when it is asked for.
+        made: the others, and all of them then.
     """
 
-    dicts: list[dict[str, Any]]
-    sizes: list[int]
-    places: tuple[list[dict[str, Any]], list[str]]
-    tensors: list[Any]
-    others: tuple[list[dict[str, Any]], list[str]]
-    kinds: list[type]
+    dicts: list[dict[str, Any]] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    places: tuple[list[dict[str, Any]], list[str]] = field(default_factory=lambda: ([], []))
+    tensors: list[Any] = field(default_factory=list)
+    others: tuple[list[dict[str, Any]], list[str]] = field(default_factory=lambda: ([], []))
+    kinds: list[type] = field(default_factory=list)
+    watched: list[Any] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    numbers: list[dict[str, Any]] = field(default_factory=list)
+    made: list[Any] = field(default_factory=list)
 
-    @classmethod
-    def of(cls, tables: Sequence[_Table]) -> _AtCall:
-        dicts, before, others = ([*map(attrgetter(name), tables)] for name in ("entries", "before", "others"))
-        places, rest = (
-            ([*chain.from_iterable(map(repeat, dicts, map(len, keys)))], [*chain.from_iterable(keys)])
-            for keys in (before, others)
-        )
-        tensors = [*chain.from_iterable(map(dict.values, before))]
-        return cls(dicts, [*map(len, dicts)], places, tensors, rest, [*map(type, map(dict.get, *rest))])
+    def takes(self, module: nn.Module, name: str) -> bool:
+        """Take note of a module that holds parameters without a graph, numbers and nothing else; false of another."""
+        attributes, parameters = vars(module), parameters_of(module)
+        own = [*filterfalse(_OF_EVERY_MODULE.__contains__, attributes)]
+        if buffers_of(module) or isinstance(module, torch.jit.ScriptModule):
+            return False
+        numbers = {key: attributes[key] for key in own} if own else _NONE
+        if own and not _NUMBERS.issuperset(map(type, numbers.values())):
+            return False
+        if parameters:
+            there = [tensor for tensor in parameters.values() if tensor is not None]
+            if any(map(_graph, there)):
+                return False
+            self.watched += there
+            self._note(name, parameters, self.places, parameters)
+            self.tensors += parameters.values()
+            self.numbers.append(_NONE)
+        if own:
+            self._note(name, attributes, self.others, own)
+            self.numbers.append(numbers)
+        return True
+
+    def add(self, table: _Table) -> None:
+        """Take note of a table."""
+        entries = table.entries
+        self._note(table.name, entries, self.places, table.before, table)
+        self.others[0].extend(repeat(entries, len(table.others)))
+        self.others[1].extend(table.others)
+        self.tensors += table.before.values()
+        self.watched += [held for _, held in table.watched()]
+        self.numbers.append(table.numbers)
+
+    def _note(
+        self,
+        name: str,
+        entries: dict[str, Any],
+        to: tuple[list[dict[str, Any]], list[str]],
+        keys: Collection[str],
+        table: _Table | None = None,
+    ) -> None:
+        self.names.append(name)
+        self.dicts.append(entries)
+        self.sizes.append(len(entries))
+        to[0].extend(repeat(entries, len(keys)))
+        to[1].extend(keys)
+        self.made.append(table)
+
+    def has_others(self) -> bool:
+        """Whether any buffer, or attribute of a module, is a tensor."""
+        tables = [table for table in self.made if table is not None]
+        return any(table.kind != "parameter" and (table.before or table.inner) for table in tables)
+
+    def tables(self) -> list[_Table]:
+        """Return all tables."""
+        made = self.made
+        if None in made:
+            held = zip(self.places[1], self.tensors, strict=True)
+            columns = zip(self.names, self.dicts, self.sizes, self.numbers, strict=True)
+            for place, (name, entries, size, numbers) in enumerate(columns):
+                if made[place] is not None:
+                    deque(islice(held, len(made[place].before)), maxlen=0)
+                elif numbers:
+                    made[place] = _Table(name, "attribute", entries, _NONE, _NONE, numbers, [*numbers])
+                else:
+                    before = dict(islice(held, size))
+                    made[place] = _Table(name, "parameter", entries, before, _NONE, _NONE, _NO_KEYS)
+        return made
 
     def tensors_stand(self) -> bool:
         """Whether the very tensors of the call are in their places."""
@@ -310,13 +387,13 @@ class _Entries(NamedTuple):
         values: of all entries.
     """
 
-    tables: tuple[_Table, ...]
+    tables: Sequence[_Table]
     sizes: list[int]
     keys: list[str]
     values: list[Any]
 
     @classmethod
-    def of(cls, tables: tuple[_Table, ...]) -> _Entries:
+    def of(cls, tables: Sequence[_Table]) -> _Entries:
         dicts = [table.entries for table in tables]
         values = [*chain.from_iterable(map(dict.values, dicts))]
         return cls(tables, [*map(len, dicts)], [*chain.from_iterable(dicts)], values)
@@ -357,9 +434,9 @@ def _tables(module: nn.Module, name: str, hidden: list[tuple[str, nn.Module]]) -
     """Yield the tables of a module; `hidden` are modules that it keeps in attributes and does not register."""
     if isinstance(module, torch.jit.ScriptModule):  # its tensors lie in C++: they are watched, and stay where they are
         inner = {key: _held(tensor) for key, tensor in module.named_parameters(recurse=False)}
-        yield _Table(name, "parameter", {}, {}, inner, {}, [])
+        yield _Table(name, "parameter", {}, {}, inner, {}, _NO_KEYS)
         inner = {key: _held(tensor) for key, tensor in module.named_buffers(recurse=False)}
-        yield _Table(name, "buffer", {}, {}, inner, {}, [])
+        yield _Table(name, "buffer", {}, {}, inner, {}, _NO_KEYS)
         return
     if module._parameters:
         yield _Table(name, "parameter", module._parameters, _all_held(module._parameters), _NONE, _NONE, _NO_KEYS)
@@ -381,7 +458,7 @@ def _tables(module: nn.Module, name: str, hidden: list[tuple[str, nn.Module]]) -
     inner = _all_held(_inner(containers)) if containers else _NONE
     hidden += [(f"{name}.{key}", item) for key, item in _items(containers) if isinstance(item, nn.Module)]
     if before or inner or numbers:
-        others = [key for key in own if key not in before]
+        others = tuple([key for key in own if key not in before])  # which garbage collection need not look at
         yield _Table(name, "attribute", attributes, before or _NONE, inner, numbers or _NONE, others)
 
 
@@ -399,7 +476,7 @@ def _items(entries: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
 
 
 _GONE: Final = object()
-_NO_KEYS: Final[list[str]] = []
+_NO_KEYS: Final[tuple[str, ...]] = ()
 _NONE: Final[dict[str, Any]] = {}  # one for all: what is made at every call for every module is felt
 
 
