@@ -60,7 +60,7 @@ PARTS: Final = (
     Part(
         "drop_in",
         "bench.drop_in --device cuda --steps 2000",
-        "bench.drop_in --device cpu --steps 200 --batch 2 --hidden 8",
+        "bench.drop_in --device cpu --steps 1000 --batch 2 --hidden 8",
         60,
     ),
     Part(
@@ -72,7 +72,7 @@ PARTS: Final = (
     Part(
         "drop_in_long",
         "bench.drop_in --device cuda",
-        "bench.drop_in --device cpu --steps 400 --batch 2 --hidden 8",
+        "bench.drop_in --device cpu --steps 2000 --batch 2 --hidden 8",
         85,
     ),
 )

@@ -41,6 +41,14 @@ def test_every_part_takes_the_options_that_it_is_given(each, kind):
         assert pytest.Config.fromdictargs({}, options).known_args_namespace.markexpr == "cuda"
 
 
+# The other parts take longer: the slow test below rehearses them.
+@pytest.mark.parametrize("each", [each for each in cuda.PARTS if "drop_in" in each.name], ids=lambda each: each.name)
+def test_what_is_dropped_in_is_rehearsed_where_a_twentieth_of_the_memory_is_enough(each, tmp_path):
+    module, *options = each.rehearsed.split()
+    importlib.import_module(module).main([*options, "--rounds", "1", "--data", str(tmp_path)])
+    assert len([*tmp_path.iterdir()]) == 1
+
+
 def test_all_parts_together_fit_in_the_time_that_a_card_is_lent_for():
     assert sum(each.seconds for each in cuda.PARTS) <= cuda.SECONDS
 
