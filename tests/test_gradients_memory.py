@@ -16,7 +16,7 @@ class Wide(torch.nn.Module):
 
     def __init__(self, turned):
         super().__init__()
-        self.weight, self.bias = torch.nn.Parameter(torch.randn(64, 64) / 8), torch.nn.Parameter(torch.randn(64))
+        self.weight, self.bias = torch.nn.Parameter(torch.randn(192, 192) / 14), torch.nn.Parameter(torch.randn(192))
         self.turned = turned
 
     def forward(self, carry, x):
@@ -25,13 +25,14 @@ class Wide(torch.nn.Module):
         return carry, carry.sum()
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 3])
 @pytest.mark.parametrize("turned", [False, True])
-def test_no_share_of_a_weight_stands_beside_its_sum(turned):
+def test_no_share_of_a_weight_stands_beside_its_sum(turned, chunk):
     torch.manual_seed(0)
-    step, init, xs = Wide(turned), torch.zeros(2, 64), torch.randn(12, 2, 64)
+    step, init, xs = Wide(turned), torch.zeros(2, 192), torch.randn(12, 2, 192)
     size = step.weight.nbytes
     with Tally((*step.parameters(), init, xs)) as tally:
-        carry, _ = scan(step, init, xs, slots=3)
+        carry, _ = scan(step, init, xs, slots=3, chunk=chunk)
         carry.sum().backward()
     assert size <= tally.peak() < 1.9 * size
 
@@ -46,7 +47,7 @@ def test_no_share_of_a_weight_stands_beside_its_sum(turned):
 @pytest.mark.parametrize("turned", [False, True])
 def test_the_gradient_of_a_single_core_has_the_bits_and_strides_of_autograds(turned):
     torch.manual_seed(0)
-    step, init, xs = Wide(turned), torch.randn(2, 64), torch.randn(1, 2, 64)
+    step, init, xs = Wide(turned), torch.randn(2, 192), torch.randn(1, 2, 192)
     actual = torch.autograd.grad(scan(step, init, xs, slots=1)[0].sum(), list(step.parameters()))
     expected = torch.autograd.grad(step(init, xs[0])[0].sum(), list(step.parameters()))
     for ours, theirs in zip(actual, expected, strict=True):

@@ -16,7 +16,7 @@ from torch import Tensor
 from membptt.kernels.joint import Joined
 from membptt.run.outputs import Outputs
 from membptt.state.leaves import Leaves, are_apart, compacted_gradient
-from membptt.state.products import Product
+from membptt.state.products import Product, without
 from membptt.state.states import At, Internal
 from membptt.torch_private import add_each, flagged, gradients, hooks_of, hooks_of_each, is_alone, is_set
 
@@ -145,26 +145,47 @@ class Adjoint:
                 self.params[index], self._owned[index] = total, not total.is_sparse
         if totals:
             add_each(totals, shares)
-        for (factors, rows), grad in zip(apart, by_leaf, strict=True):
-            if grad is not None:
-                self._add_product(factors, rows, grad)
+        if apart:
+            with torch.no_grad() if torch.is_grad_enabled() else _IDLE:  # as where a plan is made: rows have a graph
+                for (factors, rows), grad in zip(apart, by_leaf, strict=True):
+                    if grad is not None:
+                        self._add_product(factors, rows, grad)
 
     def _apart(self, products: Sequence[Product]) -> list[tuple[Product, Tensor]]:
         """Return the products whose weights' gradients are added in place, with their rows.
 
-        Not those whose rows and gradient would take more than the weight's gradient as a tensor of its own.
+        Not those of a weight whose rows and gradients, which wait until the core has gone backward, would take more
+        than what autograd makes: a tensor as large as the weight, and where there are several products another for
+        their sum.
         """
-        apart = []
+        apart: list[tuple[Product, Tensor]] = []
+        waiting: dict[int, int] = {}  # numbers in rows and gradients, by weight
+        several: set[int] = set()
+        left: set[int] = set()
+        elsewhere: set[int | None] = set()
         for each in products:
-            weight = self._params[each.weight]
-            if not weight.requires_grad or each.weight in self._taken or not weight.is_contiguous():
+            index = each.weight
+            if index in left:
                 continue
-            rows = each.rows()
-            if rows is None or len(rows) * sum(weight.shape) > weight.numel():
+            weight, numbers = self._params[index], waiting.get(index, 0)
+            if numbers:
+                several.add(index)
+            rows = each.rows() if weight.requires_grad and index not in self._taken and weight.is_contiguous() else None
+            if rows is not None:
+                waiting[index] = numbers = numbers + len(rows) * sum(weight.shape)
+            if rows is None or numbers > 2 * weight.numel():
+                left.add(index)
                 continue
-            adds = each.bias is not None and self._adds(each.bias, weight.shape[1 - each.turned])
-            apart.append((each if adds else each._replace(bias=None), rows))
-        return apart
+            if each.bias is not None and not self._adds(each.bias, weight.shape[1 - each.turned]):
+                elsewhere.add(each.bias)
+            apart.append((each, rows))
+        for index, numbers in waiting.items():
+            if index not in several and numbers > self._params[index].numel():
+                left.add(index)
+        if not left and not elsewhere:
+            return apart
+        kept = [rows for each, rows in apart if each.weight not in left]
+        return [*zip(without(products, left, elsewhere), kept, strict=True)]
 
     def _adds(self, bias: int, size: int) -> bool:
         tensor = self._params[bias]

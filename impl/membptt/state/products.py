@@ -1,8 +1,8 @@
-"""Parameters that a core multiplies with once: their gradients are products, added to the sums in place.
+"""Parameters that a core only multiplies with: their gradients are products, added to the sums in place.
 
-Autograd makes every core's gradient of a weight a tensor of its own, as large as the weight, which is then added to the
-sum. For few rows, as in a recurrent network, writing and reading these tensors takes longer than all else that goes
-backward.
+Autograd makes every use's gradient of a weight a tensor of its own, as large as the weight, adds up those of a core in
+another one, and that is then added to the sum. For few rows, as in a recurrent network, writing and reading these
+tensors takes longer than all else that goes backward.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 NARROW: Final = 32  # rows or columns of a weight; below, MKL rounds otherwise what it adds to, and little is gained
+SMALL: Final = 2**15  # numbers in a weight; below, several products are not worth looking at one by one
 _W: Final = torch.zeros(1, 1, requires_grad=True)
 _TURN: Final[Any] = _W.t().grad_fn.__class__
 _FACTORS: Final[dict[Any, str]] = {  # by the node of a product: the factor beside the weight, as torch saves it
@@ -24,12 +25,12 @@ _FACTORS: Final[dict[Any, str]] = {  # by the node of a product: the factor besi
 
 
 class Product(NamedTuple):
-    """One product of a core's graph: rows, times a weight that nothing else of the core uses.
+    """One product of a core's graph: rows, times a weight that the core uses in such products only.
 
     Args:
         node: of the graph.
         weight: which declared tensor it is.
-        bias: which one was added to each row, if nothing else of the core uses that; otherwise ``None``.
+        bias: which one was added to each row, if the core only adds it to such products; otherwise ``None``.
         turned: whether the weight was transposed.
     """
 
@@ -54,45 +55,55 @@ class Product(NamedTuple):
 
     def share(self, rows: Tensor, grad: Tensor) -> Tensor:
         """Return the gradient of the weight, given that of the product."""
-        return torch.mm(grad.t(), rows) if self.turned else torch.mm(rows.t(), grad)
+        shape = rows.shape[1], grad.shape[1]
+        total = grad.new_empty(shape[::-1] if self.turned else shape)
+        # In place: autocast, which is as in the first pass here, would cast the factors of any other product.
+        self.add(rows, grad, total, beta=0)
+        return total
 
-    def add(self, rows: Tensor, grad: Tensor, total: Tensor) -> None:
-        """Add the gradient of the weight to a sum."""
+    def add(self, rows: Tensor, grad: Tensor, total: Tensor, *, beta: int = 1) -> None:
+        """Add the gradient of the weight to a sum, or, with a `beta` of 0, put it there."""
         if self.turned:
-            total.addmm_(grad.t(), rows)
+            total.addmm_(grad.t(), rows, beta=beta)
         else:
-            total.addmm_(rows.t(), grad)
+            total.addmm_(rows.t(), grad, beta=beta)
 
 
-def multiplied(declared: Sequence[Tensor]) -> frozenset[int]:
-    """Return which of the declared tensors may be weights of products: real matrices, wide enough to be worth it."""
-    return frozenset(
-        [
-            index
-            for index, tensor in enumerate(declared)
-            if tensor.dim() == 2 and min(tensor.shape) >= NARROW and tensor.is_floating_point()
-            if type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided
-        ]
-    )
+def multiplied(declared: Sequence[Tensor]) -> dict[int, int]:
+    """Return which of the declared tensors may be weights of products, and how many numbers are in them.
+
+    They are real matrices, wide enough to be worth it.
+    """
+    return {
+        index: tensor.numel()
+        for index, tensor in enumerate(declared)
+        if tensor.dim() == 2 and min(tensor.shape) >= NARROW and tensor.is_floating_point()
+        if type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided
+    }
 
 
 def products(
     nodes: Iterable[Any],
-    weights: Collection[int],
+    weights: Mapping[int, int],
     declared: Mapping[Any, int],
-    shared: Collection[Any],
+    shared: Mapping[Any, int],
     since: float,
 ) -> list[Product]:
-    """Find the products among the nodes of a core's graph.
+    """Find the products among the nodes of a core's graph, of weights all of whose uses there are such.
 
     Args:
         nodes: of the graph.
-        weights: which declared tensors are looked for.
+        weights: which declared tensors are looked for, and how many numbers are in them.
         declared: which declared tensor an accumulator adds to.
-        shared: nodes that more than one way leads to.
+        shared: how many ways lead to a node, where there are several.
         since: what `nodes_made` gave before the core: older nodes are somebody else's, too.
+
+    Returns:
+        They, the one that goes backward first in front: gradients are added up in the order of the loop.
     """
-    products = []
+    candidates: list[Product] = []
+    ways: dict[Any, int] = {}  # that lead from these products to a weight, of those that several lead to
+    ways_to_bias: dict[Any, int] = {}
     for node in nodes:
         if node.__class__ not in _FACTORS or node._sequence_nr() < since:
             continue
@@ -103,8 +114,39 @@ def products(
                 continue
             weight = weight.next_functions[0][0]
         index = declared.get(weight)
-        if index is None or index not in weights or weight in shared:
+        if index is None or index not in weights:
             continue
+        if weight in shared:
+            if weights[index] < SMALL:
+                continue
+            ways[weight] = ways.get(weight, 0) + 1
         bias = before[0][0] if len(before) > 1 and getattr(node, "_saved_beta", None) == 1 else None
-        products.append(Product(node, index, declared.get(bias) if bias not in shared else None, turned))
-    return products
+        if bias in shared:
+            ways_to_bias[bias] = ways_to_bias.get(bias, 0) + 1
+        candidates.append(Product(node, index, declared.get(bias), turned))
+    if not ways and not ways_to_bias:
+        return candidates
+    partly, elsewhere = (
+        [declared[end] for end, count in each.items() if end in declared and count < shared[end]]
+        for each in (ways, ways_to_bias)
+    )
+    return sorted(without(candidates, partly, elsewhere), key=_sequence_nr, reverse=True)
+
+
+def without(products: Iterable[Product], weights: Collection[int], biases: Collection[int | None]) -> list[Product]:
+    """Leave out the products of some weights, and of the others the biases that are added elsewhere, too.
+
+    Args:
+        products: all of a core.
+        weights: to leave out: autograd makes their gradients, and those of what is added to their products.
+        biases: to leave out.
+    """
+    elsewhere = {*biases, *(each.bias for each in products if each.weight in weights)}
+    return [
+        each._replace(bias=None) if each.bias in elsewhere else each for each in products if each.weight not in weights
+    ]
+
+
+def _sequence_nr(product: Product) -> int:
+    number: int = product.node._sequence_nr()
+    return number

@@ -198,11 +198,11 @@ class Graph(NamedTuple):
         }
         return [node for node in to_declared if node._sequence_nr() >= since]
 
-    def shared(self) -> set[Any]:
-        """Return the nodes, and accumulators, that more than one way leads to."""
+    def shared(self) -> dict[Any, int]:
+        """Return the nodes, and accumulators, that more than one way leads to, and how many do."""
         counts = Counter(map(itemgetter(0), chain.from_iterable(map(_ways, self.found))))
         counts.update({get_gradient_edge(tensor).node for tensor in self.returned if tensor.requires_grad})
-        return {node for node, count in counts.items() if count > 1}
+        return {node: count for node, count in counts.items() if count > 1}
 
 
 def _parent(child: Any, nodes: Iterable[Any]) -> Any:
