@@ -309,7 +309,7 @@ class Core:
         random = self._generators.read()
         apart: list[Product] = []
         if self._weights and hooks_made() == hooks:
-            apart = products(graph.found, self._weights, graph.accumulators, graph.shared(), since)
+            apart = products(graph.visited, self._weights, graph.accumulators, graph.shared(), since)
         internal = Internal(at, carry_in, x_in, carry_out, heads, used, apart, state, random)
         if outputs is not None or self.metered:  # a plan's trial, too, whose step may hand tensors to others
             internal.enclosure = Enclosure(carry_in, graph.gates(since))

@@ -170,14 +170,14 @@ class Graph(NamedTuple):
 
     Args:
         returned: by the core.
-        found: their nodes, and the accumulators of leaves.
+        visited: their nodes, and the accumulators of leaves.
         accumulators: of declared tensors: which each of them is of.
         edges: of declared tensors with a graph.
         used: which of the declared tensors they reach, in ascending order.
     """
 
     returned: Sequence[Tensor]
-    found: list[Any]
+    visited: list[Any]
     accumulators: Mapping[Any, int]
     edges: Collection[Any]
     used: list[int]
@@ -185,14 +185,14 @@ class Graph(NamedTuple):
     @property
     def nodes(self) -> list[Any]:
         """The nodes, without accumulators."""
-        return [node for node in self.found if node.__class__ is not _Accumulate]
+        return [node for node in self.visited if node.__class__ is not _Accumulate]
 
     def gates(self, since: float) -> list[Any]:
         """Return the nodes made since then from which a gradient goes on to a declared tensor."""
         accumulators, edges = self.accumulators, self.edges
         to_declared = {
             node: None
-            for node in self.found
+            for node in self.visited
             for edge in _ways(node)
             if edge[0] in accumulators or (edges and edge in edges)
         }
@@ -200,7 +200,7 @@ class Graph(NamedTuple):
 
     def shared(self) -> dict[Any, int]:
         """Return the nodes, and accumulators, that more than one way leads to, and how many do."""
-        counts = Counter(map(itemgetter(0), chain.from_iterable(map(_ways, self.found))))
+        counts = Counter(map(itemgetter(0), chain.from_iterable(map(_ways, self.visited))))
         counts.update({get_gradient_edge(tensor).node for tensor in self.returned if tensor.requires_grad})
         return {node: count for node, count in counts.items() if count > 1}
 
