@@ -1,5 +1,6 @@
 """A budget in bytes: what is measured is never more than what was planned, and close to it."""
 
+import gc
 import json
 import tempfile
 import time
@@ -16,6 +17,7 @@ from membptt.calls.execute import execute
 from membptt.planning.profile import Moment, timed
 from membptt.planning.tally import Tally
 from membptt.planning.trial import Trial
+from membptt.state.states import Internal
 from membptt_theory.actions import Prices
 from membptt_theory.footprint import peak_bytes
 from membptt_theory.options import readable
@@ -161,6 +163,21 @@ def test_planning_under_a_meter_counts_nothing():
     with meter() as report:
         membptt.plan(step, init, xs, budget="1MiB")
     assert (report.advanced, report.recorded, report.backwards, report.peak_bytes) == (0, 0, 0, 0)
+
+
+def test_while_cores_are_timed_no_graph_is_held_that_shares_nothing(monkeypatch):
+    step, init, xs = problem(Lstm, 8, torch.float32)
+    looked, held = Trial.looked, []
+
+    def counting(self, weighed):
+        held.append(sum(type(each) is Internal for each in gc.get_objects()))
+        return looked(self, weighed)
+
+    monkeypatch.setattr(Trial, "looked", counting)
+    gc.collect()
+    before = sum(type(each) is Internal for each in gc.get_objects())
+    membptt.plan(step, init, xs, budget="1MiB")
+    assert held == [before]
 
 
 def test_planning_calls_no_hook_of_a_parameter():

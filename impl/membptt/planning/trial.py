@@ -92,7 +92,7 @@ class Trial:
         self._generators.follow(self._surroundings.vectors)
         self._outside = storages((*problem.params, *self._xs))
         self._shared: dict[bool, dict[int, int]] = {}  # by whether cores are compiled
-        self._kept: list[Internal] = []  # their storages' addresses must not be used again
+        self._kept: list[Internal] = []  # the addresses of what they share must not be used again
         self._slow = slow
         self._fails = False  # gradients of a few cores: the step is another at its recomputation
 
@@ -247,7 +247,8 @@ class Trial:
             parts, others = parts_of(once), parts_of(twice)
             both = (parts.keys() & others.keys()) - (between.keys() - constant)
             self._shared[compiled] = {storage: parts[storage] for storage in both if storage not in self._outside}
-            self._kept += once, twice
+            if self._shared[compiled]:
+                self._kept += once, twice
         return self._shared[compiled]
 
     def _core(
