@@ -123,6 +123,13 @@ def test_timed_with_care_is_what_comes_within_a_twentieth_of_the_fastest_at_a_lo
     assert hopeful(cores, Goal(60, 1)) == cores
 
 
+def test_timed_with_care_is_one_of_either_kind_that_fits():
+    eager = [line(chunk, 60, step=step, compiled=False) for chunk, step in ((1, 4.0), (2, 3.0), (30, 2.0))]
+    compiled = line(1, 60)
+    assert hopeful([*eager, compiled], Goal(60, 50)) == [eager[1], compiled]
+    assert hopeful([eager[2], compiled], Goal(60, 50)) == [compiled]
+
+
 @pytest.mark.parametrize("times", [("advance",), ("backprop",), ("apart",)])
 @pytest.mark.parametrize("at", range(4))
 def test_a_core_that_was_held_up_disagrees_with_those_next_to_it(times, at):

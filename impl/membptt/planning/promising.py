@@ -59,10 +59,14 @@ def promising(measured: Sequence[Measured], chunks: Sequence[int], goal: Goal) -
 
 
 def hopeful(looked: Sequence[Measured], goal: Goal) -> list[Measured]:
-    """Return the cores that may be the fastest, as far as one look at them tells; all of them where none fits."""
+    """Return the cores that may be the fastest, as far as one look at them tells; all of them where none fits.
+
+    One that is compiled and one that is not are among them: of two kinds a look tells less than of two sizes.
+    """
     seconds = goal.least(looked)
     enough = _UNSURE * min(seconds.values(), default=inf)
-    return [sizes for sizes in looked if seconds.get(sizes, inf) <= enough]
+    of_kind = {sizes.compiled: sizes for sizes in sorted(seconds, key=lambda sizes: -seconds[sizes])}
+    return [sizes for sizes in looked if seconds.get(sizes, inf) <= enough or sizes == of_kind.get(sizes.compiled)]
 
 
 def disagreeing(measured: Sequence[Measured]) -> list[Measured]:
