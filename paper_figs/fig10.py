@@ -326,8 +326,9 @@ def _draw_panel(ax: Axes, panel: Panel) -> None:
         drawstyle="steps-post",
         zorder=1,
     )
-    for dot in panel.dots:
-        ax.plot(dot.bytes / plain, dot.time, zorder=2, **_marks(dot.family))
+    for family in dict.fromkeys(dot.family for dot in panel.dots):
+        dots = [dot for dot in panel.dots if dot.family == family]
+        ax.plot([dot.bytes / plain for dot in dots], [dot.time for dot in dots], zorder=2, **_marks(family))
     ax.text(
         0.04, 0.04, f"plain: {round(plain / 1e6, 1 if plain < 1e8 else None):,} MB", transform=ax.transAxes, fontsize=6
     )
@@ -338,7 +339,7 @@ def _draw_panel(ax: Axes, panel: Panel) -> None:
     ax.xaxis.set_major_locator(FixedLocator([10.0**power for power in range(-4, 1)]))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    ax.tick_params(labelsize=6)
+    ax.tick_params(labelsize=6, left=False, bottom=False)  # the grid tells where
 
 
 def _marks(family: str) -> dict[str, Any]:

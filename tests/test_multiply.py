@@ -12,7 +12,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from membptt import scan
 from membptt.kernels import merging, multiply
 from membptt.kernels.merging import MergeProducts
-from membptt.kernels.multiply import PRODUCT, is_large, is_onednn_faster, take_onednn
+from membptt.kernels.multiply import PRODUCT, add_product, is_large, is_onednn_faster, take_onednn
+from membptt.kernels.nodes import PERMUTE
 from tests.cells import relative_error
 
 MM, ADDMM = torch.ops.aten.mm.default, torch.ops.aten.addmm.default
@@ -37,8 +38,18 @@ def taken(function, *tensors):
         (lambda left, right: torch.mm(left.t(), right), (torch.randn(256, 64), torch.randn(256, 512))),
         (torch.addmm, (torch.randn(512), LEFT, RIGHT)),
         (lambda left, right: torch.mm(left[::2], right), (torch.randn(32, 256), RIGHT)),
+        (lambda left, right: torch.mm(left, right.permute(1, 0)), (LEFT, torch.randn(512, 256))),
+        (lambda bias, left, right: torch.addmm(bias, left, right.permute(1, 0)), (RIGHT[0], LEFT, RIGHT.t())),
     ],
-    ids=["plain", "weight transposed", "left transposed", "with a bias", "with gaps"],
+    ids=[
+        "plain",
+        "weight transposed",
+        "left transposed",
+        "with a bias",
+        "with gaps",
+        "few rows, weight transposed",
+        "few rows, weight transposed, with a bias",
+    ],
 )
 def test_a_large_product_is_onednns_and_the_same_within_rounding(function, tensors):
     count, result = taken(function, *tensors)
@@ -76,6 +87,85 @@ def test_a_product_is_onednns_where_it_is_large_and_equals_the_exact_one(rows, b
     exact = left.double() @ right.double()
     assert count == is_large(left, right)
     assert (result - exact).abs().max() <= 1e-4 * (1 + exact.abs().max())
+
+
+@has_onednn
+@pytest.mark.parametrize(("rows", "first"), [(11, (11, 512)), (12, (512, 12)), (64, (512, 64)), (65, (65, 512))])
+def test_of_a_few_rows_and_a_transposed_weight_the_transposed_product_is_taken(rows, first):
+    graph = make_fx(lambda left, right: left @ right.permute(1, 0), tracing_mode="fake")(
+        torch.randn(rows, 512), torch.randn(512, 512)
+    ).graph
+    take_onednn(graph)
+    (product,) = graph.find_nodes(op="call_function", target=PRODUCT)
+    assert product.meta["val"].shape == first
+    assert len(graph.find_nodes(op="call_function", target=PERMUTE)) == (3 if first[0] == 512 else 1)
+
+
+@has_onednn
+def test_a_factor_with_gaps_is_no_thousand_times_slower():
+    """OneDNN has no fast way for it: the product is taken of a copy."""
+    left, wide = torch.randn(160, 256), torch.randn(256, 1024)
+    seen = []
+
+    def watched(left, right, *rest, plain=multiply.onednn_linear):
+        seen.append(right.is_contiguous() or right.t().is_contiguous())
+        return plain(left, right, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multiply, "onednn_linear", watched)
+        actual = torch.ops.membptt.product(left, wide[:, ::2], None)
+    exact = left.double() @ wide[:, ::2].double()
+    assert seen == [True]
+    assert (actual - exact).abs().max() <= 1e-5 * exact.abs().max()
+
+
+def added(total, left, right):
+    """Add a product as where oneDNN is faster; return the sizes of the products that it made."""
+    sizes = []
+
+    def watched(factor, other, *rest, plain=multiply.onednn_linear):
+        sizes.append(factor.shape[0] * other.shape[0])
+        return plain(factor, other, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multiply, "is_onednn_faster", lambda: True)
+        patch.setattr(multiply, "onednn_linear", watched)
+        add_product(total, left, right)
+    return sizes
+
+
+@has_onednn
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("between", [64, 80, 160, 320])
+@pytest.mark.parametrize("rows", [256, 768, 1000])
+def test_a_product_is_added_in_parts_no_larger_than_its_factors(rows, between, turned):
+    left = torch.randn(between, rows).t() if turned else torch.randn(rows, between)
+    right, total = torch.randn(between, 256), torch.randn(rows, 256)
+    exact = total.double() + left.double() @ right.double()
+    sizes = added(total, left, right)
+    assert sum(sizes) == total.numel()
+    assert max(sizes) <= left.numel() + right.numel()
+    assert (total - exact).abs().max() <= 1e-5 * exact.abs().max()
+
+
+@has_onednn
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 600), st.integers(1, 200), st.integers(1, 600), st.booleans(), st.integers(0, 2**31))
+def test_whatever_its_sizes_an_added_product_is_the_exact_one(rows, between, columns, turned, seed):
+    torch.manual_seed(seed)
+    left = torch.randn(between, rows).t() if turned else torch.randn(rows, between)
+    right, total = torch.randn(between, columns), torch.randn(rows, columns)
+    exact = total.double() + left.double() @ right.double()
+    sizes = added(total, left, right)
+    assert bool(sizes) == (between >= 64 and is_large(left, right))
+    assert (total - exact).abs().max() <= 1e-4 * (1 + exact.abs().max())
+
+
+def test_a_product_of_double_precision_is_added_by_torchs_own_library():
+    left, right, total = (torch.randn(256, 256, dtype=torch.float64) for _ in range(3))
+    expected = torch.addmm(total, left, right)
+    assert added(total, left, right) == []
+    assert torch.equal(total, expected)
 
 
 @pytest.mark.parametrize(("torchs", "onednns", "faster"), [(2.0, 1.0, True), (1.2, 1.0, False), (1.0, 2.0, False)])

@@ -18,15 +18,12 @@ from torch.fx import Graph, Node
 
 from membptt.kernels import multiply
 from membptt.kernels.multiply import is_onednn_faster, take_onednn
+from membptt.kernels.nodes import ADD, ADDMM, MM, call, transpose, transposed, value
 from membptt.torch_private import OPERATION, graph_pass, hash_of_files, schema_of
 
 ROOM: Final = 2**19  # bytes that the factors of one merged product may take, or as many as the weight if it has more
-_MM: Final = torch.ops.aten.mm.default
-_ADDMM: Final = torch.ops.aten.addmm.default
-_ADD: Final = torch.ops.aten.add.Tensor
 _CAT: Final = torch.ops.aten.cat.default
 _SLICE: Final = torch.ops.aten.slice.Tensor
-_PERMUTE: Final = torch.ops.aten.permute.default
 _RESHAPE: Final = torch.ops.aten.reshape.default
 
 
@@ -85,12 +82,12 @@ def merge_sums(graph: Graph) -> None:
                 if left is None or since > order[last]:
                     left = _stack(graph, lefts, 1)
                     shared[(*lefts,)] = order[last], left
-                parts.append(_call(graph, _MM, left, _stack(graph, rights, 0)))
+                parts.append(call(graph, MM, left, _stack(graph, rights, 0)))
         if merged:
             total = parts[0]
             with graph.inserting_before(root):
                 for part in parts[1:]:
-                    total = _call(graph, _ADD, total, part)
+                    total = call(graph, ADD, total, part)
             root.replace_all_uses_with(total)
 
 
@@ -98,7 +95,7 @@ def factors(node: Node) -> tuple[list[tuple[Any, Any]], list[Node], bool]:
     """Return a tensor as a sum: of products, by their factors, and of the rest; and whether all that is transposed."""
     base, turned = transposed(node)
     products, rest = _terms(base) if _is_sum(base) else ([base], [])
-    if not all(product.target is _MM and _is_product(product) for product in products) or not products:
+    if not all(product.target is MM and _is_product(product) for product in products) or not products:
         return [], [base], turned
     return [(product.args[-2], product.args[-1]) for product in products], rest, turned
 
@@ -110,12 +107,6 @@ def is_fixed(node: Node) -> bool:
     if not isinstance(node.target, OPERATION):
         return True
     return schema_of(node.target).is_mutable or torch.Tag.nondeterministic_seeded in node.target.tags
-
-
-def transposed(node: Any) -> tuple[Any, bool]:
-    """Return what `node` is a transpose of, and whether it is one."""
-    swaps = node.target is _PERMUTE and list(node.args[1]) == [1, 0]
-    return (node.args[0], True) if swaps else (node, False)
 
 
 def _independent(graph: Graph, group: Sequence[Node]) -> list[list[Node]]:
@@ -143,10 +134,10 @@ def _stack_rows(graph: Graph, batch: Sequence[Node]) -> None:
         first.prepend(node)
     *bias, _, weight = first.args
     with graph.inserting_before(first):
-        whole, start = _call(graph, first.target, *bias, _stack(graph, factors, 0), weight), 0
+        whole, start = call(graph, first.target, *bias, _stack(graph, factors, 0), weight), 0
         for node in batch:
-            stop = start + _value(node).shape[0]
-            node.replace_all_uses_with(_call(graph, _SLICE, whole, 0, start, stop))
+            stop = start + value(node).shape[0]
+            node.replace_all_uses_with(call(graph, _SLICE, whole, 0, start, stop))
             start = stop
 
 
@@ -168,7 +159,7 @@ def _bounded(batch: Sequence[Node], *, inner: bool) -> list[list[Node]]:
     cut: list[list[Node]] = []
     taken = 0
     for node in batch:
-        (rows, between), columns, size = _value(node.args[-2]).shape, _value(node).shape[1], _value(node).element_size()
+        (rows, between), columns, size = value(node.args[-2]).shape, value(node).shape[1], value(node).element_size()
         # Along the inner dimension both factors are stacked; along the rows one factor and the result.
         own = size * (between * (rows + columns) if inner else rows * (between + columns))
         weight = size * (rows if inner else between) * columns
@@ -189,7 +180,7 @@ def _terms(root: Node) -> tuple[list[Node], list[Node]]:
         node = todo.pop()
         if node is root or (_is_sum(node) and _is_absorbed(node)):
             todo += [part for part in node.args if isinstance(part, Node)]
-        elif node.target is _MM and _is_product(node) and len(node.users) == 1:
+        elif node.target is MM and _is_product(node) and len(node.users) == 1:
             products.append(node)
         else:
             others.append(node)
@@ -197,21 +188,21 @@ def _terms(root: Node) -> tuple[list[Node], list[Node]]:
 
 
 def _is_product(node: Node) -> bool:
-    if node.target not in (_MM, _ADDMM) or node.kwargs:
+    if node.target not in (MM, ADDMM) or node.kwargs:
         return False
-    if node.target is _ADDMM and _value(node.args[0]).dim() != 1:
+    if node.target is ADDMM and value(node.args[0]).dim() != 1:
         return False
     return all(map(_is_static, node.args[-2:]))
 
 
 def _is_sum(node: Node) -> bool:
     """Tell whether `node` adds two tensors of its own shape and type."""
-    if node.target is not _ADD or node.kwargs or not all(map(_is_static, (node, *node.args))):
+    if node.target is not ADD or node.kwargs or not all(map(_is_static, (node, *node.args))):
         return False
-    whole = _value(node)
+    whole = value(node)
     return all(
         (part.shape, part.dtype, part.device) == (whole.shape, whole.dtype, whole.device)
-        for part in map(_value, node.args)
+        for part in map(value, node.args)
     )
 
 
@@ -239,16 +230,5 @@ def _stack(graph: Graph, nodes: Sequence[Any], dim: int) -> Node:
     """Concatenate matrices; transposes are concatenated before they are transposed, which keeps rows whole."""
     parts, swapped = zip(*map(transposed, nodes), strict=True)
     if all(swapped):
-        return _call(graph, _PERMUTE, _call(graph, _CAT, list(parts), 1 - dim), [1, 0])
-    return _call(graph, _CAT, list(nodes), dim)
-
-
-def _call(graph: Graph, target: Any, *args: Any) -> Node:
-    node = graph.call_function(target, args)
-    node.meta["val"] = target(*torch.fx.map_arg(args, _value))
-    return node
-
-
-def _value(node: Any) -> Tensor:
-    value: Tensor = node.meta["val"]
-    return value
+        return transpose(graph, call(graph, _CAT, list(parts), 1 - dim))
+    return call(graph, _CAT, list(nodes), dim)

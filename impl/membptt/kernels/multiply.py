@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, Node
 
+from membptt.kernels.nodes import ADD, ADDMM, MM, call, transpose, transposed, value
 from membptt.torch_private import onednn_linear
 
 LARGE: Final = 2**21  # multiplications, at least: a smaller product is done before oneDNN has begun
+_ADDENDS: Final = 64  # of each element, at least: with fewer, adding a product up in a second pass takes what it saved
 _ROWS: Final = 8  # at least
+_FEW: Final = range(12, 65)  # rows, of which the transposed product takes a tenth to a quarter less
 _FASTER: Final = 1.25  # times, at least, or torch's own choice stays
 _ROUNDS: Final = 5
-_MM: Final = torch.ops.aten.mm.default
-_ADDMM: Final = torch.ops.aten.addmm.default
 
 _library = torch.library.Library("membptt", "DEF")  # type: ignore[no-untyped-call]
 # Flexible: a transposed weight is taken as it lies, and not copied first.
@@ -31,6 +32,8 @@ _library.define(_SCHEMA, tags=(torch.Tag.flexible_layout,))  # type: ignore[no-u
 
 
 def _product(left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
+    if not (right.is_contiguous() or right.t().is_contiguous()):
+        right = right.contiguous()  # with gaps, oneDNN takes a thousand times as long
     product: Tensor = onednn_linear(left, right.t(), bias, "none", [], "")
     return product
 
@@ -58,18 +61,41 @@ def is_onednn_faster() -> bool:
 
 
 def take_onednn(graph: Graph) -> None:
-    """Replace the large products on the host by oneDNN's."""
+    """Replace the large products on the host by oneDNN's.
+
+    Of a few rows and a transposed weight, the transposed product is taken: the longer side of the result comes first.
+    """
     for node in list(graph.nodes):
-        if node.target not in (_MM, _ADDMM) or node.kwargs or not all(map(_is_plain, node.args)):
+        if node.target not in (MM, ADDMM) or node.kwargs or not all(map(_is_plain, node.args)):
             continue
         arguments: tuple[Any, ...] = node.args
         *bias, left, right = arguments
-        if is_large(left.meta["val"], right.meta["val"]) and all(each.meta["val"].dim() == 1 for each in bias):
+        if is_large(value(left), value(right)) and all(value(each).dim() == 1 for each in bias):
+            weight, turned = transposed(right)
             with graph.inserting_before(node):
-                product = graph.call_function(PRODUCT, (left, right, *(bias or [None])))
-            product.meta["val"] = node.meta["val"]
+                if turned and value(left).shape[0] in _FEW:
+                    product = call(graph, PRODUCT, weight, transpose(graph, left), None)
+                    product = transpose(graph, product)
+                    for each in bias:
+                        product = call(graph, ADD, product, each)
+                else:
+                    product = call(graph, PRODUCT, left, right, *(bias or [None]))
             node.replace_all_uses_with(product)
             graph.erase_node(node)
+
+
+def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add the product of two matrices to a third, by oneDNN where that is faster: it multiplies, and does not add.
+
+    Its product is taken in parts, none of which is larger than the two factors.
+    """
+    plain = all(each.dtype is torch.float32 and each.device.type == "cpu" for each in (total, left, right))
+    if not plain or left.shape[1] < _ADDENDS or not is_large(left, right) or not is_onednn_faster():
+        total.addmm_(left, right)
+        return
+    parts = -(-total.numel() // (left.numel() + right.numel()))
+    for place, factor in zip(total.chunk(parts), left.contiguous().chunk(parts), strict=True):
+        place.add_(_product(factor, right, None))
 
 
 def is_large(left: Tensor, right: Tensor) -> bool:

@@ -16,7 +16,9 @@ from torch.fx import Graph, GraphModule, Node
 
 from membptt.kernels.compiled import compile_options
 from membptt.kernels.joint import CannotJoin
-from membptt.kernels.merging import factors, is_fixed, merge_sums, transposed
+from membptt.kernels.merging import factors, is_fixed, merge_sums
+from membptt.kernels.multiply import add_product
+from membptt.kernels.nodes import transposed
 from membptt.state.leaves import Layout, Leaves
 from membptt.torch_private import compile_operations, decompositions, trace_operations
 
@@ -74,7 +76,7 @@ class Pullback:
         """Add to the sums of the parameters' gradients."""
         with torch.no_grad():
             for place, left, right in self.products:
-                sums[place].addmm_(left.of(tensors), right.of(tensors))
+                add_product(sums[place], left.of(tensors), right.of(tensors))
             for place, piece in self.shares:
                 sums[place].add_(piece.of(tensors))
 
