@@ -591,7 +591,8 @@ def compile_operations(graph: torch.fx.GraphModule, options: dict[str, Any]) -> 
     values = [node.meta["val"] for node in graph.graph.find_nodes(op="placeholder")]
     mode = values[0].fake_mode
     output = graph.graph.output_node()
-    output.meta["user_visible_output_idxs"] = list(range(len(output.args[0])))  # they lie as the graph says
+    count = len(output.args[0])  # type: ignore[arg-type]
+    output.meta["user_visible_output_idxs"] = list(range(count))  # they lie as the graph says
     with inductor_options().patch(options), tracing(TracingContext(mode)), V.set_fake_mode(mode):
         return cast("Callable[[list[Tensor]], Any]", compile_fx_inner(graph, values, is_inference=True))
 
