@@ -234,8 +234,8 @@ def test_cores_are_joined_on_the_host_only_and_remembered_by_their_step():
 
 
 @pytest.mark.filterwarnings("error:compile=True")
-def test_beyond_dynamos_limit_only_what_is_new_is_not_joined(monkeypatch):
-    monkeypatch.setattr("torch._dynamo.config.recompile_limit", 2)
+@torch._dynamo.config.patch(recompile_limit=2)
+def test_beyond_dynamos_limit_only_what_is_new_is_not_joined():
     joint = Joint(lambda carry, x: (torch.tanh(carry + x), x))
     leaf = optree.tree_structure(torch.ones(0))
 
