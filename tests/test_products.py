@@ -12,7 +12,7 @@ from torch.autograd.graph import save_on_cpu
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from membptt import plan, scan
+from membptt import plan_chain, scan
 from membptt.run.adjoint import Adjoint
 from membptt.state import products
 
@@ -283,7 +283,7 @@ def test_products_that_a_step_keeps_out_of_autocast_have_gradients_in_full_preci
     assert relative_error(actual, expected) <= 1e-6
 
 
-def test_sums_that_a_plan_makes_keep_no_graph(monkeypatch):
+def test_sums_that_a_plan_of_a_chain_makes_keep_no_graph(monkeypatch):
     (w, b, h), xs = parts()
     kept, real = [], Adjoint.step
 
@@ -292,7 +292,7 @@ def test_sums_that_a_plan_makes_keep_no_graph(monkeypatch):
         kept.extend(total.requires_grad for total in self.params if total is not None)
 
     monkeypatch.setattr(Adjoint, "step", step)
-    plan(lambda h, x: (torch.tanh(linear(h, x, w, b)), x), h, xs, params=[w, b], budget="1 MiB")
+    plan_chain([lambda h: linear(h, xs[0], w, b), torch.tanh, lambda h: h.sum()], h, params=[w, b])
     assert kept
     assert not any(kept)
 
