@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, Node
 
-from membptt.kernels import multiply
+from membptt.kernels import multiply, nodes
 from membptt.kernels.multiply import is_onednn_faster, take_onednn
 from membptt.kernels.nodes import ADD, ADDMM, MM, call, transpose, transposed, value
 from membptt.torch_private import OPERATION, graph_pass, hash_of_files, schema_of
@@ -44,7 +44,7 @@ class MergeProducts(graph_pass()):  # type: ignore[misc]
 
     def uuid(self) -> Any:
         """Return what compiled code is cached by: it may be carried to another processor."""
-        return hash_of_files((__file__, multiply.__file__)), is_onednn_faster()
+        return hash_of_files((__file__, multiply.__file__, nodes.__file__)), is_onednn_faster()
 
 
 def merge_rows(graph: Graph) -> None:

@@ -285,7 +285,7 @@ class _AtCall:
         watched: all tensors, those in short containers among them.
         names: of the module of each table.
         numbers: its numbers, where it is made when it is asked for.
-        made: the others, and all of them then.
+        built: the others, and all of them then.
     """
 
     dicts: list[dict[str, Any]] = field(default_factory=list)
@@ -297,7 +297,7 @@ class _AtCall:
     watched: list[Any] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     numbers: list[dict[str, Any]] = field(default_factory=list)
-    made: list[Any] = field(default_factory=list)
+    built: list[Any] = field(default_factory=list)
 
     def takes(self, module: nn.Module, name: str) -> bool:
         """Take note of a module that holds parameters without a graph, numbers and nothing else; false of another."""
@@ -344,28 +344,28 @@ class _AtCall:
         self.sizes.append(len(entries))
         to[0].extend(repeat(entries, len(keys)))
         to[1].extend(keys)
-        self.made.append(table)
+        self.built.append(table)
 
     def has_others(self) -> bool:
         """Whether any buffer, or attribute of a module, is a tensor."""
-        tables = [table for table in self.made if table is not None]
+        tables = [table for table in self.built if table is not None]
         return any(table.kind != "parameter" and (table.before or table.inner) for table in tables)
 
     def tables(self) -> list[_Table]:
         """Return all tables."""
-        made = self.made
-        if None in made:
+        built = self.built
+        if None in built:
             held = zip(self.places[1], self.tensors, strict=True)
             columns = zip(self.names, self.dicts, self.sizes, self.numbers, strict=True)
             for place, (name, entries, size, numbers) in enumerate(columns):
-                if made[place] is not None:
-                    deque(islice(held, len(made[place].before)), maxlen=0)
+                if built[place] is not None:
+                    deque(islice(held, len(built[place].before)), maxlen=0)
                 elif numbers:
-                    made[place] = _Table(name, "attribute", entries, _NONE, _NONE, numbers, [*numbers])
+                    built[place] = _Table(name, "attribute", entries, _NONE, _NONE, numbers, [*numbers])
                 else:
                     before = dict(islice(held, size))
-                    made[place] = _Table(name, "parameter", entries, before, _NONE, _NONE, _NO_KEYS)
-        return made
+                    built[place] = _Table(name, "parameter", entries, before, _NONE, _NONE, _NO_KEYS)
+        return built
 
     def tensors_stand(self) -> bool:
         """Whether the very tensors of the call are in their places."""
