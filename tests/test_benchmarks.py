@@ -560,6 +560,15 @@ def test_the_front_page_says_where_a_spiking_cell_was_slower_than_jax():
     assert f"a small spiking cell is faster under `jax.checkpoint`, seen on {seen} only" in front
 
 
+def test_the_front_page_says_where_a_cell_with_attention_was_slower_than_jax():
+    attention = {where: times for (where, cell), times in fig10.AGAINST.items() if cell == "attention-memory"}
+    times = [time for methods in attention.values() for time in methods.values()]
+    front = " ".join((Path(__file__).parents[1] / "README.md").read_text().split())
+    seen = " and ".join(f"`{where}`" for where in attention)
+    says = f"takes {min(times):.2f} to {max(times):.2f} times JAX's and equinox's time, seen on {seen} only"
+    assert f"a cell with an attention memory {says}" in front
+
+
 def test_the_front_page_says_what_the_committed_data_say():
     front = (Path(__file__).parents[1] / "README.md").read_text().splitlines()
     assert [row for row in expected() if row not in front] == []
