@@ -608,6 +608,9 @@ def side_effects() -> bool:
     )
 
 
+RECOMPILE_LIMIT: Final = "torch._dynamo.config.recompile_limit"  # as a user sets it
+
+
 def is_one_too_many(error: Exception) -> bool:
     """Whether Dynamo refuses to compile a function once more: it was compiled as often as it may be."""
     exceptions: Any = sys.modules.get(f"{_COMPILER}.exc")

@@ -24,7 +24,7 @@ from membptt.kernels.compiled import loop_of
 from membptt.state.leaves import Leaves, as_leaf
 from membptt.state.states import At, Hidden
 from membptt.state.trees import flatten
-from membptt.torch_private import hooks_of, is_one_too_many, is_transformed, side_effects
+from membptt.torch_private import RECOMPILE_LIMIT, hooks_of, is_one_too_many, is_transformed, side_effects
 
 if TYPE_CHECKING:
     from membptt.kernels.pullback import Forward, Pullback
@@ -126,7 +126,7 @@ class Joint:
             warnings.warn(
                 "compile=True: this step was compiled for as many shapes of carry and inputs as Dynamo allows; with "
                 "any further one it runs as it is written, slower and in more memory. Pad to fewer shapes, or set "
-                "torch._dynamo.config.recompile_limit higher",
+                f"{RECOMPILE_LIMIT} higher",
                 stacklevel=2,
             )
 
