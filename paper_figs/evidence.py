@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -157,6 +157,19 @@ def load_benchmark(name: str, data_format: str, /) -> dict[str, Any]:
         return _counted(store.read(path, data_format))
     except store.StoreError as error:
         raise FigureClaimError(str(error)) from error
+
+
+def load_everywhere(names: Iterable[str], data_format: str, /) -> list[dict[str, Any]]:
+    """Read what `load_benchmark` reads of each name, the first processor's file and then the others'."""
+    return [load_benchmark(each, data_format) for name in names for each in (name, *processors(name)[1:])]
+
+
+def by_processor(files: Iterable[dict[str, Any]], /) -> dict[str, list[dict[str, Any]]]:
+    """Return the files of each processor, by its short name."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for file in files:
+        groups.setdefault(store.short_name(file["device_name"]), []).append(file)
+    return groups
 
 
 def _counted(content: dict[str, Any]) -> dict[str, Any]:

@@ -17,10 +17,10 @@ from membptt_theory.palette import BLACK, GREY
 from membptt_theory.tables import optimal_cost
 from paper_figs.evidence import (
     DataMissingError,
+    by_processor,
     executed_cost,
-    load_benchmark,
+    load_everywhere,
     one_device,
-    processors,
     reading,
     require,
 )
@@ -146,7 +146,7 @@ def data() -> Orders:
     """
     names = [f"long_sequence_{steps}" for steps in LENGTHS]
     with reading("fig09"):
-        orders = check([load_benchmark(each, FORMAT) for name in names for each in (name, *processors(name)[1:])])
+        orders = check(load_everywhere(names, FORMAT))
         measured = {run.processor for run in orders.runs}
         require(measured == set(MEASURED), f"it was measured on {sorted(measured)}, not on {sorted(MEASURED)}")
         return orders
@@ -159,9 +159,7 @@ def check(files: Sequence[dict[str, Any]]) -> Orders:
         DataMissingError: a processor without any run.
         FigureClaimError: the claim is false.
     """
-    devices: dict[str, list[dict[str, Any]]] = {}
-    for file in files:
-        devices.setdefault(short_name(file["device_name"]), []).append(file)
+    devices = by_processor(files)
     where = "; ".join(one_device(group) for group in devices.values())
     runs = tuple(_run(file, run) for file in files for run in file["runs"].values())
     for processor, group in devices.items():

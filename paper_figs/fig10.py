@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from bench.store import short_name
 from membptt_theory.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
-from paper_figs.evidence import executed_cost, load_benchmark, one_device, processors, ratio, reading, require
+from paper_figs.evidence import by_processor, executed_cost, load_everywhere, one_device, ratio, reading, require
 from paper_figs.style import PAGE, told_below
 
 # By processor and steps, and cell: scan's time over that of other libraries' methods, in their total memory.
@@ -224,7 +224,7 @@ def data() -> Fronts:
     """
     names = [f"side_by_side_cpu_{cell}_{steps}" for steps in LENGTHS for cell in CELLS]
     with reading("fig10"):
-        return check([load_benchmark(each, FORMAT) for name in names for each in (name, *processors(name)[1:])])
+        return check(load_everywhere(names, FORMAT))
 
 
 def check(files: Sequence[dict[str, Any]]) -> Fronts:
@@ -234,16 +234,14 @@ def check(files: Sequence[dict[str, Any]]) -> Fronts:
         FigureClaimError: the claim is false.
     """
     panels = []
-    devices: dict[str, list[dict[str, Any]]] = {}
     for file in files:
-        devices.setdefault(short_name(file["device_name"]), []).append(file)
         name = f"{file['cell']}, T = {file['steps']}"
         require(file["complete"], f"{name} is unfinished: run its command again, it resumes")
         require(not file["quick"], f"{name} was measured at the tiny size of tests")
         dots = tuple(_dot(file, method) for method in file["methods"])
         panels.append(Panel(short_name(file["device_name"]), file["cell"], file["steps"], dots))
     _claim(panels)
-    return Fronts(f"batch 16; {'; '.join(one_device(group) for group in devices.values())}", tuple(panels))
+    return Fronts(f"batch 16; {'; '.join(map(one_device, by_processor(files).values()))}", tuple(panels))
 
 
 def _claim(panels: Sequence[Panel]) -> None:

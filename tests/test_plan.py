@@ -23,7 +23,7 @@ from membptt_theory.footprint import peak_bytes
 from membptt_theory.options import readable
 from membptt_theory.policies import POLICIES, planned
 
-from .cells import CELLS, Lstm, ResidualMlp, gradients, plain, problem, relative_error
+from .cells import CELLS, Lstm, ResidualMlp, gradients, plain, problem, relative_error, timed_step
 
 
 @pytest.fixture(autouse=True)
@@ -123,20 +123,13 @@ class Clock:
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_the_seconds_of_a_plan_are_those_of_a_gradient(policy, chunk, monkeypatch):
     """A clock that only work moves: 1 for a step without graph, 2 with it, 3 for its backward, 50 for a call."""
-    now = [0.0]
-
-    def step(carry, x):
-        now[0] += 2 if carry.requires_grad else 1
-        carry = torch.tanh(carry * w + x)
-        if carry.requires_grad:
-            carry.register_hook(lambda grad: now.__setitem__(0, now[0] + 3))
-        return carry, x
+    w, now = torch.ones(2, requires_grad=True), [0.0]
+    step = timed_step(w, now, ahead=1, graph=2, backward=3)
 
     def called(*given, **options):
         now[0] += 50
         return execute(*given, **options)
 
-    w = torch.ones(2, requires_grad=True)
     monkeypatch.setattr("membptt.planning.profile.now", lambda: Moment(now[0], now[0], 0))
     for user in ("membptt.calls.plan", "membptt.calls.scan"):
         monkeypatch.setattr(f"{user}.execute", called)

@@ -18,7 +18,7 @@ from membptt.planning.trial import Trial
 from membptt.run.core import Core
 from membptt_theory.actions import StoreInternal
 
-from .cells import Gru, gradients, plain, problem, relative_error
+from .cells import Gru, gradients, plain, problem, relative_error, timed_step
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 CPU = {torch.device("cpu")}
@@ -142,14 +142,8 @@ def test_the_fastest_of_eager_and_compiled_cores_are_planned_and_run(compiled, u
 @pytest.mark.parametrize(("policy", "stored"), [("hsm", 0), ("msm_plus", 20), ("ism", 20)])
 def test_cores_that_are_stored_with_their_graph_are_promised_the_time_that_they_take(policy, stored, monkeypatch):
     """A clock that only work moves: 1 for a step without graph, 20 with it, 30 backward; 10 for both at once."""
-    now = [0.0]
-
-    def step(carry, x):
-        now[0] += 20 if carry.requires_grad else 1
-        carry = torch.tanh(carry * w + x)
-        if carry.requires_grad:
-            carry.register_hook(lambda grad: now.__setitem__(0, now[0] + 30))
-        return carry, x
+    w, now = torch.ones(2, requires_grad=True), [0.0]
+    step = timed_step(w, now, ahead=1, graph=20, backward=30)
 
     def joined(core, state, xs, number, sweep):
         before = now[0]
@@ -163,7 +157,7 @@ def test_cores_that_are_stored_with_their_graph_are_promised_the_time_that_they_
         monkeypatch.setattr(f"{user}.join_cores", lambda *given: joint)
     monkeypatch.setattr(Core, "join", joined)
     monkeypatch.setattr("membptt.planning.profile.now", lambda: Moment(now[0], now[0], 0))
-    w, init, xs = torch.ones(2, requires_grad=True), torch.zeros(2), torch.ones(200, 2)
+    init, xs = torch.zeros(2), torch.ones(200, 2)
     chosen = plan(step, init, xs, budget=1000, params=[w], chunk=1, policy=policy, compile=True)
     (option,) = [option for option in chosen.options if option.measured.compiled]
     chosen = replace(chosen, options=(option,), digest=option.schedule().digest)

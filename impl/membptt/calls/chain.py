@@ -174,12 +174,13 @@ def pose(blocks: Iterable[Block], x: Any, params: Params | None, *, join: bool) 
     frozen = [block for block in takewhile(_is_frozen, every) if isinstance(block, nn.Module)] if not wanted else []
     joined = max(len(frozen) - 1, 0) if join else 0
     every = [nn.Sequential(*frozen), *every[len(frozen) :]] if joined else every
-    named = [*map(_modules_named_by, every)]
+    values = [*map(_values_named_by, every)]
+    named = [*map(_modules_named_by, every, values)]
     step = Blocks(every, named, joined)
     own = [*chained.from_iterable(_modules_of(block, below) for block, below in zip(every, named, strict=True))]
     declared = declared_by(step, [*weights_of(own), *anywhere])
     inputs, rewound = Numbers(len(every)), tuple(step.rewound())
-    earliest = _earliest(every, named, declared, anywhere) if are_of_use(declared) else ()
+    earliest = _earliest(values, named, declared, anywhere) if are_of_use(declared) else ()
     forms = partial(Unlike, joined=joined)
     problem = Problem(step, spec, leaves, inputs, declared, False, forms, rewound, earliest, len(frozen) - joined)
     refuse_wrapped_below(own)
@@ -228,9 +229,14 @@ def _is_frozen(block: Block) -> bool:
     return isinstance(block, nn.Module) and not any(weight.requires_grad for weight in block.parameters())
 
 
-def _modules_named_by(block: Block) -> list[nn.Module]:
-    """Return the modules that a block names, itself among them, and all below."""
-    return modules_below([block] if isinstance(block, nn.Module) else [value for _, value in reach(block).named])
+def _values_named_by(block: Block) -> Sequence[nn.Module | Tensor]:
+    """Return the modules and tensors that a function or a method names."""
+    return () if isinstance(block, nn.Module) else [value for _, value in reach(block).named]
+
+
+def _modules_named_by(block: Block, values: Sequence[nn.Module | Tensor]) -> list[nn.Module]:
+    """Return the module that a block is, or those among the values that it names, and all below."""
+    return modules_below([block] if isinstance(block, nn.Module) else values)
 
 
 def _modules_of(block: Block, named: list[nn.Module]) -> list[nn.Module]:
@@ -240,12 +246,14 @@ def _modules_of(block: Block, named: list[nn.Module]) -> list[nn.Module]:
 
 
 def _earliest(
-    blocks: Sequence[Block], named: Sequence[list[nn.Module]], declared: Leaves, anywhere: Leaves
+    values: Sequence[Sequence[nn.Module | Tensor]],
+    named: Sequence[list[nn.Module]],
+    declared: Leaves,
+    anywhere: Leaves,
 ) -> tuple[int, ...]:
     """Return the first block that names each declared tensor; 0 for those that any may use."""
     first = {id(tensor): 0 for tensor in anywhere}
-    for number, (block, modules) in enumerate(zip(blocks, named, strict=True)):
-        beside = [] if isinstance(block, nn.Module) else [value for _, value in reach(block).named]
+    for number, (beside, modules) in enumerate(zip(values, named, strict=True)):
         for tensor in (*weights_of(modules), *(value for value in beside if isinstance(value, Tensor))):
             first.setdefault(id(tensor), number)
     return tuple([first.get(id(tensor), 0) for tensor in declared])

@@ -16,7 +16,7 @@ from membptt.planning.promising import Goal, disagreeing, hopeful, promising
 from membptt.planning.trial import Trial
 from membptt.run.node import Choice
 from membptt.run.problem import Problem, Step
-from membptt.run.progress import Bar, Progress, Tell, shown, told
+from membptt.run.progress import Progress, Tell, shown, told
 from membptt.slow.tier import SlowTier, slow_tier
 from membptt.step.declared import Params
 from membptt.step.refusals import refuse_transforms
@@ -196,8 +196,7 @@ def _compiling(progress: Progress, given: list[int] | None) -> Tell | None:
     sizes = f"cores of {given[0]} steps to measure them" if given else f"cores to measure, larger ones for {_BOUND}"
     what = f"compiling {sizes}"
     _log.info(what)
-    tell = told(progress, what, "size")
-    return Bar(what, "size", 0.0) if isinstance(tell, Bar) else tell
+    return told(progress, what, "size", at_once=True)
 
 
 _BOUND: Final = f"{_COMPILING:.0f} s at most"

@@ -13,12 +13,11 @@ from itertools import chain
 from typing import Any, Final
 
 import torch
-from torch import Tensor
 from torch.fx import Graph, Node
 
 from membptt.kernels import multiply, nodes
 from membptt.kernels.multiply import is_onednn_faster, take_onednn
-from membptt.kernels.nodes import ADD, ADDMM, MM, call, transpose, transposed, value
+from membptt.kernels.nodes import ADD, ADDMM, MM, call, is_static, transpose, transposed, value
 from membptt.torch_private import OPERATION, graph_pass, hash_of_files, schema_of
 
 ROOM: Final = 2**19  # bytes that the factors of one merged product may take, or as many as the weight if it has more
@@ -143,15 +142,15 @@ def _stack_rows(graph: Graph, batch: Sequence[Node]) -> None:
 
 def _between(graph: Graph, first: Node, wanted: Sequence[Any]) -> list[Node]:
     """Return, in order, the nodes after `first` that `wanted` need, themselves among them."""
-    nodes = list(graph.nodes)
-    after = set(nodes[nodes.index(first) :])
+    in_order = list(graph.nodes)
+    after = set(in_order[in_order.index(first) :])
     needed, todo = set[Node](), list(wanted)
     while todo:
         node = todo.pop()
         if node in after and node not in needed:
             needed.add(node)
             todo += node.all_input_nodes
-    return [node for node in nodes if node in needed]
+    return [node for node in in_order if node in needed]
 
 
 def _bounded(batch: Sequence[Node], *, inner: bool) -> list[list[Node]]:
@@ -192,24 +191,18 @@ def _is_product(node: Node) -> bool:
         return False
     if node.target is ADDMM and value(node.args[0]).dim() != 1:
         return False
-    return all(map(_is_static, node.args[-2:]))
+    return all(map(is_static, node.args[-2:]))
 
 
 def _is_sum(node: Node) -> bool:
     """Tell whether `node` adds two tensors of its own shape and type."""
-    if node.target is not ADD or node.kwargs or not all(map(_is_static, (node, *node.args))):
+    if node.target is not ADD or node.kwargs or not all(map(is_static, (node, *node.args))):
         return False
     whole = value(node)
     return all(
         (part.shape, part.dtype, part.device) == (whole.shape, whole.dtype, whole.device)
         for part in map(value, node.args)
     )
-
-
-def _is_static(node: Any) -> bool:
-    """Tell whether `node` is a tensor whose sizes are known while compiling."""
-    value = node.meta.get("val") if isinstance(node, Node) else None
-    return isinstance(value, Tensor) and all(isinstance(size, int) for size in value.shape)
 
 
 def _is_absorbed(node: Node) -> bool:
@@ -226,9 +219,9 @@ def _is_view(node: Node) -> bool:
     return node.target in (operator.getitem, _RESHAPE) or (isinstance(node.target, OPERATION) and node.target.is_view)
 
 
-def _stack(graph: Graph, nodes: Sequence[Any], dim: int) -> Node:
+def _stack(graph: Graph, matrices: Sequence[Any], dim: int) -> Node:
     """Concatenate matrices; transposes are concatenated before they are transposed, which keeps rows whole."""
-    parts, swapped = zip(*map(transposed, nodes), strict=True)
+    parts, swapped = zip(*map(transposed, matrices), strict=True)
     if all(swapped):
         return transpose(graph, call(graph, _CAT, list(parts), 1 - dim))
-    return call(graph, _CAT, list(nodes), dim)
+    return call(graph, _CAT, list(matrices), dim)

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.fx import Graph, Node
+from torch.fx import Graph
 
-from membptt.kernels.nodes import ADD, ADDMM, MM, call, transpose, transposed, value
+from membptt.kernels.nodes import ADD, ADDMM, MM, call, is_static, transpose, transposed, value
 from membptt.torch_private import onednn_linear
 
 LARGE: Final = 2**21  # multiplications, at least: a smaller product is done before oneDNN has begun
@@ -66,10 +66,12 @@ def take_onednn(graph: Graph) -> None:
     Of a few rows and a transposed weight, the transposed product is taken: the longer side of the result comes first.
     """
     for node in list(graph.nodes):
-        if node.target not in (MM, ADDMM) or node.kwargs or not all(map(_is_plain, node.args)):
+        if node.target not in (MM, ADDMM) or node.kwargs or not all(map(is_static, node.args)):
             continue
         arguments: tuple[Any, ...] = node.args
         *bias, left, right = arguments
+        if not all(_is_plain(value(each)) for each in arguments):
+            continue
         if is_large(value(left), value(right)) and all(value(each).dim() == 1 for each in bias):
             weight, turned = transposed(right)
             with graph.inserting_before(node):
@@ -89,8 +91,12 @@ def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
     Its product is taken in parts, none of which is larger than the two factors.
     """
-    plain = all(each.dtype is torch.float32 and each.device.type == "cpu" for each in (total, left, right))
-    if not plain or left.shape[1] < _ADDENDS or not is_large(left, right) or not is_onednn_faster():
+    if (
+        not all(map(_is_plain, (total, left, right)))
+        or left.shape[1] < _ADDENDS
+        or not is_large(left, right)
+        or not is_onednn_faster()
+    ):
         total.addmm_(left, right)
         return
     parts = -(-total.numel() // (left.numel() + right.numel()))
@@ -104,12 +110,9 @@ def is_large(left: Tensor, right: Tensor) -> bool:
     return rows >= _ROWS and rows * between * right.shape[1] >= LARGE
 
 
-def _is_plain(argument: Any) -> bool:
-    """Whether this is a tensor of single precision on the host, of known sizes."""
-    value = argument.meta.get("val") if isinstance(argument, Node) else None
-    if not isinstance(value, Tensor) or not all(isinstance(size, int) for size in value.shape):
-        return False
-    return value.dtype is torch.float32 and value.device.type == "cpu"
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is of single precision, on the host."""
+    return tensor.dtype is torch.float32 and tensor.device.type == "cpu"
 
 
 def _seconds(call: Callable[[], Tensor]) -> float:

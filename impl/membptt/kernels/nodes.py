@@ -36,3 +36,9 @@ def value(node: Any) -> Tensor:
     """Return the tensor, of no data, that stands for what `node` gives."""
     given: Tensor = node.meta["val"]
     return given
+
+
+def is_static(node: Any) -> bool:
+    """Tell whether `node` is a tensor whose sizes are known while compiling."""
+    given = node.meta.get("val") if isinstance(node, Node) else None
+    return isinstance(given, Tensor) and all(isinstance(size, int) for size in given.shape)

@@ -94,14 +94,16 @@ class Bar:
             self._drawn = None
 
 
-def told(progress: Progress, name: str, unit: str = "core") -> Tell | None:
+def told(progress: Progress, name: str, unit: str = "core", *, at_once: bool = False) -> Tell | None:
     """Return whom to tell: by default a bar, where standard error is a terminal and it takes some seconds.
+
+    Where it is known to, the bar is there `at_once`.
 
     Raises:
         TypeError: `progress` is neither a bool nor a function.
     """
     if progress is None:
-        return Bar(name, unit, _PATIENCE) if _is_terminal(sys.stderr) else None
+        return Bar(name, unit, 0.0 if at_once else _PATIENCE) if _is_terminal(sys.stderr) else None
     if isinstance(progress, bool):
         return Bar(name, unit, 0.0) if progress else None
     if not callable(progress):
