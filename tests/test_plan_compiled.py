@@ -141,9 +141,9 @@ def test_the_fastest_of_eager_and_compiled_cores_are_planned_and_run(compiled, u
 
 @pytest.mark.parametrize(("policy", "stored"), [("hsm", 0), ("msm_plus", 20), ("ism", 20)])
 def test_cores_that_are_stored_with_their_graph_are_promised_the_time_that_they_take(policy, stored, monkeypatch):
-    """A clock that only work moves: 1 for a step without graph, 20 with it, 30 backward; 10 for both at once."""
+    """A clock that only work moves: 1 for a step without graph, 2 with it, 48 backward; 10 for both at once."""
     w, now = torch.ones(2, requires_grad=True), [0.0]
-    step = timed_step(w, now, ahead=1, graph=20, backward=30)
+    step = timed_step(w, now, ahead=1, graph=2, backward=48)
 
     def joined(core, state, xs, number, sweep):
         before = now[0]
@@ -157,6 +157,7 @@ def test_cores_that_are_stored_with_their_graph_are_promised_the_time_that_they_
         monkeypatch.setattr(f"{user}.join_cores", lambda *given: joint)
     monkeypatch.setattr(Core, "join", joined)
     monkeypatch.setattr("membptt.planning.profile.now", lambda: Moment(now[0], now[0], 0))
+    monkeypatch.setattr("membptt.planning.trial._GRADIENT", 10**5)  # 64 cores: the first one has a graph twice
     init, xs = torch.zeros(2), torch.ones(200, 2)
     chosen = plan(step, init, xs, budget=1000, params=[w], chunk=1, policy=policy, compile=True)
     (option,) = [option for option in chosen.options if option.measured.compiled]
@@ -267,12 +268,33 @@ def test_a_compiled_scan_within_a_budget_gives_the_gradients_of_plain_autograd()
 
 
 @COMPILER
-def test_planning_compiles_a_core_as_it_is_recorded_and_as_it_is_joined_and_the_scan_nothing_more():
+@pytest.mark.parametrize("policy", ["hsm", "ism", "msm_plus"])
+@pytest.mark.parametrize("steps", [6, 7])
+def test_planning_compiles_a_core_as_it_is_recorded_and_as_it_is_joined_and_the_scan_nothing_more(policy, steps):
+    """The last core may be shorter: it is recorded, never joined. The first one is of the same kind as all."""
     compile_chunk(torch.sin, CPU)  # which tries whether anything can be compiled
-    step, init, xs = problem(Gru, 6, torch.float64)
+    step, init, xs = problem(Gru, steps, torch.float64)
     graphs, init = counters["stats"], init.detach()
     before = graphs["unique_graphs"]
-    chosen = plan(step, init, xs, budget="1MiB", chunk=2, policy="hsm", compile=True)
-    assert graphs["unique_graphs"] - before == 2
-    scan(step, init, xs, plan=chosen, compile=True)[0].sum().backward()
-    assert graphs["unique_graphs"] - before == 2
+    chosen = plan(step, init, xs, budget="1MiB", chunk=2, policy=policy, compile=True)
+    chosen = replace(chosen, options=tuple(option for option in chosen.options if option.measured.compiled))
+    assert graphs["unique_graphs"] - before == 2 + steps % 2
+    with torch.compiler.set_stance("fail_on_recompile"):
+        scan(step, init, xs, plan=chosen, compile=True)[0].sum().backward()
+    assert graphs["unique_graphs"] - before == 2 + steps % 2
+
+
+@pytest.mark.parametrize(("steps", "sizes"), [(12, {2}), (13, {1, 2})])
+def test_planning_backpropagates_a_last_core_that_is_shorter(steps, sizes, uncompiled, monkeypatch):
+    """Its backward is compiled by itself, and no gradient of a few cores reaches it."""
+    monkeypatch.setattr("membptt.planning.trial._GRADIENT", 0)
+    now, seen = Core.backpropagate, set()
+
+    def noted(core, internal, sweep):
+        seen.add(internal.at.stop - internal.at.start if isinstance(internal.at, slice) else 1)
+        now(core, internal, sweep)
+
+    monkeypatch.setattr(Core, "backpropagate", noted)
+    step, init, xs = problem(Gru, steps, torch.float64)
+    plan(step, init, xs, budget="1MiB", chunk=2, compile=True)
+    assert seen == sizes

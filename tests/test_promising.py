@@ -124,10 +124,16 @@ def test_timed_with_care_is_what_comes_within_a_twentieth_of_the_fastest_at_a_lo
 
 
 def test_timed_with_care_is_one_of_either_kind_that_fits():
-    eager = [line(chunk, 60, step=step, compiled=False) for chunk, step in ((1, 4.0), (2, 3.0), (30, 2.0))]
-    compiled = line(1, 60)
+    eager = [line(chunk, 60, step=step, compiled=False) for chunk, step in ((1, 1.5), (2, 1.3), (30, 1.0))]
+    compiled, slow = line(1, 60), line(1, 60, step=70.0)
     assert hopeful([*eager, compiled], Goal(60, 50)) == [eager[1], compiled]
     assert hopeful([eager[2], compiled], Goal(60, 50)) == [compiled]
+    assert hopeful([*eager, slow], Goal(60, 50)) == [eager[1], slow]
+
+
+def test_no_eager_core_is_timed_with_care_that_takes_half_as_long_again_as_a_compiled_one():
+    eager = line(2, 60, step=1.6, compiled=False)
+    assert hopeful([eager, line(1, 60)], Goal(60, 10**4)) == [line(1, 60)]
 
 
 @pytest.mark.parametrize("times", [("advance",), ("backprop",), ("apart",)])

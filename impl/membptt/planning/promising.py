@@ -14,6 +14,7 @@ from membptt_theory.options import options
 _NOTICED: Final = 0.03  # of the time: nothing is compiled for less
 _DISAGREE: Final = 1.5  # times as long as a core next to it lets expect: something else held it up
 _UNSURE: Final = 1.05  # times the least, at one look, that may turn out to be the least
+_EAGER: Final = 1.5  # times the least, at one look, that the fastest eager core may turn out to take less than
 # Seconds that a core takes beside its steps, until two sizes tell: on two processors 0.02 to 0.05 ms of an advance, and
 # 0.04 to 0.2 ms of a recording and its backward, were seen. At least such a part of its time that four steps promise
 # something.
@@ -61,12 +62,19 @@ def promising(measured: Sequence[Measured], chunks: Sequence[int], goal: Goal) -
 def hopeful(looked: Sequence[Measured], goal: Goal) -> list[Measured]:
     """Return the cores that may be the fastest, as far as one look at them tells; all of them where none fits.
 
-    One that is compiled and one that is not are among them: of two kinds a look tells less than of two sizes.
+    Of two kinds a look tells less than of two sizes: the fastest compiled one is among them, which was seen to be held
+    up, and the fastest eager one, unless it takes far longer.
     """
     seconds = goal.least(looked)
-    enough = _UNSURE * min(seconds.values(), default=inf)
+    least = min(seconds.values(), default=inf)
     of_kind = {sizes.compiled: sizes for sizes in sorted(seconds, key=lambda sizes: -seconds[sizes])}
-    return [sizes for sizes in looked if seconds.get(sizes, inf) <= enough or sizes == of_kind.get(sizes.compiled)]
+
+    def enough(sizes: Measured) -> float:
+        if sizes != of_kind.get(sizes.compiled):
+            return _UNSURE * least
+        return inf if sizes.compiled else _EAGER * least
+
+    return [sizes for sizes in looked if seconds.get(sizes, inf) <= enough(sizes)]
 
 
 def disagreeing(measured: Sequence[Measured]) -> list[Measured]:

@@ -120,6 +120,8 @@ class Trial:
                 state = self._after_first(kind)
                 for way in self._first_pass, self._at_once, self._apart:
                     way(kind, state)()
+                if rest:
+                    self._both_ways(kind, state, _APART, rest)()
         sizes = start, hidden, internal, tail, sum(shared.values())
         return Measured(chunk, *sizes, 0.0, 0.0, compiled=compiled)
 
@@ -201,8 +203,7 @@ class Trial:
 
     def _weigh(self, kind: Kind, shared: dict[int, int], steps: int | None = None) -> tuple[int, int]:
         """Return bytes of a hidden state, and of an internal state beyond its two hidden states; of a shorter core."""
-        core = self._core(kind, metered=True, steps=steps)
-        state = core.compact(core.advance(self._start(), self._xs, 0, 1))
+        core, state = self._core(kind, metered=True, steps=steps), self._after_first(kind)
         internal = core.record(state, self._xs, 0)
         output = storages(core.compact(internal.output()).leaves)
         return self._own(output, shared), self._inner(internal, state, output, shared)
@@ -310,8 +311,8 @@ class Trial:
     def _apart(self, kind: Kind, state: Hidden) -> _Call:
         return self._both_ways(kind, state, _APART)
 
-    def _both_ways(self, kind: Kind, state: Hidden, stream: _Stream) -> _Call:
-        core, outputs = self._core(kind), Outputs(_places(self._problem, kind.chunk))
+    def _both_ways(self, kind: Kind, state: Hidden, stream: _Stream, steps: int | None = None) -> _Call:
+        core, outputs = self._core(kind, steps=steps), Outputs(_places(self._problem, steps or kind.chunk))
         after = core.record(state, self._xs, 0, outputs).output().leaves
         ys, carry = list(map(_some_gradient, outputs.take())), list(map(_some_gradient, state.leaves))
         adjoint = Adjoint(list(carry), ys, outputs, self._xs, self._problem.params)
@@ -376,7 +377,7 @@ class Trial:
         taken: list[list[float]] = [[] for _ in figures]
         for turn, (prepare, times) in enumerate([*zip(figures, taken, strict=True)] * rounds, start=1):
             call = prepare()
-            if not times:
+            if rounds == 1:  # or the least is of a call that finds everything warm anyway
                 call()
             calls = [timed(call, self._problem.devices)[1]]
             while sum(calls) < _SECONDS / _ROUNDS and len(calls) < _CALLS:

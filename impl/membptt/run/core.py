@@ -316,8 +316,12 @@ class Core:
         return internal, graph
 
     def _wanted(self, form: Form, core: int) -> Sequence[bool]:
-        """Return which leaves of the carry that a core is given want a gradient."""
-        return form.differentiable if core >= self._unwanted else (False,) * len(form.differentiable)
+        """Return which leaves of the carry that a core is given want a gradient: of compiled cores, in all alike.
+
+        One whose carry wants none would be compiled by itself.
+        """
+        wanted = core >= self._unwanted or self._compiled is not None
+        return form.differentiable if wanted else (False,) * len(form.differentiable)
 
     def _graph_again(self, state: Hidden, xs: Leaves, core: int) -> Hidden:
         """Run one core with a graph that nobody looks at: it was looked at in the first pass, where it was the same."""
