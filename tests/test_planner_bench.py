@@ -49,6 +49,23 @@ def test_a_first_call_is_planned_and_run_and_its_plan_run_alone(monkeypatch, cap
     assert "times as long" not in out
 
 
+def test_a_first_call_that_compiled_what_no_cache_held_does_not_count(monkeypatch, capsys):
+    """Runs compile two sizes, one more, and none; then one that never finds everything."""
+    plan = planner.planned(problem("gru", 20, quick=True), 1.0)
+    runs = iter([2, 1, 0, *[1] * 5])
+
+    def alone(run, pose, given):
+        planned = run is first_call.by_budget
+        return first_call.First(plan, 3.0, 1.5, 0.5, next(runs) if planned else 0)
+
+    monkeypatch.setattr(first_call, "_alone", alone)
+    first_call.main(["--cells", "gru", "--steps", "20", "40", "--quick"])
+    told = capsys.readouterr().out
+    assert told.startswith("gru, 20 steps in ")
+    assert "gru, 40 steps: a size that was never tried before in each of 5 runs" in told
+    assert not list(runs)
+
+
 def test_a_first_call_is_compared_with_compiling_what_it_chose():
     plan = planner.planned(problem("gru", 20, quick=True), 1.0)
     chosen = replace(plan.chosen, measured=replace(plan.chosen.measured, compiled=True))
