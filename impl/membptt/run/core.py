@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import chain
-from operator import attrgetter, gt, le, methodcaller
+from operator import attrgetter, gt, methodcaller
 from typing import Any, Final
 
 import optree
@@ -309,7 +309,7 @@ class Core:
         random = self._generators.read()
         apart: list[Product] = []
         if self._weights and hooks_made() == hooks:
-            apart = products(graph.visited, self._weights, graph.accumulators, graph.shared(), since)
+            apart = products(graph.nodes, self._weights, graph.accumulators, graph.shared(), since)
         internal = Internal(at, carry_in, x_in, carry_out, heads, used, apart, state, random)
         if outputs is not None or self.metered:  # a plan's trial, too, whose step may hand tensors to others
             internal.enclosure = Enclosure(carry_in, graph.gates(since))
@@ -366,10 +366,8 @@ class Core:
         at, random = slice(first, cores.stop), self._generators.read()
         internal = Internal(at, carry_in, (), leaves, [], graph.used, (), state, random)
         internal.cores, internal.before_last = len(cores), before
-        nodes = graph.nodes
-        numbers = [*map(_sequence_nr, nodes)]
-        first_of_last = min(filter(partial(le, since_last), numbers), default=None)
-        internal.last_node = nodes[numbers.index(first_of_last)] if first_of_last is not None else None
+        of_last = filter(lambda node: node._sequence_nr() >= since_last, graph.nodes)
+        internal.last_node = min(of_last, key=_sequence_nr, default=None)
         if outputs is not None:
             internal.enclosure = Enclosure(carry_in, graph.gates(since))
         return internal

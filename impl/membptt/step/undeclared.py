@@ -65,6 +65,8 @@ class Undeclared:
         seen: set[Any] = {None}
         used: set[int] = set()
         pending: list[Any] = []
+        ends: list[Any] = []  # accumulators, each as often as a node leads to it, and these
+        ending: list[Any] = []
         look, go_on = seen.add, pending.append
         lost: list[Tensor] = []
         for tensor in returned:
@@ -80,16 +82,19 @@ class Undeclared:
             elif node not in seen:
                 look(node)
                 go_on(node)
-        for ways in map(_ways, pending):  # accumulators, at which it ends, among them
-            for edge in ways:
+        for node in pending:
+            for edge in node.next_functions:
                 child = edge[0]
-                if child not in seen:
+                if child.__class__ is _Accumulate:
+                    ends.append(child)
+                    ending.append(node)
+                elif child not in seen:
                     if edges and edge in edges:
                         used.add(edges[edge])
                     else:
                         look(child)
                         go_on(child)
-        for end in [node for node in pending if node.__class__ is _Accumulate]:
+        for end, node in zip(ends, ending, strict=True):
             index = self.accumulators.get(end)
             if index is not None:
                 used.add(index)
@@ -98,12 +103,12 @@ class Undeclared:
             if leaf in self._ids:
                 self.accumulators[end] = self._ids[leaf]
                 used.add(self._ids[leaf])
-            elif not (leaf in mine or (_parent(end, pending)._sequence_nr() >= since and _is_nobodys(end))):
+            elif not (leaf in mine or (node._sequence_nr() >= since and _is_nobodys(end))):
                 lost.append(end.variable)
         lost = [tensor for tensor in lost if id(tensor) not in self.frozen]
         if lost:
             raise self._error(lost, pending)
-        return Graph(returned, pending, self.accumulators, edges, sorted(used))
+        return Graph(returned, pending, ends, ending, self.accumulators, edges, sorted(used))
 
     def used_up(self) -> RuntimeError:
         """Return the error for a core that captured a graph which an earlier core's backward used up."""
@@ -170,44 +175,35 @@ class Graph(NamedTuple):
 
     Args:
         returned: by the core.
-        visited: their nodes, and the accumulators of leaves.
+        nodes: theirs, without the accumulators of leaves.
+        ends: these accumulators, each as often as a node leads to it.
+        ending: these nodes.
         accumulators: of declared tensors: which each of them is of.
         edges: of declared tensors with a graph.
         used: which of the declared tensors they reach, in ascending order.
     """
 
     returned: Sequence[Tensor]
-    visited: list[Any]
+    nodes: list[Any]
+    ends: list[Any]
+    ending: list[Any]
     accumulators: Mapping[Any, int]
     edges: Collection[Any]
     used: list[int]
 
-    @property
-    def nodes(self) -> list[Any]:
-        """The nodes, without accumulators."""
-        return [node for node in self.visited if node.__class__ is not _Accumulate]
-
     def gates(self, since: float) -> list[Any]:
         """Return the nodes made since then from which a gradient goes on to a declared tensor."""
         accumulators, edges = self.accumulators, self.edges
-        to_declared = {
-            node: None
-            for node in self.visited
-            for edge in _ways(node)
-            if edge[0] in accumulators or (edges and edge in edges)
-        }
+        to_declared = {node: None for node, end in zip(self.ending, self.ends, strict=True) if end in accumulators}
+        if edges:
+            to_declared |= {node: None for node in self.nodes if any(edge in edges for edge in _ways(node))}
         return [node for node in to_declared if node._sequence_nr() >= since]
 
     def shared(self) -> dict[Any, int]:
         """Return the nodes, and accumulators, that more than one way leads to, and how many do."""
-        counts = Counter(map(itemgetter(0), chain.from_iterable(map(_ways, self.visited))))
+        counts = Counter(map(itemgetter(0), chain.from_iterable(map(_ways, self.nodes))))
         counts.update({get_gradient_edge(tensor).node for tensor in self.returned if tensor.requires_grad})
         return {node: count for node, count in counts.items() if count > 1}
-
-
-def _parent(child: Any, nodes: Iterable[Any]) -> Any:
-    """Return the first of these nodes from which a gradient goes on to `child`."""
-    return next(node for node in nodes if any(edge[0] is child for edge in _ways(node)))
 
 
 def _is_nobodys(accumulator: Any) -> bool:
