@@ -24,6 +24,7 @@ from membptt.run.parts import are_of_use
 from membptt.run.problem import Problem
 from membptt.run.progress import Progress
 from membptt.state.forms import Unlike
+from membptt.state.garbage import uncollected
 from membptt.state.leaves import Leaves, compact_gradients, compacted
 from membptt.state.trees import flatten
 from membptt.step.autocast import Autocast
@@ -165,7 +166,11 @@ def pose(blocks: Iterable[Block], x: Any, params: Params | None, *, join: bool) 
     Modules at the start from which no gradient is wanted are run without graph; with `join` they are a single block.
     """
     refuse_cache()
-    every = _listed(blocks)
+    with uncollected():
+        return _posed(_listed(blocks), x, params, join=join)
+
+
+def _posed(every: list[Block], x: Any, params: Params | None, *, join: bool) -> tuple[Problem, Blocks]:
     if not 1 <= len(every) <= LONGEST:
         raise ValueError(f"a chain has 1 to {LONGEST} blocks, got {len(every)}: join neighbouring ones")
     leaves, spec = flatten("x", x)

@@ -15,6 +15,7 @@ from membptt.run.parts import parts_of
 from membptt.run.problem import Problem
 from membptt.run.progress import Progress, told
 from membptt.run.witness import Witness
+from membptt.state.garbage import uncollected
 from membptt.state.leaves import Leaves
 from membptt.state.states import Hidden
 from membptt.step.autocast import Autocast
@@ -65,7 +66,8 @@ def execute(
     if wanted:
         refuse_kernel_dropout(problem.reach.named, devices)
         autocast = Autocast.current(devices)
-        surroundings = Surroundings.of(problem.reach)
+        with uncollected():
+            surroundings = Surroundings.of(problem.reach)
         generators.follow(surroundings.vectors)
         rewound = surroundings.vectors if preserve_rng_state else ()
         inner = InPlace(surroundings, rewound=(*rewound, *problem.rewound))

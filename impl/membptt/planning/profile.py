@@ -109,7 +109,7 @@ def profile(problem: Problem, blocks: Blocks, tell: Tell | None = None) -> Profi
         )
         core.forms = anew.forms
         outputs = Outputs(problem.inputs.cores)
-        outside = [*problem.params, *problem.carry, *(tensor for _, tensor in surroundings.tensors())]
+        outside = [*problem.params, *problem.carry, *surroundings.tensors()]
         shared = Shared(outside)
         numbers: dict[Any, int] = {}
         measured: list[tuple[Block, int, int]] = []  # with bytes of its input's gradient, and what it needs with heads

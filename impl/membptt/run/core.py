@@ -25,6 +25,7 @@ from membptt.run.saved import record_saved, saved_by
 from membptt.run.verdict import only_rounds
 from membptt.run.witness import Witness
 from membptt.state.forms import Form, Forms
+from membptt.state.garbage import uncollected
 from membptt.state.leaves import Leaves, as_leaf, compact_gradients, compacted
 from membptt.state.products import Product, multiplied, products
 from membptt.state.states import At, Enclosure, Escaped, Hidden, Internal, RandomState, head
@@ -359,7 +360,8 @@ class Core:
                     before = own
         if outputs is not None:
             outputs.put(first, y)
-        graph = self._undeclared.refuse(leaves, carry_in, since)
+        with uncollected():
+            graph = self._undeclared.refuse(leaves, carry_in, since)
         self._unchanged.check(graph.used)
         state.check(first)
         # No products: their factors and gradients would wait for the end of all these blocks.

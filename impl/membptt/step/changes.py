@@ -67,7 +67,7 @@ class Accumulated:
     """
 
     def __init__(self, surroundings: Surroundings) -> None:
-        self._leaves = [tensor for _, tensor in surroundings.tensors() if tensor.requires_grad and tensor.is_leaf]
+        self._leaves = [tensor for tensor in surroundings.tensors() if tensor.requires_grad and tensor.is_leaf]
         self._before = self._now()
 
     def moved(self) -> list[Tensor]:
@@ -153,7 +153,7 @@ class InPlace:
     def changed(self) -> list[str]:
         """Return the names of what was changed since construction."""
         numbers = set(self._surroundings.changed())
-        for number, tensor in self._surroundings.tensors() if numbers and self._rewound else ():
+        for number, tensor in self._surroundings.numbered() if numbers and self._rewound else ():
             if id(tensor) in self._rewound:
                 numbers.discard(number)
         for kind, watched in self._samples.items():

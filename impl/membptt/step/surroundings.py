@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain, compress, filterfalse, islice, repeat
 from operator import attrgetter, is_
 from typing import Any, Final, NamedTuple
@@ -20,6 +21,7 @@ from membptt.torch_private import SpectralParametrization, buffers_of, parameter
 
 _mode: Final[Callable[[nn.Module], bool]] = attrgetter("training")
 _graph: Final = attrgetter("grad_fn")
+_requires_grad: Final = attrgetter("requires_grad")
 _OF_EVERY_MODULE: Final = frozenset(vars(nn.Module()))
 _MANY: Final = 64  # longer containers hold data
 _NUMBERS: Final = frozenset({bool, int, float, complex, str, type(None)})
@@ -92,7 +94,7 @@ class Surroundings:
 
     def frozen(self) -> frozenset[int]:
         """Return the identities of what wants no gradient now; `watched` keeps it."""
-        return frozenset([id(tensor) for _, tensor in self.tensors() if not tensor.requires_grad])
+        return frozenset(map(id, filterfalse(_requires_grad, self.tensors())))
 
     @contextmanager
     def replayed(self) -> Iterator[None]:
@@ -166,10 +168,16 @@ class Surroundings:
                 if kind != "parameter" and isinstance(tensor := _given(held), Tensor):
                     yield number, tensor
 
-    def tensors(self) -> list[tuple[int, Tensor]]:
-        """Return every tensor that was found, with its number."""
-        given = map(_given, self.watched) if weakref.ref in map(type, self.watched) else self.watched
-        return [(number, tensor) for number, tensor in enumerate(given) if isinstance(tensor, Tensor)]
+    def tensors(self) -> list[Tensor]:
+        """Return every tensor that was found."""
+        return [tensor for tensor in self._found() if isinstance(tensor, Tensor)]
+
+    def numbered(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield every tensor that was found, with its number."""
+        return ((number, tensor) for number, tensor in enumerate(self._found()) if isinstance(tensor, Tensor))
+
+    def _found(self) -> Iterable[Any]:
+        return map(_given, self.watched) if weakref.ref in map(type, self.watched) else self.watched
 
     def names(self) -> list[str]:
         """Return the names of all tensors, by their numbers."""
@@ -300,10 +308,13 @@ class _AtCall:
     built: list[Any] = field(default_factory=list)
 
     def takes(self, module: nn.Module, name: str) -> bool:
-        """Take note of a module that holds parameters without a graph, numbers and nothing else; false of another."""
+        """Take note of a module that holds parameters without a graph, numbers and nothing else; false of another.
+
+        Such as a scripted one, which holds what it is in C++.
+        """
         attributes, parameters = vars(module), parameters_of(module)
-        own = [*filterfalse(_OF_EVERY_MODULE.__contains__, attributes)]
-        if buffers_of(module) or isinstance(module, torch.jit.ScriptModule):
+        own = _own_keys(tuple(attributes))
+        if buffers_of(module):
             return False
         numbers = {key: attributes[key] for key in own} if own else _NONE
         if own and not _NUMBERS.issuperset(map(type, numbers.values())):
@@ -444,7 +455,7 @@ def _tables(module: nn.Module, name: str, hidden: list[tuple[str, nn.Module]]) -
         yield _Table(name, "buffer", buffers, _all_held(buffers), _NONE, _NONE, _NO_KEYS)
     before, numbers, containers = {}, {}, []
     attributes = vars(module)
-    own = [*filterfalse(_OF_EVERY_MODULE.__contains__, attributes)]
+    own = _own_keys(tuple(attributes))
     for key in own:
         value = attributes[key]
         if type(value) in _NUMBERS:
@@ -460,6 +471,12 @@ def _tables(module: nn.Module, name: str, hidden: list[tuple[str, nn.Module]]) -
     if before or inner or numbers:
         others = tuple([key for key in own if key not in before])  # which garbage collection need not look at
         yield _Table(name, "attribute", attributes, before or _NONE, inner, numbers or _NONE, others)
+
+
+@lru_cache(maxsize=256)
+def _own_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of the attributes of a module that not every one has."""
+    return tuple(filterfalse(_OF_EVERY_MODULE.__contains__, keys))
 
 
 def _inner(entries: Iterable[tuple[str, Any]]) -> dict[str, Tensor]:

@@ -133,7 +133,7 @@ class Undeclared:
             by_number[number]
             for around in map(Surroundings.of, map(reach, self._steps))
             for by_number in [around.names()]
-            for number, tensor in around.tensors()
+            for number, tensor in around.numbered()
             if tensor.grad_fn is not None and id(tensor) not in self._ids
         ]
         return " and ".join(map(repr, names)) or "a tensor"
