@@ -346,7 +346,7 @@ class Core:
             before = carry_in
             for core in cores:
                 since_last = nodes_made()
-                carry, y = self._call(carry, core, core)
+                carry, y = self._step(carry, core)  # blocks, which give a pair
                 leaves = self._checked(carry, core) if outputs is not None else self._flatten(carry, core)
                 if outputs is not None and self.continuity is not None:
                     self.continuity.passed(core, leaves)
