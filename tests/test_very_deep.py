@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import json
+import sys
 import weakref
 from collections import OrderedDict
 from time import sleep
@@ -1054,6 +1055,27 @@ def test_a_thousand_equal_layers_run_in_a_two_hundredth_of_plain_s_memory():
         chain(blocks, x, plan=chosen).sum().backward()
     assert report.forwards == chosen.schedule().meter().forwards
     assert chosen.peak_bytes <= plan.front[-1].bytes // 200
+
+
+def test_garbage_collection_waits_while_a_deep_chain_is_looked_at_and_its_graph_searched():
+    """Notes of its modules and nodes of its graph are thousands of objects, of which none is garbage."""
+    blocks, x = residual_mlp(1000, width=2), torch.randn(1, 2)
+    chosen, around = plan_chain(blocks, x), set()
+    chosen = chosen.within(chosen.front[-1].bytes * 9 // 10)
+
+    def note(phase, about):
+        frame = sys._getframe()
+        while frame is not None:
+            around.add(frame.f_code.co_name)
+            frame = frame.f_back
+
+    chain(blocks, x, plan=chosen).sum().backward()  # the first call, in which each block is run with graph
+    gc.callbacks.append(note)
+    chain(blocks, x, plan=chosen).sum().backward()
+    gc.callbacks.remove(note)
+    assert "forward" in around
+    assert not {"_posed", "takes", "refuse"} & around
+    assert gc.isenabled()
 
 
 def test_what_surrounds_a_deep_chain_is_few_objects_until_it_is_asked_for():

@@ -14,8 +14,8 @@ def uncollected() -> Iterator[None]:
     Of all threads, for some milliseconds; no code of the user's is to run inside.
     """
     collects = gc.isenabled()
-    gc.disable()
     try:
+        gc.disable()
         yield
     finally:
         if collects:
