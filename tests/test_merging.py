@@ -16,9 +16,10 @@ from torch._inductor.decomposition import select_decomp_table
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from membptt import scan
-from membptt.kernels import merging
+from membptt.kernels import merging, multiply
 from membptt.kernels.compiled import compile_options
-from membptt.kernels.merging import MergeProducts, merge_rows
+from membptt.kernels.merging import MergeProducts, merge_rows, merge_sums
+from membptt.kernels.nodes import transposed
 from tests.cells import Gru, Lstm, ResidualMlp, Tanh, gradients
 
 MM, ADDMM, CAT = torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.cat.default
@@ -164,6 +165,25 @@ def test_sums_with_the_same_left_factors_stack_them_once():
     graph_module = traced(run, torch.ones(7, 3, 3).unbind(0))
     MergeProducts()(graph_module.graph)
     assert (count(graph_module.graph, MM), count(graph_module.graph, CAT)) == (2, 3)
+
+
+@pytest.mark.parametrize("onednn", [False, True])
+def test_the_left_factors_of_a_product_that_onednn_adds_are_stacked_as_it_takes_them(monkeypatch, onednn):
+    """With whole rows: they are transposed where they are stacked, and not copied once more."""
+    monkeypatch.setattr(multiply, "is_onednn_faster", lambda: onednn)
+
+    def run(*xs):
+        return [reduce(add, [left.permute(1, 0) @ right for left, right in zip(xs[::2], xs[1::2], strict=True)])]
+
+    xs = [torch.randn(16, width) for _ in range(5) for width in (256, 512)]
+    graph_module = traced(run, xs)
+    merge_sums(graph_module.graph)
+    graph_module.graph.eliminate_dead_code()
+    (product,) = graph_module.graph.find_nodes(op="call_function", target=MM)
+    assert transposed(product.args[0])[1] != onednn
+    graph_module.recompile()
+    (exact,) = run(*(tensor.double() for tensor in xs))
+    assert (graph_module(*xs)[0] - exact).abs().max() <= 1e-5 * exact.abs().max()
 
 
 def test_products_that_need_each_other_are_left_alone():

@@ -11,6 +11,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from membptt import scan
 from membptt.kernels import merging, multiply
+from membptt.kernels.joint import join_cores
 from membptt.kernels.merging import MergeProducts
 from membptt.kernels.multiply import PRODUCT, add_product, is_large, is_onednn_faster, take_onednn
 from membptt.kernels.nodes import PERMUTE
@@ -117,6 +118,46 @@ def test_a_factor_with_gaps_is_no_thousand_times_slower():
     exact = left.double() @ wide[:, ::2].double()
     assert seen == [True]
     assert (actual - exact).abs().max() <= 1e-5 * exact.abs().max()
+
+
+@has_onednn
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("lie", ["plain", "transposed", "with gaps", "computed"])
+def test_compiled_code_calls_onednn_without_a_way_through_python(monkeypatch, lie, biased):
+    """That way takes a tenth of the product of a few rows."""
+    take_onednn(torch.fx.Graph())
+    wide, left, bias = torch.randn(256, 1024), torch.randn(16, 256), torch.randn(512) if biased else None
+    right = {"transposed": torch.randn(512, 256).t(), "with gaps": wide[:, ::2]}.get(lie, wide[:, :512].contiguous())
+
+    def run(left, right, bias):
+        return torch.ops.membptt.product(left, right.exp() if lie == "computed" else right, bias) + 1
+
+    exact = left.double() @ (right.exp() if lie == "computed" else right).double() + (bias if biased else 0) + 1
+    monkeypatch.setattr(multiply, "onednn_linear", None)  # as Python finds it
+    actual = torch.compile(run, fullgraph=True)(left, right, bias)
+    assert (actual - exact).abs().max() <= 1e-5 * exact.abs().max()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_operation_without_a_function_in_c_is_called_and_not_spoken_of(capfd):
+    weight = (torch.eye(6) + 0.1 * torch.randn(6, 6)).requires_grad_()
+
+    def step(carry, x):
+        carry = torch.tanh(carry @ torch.linalg.inv(weight) + x)
+        return carry, carry.sum()
+
+    init, xs = torch.randn(3, 6), torch.randn(9, 3, 6)
+
+    def gradient(**how):
+        return torch.autograd.grad(scan(step, init, xs, slots=3, params=[weight], **how)[1].sum(), [weight])
+
+    expected = gradient()
+    capfd.readouterr()
+    actual = gradient(compile=True)
+    assert "shim" not in "".join(capfd.readouterr())
+    assert join_cores(step, [init.device]).problem is None
+    assert relative_error(actual, expected) <= 1e-5
 
 
 def added(total, left, right):

@@ -8,6 +8,7 @@ is looked up when something is compiled.
 from __future__ import annotations
 
 import ctypes
+import logging
 import struct
 import sys
 import warnings
@@ -593,8 +594,42 @@ def compile_operations(graph: torch.fx.GraphModule, options: dict[str, Any]) -> 
     output = graph.graph.output_node()
     count = len(output.args[0])  # type: ignore[arg-type]
     output.meta["user_visible_output_idxs"] = list(range(count))  # they lie as the graph says
-    with inductor_options().patch(options), tracing(TracingContext(mode)), V.set_fake_mode(mode):
-        return cast("Callable[[list[Tensor]], Any]", compile_fx_inner(graph, values, is_inference=True))
+    # What calls the kernels is compiled, too: in Python that takes as long as the kernels of a small core.
+    patched = inductor_options().patch({**options, "cpp_wrapper": True})
+    log = logging.getLogger("torch._inductor.ir")
+    log.addFilter(_is_news)
+    try:
+        with patched, tracing(TracingContext(mode)), V.set_fake_mode(mode), V.set_real_inputs(values):
+            compiled = compile_fx_inner(graph, values, is_inference=True, cpp_wrapper=True)
+    finally:
+        log.removeFilter(_is_news)
+    return cast("Callable[[list[Tensor]], Any]", compiled)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out that an operation is called by name, because it has no function in C."""
+    return "c-shim" not in str(record.msg)
+
+
+def lower_product(operation: Any) -> None:
+    """Have Inductor call oneDNN where a graph has `operation`, a product of two matrices and a bias: not by Python."""
+    from torch._inductor import ir  # noqa: PLC0415
+    from torch._inductor.lowering import lowerings, register_lowering  # noqa: PLC0415
+    from torch._inductor.mkldnn_ir import LinearUnary, _create_output_node  # noqa: PLC0415
+
+    def lowered(left: Any, right: Any, bias: Any) -> Any:
+        rows = LinearUnary.require_contiguous(LinearUnary.realize_input(left))
+        weight = LinearUnary.realize_input(lowerings[torch.ops.aten.permute.default](right, [1, 0]))
+        size = weight.get_size()
+        if tuple(weight.get_stride()) not in {(size[1], 1), (1, size[0])}:
+            weight = LinearUnary.require_contiguous(weight)  # with gaps, oneDNN takes a thousand times as long
+        inputs, rest = [rows, weight], [None] * (bias is None) + ["none", [-1], ""]
+        if bias is not None:
+            inputs.append(LinearUnary.realize_input(bias))
+        layout = ir.FixedLayout(rows.get_device_or_error(), rows.get_dtype(), [rows.get_size()[0], size[0]])
+        return ir.TensorBox.create(_create_output_node(LinearUnary(layout, inputs, rest)))  # type: ignore[no-untyped-call]
+
+    register_lowering(operation, type_promotion_kind=None)(lowered)
 
 
 def side_effects() -> bool:

@@ -15,8 +15,9 @@ from typing import Any, Final
 import torch
 from torch.fx import Graph, Node
 
+from membptt import torch_private
 from membptt.kernels import multiply, nodes
-from membptt.kernels.multiply import is_onednn_faster, take_onednn
+from membptt.kernels.multiply import is_added_by_onednn, is_onednn_faster, take_onednn
 from membptt.kernels.nodes import ADD, ADDMM, MM, call, is_static, transpose, transposed, value
 from membptt.torch_private import OPERATION, graph_pass, hash_of_files, schema_of
 
@@ -43,7 +44,8 @@ class MergeProducts(graph_pass()):  # type: ignore[misc]
 
     def uuid(self) -> Any:
         """Return what compiled code is cached by: it may be carried to another processor."""
-        return hash_of_files((__file__, multiply.__file__, nodes.__file__)), is_onednn_faster()
+        files = __file__, multiply.__file__, nodes.__file__, torch_private.__file__
+        return hash_of_files(files), is_onednn_faster()
 
 
 def merge_rows(graph: Graph) -> None:
@@ -78,10 +80,13 @@ def merge_sums(graph: Graph) -> None:
             with graph.inserting_before(last):
                 # Weights that meet in one sum have left factors in common.
                 since, left = shared.get((*lefts,), (len(order), None))
+                right = _stack(graph, rights, 0)
                 if left is None or since > order[last]:
                     left = _stack(graph, lefts, 1)
+                    if transposed(left)[1] and is_added_by_onednn(value(left), value(right)):
+                        left = call(graph, _CAT, lefts, 1)
                     shared[(*lefts,)] = order[last], left
-                parts.append(call(graph, MM, left, _stack(graph, rights, 0)))
+                parts.append(call(graph, MM, left, right))
         if merged:
             total = parts[0]
             with graph.inserting_before(root):

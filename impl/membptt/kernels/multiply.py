@@ -16,14 +16,14 @@ from torch import Tensor
 from torch.fx import Graph
 
 from membptt.kernels.nodes import ADD, ADDMM, MM, call, is_static, transpose, transposed, value
-from membptt.torch_private import onednn_linear
+from membptt.torch_private import lower_product, onednn_linear
 
 LARGE: Final = 2**21  # multiplications, at least: a smaller product is done before oneDNN has begun
 _ADDENDS: Final = 64  # of each element, at least: with fewer, adding a product up in a second pass takes what it saved
 _ROWS: Final = 8  # at least
 _FEW: Final = range(12, 65)  # rows, of which the transposed product takes a tenth to a quarter less
 _FASTER: Final = 1.25  # times, at least, or torch's own choice stays
-_ROUNDS: Final = 5
+_ROUNDS: Final = 20
 
 _library = torch.library.Library("membptt", "DEF")  # type: ignore[no-untyped-call]
 # Flexible: a transposed weight is taken as it lies, and not copied first.
@@ -65,6 +65,7 @@ def take_onednn(graph: Graph) -> None:
 
     Of a few rows and a transposed weight, the transposed product is taken: the longer side of the result comes first.
     """
+    _lowered()
     for node in list(graph.nodes):
         if node.target not in (MM, ADDMM) or node.kwargs or not all(map(is_static, node.args)):
             continue
@@ -86,22 +87,28 @@ def take_onednn(graph: Graph) -> None:
             graph.erase_node(node)
 
 
+@lru_cache(maxsize=1)
+def _lowered() -> None:
+    lower_product(PRODUCT)
+
+
 def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     """Add the product of two matrices to a third, by oneDNN where that is faster: it multiplies, and does not add.
 
     Its product is taken in parts, none of which is larger than the two factors.
     """
-    if (
-        not all(map(_is_plain, (total, left, right)))
-        or left.shape[1] < _ADDENDS
-        or not is_large(left, right)
-        or not is_onednn_faster()
-    ):
+    if not (_is_plain(total) and is_added_by_onednn(left, right)):
         total.addmm_(left, right)
         return
     parts = -(-total.numel() // (left.numel() + right.numel()))
     for place, factor in zip(total.chunk(parts), left.contiguous().chunk(parts), strict=True):
         place.add_(_product(factor, right, None))
+
+
+def is_added_by_onednn(left: Tensor, right: Tensor) -> bool:
+    """Whether `add_product` leaves a product of these to oneDNN, which wants the rows of the left one whole."""
+    fits = _is_plain(left) and _is_plain(right) and left.shape[1] >= _ADDENDS and is_large(left, right)
+    return fits and is_onednn_faster()
 
 
 def is_large(left: Tensor, right: Tensor) -> bool:
