@@ -1,6 +1,7 @@
 """`membptt.nn.LSTM` in place of `torch.nn.LSTM`: time and activation memory of one gradient over a long sequence.
 
     python -m bench.drop_in --steps 10000 [--device cuda]
+    python -m bench.drop_in --steps 1000 --layer GRU --compile
 
 Both layers have the same weights and read the same input, made once. Chunk and slots of ours are those of least time
 within a twentieth of torch's measured activation memory. The output sequence, which both layers return, and the
@@ -23,7 +24,7 @@ from tqdm import tqdm
 
 import membptt
 from bench.machine import conditions
-from bench.meter import cuda_bytes, live_bytes, now
+from bench.meter import allocated_bytes, cuda_bytes, live_bytes, now
 from bench.store import DATA, save
 from membptt_theory.limits import NAMED
 from membptt_theory.tables import build, optimal_cost, useful_slots
@@ -32,6 +33,7 @@ FORMAT = "membptt-drop-in/1"
 FRACTION = 20
 TARGET = 1.6  # of torch's time, on a GPU
 CHUNKS = (10, 20, 50, 100, 200, 500)
+COMPILED_CHUNKS = (5, 10, 20)  # larger ones take minutes to compile
 TOLERANCE = 1e-3  # relative, float32: sums in another order
 
 
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     options = _options(arguments)
     torch.set_num_threads(options.threads)
-    bench = Bench(options.steps, options.batch, options.hidden, options.device)
+    bench = Bench(options.layer, options.steps, options.batch, options.hidden, options.device, compile=options.compile)
     whole = bench.peak(bench.theirs)
     expected = bench.gradients(bench.theirs)
     chunk, slots, peak = bench.fit(whole // FRACTION)
@@ -57,10 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for _ in tqdm(range(options.rounds), unit="round"):
         rounds.append({"torch": bench.time(bench.theirs), "membptt": bench.time(ours)})
     cores = -(-options.steps // chunk)
+    kind = f" --layer {options.layer}" * (options.layer != "LSTM") + " --compile" * options.compile
     content = {
         **conditions(options.device),
         "format": FORMAT,
-        "command": f"python -m bench.drop_in --steps {options.steps} --device {options.device}",
+        "command": f"python -m bench.drop_in --steps {options.steps} --device {options.device}{kind}",
+        "layer": options.layer,
+        "compile": options.compile,
         "steps": options.steps,
         "batch": options.batch,
         "hidden": options.hidden,
@@ -73,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "largest_gradient_difference": difference,
         "rounds": rounds,
     }
-    save(options.data / f"drop_in_{options.device}_{options.steps}.json", content)
+    name = "_".join(["drop_in", *kind.lower().replace("--layer", "").replace("--", "").split()])
+    save(options.data / f"{name}_{options.device}_{options.steps}.json", content)
     show(content)
 
 
@@ -85,9 +91,11 @@ def show(content: dict[str, Any]) -> None:
     if content["device"] == "cuda":
         met = ratio <= TARGET and saved >= FRACTION
         verdict = f"; target {TARGET:g} at 1/{FRACTION}: {'met' if met else 'NOT met'}"
+    layer, compiled = content["layer"], ", compile=True" * content["compile"]
     print(
-        f"LSTM {content['hidden']}, batch {content['batch']}, T = {content['steps']}, {content['device_name']}: "
-        f"membptt.nn.LSTM(slots={content['slots']}, chunk={content['chunk']}) takes {ratio:.2f} of torch.nn.LSTM's "
+        f"{layer} {content['hidden']}, batch {content['batch']}, T = {content['steps']}, {content['device_name']}: "
+        f"membptt.nn.{layer}(slots={content['slots']}, chunk={content['chunk']}{compiled}) takes {ratio:.2f} of "
+        f"torch.nn.{layer}'s "
         f"time in 1/{saved:.1f} of its memory ({content['peak_bytes'] / 1e6:.1f} MB), "
         f"{content['forwards_a_step']:.2f} forwards a step{verdict}"
     )
@@ -97,28 +105,32 @@ class Bench:
     """One input, one set of weights, two layers.
 
     Args:
+        layer: LSTM, GRU or RNN.
         steps: length.
         batch: sequences.
         hidden: width of input and state.
         device: where everything lives.
+        compile: our cores are compiled.
     """
 
-    def __init__(self, steps: int, batch: int, hidden: int, device: str) -> None:
+    def __init__(self, layer: str, steps: int, batch: int, hidden: int, device: str, *, compile: bool = False) -> None:
         torch.manual_seed(0)
         self._steps, self._hidden, self._device = steps, hidden, device
-        self._layer = torch.nn.LSTM(hidden, hidden).to(device)
+        self._layer = getattr(torch.nn, layer)(hidden, hidden).to(device)
+        self._compile = {"compile": True} if compile else {}
         self._xs = torch.randn(steps, batch, hidden).to(device)
         self._wanted = torch.randn(steps, batch, hidden).to(device)  # the gradient that comes in
         for param in self._layer.parameters():
             param.grad = torch.zeros_like(param)
 
     def theirs(self) -> None:
-        """Compute the gradient by `torch.nn.LSTM`."""
+        """Compute the gradient by torch's layer."""
         self._backward(self._layer)
 
     def ours(self, chunk: int, slots: int) -> None:
-        """Compute it by `membptt.nn.LSTM` on the same weights."""
-        layer = membptt.nn.LSTM(self._hidden, self._hidden, slots=slots, chunk=chunk, device="meta")
+        """Compute it by ours on the same weights."""
+        kind = getattr(membptt.nn, self._layer.mode.split("_")[0])
+        layer = kind(self._hidden, self._hidden, slots=slots, chunk=chunk, **self._compile, device="meta")
         for name, param in self._layer.named_parameters():
             setattr(layer, name, param)
         self._backward(layer)
@@ -138,6 +150,8 @@ class Bench:
         if self._device == "cuda":
             return cuda_bytes(compute).peak - outputs
         params = list(self._layer.parameters())
+        if self._compile:
+            return allocated_bytes(compute, params).peak - outputs
         grads = [param.grad for param in params if param.grad is not None]
         return live_bytes(compute, [*params, *grads, self._xs, self._wanted], params).peak - outputs
 
@@ -154,9 +168,10 @@ class Bench:
         Raises:
             RuntimeError: nothing fits.
         """
-        state = 2 * self._hidden * self._xs.shape[1] * self._xs.element_size()
+        leaves = 2 if self._layer.mode == "LSTM" else 1
+        state = leaves * self._hidden * self._xs.shape[1] * self._xs.element_size()
         candidates = []
-        for chunk in CHUNKS:
+        for chunk in COMPILED_CHUNKS if self._compile else CHUNKS:
             cores = -(-self._steps // chunk)
             if cores < 2:
                 continue
@@ -176,6 +191,7 @@ class Bench:
 
     def _backward(self, layer: Any) -> None:
         ys, final = layer(self._xs)
+        final = final if isinstance(final, tuple) else (final,)
         torch.autograd.backward([ys, *final], [self._wanted, *map(torch.ones_like, final)])
 
     def _clear(self) -> None:
@@ -190,6 +206,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--layer", choices=["LSTM", "GRU", "RNN"], default="LSTM")
+    parser.add_argument("--compile", action="store_true", help="of a GRU or RNN")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--data", type=Path, default=DATA)

@@ -31,6 +31,8 @@ from bench import (
 from membptt_theory.tables import optimal_cost
 from paper_figs import fig09, fig10
 
+from .test_plan_compiled import COMPILER
+
 DATA = store.DATA
 STEPS = 20
 METHODS = {
@@ -452,6 +454,17 @@ def test_the_drop_in_layer_is_measured_in_a_twentieth_of_torchs_memory(tmp_path,
     assert "of torch.nn.LSTM's time" in capsys.readouterr().out
 
 
+@COMPILER
+@pytest.mark.filterwarnings("ignore")
+def test_a_drop_in_layer_with_compiled_cores_is_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(drop_in, "COMPILED_CHUNKS", (2,))
+    sizes = ["--steps", "400", "--batch", "4", "--hidden", "16", "--rounds", "1", "--data", str(tmp_path)]
+    drop_in.main([*sizes, "--layer", "GRU", "--compile"])
+    content = json.loads((tmp_path / "drop_in_gru_compile_cpu_400.json").read_text())
+    assert content["peak_bytes"] * drop_in.FRACTION <= content["torch_peak_bytes"]
+    assert "chunk=2, compile=True) takes" in capsys.readouterr().out
+
+
 def test_a_drop_in_layer_with_another_gradient_is_refused(tmp_path, monkeypatch):
     ours = drop_in.Bench.ours
 
@@ -496,6 +509,21 @@ def test_the_readme_says_how_fast_schedules_are_iterated():
     assert f"as action objects {speed['actions']:.1f} times" in text
 
 
+def layer(name):
+    """What a drop-in layer takes of the time of torch's, and how many times less memory."""
+    drop = json.loads((DATA / f"{name}.json").read_text())
+    time = median(entry["membptt"] / entry["torch"] for entry in drop["rounds"])
+    return time, drop["torch_peak_bytes"] / drop["peak_bytes"]
+
+
+def test_the_page_on_layers_says_what_compiled_ones_take():
+    time, saved = layer("drop_in_gru_compile_cpu_1000")
+    root = DATA.parents[1]
+    for page in ("docs/how-to/lstm.md", "CHANGELOG.md"):
+        text = " ".join((root / page).read_text().split())
+        assert f"{time:.2f} of the time of `torch.nn.GRU` in 1/{saved:.0f} of its memory" in text
+
+
 def expected():
     """The rows of the front page's table, from the committed data."""
     lstm = record.load(record.path_of(DATA, "cpu", "lstm", 1000))
@@ -507,10 +535,10 @@ def expected():
     compiled = f"{by_kind['merged']:.2f} compiled (plain compiled alike: {report.ratio(lstm, whole, 'plain'):.2f})"
     cells = f"1/20 | {by_kind['eager']:.2f} eager, {compiled}"
     yield f"| `scan`, LSTMCell 256, 1,000 steps | {cells} |"
-    drop = json.loads((DATA / "drop_in_cpu_10000.json").read_text())
-    time = median(entry["membptt"] / entry["torch"] for entry in drop["rounds"])
-    saved = drop["torch_peak_bytes"] / drop["peak_bytes"]
+    time, saved = layer("drop_in_cpu_10000")
     yield f"| `membptt.nn.LSTM` 256, 10,000 steps | 1/{saved:.0f} | {time:.2f} of `torch.nn.LSTM` |"
+    time, saved = layer("drop_in_gru_compile_cpu_1000")
+    yield f"| `membptt.nn.GRU` 256, 1,000 steps, compiled | 1/{saved:.0f} | {time:.2f} of `torch.nn.GRU`, on the EPYC |"
     long = json.loads((DATA / "long_sequence_1000000.json").read_text())
     whole = long["plain"]["peak_bytes"] * long["steps"] / long["plain"]["steps"]
     for fraction in (1000, 10_000):
@@ -546,11 +574,13 @@ def test_the_front_page_says_how_scan_compares_with_jax(cell, sentence):
 
 def test_the_front_page_and_the_benchmarks_name_the_processors_of_their_tables():
     front = (Path(__file__).parents[1] / "README.md").read_text()
-    about = front[front.index("## What to expect") : front.index("| gradient of |")]
+    about = " ".join(front[front.index("## What to expect") : front.index("| gradient of |")].split())
     names = ["drop_in_cpu_10000", "side_by_side_cpu_lstm_1000", "long_sequence_1000000"]
     (first,) = {store.device_of(json.loads((DATA / f"{name}.json").read_text())) for name in names}
     other = store.device_of(json.loads((DATA / "long_sequence_1000000_epyc26m2.json").read_text()))
-    assert about.index(f"`{first}`") < about.index(f"the GRU also on an `{other}`")
+    here = store.device_of(json.loads((DATA / "drop_in_gru_compile_cpu_1000.json").read_text()))
+    assert here == other
+    assert about.index(f"`{first}`") < about.index(f"`membptt.nn.GRU` only, on an `{other}`")
     points = [record.load(record.path_of(DATA, "cpu", cell, 1000)) for cell in cells.CELLS]
     (only,) = {store.device_of(point) for point in points}
     assert f"At T = 1,000, on one thread of `{only}`, whose files" in (DATA.parent / "README.md").read_text()

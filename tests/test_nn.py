@@ -121,12 +121,12 @@ def test_layer_equals_torch_hypothesis(which, policy, steps, chunk, slots, batch
 
 
 def test_a_kernel_that_forgets_part_of_its_state_is_caught(monkeypatch):
-    kernel = membptt.nn.LSTM._kernel
+    kernel = membptt.nn._Segment._kernel
 
     def forgetful(self, xs, carry, weights, sizes):
         return kernel(self, xs, (carry[0], carry[1] * 0), weights, sizes)
 
-    monkeypatch.setattr(membptt.nn.LSTM, "_kernel", forgetful)
+    monkeypatch.setattr(membptt.nn._Segment, "_kernel", forgetful)
     theirs, ours = pair("LSTM", 3, 4)
     with pytest.raises(AssertionError):
         assert_equal(theirs, ours, sequence(theirs, 7), None)
@@ -324,7 +324,7 @@ def test_the_state_of_a_sequence_that_has_ended_is_not_touched():
     _, ours = pair("GRU", 3, 4, budget={"slots": 2, "chunk": 1})
     rows = packed(ours, [1, 6])
     states = []
-    kernel = membptt.nn.GRU._kernel
+    kernel = membptt.nn._Segment._kernel
 
     def seen(self, xs, carry, weights, sizes):
         ys, final = kernel(self, xs, carry, weights, sizes)
@@ -332,7 +332,7 @@ def test_the_state_of_a_sequence_that_has_ended_is_not_touched():
         return ys, final
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(membptt.nn.GRU, "_kernel", seen)
+        patch.setattr(membptt.nn._Segment, "_kernel", seen)
         _, final = ours(rows)
     assert all(torch.equal(state, final[0, 0].detach()) for state in states)
 
@@ -424,7 +424,7 @@ def test_a_layer_names_all_its_arguments(kind):
     assert {"slots", "budget", "plan", "chunk", "policy", "internal", "internal_known", "spill"} <= parameters.keys()
     assert not [name for name, each in parameters.items() if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
     assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in ("slots", "budget", "plan"))
-    assert "proj_size" in parameters if kind == "LSTM" else "proj_size" not in parameters
+    assert ("proj_size" in parameters) == (kind == "LSTM") == ("compile" not in parameters)
     assert all(f"{name}:" in layer.__doc__ for name in parameters)
 
 

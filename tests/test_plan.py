@@ -4,7 +4,7 @@ import gc
 import json
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import make_dataclass, replace
 
 import optree
 import pytest
@@ -398,6 +398,22 @@ def test_a_budget_is_planned_once_for_each_step_and_shape(monkeypatch):
         scan(step, init, xs, budget=12345)
     scan(step, init, xs[:7], budget=12345)
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize(("frozen", "plans"), [(True, 2), (False, 1)])
+def test_another_number_in_a_step_is_another_step_only_where_it_cannot_be_a_counter(frozen, plans, monkeypatch):
+    """As the rate of dropout in a layer of `membptt.nn` is."""
+    calls = []
+    choose = remembered.choose
+    monkeypatch.setattr(remembered, "choose", lambda *args, **options: calls.append(1) or choose(*args, **options))
+
+    def call(self, h, x):
+        return h * self.factor + x, x
+
+    kind = make_dataclass("Step", [("factor", float)], namespace={"__call__": call}, frozen=frozen)
+    for factor in (0.5, 0.25, 0.25):
+        scan(kind(factor), torch.ones(3, requires_grad=True), torch.ones(10, 3), budget=12345)
+    assert len(calls) == plans
 
 
 def test_planning_leaves_the_random_state_alone():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from membptt.planning.choice import Policy, check_means
 from membptt.planning.plan_file import Plan
 from membptt.run.inputs import Rows
 from membptt.slow.tier import SlowTier
+from membptt.torch_private import untraced
 from membptt_theory.options import TooSmallError, parse_bytes
 
 Carry = tuple[Tensor, ...]
@@ -29,6 +31,8 @@ _CHUNK: Final = 32  # steps of a core, where nobody says and nothing is planned
 
 class _Scanned(nn.RNNBase):
     """What the three layers share: the sequence is cut into cores, and torch's own kernel runs each of them."""
+
+    compiled = False
 
     def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
         """Run the layer over a sequence, or a batch of sequences.
@@ -89,7 +93,7 @@ class _Scanned(nn.RNNBase):
         if self.bidirectional:
             raise TypeError(_SHARED)
         rows, carry = self._given(input, hx)
-        segment, params, xs = self._segment(rows, carry, self.all_weights)
+        segment, params, xs = self._segment(rows, self.all_weights)
         return plan(
             segment,
             carry,
@@ -99,6 +103,7 @@ class _Scanned(nn.RNNBase):
             chunk=chunk,
             policy=policy,
             segments=True,
+            compile=self._compiles(rows),
             spill=spill,
         )
 
@@ -109,6 +114,7 @@ class _Scanned(nn.RNNBase):
         means += [f"chunk={self.chunk}"] if self.chunk is not None else []
         if self.policy is not None:
             means.append(f"policy={self.policy if isinstance(self.policy, str) else self.policy.title}")
+        means += ["compile=True"] if self.compiled else []
         spill = ["spill=True"] if self.spill is True else [f"spill={self.spill}"] if self.spill else []
         return ", ".join([super().extra_repr(), *means, *spill])
 
@@ -213,6 +219,7 @@ class _Scanned(nn.RNNBase):
             scans * least,
         )
 
+    @untraced  # by torch.compile around it: what tells steps apart is not there before they are made
     def _scan(
         self,
         rows: _Rows,
@@ -225,7 +232,7 @@ class _Scanned(nn.RNNBase):
         turned = _turned(rows.sizes) if reverse and rows.sizes is not None else None  # each sequence by itself
         if turned is not None:
             rows = rows._replace(data=rows.data[turned])
-        segment, params, xs = self._segment(rows, carry, layers)
+        segment, params, xs = self._segment(rows, layers)
         carry, ys = scan(
             segment,
             carry,
@@ -241,34 +248,26 @@ class _Scanned(nn.RNNBase):
             params=params,
             chunk=self.chunk,
             segments=True,
+            compile=self._compiles(rows),
         )
         if turned is not None:
             ys = ys[turned]
         return ys, tuple(leaf.to(ys.dtype) for leaf in carry)
 
-    def _segment(
-        self, rows: _Rows, carry: Carry, layers: Sequence[Sequence[Tensor]]
-    ) -> tuple[Callable[[Carry, Any], tuple[Carry, Tensor]], list[Tensor], Any]:
+    def _segment(self, rows: _Rows, layers: Sequence[Sequence[Tensor]]) -> tuple[_Segment, list[Tensor], Tensor | Rows]:
         """Return what runs a core, the weights that it uses, and the inputs."""
-        groups, sizes = self._groups(layers), rows.sizes
-
-        def segment(carry: Carry, x: Any) -> tuple[Carry, Tensor]:
-            within = None
-            if sizes is not None:
-                x, first, stop = x
-                within = sizes[first:stop]
-            finals = []
-            for index, (which, weights) in enumerate(groups):
-                if index > 0:
-                    x = nn.functional.dropout(x, self.dropout)
-                x, out = self._kernel(x, tuple(leaf[which] for leaf in carry), weights, within)
-                finals.append(out)
-            leaves = (torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*finals, strict=True))
-            # Under autocast the kernel may return a narrower dtype; widening it for the next core loses nothing.
-            return tuple(leaf.to(before.dtype) for leaf, before in zip(leaves, carry, strict=True)), x
-
+        groups = self._groups(layers)
+        segment = _Segment(self.mode, self.bias, self.dropout, self.training, groups, rows.sizes)
         params = [weight for _, weights in groups for weight in weights]
-        return segment, params, Rows(rows.data, sizes.tolist()) if sizes is not None else rows.data
+        return segment, params, rows.data if rows.sizes is None else Rows(rows.data, rows.sizes.tolist())
+
+    def _compiles(self, rows: _Rows) -> bool:
+        """Whether cores are compiled: not those of packed rows, each of which would be a function of its own.
+
+        Nor under autocast, where what is compiled rounds as no kernel does.
+        """
+        host = rows.sizes is None and rows.data.device.type == "cpu"
+        return self.compiled and host and not torch.is_autocast_enabled("cpu")
 
     def _groups(self, layers: Sequence[Sequence[Tensor]]) -> list[tuple[slice, list[Tensor]]]:
         """Say which layers go into one kernel call, and with which weights."""
@@ -278,22 +277,6 @@ class _Scanned(nn.RNNBase):
             weights = [weight for layer in layers for weight in layer]
             return [(slice(0, len(layers)), _contiguous(weights) if self.bidirectional else weights)]
         return [(slice(row, row + 1), _contiguous(layer)) for row, layer in enumerate(layers)]
-
-    def _kernel(
-        self, xs: Tensor, carry: Carry, weights: Sequence[Tensor], sizes: Tensor | None
-    ) -> tuple[Tensor, Carry]:
-        """Run torch's kernel over a core; of packed rows, those sequences that have ended keep their state."""
-        kernel, layers = _KERNELS[self.mode], len(carry[0])
-        if sizes is None:
-            hx = carry if self.mode == "LSTM" else carry[0]
-            ys, *finals = kernel(xs, hx, weights, self.bias, layers, 0.0, self.training, False, False)
-            return ys, tuple(finals)
-        going = int(sizes[0])
-        some = tuple(leaf[:, :going].clone() for leaf in carry)  # in every core, so that none is larger than planned
-        hx = some if self.mode == "LSTM" else some[0]
-        ys, *finals = kernel(xs, sizes, hx, weights, self.bias, layers, 0.0, self.training, False)
-        ended = [leaf[:, going:].to(final.dtype) for leaf, final in zip(carry, finals, strict=True)]
-        return ys, tuple(torch.cat(parts, 1) for parts in zip(finals, ended, strict=True))
 
 
 class _Rows(NamedTuple):
@@ -306,6 +289,70 @@ class _Rows(NamedTuple):
 
     data: Tensor
     sizes: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Segment:
+    """A core of a layer: torch's kernel over some steps. It is what another one of the same weights is.
+
+    Args:
+        mode: of the layer, as are `bias`, `dropout` and `training`.
+        bias: whether there are biases.
+        dropout: between its calls of the kernel.
+        training: whether it is in training mode.
+        groups: the layers that go into one call of the kernel, and their weights.
+        sizes: rows of each step of a packed sequence.
+    """
+
+    mode: str
+    bias: bool
+    dropout: float
+    training: bool
+    groups: list[tuple[slice, list[Tensor]]]
+    sizes: Tensor | None
+
+    def __call__(self, carry: Carry, x: Any) -> tuple[Carry, Tensor]:
+        """Run it."""
+        within = None
+        if self.sizes is not None:
+            x, first, stop = x
+            within = self.sizes[first:stop]
+        finals = []
+        for index, (which, weights) in enumerate(self.groups):
+            if index > 0:
+                x = nn.functional.dropout(x, self.dropout)
+            x, out = self._kernel(x, tuple([leaf[which] for leaf in carry]), weights, within)
+            finals.append(out)
+        leaves = [torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*finals, strict=True)]
+        # Under autocast the kernel may return a narrower dtype; widening it for the next core loses nothing.
+        return tuple([leaf.to(before.dtype) for leaf, before in zip(leaves, carry, strict=True)]), x
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Segment) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[Any, ...]:
+        """Return what tells it from others, as long as it is there, and its weights with it."""
+        weights = [(which.start, which.stop, *map(id, tensors)) for which, tensors in self.groups]
+        return self.mode, self.bias, self.dropout, self.training, *weights, id(self.sizes)
+
+    def _kernel(
+        self, xs: Tensor, carry: Carry, weights: Sequence[Tensor], sizes: Tensor | None
+    ) -> tuple[Tensor, Carry]:
+        """Run torch's kernel over a core; of packed rows, those sequences that have ended keep their state."""
+        kernel, layers = _KERNELS[self.mode], len(carry[0])
+        if sizes is None:
+            hx = carry if self.mode == "LSTM" else carry[0]
+            ys, *finals = kernel(xs, hx, weights, self.bias, layers, 0.0, self.training, False, False)
+            return ys, tuple(finals)
+        going = int(sizes[0])
+        some = tuple([leaf[:, :going].clone() for leaf in carry])  # in every core: none is larger than planned
+        hx = some if self.mode == "LSTM" else some[0]
+        ys, *finals = kernel(xs, sizes, hx, weights, self.bias, layers, 0.0, self.training, False)
+        ended = [leaf[:, going:].to(final.dtype) for leaf, final in zip(carry, finals, strict=True)]
+        return ys, tuple([torch.cat(parts, 1) for parts in zip(finals, ended, strict=True)])
 
 
 _KERNELS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
@@ -432,6 +479,9 @@ class GRU(_Scanned, nn.GRU):
         internal: alpha.
         internal_known: beta.
         spill: a slow tier for hidden states.
+        compile: on the host, cores are compiled, which is faster than torch's kernel from some 64 units on; as in
+            `scan`, with `budget` only where that is measured to be so. Packed sequences, and what autocast is on
+            around, are run by torch's kernel.
 
     Raises:
         TypeError: as `LSTM`.
@@ -460,10 +510,12 @@ class GRU(_Scanned, nn.GRU):
         internal: int = 1,
         internal_known: int | None = None,
         spill: bool | SlowTier = False,
+        compile: bool = False,
     ) -> None:
         sizes = input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         super().__init__(*sizes, device=device, dtype=dtype)
         self._settle(slots, budget, plan, chunk, policy, internal, internal_known, spill)
+        self.compiled = compile
 
 
 class RNN(_Scanned, nn.RNN):
@@ -488,6 +540,9 @@ class RNN(_Scanned, nn.RNN):
         internal: alpha.
         internal_known: beta.
         spill: a slow tier for hidden states.
+        compile: on the host, cores are compiled, which is faster than torch's kernel from some 64 units on; as in
+            `scan`, with `budget` only where that is measured to be so. Packed sequences, and what autocast is on
+            around, are run by torch's kernel.
 
     Raises:
         TypeError: as `LSTM`.
@@ -517,10 +572,12 @@ class RNN(_Scanned, nn.RNN):
         internal: int = 1,
         internal_known: int | None = None,
         spill: bool | SlowTier = False,
+        compile: bool = False,
     ) -> None:
         sizes = input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional
         super().__init__(*sizes, device=device, dtype=dtype)
         self._settle(slots, budget, plan, chunk, policy, internal, internal_known, spill)
+        self.compiled = compile
 
 
 class Sequential(nn.Sequential):

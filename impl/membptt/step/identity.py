@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from functools import partial
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType
 from typing import Any, Final
@@ -17,7 +18,8 @@ def identity(step: Any, above: tuple[Any, ...] = ()) -> Any:
     """Return what tells one step from another that needs a plan of its own: its code, and what that code captures.
 
     A step that is created anew for every call is the same step where what it captures is alike. Globals are not looked
-    at, nor numbers inside objects and dicts: a counter among them would ask for a plan at every call.
+    at, nor numbers inside dicts and objects other than frozen dataclasses: a counter among them would ask for a plan at
+    every call.
     """
     if isinstance(step, (int, float, str, bool, bytes, type(None), BuiltinFunctionType)):
         return step
@@ -49,6 +51,8 @@ def identity(step: Any, above: tuple[Any, ...] = ()) -> Any:
         parts = (step.__wrapped__,)
     elif isinstance(step, (list, tuple)):
         parts = step
+    elif is_dataclass(step) and vars(type(step))["__dataclass_params__"].frozen:  # numbers in it are no counters
+        parts = [getattr(step, field.name) for field in fields(step)]
     return (kind, *(identity(part, (*above, step)) for part in parts))
 
 
