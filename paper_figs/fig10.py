@@ -41,16 +41,30 @@ AGAINST: Final[dict[tuple[str, int], dict[str, dict[str, float]]]] = {
             "equinox m=20": 0.74,
         },
         "gru": {
-            "jax checkpoint by 10": 0.9,
-            "jax checkpoint by 25": 0.96,
-            "equinox m=50": 0.8,
-            "equinox m=20": 0.79,
+            "jax checkpoint by 10": 0.8,
+            "jax checkpoint by 25": 0.86,
+            "equinox m=50": 0.9,
+            "equinox m=20": 0.77,
         },
         "attention-memory": {
             "jax checkpoint by 10": 1.47,
             "jax checkpoint by 25": 1.56,
             "equinox m=50": 1.22,
             "equinox m=20": 1.45,
+        },
+    },
+    ("epyc26m2", 10_000): {
+        "lstm": {
+            "jax checkpoint by 40": 0.75,
+            "jax checkpoint by 100": 0.78,
+            "equinox m=50": 0.63,
+            "equinox m=20": 0.73,
+        },
+        "gru": {
+            "jax checkpoint by 40": 0.98,
+            "jax checkpoint by 100": 0.95,
+            "equinox m=50": 0.71,
+            "equinox m=20": 0.87,
         },
     },
     ("xeon6m167", 1000): {
@@ -113,6 +127,8 @@ SAYS: Final = (
 )
 # Eager scan's time in the memory of the reentrant checkpoint, over that one's: least and most of the cells.
 REENTRANT: Final = {1000: (0.99, 1.14), 10_000: (1.0, 1.18)}
+# Where no setting was fitted into a method's memory: the fastest in less memory, and the method's time, over plain's.
+UNFITTED: Final = {("epyc26m2", 10_000, "lstm", "checkpoint fused"): (0.61, 0.56)}
 # State-space cell, 1,000 steps, by processor, MB and time over plain's: the least memory of checkpoint_schedules, that
 # of scan, and scan's fastest setting within 5 % of plain's memory.
 LESS: Final = {"xeon": (36, 1.48, 41, 2.37, 41, 2.37), "xeon6m167": (36, 1.51, 25, 1.32, 31, 0.43)}
@@ -124,9 +140,11 @@ DOES_NOT_SAY: Final = (
     f"{REENTRANT[1000][0]} to {REENTRANT[1000][1]} of its time at 1,000 steps and {REENTRANT[10_000][0]} to "
     f"{REENTRANT[10_000][1]} at 10,000, by the cell: that it takes at most 1.1 was claimed once, and is refuted. At "
     "10,000 steps fewer methods were measured: where none of scan's fits into a method's memory, nothing is claimed. "
+    "Nor is it of checkpointed segments of the fused LSTM on epyc26m2, at 10,000 steps: no setting was fitted into "
+    "their memory, and the fastest in less takes {} of plain's time where they take {}. "
     "On xeon, with an earlier version of scan, checkpoint_schedules ran the state-space cell in less memory than any "
     "setting of scan that was measured: 1,000 steps in {} MB at {} of plain's time, where scan's least was {} MB at "
-    "{}. ".format(*LESS["xeon"][:4])
+    "{}. ".format(*UNFITTED["epyc26m2", 10_000, "lstm", "checkpoint fused"], *LESS["xeon"][:4])
     + "That is mended, and seen on xeon6m167 only: there checkpoint_schedules takes {} MB at {}, and scan {} MB at {} "
     "with eager steps, {} MB at {} compiled: 5 % of plain's memory has its settings. ".format(*LESS["xeon6m167"])
     + "Nor how it compares with JAX elsewhere: that was measured on two processors. On the AMD EPYC compiled cores "
@@ -260,6 +278,11 @@ def _claim(panels: Sequence[Panel]) -> None:
             fewer = panel.steps > ASSERTED or panel.processor != panels[0].processor
             if best == inf and fewer:
                 continue  # not measured there, which the figure says
+            unfitted = UNFITTED.get((panel.processor, panel.steps, panel.cell, dot.label))
+            if unfitted is not None:
+                seen = round(best, 2), round(dot.time, 2)
+                require(seen == unfitted, f"{name}: beside {dot.label} {seen}, not {unfitted}")
+                continue
             require(best < dot.time, f"{name}: {best:.2f} in the memory of {dot.label}, which takes {dot.time:.2f}")
             if dot.family == "checkpoint fast" or "reentrant" in dot.label:
                 continue
