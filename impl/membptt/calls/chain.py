@@ -166,8 +166,9 @@ def pose(blocks: Iterable[Block], x: Any, params: Params | None, *, join: bool) 
     Modules at the start from which no gradient is wanted are run without graph; with `join` they are a single block.
     """
     refuse_cache()
+    every = _listed(blocks)  # before: a generator is the user's code
     with uncollected():
-        return _posed(_listed(blocks), x, params, join=join)
+        return _posed(every, x, params, join=join)
 
 
 def _posed(every: list[Block], x: Any, params: Params | None, *, join: bool) -> tuple[Problem, Blocks]:
