@@ -14,7 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "impl" / "membptt"
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if path.name != "torch_private.py"]
-ATTRIBUTES = "version|backward_hooks|buffers|cache_enabled|current_level|schema"
+ATTRIBUTES = "version|backward_hooks|forward_pre_hooks|buffers|parameters|modules|sequence_nr|cache_enabled"
+ATTRIBUTES += "|current_level|schema"
 PRIVATE = re.compile(rf"\btorch\._(?!_version__)|\bfrom torch\._|\._C\b|\._(?:{ATTRIBUTES})\b")
 
 
@@ -35,6 +36,8 @@ def test_no_other_file_of_the_runtime_names_what_is_private_to_torch(path: Path)
         "leaf._version",
         "tensor._backward_hooks",
         "self.owner._buffers",
+        "node._sequence_nr()",
+        "for hook in module._forward_pre_hooks:",
     ],
 )
 def test_a_private_name_is_noticed(line: str) -> None:
@@ -126,3 +129,20 @@ def test_every_missing_name_is_warned_of_once(monkeypatch, name: str) -> None:
     assert not names["is_transformed"]()
     assert not names["caches_parametrizations"]()
     assert names["inputs_of_region"](lambda: name) == ()
+
+
+def test_without_numbers_of_nodes_gradients_are_right(monkeypatch) -> None:
+    """Each weight's gradient takes a tensor of its own then."""
+    torch = pytest.importorskip("torch")
+    from membptt import scan, torch_private
+
+    cell, xs = torch.nn.GRUCell(32, 32), torch.randn(9, 2, 32)
+    step = lambda h, x: (cell(x, h),) * 2  # noqa: E731
+    h = torch.zeros(2, 32)
+    for x in xs:
+        h = cell(x, h)
+    expected = torch.autograd.grad(h.sum(), list(cell.parameters()))
+    monkeypatch.setattr(torch_private, "_numbered", None)
+    scanned = scan(step, torch.zeros(2, 32), xs, slots=3, chunk=2, params=cell)[0]
+    for share, total in zip(torch.autograd.grad(scanned.sum(), list(cell.parameters())), expected, strict=True):
+        assert torch.allclose(share, total, atol=1e-5)

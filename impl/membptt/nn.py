@@ -22,7 +22,7 @@ from membptt.planning.choice import Policy, check_means
 from membptt.planning.plan_file import Plan
 from membptt.run.inputs import Rows
 from membptt.slow.tier import SlowTier
-from membptt.torch_private import untraced
+from membptt.torch_private import children_of, untraced
 from membptt_theory.options import TooSmallError, parse_bytes
 
 Carry = tuple[Tensor, ...]
@@ -618,4 +618,4 @@ class Sequential(nn.Sequential):
             return super().__getitem__(index)
         if self.budget is None:
             raise TypeError("a plan is made for all the modules: slice a Sequential with budget=, or plan anew")
-        return type(self)(OrderedDict(list(self._modules.items())[index]), budget=self.budget)
+        return type(self)(OrderedDict(list(children_of(self).items())[index]), budget=self.budget)

@@ -189,6 +189,16 @@ def has_data(tensor: Tensor) -> bool:
 nodes_made: Callable[[], float] = find(
     "_C._autograd._get_sequence_nr", "a leaf that a step creates by itself is refused", lambda: float("inf")
 )
+_NODE: Final = type((torch.zeros((), requires_grad=True) * 1).grad_fn)
+_UNNUMBERED: Final = "weights' gradients take a second tensor each; one of a tensor that left the step may be lost"
+_numbered = find("_sequence_nr", _UNNUMBERED, None, _NODE)
+
+
+def number_of(node: Any) -> float:
+    """Return the number of a node of the graph, which grows; where nobody knows it, one before all that is made."""
+    return int(node._sequence_nr()) if _numbered is not None else -1
+
+
 _run_engine = find("autograd.Variable._execution_engine.run_backward", "cores are backpropagated more slowly", None)
 
 
@@ -542,6 +552,11 @@ def parameters_of(module: nn.Module) -> dict[str, Tensor | None]:
 def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
     """Return the dict in which a module itself holds the modules below it."""
     return module._modules
+
+
+def pre_hooks_of(module: nn.Module) -> Iterable[Any]:
+    """Return what a module calls before its forward."""
+    return module._forward_pre_hooks.values()
 
 
 def buffers_of(module: nn.Module) -> dict[str, Tensor | None]:

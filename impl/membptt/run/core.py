@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import chain
-from operator import attrgetter, gt, methodcaller
+from operator import attrgetter, gt
 from typing import Any, Final
 
 import optree
@@ -36,7 +36,7 @@ from membptt.step.generators import Generators
 from membptt.step.identity import code_of
 from membptt.step.refusals import refuse_graphless, refuse_signature
 from membptt.step.undeclared import Graph, Undeclared
-from membptt.torch_private import hooks_made, is_opaque, nodes_made, switch_grad
+from membptt.torch_private import hooks_made, is_opaque, nodes_made, number_of, switch_grad
 
 
 class Core:
@@ -368,8 +368,8 @@ class Core:
         at, random = slice(first, cores.stop), self._generators.read()
         internal = Internal(at, carry_in, (), leaves, [], graph.used, (), state, random)
         internal.cores, internal.before_last = len(cores), before
-        of_last = filter(lambda node: node._sequence_nr() >= since_last, graph.nodes)
-        internal.last_node = min(of_last, key=_sequence_nr, default=None)
+        of_last = filter(lambda node: number_of(node) >= since_last, graph.nodes)
+        internal.last_node = min(of_last, key=number_of, default=None)
         if outputs is not None:
             internal.enclosure = Enclosure(carry_in, graph.gates(since))
         return internal
@@ -567,7 +567,6 @@ class LoopCore(Core):
 
 
 _requires_grad: Final = attrgetter("requires_grad")
-_sequence_nr: Final = methodcaller("_sequence_nr")
 _DETACHED: Final = (
     "the step cuts the carry it was given in place (detach_(), requires_grad_(False)): in the loop that cuts outputs "
     "of the step before as well, where they are the same tensor. Use what detach() returns"

@@ -27,7 +27,7 @@ def saved_by(nodes: Iterable[Any]) -> dict[int, int]:
 
 
 def _kept_by(node: Any) -> Iterator[Tensor]:
-    kind: Any = type(node)
+    kind: Any = type(node)  # its attributes `_raw_saved_...` are those of torch's notes on autograd
     for name in ("_raw_saved_tensors",) if isinstance(node, FunctionCtx) else _saved_names(kind):
         try:
             saved = getattr(node, name)

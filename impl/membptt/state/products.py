@@ -14,11 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
+from membptt.torch_private import number_of
+
 NARROW: Final = 32  # rows or columns of a weight; below, MKL rounds otherwise what it adds to, and little is gained
 SMALL: Final = 2**15  # numbers in a weight; below, several products are not worth looking at one by one
 _W: Final = torch.zeros(1, 1, requires_grad=True)
 _TURN: Final[Any] = _W.t().grad_fn.__class__
-_FACTORS: Final[dict[Any, str]] = {  # by the node of a product: the factor beside the weight, as torch saves it
+# By the node of a product: the factor beside the weight, which torch's notes on autograd show as `_saved_mat1`.
+_FACTORS: Final[dict[Any, str]] = {
     torch.addmm(torch.zeros(1), _W, _W).grad_fn.__class__: "mat1",
     torch.mm(_W, _W).grad_fn.__class__: "self",
 }
@@ -105,12 +108,12 @@ def products(
     ways: dict[Any, int] = {}  # that lead from these products to a weight, of those that several lead to
     ways_to_bias: dict[Any, int] = {}
     for node in nodes:
-        if node.__class__ not in _FACTORS or node._sequence_nr() < since:
+        if node.__class__ not in _FACTORS or number_of(node) < since:
             continue
         *before, (weight, _) = node.next_functions
         turned = weight.__class__ is _TURN
         if turned:
-            if weight in shared or weight._sequence_nr() < since:
+            if weight in shared or number_of(weight) < since:
                 continue
             weight = weight.next_functions[0][0]
         index = declared.get(weight)
@@ -130,7 +133,7 @@ def products(
         [declared[end] for end, count in each.items() if end in declared and count < shared[end]]
         for each in (ways, ways_to_bias)
     )
-    return sorted(without(candidates, partly, elsewhere), key=_sequence_nr, reverse=True)
+    return sorted(without(candidates, partly, elsewhere), key=_number, reverse=True)
 
 
 def without(products: Iterable[Product], weights: Collection[int], biases: Collection[int | None]) -> list[Product]:
@@ -147,6 +150,5 @@ def without(products: Iterable[Product], weights: Collection[int], biases: Colle
     ]
 
 
-def _sequence_nr(product: Product) -> int:
-    number: int = product.node._sequence_nr()
-    return number
+def _number(product: Product) -> float:
+    return number_of(product.node)

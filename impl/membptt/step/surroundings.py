@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from membptt.step.reach import Reach, Variable, named_below, variables_of
-from membptt.torch_private import SpectralParametrization, buffers_of, parameters_of, version, versions
+from membptt.torch_private import SpectralParametrization, buffers_of, parameters_of, pre_hooks_of, version, versions
 
 _mode: Final[Callable[[nn.Module], bool]] = attrgetter("training")
 _graph: Final = attrgetter("grad_fn")
@@ -435,7 +435,7 @@ def _vectors(module: nn.Module) -> list[Tensor]:
     vectors = []
     if isinstance(module, SpectralParametrization):
         vectors += [vector for vector in buffers_of(module).values() if vector is not None]
-    for hook in module._forward_pre_hooks.values():
+    for hook in pre_hooks_of(module):
         if isinstance(hook, SpectralNorm):
             vectors += [getattr(module, f"{hook.name}_{side}") for side in "uv"]
     return vectors
@@ -449,8 +449,8 @@ def _tables(module: nn.Module, name: str, hidden: list[tuple[str, nn.Module]]) -
         inner = {key: _held(tensor) for key, tensor in module.named_buffers(recurse=False)}
         yield _Table(name, "buffer", {}, {}, inner, {}, _NO_KEYS)
         return
-    if module._parameters:
-        yield _Table(name, "parameter", module._parameters, _all_held(module._parameters), _NONE, _NONE, _NO_KEYS)
+    if parameters := parameters_of(module):
+        yield _Table(name, "parameter", parameters, _all_held(parameters), _NONE, _NONE, _NO_KEYS)
     if buffers := buffers_of(module):
         yield _Table(name, "buffer", buffers, _all_held(buffers), _NONE, _NONE, _NO_KEYS)
     before, numbers, containers = {}, {}, []

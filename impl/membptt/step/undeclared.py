@@ -16,7 +16,7 @@ from torch.autograd.graph import get_gradient_edge
 from membptt.state.leaves import is_core_leaf
 from membptt.step.reach import reach
 from membptt.step.surroundings import Surroundings
-from membptt.torch_private import hooks_of
+from membptt.torch_private import hooks_of, number_of
 
 # The node that adds a gradient to a leaf, by way of a leaf: torch has no public name for its class.
 _Accumulate: Any = get_gradient_edge(torch.zeros((), requires_grad=True)).node.__class__
@@ -103,7 +103,7 @@ class Undeclared:
             if leaf in self._ids:
                 self.accumulators[end] = self._ids[leaf]
                 used.add(self._ids[leaf])
-            elif not (leaf in mine or (node._sequence_nr() >= since and _is_nobodys(end))):
+            elif not (leaf in mine or (number_of(node) >= since and _is_nobodys(end))):
                 lost.append(end.variable)
         lost = [tensor for tensor in lost if id(tensor) not in self.frozen]
         if lost:
@@ -197,7 +197,7 @@ class Graph(NamedTuple):
         to_declared = {node: None for node, end in zip(self.ending, self.ends, strict=True) if end in accumulators}
         if edges:
             to_declared |= {node: None for node in self.nodes if any(edge in edges for edge in _ways(node))}
-        return [node for node in to_declared if node._sequence_nr() >= since]
+        return [node for node in to_declared if number_of(node) >= since]
 
     def shared(self) -> dict[Any, int]:
         """Return the nodes, and accumulators, that more than one way leads to, and how many do."""
