@@ -14,6 +14,7 @@ import pytest
 from membptt_theory.actions import Sizes
 from membptt_theory.chen import best_segment, recursive_cost, sqrt_cost, sqrt_schedule
 from membptt_theory.machine import meter
+from membptt_theory.policies import POLICIES, sized
 from membptt_theory.recurrences import KEPT, OWNED
 from membptt_theory.timeline import Kind, timeline
 from tests.browser import browser
@@ -25,6 +26,12 @@ spec = importlib.util.spec_from_file_location("explorer_build", ROOT / "theory/e
 explorer = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(explorer)
 TABLES = explorer.policies()
+# Of every policy of the registry, the page's key and title; that with shared storage is one more.
+TITLES = {
+    name + "_shared" * shared: POLICIES[name].title + ", shared" * shared
+    for name, sizes in sized(2)
+    for shared in ["internal_known" in sizes]
+}
 
 
 @pytest.fixture(scope="module")
@@ -227,16 +234,16 @@ def test_the_page_looks_every_cost_up(opened):
                 Array.from({length: TABLES.steps}, (_, t) => cost(key, t + 1, m + 1, alpha))))])"""
     )
     assert [name for name, _ in strategies] == [
-        *("hsm", "ism", "msm", "msm_shared", "msm_plus"),
+        *TITLES,
         *("chen_sqrt", "chen_sqrt_shared", "chen_recursive"),
     ]
-    for name, costs in strategies[:5]:
+    for name, costs in strategies[: len(TITLES)]:
         for alpha, rows in zip(explorer.ALPHAS, costs, strict=True):
             for slots, row in enumerate(rows, 1):
                 own = slots // alpha if name == "ism" else slots
                 expected = table_of(name, alpha).costs[OWNED, own, 1:].tolist() if own else [None] * explorer.STEPS
                 assert row == expected, (name, alpha, slots)
-    for name, costs in strategies[5:]:
+    for name, costs in strategies[len(TITLES) :]:
         for alpha in (2, 5, 8):
             for slots in range(1, explorer.SLOTS + 1, 3):
                 for steps in (1, 2, 3, 7, 20, 64):
@@ -376,7 +383,7 @@ def test_everything_that_can_be_changed_has_a_name_for_a_screen_reader(opened):
         names.setdefault(node.get("role", {}).get("value"), []).append(node.get("name", {}).get("value", ""))
     assert names["slider"] == ["Steps t", "Slots m", "Internal α"]
     assert len(names["spinbutton"]) == 3
-    assert names["radio"] == ["HSM", "ISM", "MSM", "MSM, shared", "MSM+"]
+    assert names["radio"] == list(TITLES.values())
     assert len(names["image"]) == 2
     assert "23 forwards, 6 slots in use at most" in names["image"][0]
     for role in ("slider", "spinbutton", "radio", "image", "heading", "table"):
