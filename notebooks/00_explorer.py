@@ -31,19 +31,24 @@ from membptt_proofs.notebook import set_style
 set_style()
 
 # %%
-from membptt_theory.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION
+from membptt_theory import policies
+from membptt_theory.palette import BLACK, GREY, ORANGE, POLICY, PURPLE
 
 STEPS, SLOTS, ALPHAS = 100, 60, (2, 12)  # the largest t and m, the range of alpha
-POLICIES = {
-    "HSM": "hsm",
-    "ISM": "ism",
-    "MSM": "msm",
-    "MSM, shared storage": "msm_shared",
-    "MSM+": "msm_plus",
-}
+POLICIES = {}
+for name, sizes in policies.sized(2):
+    title, shared = policies.find(name).title, "internal_known" in sizes
+    POLICIES[f"{title}, shared storage" if shared else title] = f"{name}_shared" if shared else name
 CHEN = {"Chen √t": "sqrt", "Chen √t, shared storage": "sqrt_shared", "Chen recursive": "recursive"}
-COLORS = (BLUE, VERMILLION, BLACK, GREY, GREEN, ORANGE, ORANGE, PURPLE)
-DASHES = ((0, (5, 2)), ":", "-", "-", "-.", "--", (0, (1, 2)), (0, (8, 2)))
+COLORS = POLICY | {"sqrt": ORANGE, "sqrt_shared": ORANGE, "recursive": PURPLE}  # any other is a grey line
+DASHES = {
+    "hsm": (0, (5, 2)),
+    "ism": ":",
+    "msm_plus": "-.",
+    "sqrt": "--",
+    "sqrt_shared": (0, (1, 2)),
+    "recursive": (0, (8, 2)),
+}
 
 # %% [markdown]
 # ## Looking up
@@ -62,11 +67,11 @@ from membptt_theory.tables import build
 
 def table(policy, alpha):
     """Return the table of a policy; shared storage is beta = alpha - 1."""
-    if policy in ("hsm", "ism"):
-        return build(policy, STEPS, SLOTS)
-    if policy == "msm_shared":
-        return build("msm", STEPS, SLOTS, internal=alpha, internal_known=alpha - 1)
-    return build(policy, STEPS, SLOTS, internal=alpha)
+    name = policy.removesuffix("_shared")
+    sizes = {"internal": alpha} if policies.find(name).parameters else {}
+    if name != policy:
+        sizes["internal_known"] = alpha - 1
+    return build(name, STEPS, SLOTS, **sizes)
 
 
 def own_slots(policy, m, alpha):
@@ -122,10 +127,11 @@ def explore(t=12, m=6, alpha=3, policy="msm_plus"):
     )
     figure.legend(handles=legend(drawn), loc="outside lower left", ncols=5)
     rooms = range(1, SLOTS + 1)
-    for (label, each), color, dash in zip((POLICIES | CHEN).items(), COLORS, DASHES, strict=True):
+    for label, each in (POLICIES | CHEN).items():
+        look = {"color": COLORS.get(each, GREY), "linestyle": DASHES.get(each, "-")}
         width = 2.6 if each == policy else 1.1
         costs = [cost(each, t, room, alpha) / t for room in rooms]
-        right.plot(rooms, costs, color=color, linestyle=dash, linewidth=width, label=label)
+        right.plot(rooms, costs, linewidth=width, label=label, **look)
     right.axvline(m, color="#555555", linewidth=0.7, linestyle=(0, (4, 2)))
     right.plot(m, drawn.forwards / t, "o", color=BLACK, markersize=5)
     right.set(xlabel="slots $m$ [hidden states]", yscale="log")
