@@ -17,6 +17,10 @@ from membptt.torch_private import compile_graph, inductor_options
 Compile = bool | Literal["graphs"]
 
 
+class CannotJoin(Exception):
+    """Cores of this step are to be recorded."""
+
+
 def compile_chunk(
     step: Callable[..., Any], devices: Set[torch.device], chunk: int = 1, how: Compile = True
 ) -> Chunk | None:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from membptt.kernels.compiled import loop_of
+from membptt.kernels.compiled import CannotJoin, loop_of
 from membptt.state.leaves import Leaves, as_leaf
 from membptt.state.states import At, Hidden
 from membptt.state.trees import flatten
@@ -45,10 +45,6 @@ def join_cores(step: Callable[..., Any], devices: Iterable[torch.device], chunk:
     if len(_joints) > _REMEMBERED:
         _joints.popitem(last=False)
     return joint
-
-
-class CannotJoin(Exception):
-    """Cores of this step are to be recorded."""
 
 
 class Given(NamedTuple):

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
-from membptt.kernels.compiled import compile_options
-from membptt.kernels.joint import CannotJoin
+from membptt.kernels.compiled import CannotJoin, compile_options
 from membptt.kernels.merging import factors, is_fixed, merge_sums
 from membptt.kernels.multiply import add_product
 from membptt.kernels.nodes import transposed
