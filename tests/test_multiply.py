@@ -78,6 +78,17 @@ def test_any_other_product_stays_as_it_is(function, tensors):
 
 
 @has_onednn
+def test_a_weight_that_is_transposed_twice_is_multiplied_as_it_lies():
+    """As in the backward of a recorded core: its transpose, taken as rows, would be copied, a second weight."""
+    graph = make_fx(lambda left, weight: left @ weight.permute(1, 0).permute(1, 0), tracing_mode="fake")(
+        LEFT, RIGHT
+    ).graph
+    take_onednn(graph)
+    (product,) = graph.find_nodes(op="call_function", target=PRODUCT)
+    assert list(product.args[:2]) == graph.find_nodes(op="placeholder")
+
+
+@has_onednn
 @settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 300), st.integers(1, 900), st.booleans(), st.integers(0, 2**31))
 def test_a_product_is_onednns_where_it_is_large_and_equals_the_exact_one(rows, between, columns, turned, seed):

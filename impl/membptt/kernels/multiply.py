@@ -82,6 +82,7 @@ def take_onednn(graph: Graph) -> None:
                     for each in bias:
                         product = call(graph, ADD, product, each)
                 else:
+                    right = right if turned else weight  # of one that is turned twice, its transpose would be copied
                     product = call(graph, PRODUCT, left, right, *(bias or [None]))
             node.replace_all_uses_with(product)
             graph.erase_node(node)

@@ -15,9 +15,11 @@ PERMUTE: Final = torch.ops.aten.permute.default
 
 
 def transposed(node: Any) -> tuple[Any, bool]:
-    """Return what `node` is a transpose of, and whether it is one."""
-    swaps = node.target is PERMUTE and list(node.args[1]) == [1, 0]
-    return (node.args[0], True) if swaps else (node, False)
+    """Return what `node` is a transpose of, and whether it is one: two cancel each other."""
+    turned = False
+    while node.target is PERMUTE and list(node.args[1]) == [1, 0]:
+        node, turned = node.args[0], not turned
+    return node, turned
 
 
 def call(graph: Graph, target: Any, *args: Any) -> Node:

@@ -220,11 +220,10 @@ def _simplify(graph: Graph) -> list[Node]:
     """Take out what changes nothing, merge products; return the results."""
     for node in list(graph.nodes):
         base, turned = transposed(node)
-        under, once_more = transposed(base) if turned else (base, False)
         if node.target is _ALIAS:
             node.replace_all_uses_with(node.args[0])
-        elif turned and once_more:
-            node.replace_all_uses_with(under)
+        elif base is not node and not turned:
+            node.replace_all_uses_with(base)
     graph.eliminate_dead_code()
     merge_sums(graph)
     graph.eliminate_dead_code()
