@@ -400,6 +400,17 @@ def test_a_budget_is_planned_once_for_each_step_and_shape(monkeypatch):
     assert len(calls) == 2
 
 
+def test_a_step_may_capture_a_dataclass_itself():
+    """Not an instance; and an instance of a class that is below one, and none itself."""
+    kind = make_dataclass("Kind", [("factor", float)], frozen=True)
+    below = type("Below", (kind,), {})(0.5)
+
+    def step(h, x):
+        return h * kind(below.factor).factor + x, x
+
+    assert membptt.scan(step, torch.ones(3, requires_grad=True), torch.ones(10, 3), budget=12345)[0].shape == (3,)
+
+
 @pytest.mark.parametrize(("frozen", "plans"), [(True, 2), (False, 1)])
 def test_another_number_in_a_step_is_another_step_only_where_it_cannot_be_a_counter(frozen, plans, monkeypatch):
     """As the rate of dropout in a layer of `membptt.nn` is."""

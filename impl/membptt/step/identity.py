@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from functools import partial
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType
 from typing import Any, Final
@@ -51,7 +51,7 @@ def identity(step: Any, above: tuple[Any, ...] = ()) -> Any:
         parts = (step.__wrapped__,)
     elif isinstance(step, (list, tuple)):
         parts = step
-    elif is_dataclass(step) and vars(type(step))["__dataclass_params__"].frozen:  # numbers in it are no counters
+    elif getattr(getattr(kind, "__dataclass_params__", None), "frozen", False):  # numbers in it are no counters
         parts = [getattr(step, field.name) for field in fields(step)]
     return (kind, *(identity(part, (*above, step)) for part in parts))
 
