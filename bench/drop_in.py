@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for _ in tqdm(range(options.rounds), unit="round"):
         rounds.append({"torch": bench.time(bench.theirs), "membptt": bench.time(ours)})
     cores = -(-options.steps // chunk)
-    kind = f" --layer {options.layer}" * (options.layer != "LSTM") + " --compile" * options.compile
+    other = options.layer != "LSTM"
+    kind = f" --layer {options.layer}" * other + " --compile" * options.compile
     content = {
         **conditions(options.device),
         "format": FORMAT,
@@ -78,8 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "largest_gradient_difference": difference,
         "rounds": rounds,
     }
-    name = "_".join(["drop_in", *kind.lower().replace("--layer", "").replace("--", "").split()])
-    save(options.data / f"{name}_{options.device}_{options.steps}.json", content)
+    parts = ["drop_in", *[options.layer.lower()] * other, *["compile"] * options.compile, options.device]
+    save(options.data / f"{'_'.join(parts)}_{options.steps}.json", content)
     show(content)
 
 
@@ -211,7 +212,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--data", type=Path, default=DATA)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.compile and options.layer == "LSTM":
+        parser.error("--compile is for cores of a GRU or RNN, an LSTM runs torch's kernel: add --layer GRU")
+    return options
 
 
 if __name__ == "__main__":

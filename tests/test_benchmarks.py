@@ -465,6 +465,12 @@ def test_a_drop_in_layer_with_compiled_cores_is_measured(tmp_path, capsys, monke
     assert "chunk=2, compile=True) takes" in capsys.readouterr().out
 
 
+def test_an_lstm_has_no_compiled_cores_to_be_measured(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        drop_in.main(["--compile", "--data", str(tmp_path)])
+    assert "add --layer GRU" in capsys.readouterr().err
+
+
 def test_a_drop_in_layer_with_another_gradient_is_refused(tmp_path, monkeypatch):
     ours = drop_in.Bench.ours
 

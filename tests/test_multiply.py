@@ -15,6 +15,7 @@ from membptt.kernels.joint import join_cores
 from membptt.kernels.merging import MergeProducts
 from membptt.kernels.multiply import PRODUCT, add_product, is_large, is_onednn_faster, take_onednn
 from membptt.kernels.nodes import PERMUTE
+from membptt.torch_private import MissingPrivateNameWarning, lower_product
 from tests.cells import relative_error
 
 MM, ADDMM = torch.ops.aten.mm.default, torch.ops.aten.addmm.default
@@ -151,6 +152,18 @@ def test_compiled_code_calls_onednn_without_a_way_through_python(monkeypatch, li
 
 
 @pytest.mark.filterwarnings("ignore")
+@has_onednn
+def test_where_inductor_has_lost_a_name_products_go_by_python_with_a_warning(monkeypatch):
+    from torch._inductor import mkldnn_ir
+    from torch._inductor.lowering import lowerings
+
+    monkeypatch.delattr(mkldnn_ir, "_create_output_node")
+    monkeypatch.delitem(lowerings, PRODUCT, raising=False)
+    with pytest.warns(MissingPrivateNameWarning, match="go by way of Python"):
+        lower_product(PRODUCT)
+    assert PRODUCT not in lowerings
+
+
 def test_an_operation_without_a_function_in_c_is_called_and_not_spoken_of(capfd):
     weight = (torch.eye(6) + 0.1 * torch.randn(6, 6)).requires_grad_()
 

@@ -479,9 +479,8 @@ class GRU(_Scanned, nn.GRU):
         internal: alpha.
         internal_known: beta.
         spill: a slow tier for hidden states.
-        compile: on the host, cores are compiled, which is faster than torch's kernel from some 64 units on; as in
-            `scan`, with `budget` only where that is measured to be so. Packed sequences, and what autocast is on
-            around, are run by torch's kernel.
+        compile: cores are compiled, on the host; as in `scan`, with `budget` only where that is measured to be
+            faster. Packed sequences, and what autocast is on around, are run by torch's kernel.
 
     Raises:
         TypeError: as `LSTM`.
@@ -540,9 +539,8 @@ class RNN(_Scanned, nn.RNN):
         internal: alpha.
         internal_known: beta.
         spill: a slow tier for hidden states.
-        compile: on the host, cores are compiled, which is faster than torch's kernel from some 64 units on; as in
-            `scan`, with `budget` only where that is measured to be so. Packed sequences, and what autocast is on
-            around, are run by torch's kernel.
+        compile: cores are compiled, on the host; as in `scan`, with `budget` only where that is measured to be
+            faster. Packed sequences, and what autocast is on around, are run by torch's kernel.
 
     Raises:
         TypeError: as `LSTM`.

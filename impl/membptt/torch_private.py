@@ -626,23 +626,29 @@ def _is_news(record: logging.LogRecord) -> bool:
     return "c-shim" not in str(record.msg)
 
 
+_BY_PYTHON: Final = "the products of compiled cores go by way of Python"
+
+
 def lower_product(operation: Any) -> None:
     """Have Inductor call oneDNN where a graph has `operation`, a product of two matrices and a bias: not by Python."""
-    from torch._inductor import ir  # noqa: PLC0415
+    from torch._inductor import ir, mkldnn_ir  # noqa: PLC0415
     from torch._inductor.lowering import lowerings, register_lowering  # noqa: PLC0415
-    from torch._inductor.mkldnn_ir import LinearUnary, _create_output_node  # noqa: PLC0415
+
+    linear, create = (find(name, _BY_PYTHON, None, mkldnn_ir) for name in ("LinearUnary", "_create_output_node"))
+    if None in (linear, create):
+        return
 
     def lowered(left: Any, right: Any, bias: Any) -> Any:
-        rows = LinearUnary.require_contiguous(LinearUnary.realize_input(left))
-        weight = LinearUnary.realize_input(lowerings[torch.ops.aten.permute.default](right, [1, 0]))
+        rows = linear.require_contiguous(linear.realize_input(left))
+        weight = linear.realize_input(lowerings[torch.ops.aten.permute.default](right, [1, 0]))
         size = weight.get_size()
         if tuple(weight.get_stride()) not in {(size[1], 1), (1, size[0])}:
-            weight = LinearUnary.require_contiguous(weight)  # with gaps, oneDNN takes a thousand times as long
+            weight = linear.require_contiguous(weight)  # with gaps, oneDNN takes a thousand times as long
         inputs, rest = [rows, weight], [None] * (bias is None) + ["none", [-1], ""]
         if bias is not None:
-            inputs.append(LinearUnary.realize_input(bias))
+            inputs.append(linear.realize_input(bias))
         layout = ir.FixedLayout(rows.get_device_or_error(), rows.get_dtype(), [rows.get_size()[0], size[0]])
-        return ir.TensorBox.create(_create_output_node(LinearUnary(layout, inputs, rest)))  # type: ignore[no-untyped-call]
+        return ir.TensorBox.create(create(linear(layout, inputs, rest)))
 
     register_lowering(operation, type_promotion_kind=None)(lowered)
 
