@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from membptt_theory.palette import GREY
+from membptt_theory.policies import find
 from membptt_theory.tables import build
 from paper_figs.evidence import require
 from paper_figs.style import PAGE, POLICY, label_panels
@@ -28,7 +29,7 @@ DOES_NOT_SAY: Final = (
 )
 ALPHA: Final = 5
 STEPS: Final = 2500
-LABELS: Final = {"hsm": "HSM", "ism": "ISM", "msm": "MSM, eq. (7)"}
+LABELS: Final = {"hsm": find("hsm").title, "ism": find("ism").title, "msm": f"{find('msm').title}, eq. (7)"}
 
 
 @dataclass(frozen=True)

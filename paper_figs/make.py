@@ -118,10 +118,7 @@ def make(name: str, out: Path, /, *, quick: bool = False, formats: tuple[str, ..
 
 
 def _settle(figure: Figure) -> None:
-    """Fix where the panels lie, so that a file depends neither on those written before it nor on the processor.
-
-    Processors differ in the last bits of a layout, and the names in a file are made from all of its bits.
-    """
+    """Fix where the panels lie: the last bits of a layout depend on the processor, and on what was drawn before."""
     figure.set_layout_engine("none")
     for panel in figure.axes:
         left, bottom, width, height = (round(share, 5) for share in panel.get_position().bounds)
@@ -131,7 +128,7 @@ def _settle(figure: Figure) -> None:
 def _searchable(write: Callable[[Path], Any], path: Path) -> None:
     """Write an SVG whose formulas are words too: matplotlib gives each of their letters a piece of text of its own."""
     write(path)
-    path.write_text(joined(path.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
+    path.write_text(numbered(joined(path.read_text(encoding="utf-8"))), encoding="utf-8", newline="\n")
 
 
 def joined(picture: str) -> str:
@@ -146,6 +143,13 @@ def joined(picture: str) -> str:
     return _LINE.sub(piece, picture)
 
 
+def numbered(picture: str) -> str:
+    """Return an SVG whose parts are named by their order: matplotlib makes names from all bits of where they lie."""
+    numbers: dict[str, str] = {}
+    return _NAME.sub(lambda name: numbers.setdefault(name[0], f"{name[0][0]}{len(numbers) + 1}"), picture)
+
+
+_NAME: Final = re.compile(r'(?<=[#"])[hmp][0-9a-f]{10}(?=[")])')
 _LETTER: Final = re.compile(r'<tspan x="([^" ]*)"([^>]*)>([^<]*)</tspan>')
 _LINE: Final = re.compile(r'<tspan x="[^" ]*"([^>]*)>[^<]*</tspan>(?:\s*<tspan x="[^" ]*"\1>[^<]*</tspan>)+')
 
