@@ -724,6 +724,6 @@ def test_letters_of_one_line_become_one_piece_of_text_each_where_it_was():
 def test_names_in_a_picture_tell_their_order_and_nothing_else():
     """So the last bits of a layout, of which they are made, do not matter."""
     picture = '<path id="{0}"/><use href="#{0}"/><g clip-path="url(#{1})"/><clipPath id="{1}"/><text>{1}</text>'
-    one, two = picture.format("m0123456789", "pabcdef0123"), picture.format("mffffffffff", "p0000000000")
-    assert make.numbered(one) == picture.format("m1", "p2").replace("<text>p2", "<text>pabcdef0123")
-    assert make.numbered(two).replace("p0000000000", "pabcdef0123") == make.numbered(one)
+    first, second = picture.format("m0123456789", "pabcdef0123"), picture.format("mffffffffff", "p0000000000")
+    assert make.numbered(first) == picture.format("m1", "p2").replace("<text>p2", "<text>pabcdef0123")
+    assert make.numbered(second).replace("p0000000000", "pabcdef0123") == make.numbered(first)
