@@ -12,7 +12,7 @@ import torch
 from membptt.calls.execute import execute
 from membptt.kernels.compiled import Compile
 from membptt.planning.plan_file import Plan
-from membptt.planning.promising import Goal, disagreeing, hopeful, promising
+from membptt.planning.promising import Goal, disagreeing, first, hopeful, promising
 from membptt.planning.trial import Trial
 from membptt.run.node import Choice
 from membptt.run.problem import Problem, Step
@@ -61,9 +61,10 @@ def plan(
         length: as for `scan`.
         budget: bytes, or text such as ``"512MiB"`` or ``"1.5 GB"``.
         params: what a step uses that is no module: tensors, modules, or one module.
-        chunk: steps per core; ``None`` tries powers of two, up to 256. Of compiled ones, up to 16, it tries one step,
-            and then, as long as any promises noticeably less time than all before, the one that promises the least;
-            none that is likely to be ready later than a minute after the first.
+        chunk: steps per core; ``None`` tries powers of two, up to 256. Of compiled ones, up to 16, it tries as many as
+            the fastest eager core has, fewer where their graph is large, and then, as long as any promises noticeably
+            less time than all before, the one that promises the least; none that is likely to be ready later than a
+            minute after the first.
         policy: a policy's name, or ``"auto"`` for all that may be the fastest: MSM is no faster than MSM+.
         segments: `step` eats a whole core.
         reverse: as for `scan`.
@@ -171,8 +172,8 @@ def _compiled(trial: Trial, eager: list[Measured], chunks: list[int], goal: Goal
     with shown(tell):
         if tell is not None:
             tell(0, len(chunks))
-        chunk = left[0] if trial.compiles(left[0]) else None
-        before, since = perf_counter(), inf
+        chunk = first(fastest.chunk, left, trial.nodes) if trial.compiles(left[0]) else None
+        adding, before, since = trial.adding(), perf_counter(), inf
         while chunk is not None:
             left.remove(chunk)
             # Together, so that what else the machine does at the moment changes no order.
@@ -183,7 +184,7 @@ def _compiled(trial: Trial, eager: list[Measured], chunks: list[int], goal: Goal
             since = min(since, now)
             # One of twice the steps takes up to twice as long.
             ready = [size for size in left if now - since + (now - before) / chunk * size <= _COMPILING]
-            before, chunk = now, promising(looked, ready, goal) if ready else None
+            before, chunk = now, promising(looked, ready, goal, adding) if ready else None
     others = [sizes for sizes in eager if sizes is not fastest]
     return sorted([*looked, *others], key=lambda sizes: (sizes.compiled, sizes.chunk))
 

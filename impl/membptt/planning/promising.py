@@ -19,6 +19,9 @@ _EAGER: Final = 1.5  # times the least, at one look, that the fastest eager core
 # 0.04 to 0.2 ms of a recording and its backward, were seen. At least such a part of its time that four steps promise
 # something.
 _ADVANCE, _BACKPROP, _PART = 0.3e-4, 1e-4, 1 / 24
+_NODES: Final = (
+    256  # of the graph of the core that is compiled first, at most: how long that takes, nobody knows before
+)
 
 
 class Goal(NamedTuple):
@@ -40,18 +43,30 @@ class Goal(NamedTuple):
         return {option.measured: option.seconds for option in slowest_first}
 
 
-def promising(measured: Sequence[Measured], chunks: Sequence[int], goal: Goal) -> int | None:
+def first(steps: int, chunks: Sequence[int], nodes: float) -> int:
+    """Return the steps of the core to be compiled first: as many as the fastest eager one has, if that is no large one.
+
+    Args:
+        steps: of the fastest eager core.
+        chunks: steps of those that could be compiled, in ascending order.
+        nodes: of autograd's graph that a step makes.
+    """
+    return max((chunk for chunk in chunks if chunk <= steps and chunk * nodes <= _NODES), default=chunks[0])
+
+
+def promising(measured: Sequence[Measured], chunks: Sequence[int], goal: Goal, adding: float = 0.0) -> int | None:
     """Return the steps of a compiled core that promises noticeably less time than all that were measured, if any does.
 
     Of several that promise about the least, the smallest: it is compiled soonest.
 
     Args:
         measured: cores with their times, one of them compiled, at least.
-        chunks: steps of those that could be compiled, none less than the least that was.
+        chunks: steps of those that could be compiled.
         goal: what is planned for.
+        adding: as for `expected`.
     """
     known = sorted((sizes for sizes in measured if sizes.compiled), key=lambda sizes: sizes.chunk)
-    promised = [expected(known, chunk, goal.steps) for chunk in chunks]
+    promised = [expected(known, chunk, goal.steps, adding) for chunk in chunks]
     seconds = goal.least([*measured, *promised])
     enough = min(seconds.values(), default=inf) / (1 - _NOTICED)
     if any(seconds.get(sizes, inf) < enough for sizes in measured):
@@ -96,25 +111,31 @@ def _slower(sizes: Measured, other: Measured, times: float) -> bool:
     return any(own > _DISAGREE * times * its for own, its in each)
 
 
-def expected(known: Sequence[Measured], chunk: int, steps: int) -> Measured:
+def expected(known: Sequence[Measured], chunk: int, steps: int, adding: float = 0.0) -> Measured:
     """Return what a compiled core of `chunk` steps is expected to weigh and to take: what lies on a straight line.
 
-    The line goes through the sizes next to it that were measured, or, if it is larger than they, the two largest. Where
-    there is one alone, a core of twice its steps keeps twice as much and the state in between, and saves what a core
-    takes beside its steps.
+    The line goes through the sizes next to it that were measured, or, beyond them, the two nearest. Where there is one
+    alone, a core of twice its steps keeps twice as much and the state in between, and saves what a core takes beside
+    its steps.
 
     Args:
-        known: compiled cores that were measured, in ascending order; the first one not larger than `chunk`.
+        known: compiled cores that were measured, in ascending order.
         chunk: steps.
         steps: of the sequence.
+        adding: seconds of each core that it takes, at least, to add to the sums of gradients.
     """
-    lower = [sizes for sizes in known if sizes.chunk <= chunk]
-    upper = [sizes for sizes in known if sizes.chunk > chunk] or [_twice(lower[-1])] * (len(lower) == 1)
-    first, second = [*lower, *upper[:1]][-2:]
+    nearest = known[0]
+    on_line = [*known] if len(known) > 1 else [nearest, _twice(nearest, adding, _PART if chunk > nearest.chunk else 0)]
+    after = sum(sizes.chunk <= chunk for sizes in on_line)
+    left = min(max(after - 1, 0), len(on_line) - 2)
+    first, second = on_line[left : left + 2]
 
     def at(steps: int, left: float, right: float) -> float:
         slope = max(0.0, right - left) / (second.chunk - first.chunk)
         return max(0.0, left + slope * (steps - first.chunk))
+
+    def time(left: float, right: float) -> float:
+        return max(left * min(1.0, chunk / first.chunk), at(chunk, left, right))  # a step takes no less in fewer
 
     internal, rest = at(chunk, first.internal, second.internal), steps % chunk
     return replace(
@@ -122,15 +143,16 @@ def expected(known: Sequence[Measured], chunk: int, steps: int) -> Measured:
         chunk=chunk,
         internal=round(internal),
         tail=round(at(rest, first.internal, second.internal) if rest else internal),
-        advance=at(chunk, first.advance, second.advance),
-        backprop=at(chunk, first.backprop, second.backprop),
-        apart=at(chunk, first.stored, second.stored),
+        advance=time(first.advance, second.advance),
+        backprop=time(first.backprop, second.backprop),
+        apart=time(first.stored, second.stored),
     )
 
 
-def _twice(sizes: Measured) -> Measured:
-    """Return a core of twice the steps, as far as one alone lets expect it."""
-    times = (sizes.advance, _ADVANCE), (sizes.backprop, _BACKPROP), (sizes.stored, _BACKPROP)
-    advance, backprop, apart = (2 * time - min(max(beside, _PART * time), time / 2) for time, beside in times)
+def _twice(sizes: Measured, adding: float, part: float) -> Measured:
+    """Return a core of twice the steps, as far as one alone lets expect it, which saves such a part of its time."""
+    least = max(_BACKPROP, adding)
+    times = (sizes.advance, _ADVANCE), (sizes.backprop, least), (sizes.stored, least)
+    advance, backprop, apart = (2 * time - min(max(beside, part * time), time / 2) for time, beside in times)
     internal = 2 * sizes.internal + sizes.hidden
     return replace(sizes, chunk=2 * sizes.chunk, internal=internal, advance=advance, backprop=backprop, apart=apart)

@@ -37,6 +37,7 @@ from membptt.step.autocast import Autocast
 from membptt.step.changes import InPlace
 from membptt.step.generators import Generators
 from membptt.step.surroundings import Surroundings
+from membptt.torch_private import nodes_made
 from membptt_theory.actions import (
     Backpropagate,
     LoadInternal,
@@ -73,6 +74,9 @@ class Kind(NamedTuple):
 class Trial:
     """Measures cores of one step function; the random state is left as it was.
 
+    Attributes:
+        nodes: of autograd's graph that a step makes, in the core that was weighed last.
+
     Args:
         problem: of the call.
         run: runs a scan.
@@ -94,6 +98,7 @@ class Trial:
         self._shared: dict[bool, dict[int, int]] = {}  # by whether cores are compiled
         self._kept: list[Internal] = []  # the addresses of what they share must not be used again
         self._slow = slow
+        self.nodes = 0.0
         self._fails = False  # gradients of a few cores: the step is another at its recomputation
 
     def compiles(self, chunk: int) -> bool:
@@ -175,6 +180,12 @@ class Trial:
         by_length = seconds[beside:]
         return [_corrected(*each) for each in zip(alone, few, by_length[:count], by_length[count:], strict=True)]
 
+    def adding(self) -> float:
+        """Return what it takes to add a number to each declared tensor's sum of gradients."""
+        with torch.no_grad(), unmetered():
+            sums = (torch.zeros_like(leaf) for leaf in self._problem.params if leaf.requires_grad)
+            return sum(timed(partial(each.add_, 1.0), self._problem.devices)[1] for each in sums)
+
     def beside(self) -> tuple[int, int]:
         """Return bytes beside the budget, after a core was weighed: of the outputs of all steps, and of gradients."""
         return self._problem.inputs.steps * self._output, _bytes(self._wanted())
@@ -204,7 +215,9 @@ class Trial:
     def _weigh(self, kind: Kind, shared: dict[int, int], steps: int | None = None) -> tuple[int, int]:
         """Return bytes of a hidden state, and of an internal state beyond its two hidden states; of a shorter core."""
         core, state = self._core(kind, metered=True, steps=steps), self._after_first(kind)
+        before = nodes_made()
         internal = core.record(state, self._xs, 0)
+        self.nodes = (nodes_made() - before) / (steps or kind.chunk)
         output = storages(core.compact(internal.output()).leaves)
         return self._own(output, shared), self._inner(internal, state, output, shared)
 
