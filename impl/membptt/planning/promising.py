@@ -19,9 +19,7 @@ _EAGER: Final = 1.5  # times the least, at one look, that the fastest eager core
 # 0.04 to 0.2 ms of a recording and its backward, were seen. At least such a part of its time that four steps promise
 # something.
 _ADVANCE, _BACKPROP, _PART = 0.3e-4, 1e-4, 1 / 24
-_NODES: Final = (
-    256  # of the graph of the core that is compiled first, at most: how long that takes, nobody knows before
-)
+_NODES: Final = 160  # of the core that is compiled first, at most: how long that takes, nobody knows before
 
 
 class Goal(NamedTuple):
