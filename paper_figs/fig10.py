@@ -92,6 +92,20 @@ AGAINST: Final[dict[tuple[str, int], dict[str, dict[str, float]]]] = {
             "equinox m=20": 0.8,
         },
     },
+    ("xeon6m85", 1000): {
+        "lstm": {
+            "jax checkpoint by 10": 0.64,
+            "jax checkpoint by 25": 0.63,
+            "equinox m=50": 0.63,
+            "equinox m=20": 0.72,
+        },
+        "gru": {
+            "jax checkpoint by 10": 0.74,
+            "jax checkpoint by 25": 0.87,
+            "equinox m=50": 0.76,
+            "equinox m=20": 0.81,
+        },
+    },
 }
 
 CELLS: Final = {
@@ -147,9 +161,10 @@ DOES_NOT_SAY: Final = (
     "{}. ".format(*UNFITTED["epyc26m2", 10_000, "lstm", "checkpoint fused"], *LESS["xeon"][:4])
     + "That is mended, and seen on xeon6m167 only: there checkpoint_schedules takes {} MB at {}, and scan {} MB at {} "
     "with eager steps, {} MB at {} compiled: 5 % of plain's memory has its settings. ".format(*LESS["xeon6m167"])
-    + "Nor how it compares with JAX elsewhere: that was measured on two processors. On the AMD EPYC compiled cores "
+    + "Nor how it compares with JAX elsewhere: that was measured on three processors. On the AMD EPYC compiled cores "
     "multiply by oneDNN, since torch's own choice of a library is slow there; what was measured on it ran on a later "
-    "version than the rest, and on xeon6m167 the LSTM and the GRU on a later one than the other cells. "
+    "version than on xeon and xeon6m167, where the LSTM and the GRU ran on a later one than the other cells, and "
+    "xeon6m85 ran the last. "
     + "There are five to nine rounds, at 10,000 steps two or three. Every point with its setting: "
     "`python -m bench.side_by_side --show`."
 )

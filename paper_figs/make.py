@@ -128,7 +128,8 @@ def _settle(figure: Figure) -> None:
 def _searchable(write: Callable[[Path], Any], path: Path) -> None:
     """Write an SVG whose formulas are words too: matplotlib gives each of their letters a piece of text of its own."""
     write(path)
-    path.write_text(numbered(joined(path.read_text(encoding="utf-8"))), encoding="utf-8", newline="\n")
+    picture = rounded(numbered(joined(path.read_text(encoding="utf-8"))))
+    path.write_text(picture, encoding="utf-8", newline="\n")
 
 
 def joined(picture: str) -> str:
@@ -149,6 +150,17 @@ def numbered(picture: str) -> str:
     return _NAME.sub(lambda name: numbers.setdefault(name[0], f"{name[0][0]}{len(numbers) + 1}"), picture)
 
 
+def rounded(picture: str) -> str:
+    """Return an SVG in which everything lies at hundredths of a point: nobody sees more, and it is shorter."""
+
+    def place(attribute: re.Match[str]) -> str:
+        return _DECIMALS.sub(lambda number: f"{round(float(number[0]), 2) + 0.0:g}", attribute[0])
+
+    return _PLACES.sub(place, picture)
+
+
+_PLACES: Final = re.compile(r'(?<= )[dxy]="[^"]*"')
+_DECIMALS: Final = re.compile(r"-?\d+\.\d{3,}(?:e-?\d+)?")
 _NAME: Final = re.compile(r'(?<=[#"])[hmp][0-9a-f]{10}(?=[")])')
 _LETTER: Final = re.compile(r'<tspan x="([^" ]*)"([^>]*)>([^<]*)</tspan>')
 _LINE: Final = re.compile(r'<tspan x="[^" ]*"([^>]*)>[^<]*</tspan>(?:\s*<tspan x="[^" ]*"\1>[^<]*</tspan>)+')

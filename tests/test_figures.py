@@ -727,3 +727,9 @@ def test_names_in_a_picture_tell_their_order_and_nothing_else():
     first, second = picture.format("m0123456789", "pabcdef0123"), picture.format("mffffffffff", "p0000000000")
     assert make.numbered(first) == picture.format("m1", "p2").replace("<text>p2", "<text>pabcdef0123")
     assert make.numbered(second).replace("p0000000000", "pabcdef0123") == make.numbered(first)
+
+
+def test_an_svg_says_where_things_lie_in_hundredths_of_a_point_and_nothing_else_in_it_is_rounded():
+    picture = '<path d="M -0.001 7.126 {0}\nz"/><use x="{0}" y="-12.5049"/><g transform="scale({0})">{0}</g>'
+    shorter = '<path d="M 0 7.13 1234.57\nz"/><use x="1234.57" y="-12.5"/><g transform="scale({0})">{0}</g>'
+    assert make.rounded(picture.format("1234.56789")) == shorter.format("1234.56789")
