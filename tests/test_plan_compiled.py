@@ -14,7 +14,6 @@ from membptt.kernels.compiled import compile_chunk, loop_of
 from membptt.kernels.joint import join_cores
 from membptt.planning.plan_file import Plan
 from membptt.planning.profile import Moment
-from membptt.planning.promising import first
 from membptt.planning.trial import Trial
 from membptt.run.core import Core
 from membptt.run.problem import Problem
@@ -65,25 +64,21 @@ def test_a_plan_measures_the_very_functions_that_the_scan_then_runs(uncompiled):
 
 
 @pytest.mark.parametrize(
-    ("budget", "adding", "fastest", "sizes", "best"),
-    [("1MiB", 0.0, 1, [1, 2, 8], 8), ("1MiB", 10.0, 1, [1, 4, 8], 8), (80, 0.0, 4, [4], 4)],
+    ("budget", "adding", "nodes", "sizes", "best"),
+    [("1MiB", 0.0, 1, [1, 2, 8], 8), ("1MiB", 10.0, 1, [1, 4, 8], 8), (80, 0.0, 100, [4], 4)],
 )
 def test_sizes_are_compiled_as_they_promise_the_least_time_by_those_before(
-    budget, adding, fastest, sizes, best, monkeypatch
+    budget, adding, nodes, sizes, best, monkeypatch
 ):
     """A clock that only work moves: 30 for an eager step; for what is said to be compiled 10 a core, and 1 a step.
 
-    The first one has as many steps as the fastest eager core. Of one alone next to nothing is known: one of two steps
-    is next, or of four if adding gradients up is known to take as long. By both, eight promise far less.
+    The first one has as many steps as the fastest eager core, or a single one where that is large. Of one alone next to
+    nothing is known: one of two steps is next, or of four if adding gradients up is known to take as long. By both,
+    eight promise far less.
     """
     monkeypatch.setattr(Trial, "adding", lambda self: adding)
-    now, asked, eager, first_of = [0.0], [], [True], []
-
-    def noted(steps, chunks, nodes):
-        first_of.append(steps)
-        return first(steps, chunks, nodes)
-
-    monkeypatch.setattr("membptt.calls.plan.first", noted)
+    monkeypatch.setattr("membptt.planning.promising._NODES", nodes)
+    now, asked, eager = [0.0], [], [True]
 
     def step(carry, x):
         now[0] += 30 * eager[0]
@@ -107,7 +102,6 @@ def test_sizes_are_compiled_as_they_promise_the_least_time_by_those_before(
     monkeypatch.setattr("membptt.planning.profile.now", lambda: Moment(now[0], now[0], 0))
     w, init, xs = torch.ones(2, requires_grad=True), torch.zeros(2), torch.ones(12, 2)
     chosen_plan = plan(step, init, xs, budget=budget, params=[w], compile=True)
-    assert first_of == [fastest]
     assert list(dict.fromkeys(asked)) == sizes
     assert chosen_plan.chunk == best
 
@@ -214,7 +208,7 @@ def test_no_larger_core_is_compiled_once_a_minute_would_be_over(uncompiled, monk
     """The clock says that each size takes as long to compile; twice as long is expected of the next."""
     clock = count(0.0, seconds)
     monkeypatch.setattr("membptt.calls.plan.perf_counter", lambda: next(clock))
-    monkeypatch.setattr("membptt.calls.plan.first", lambda steps, chunks, nodes: chunks[0])
+    monkeypatch.setattr("membptt.calls.plan.first", lambda eager, chunks, *goal: chunks[0])
     monkeypatch.setattr("membptt.calls.plan.promising", lambda measured, chunks, *goal: chunks[0] if chunks else None)
     step, init, xs = problem(Gru, 12, torch.float64)
     plan(step, init, xs, budget="1MiB", compile=True)

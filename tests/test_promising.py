@@ -103,11 +103,20 @@ def test_no_step_is_expected_to_take_less_in_a_smaller_core():
 
 
 def test_the_first_core_to_be_compiled_has_as_many_steps_as_the_fastest_eager_one_unless_its_graph_is_large():
-    assert first(8, CHUNKS, 20) == 8
-    assert first(100, CHUNKS, 1) == 16
-    assert first(100, CHUNKS, 65) == 2
-    assert first(8, CHUNKS, inf) == 1
-    assert first(1, [7], 10**6) == 7
+    def chosen(fastest, chunks, nodes, close=2.0):
+        eager = [line(chunk, 240, step=1.0 if chunk == fastest else close, compiled=False) for chunk in (*CHUNKS, 100)]
+        return first(eager, chunks, Goal(240, 10**5), nodes)
+
+    assert chosen(8, CHUNKS, 20) == 8
+    assert chosen(100, CHUNKS, 1) == 16
+    assert chosen(100, CHUNKS, 65) == 2
+    assert chosen(8, CHUNKS, inf) == 1
+    assert chosen(1, [7], 10**6) == 7
+    assert chosen(2, CHUNKS, 10, close=1.05) == 16
+
+
+def test_where_no_eager_core_fits_one_step_is_compiled_first():
+    assert first([line(4, 60, compiled=False)], CHUNKS, Goal(60, 1), 1) == 1
 
 
 def test_of_three_the_two_next_to_it_tell_what_is_expected():

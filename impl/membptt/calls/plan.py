@@ -172,7 +172,7 @@ def _compiled(trial: Trial, eager: list[Measured], chunks: list[int], goal: Goal
     with shown(tell):
         if tell is not None:
             tell(0, len(chunks))
-        chunk = first(fastest.chunk, left, trial.nodes) if trial.compiles(left[0]) else None
+        chunk = first(eager, left, goal, trial.nodes) if trial.compiles(left[0]) else None
         adding, before, since = trial.adding(), perf_counter(), inf
         while chunk is not None:
             left.remove(chunk)

@@ -14,6 +14,7 @@ from membptt_theory.options import options
 _NOTICED: Final = 0.03  # of the time: nothing is compiled for less
 _DISAGREE: Final = 1.5  # times as long as a core next to it lets expect: something else held it up
 _UNSURE: Final = 1.05  # times the least, at one look, that may turn out to be the least
+_SAME: Final = 1.1  # times the least, at one look, that eager cores take which are as fast as each other
 _EAGER: Final = 1.5  # times the least, at one look, that the fastest eager core may turn out to take less than
 # Seconds that a core takes beside its steps, until two sizes tell: on two processors 0.02 to 0.05 ms of an advance, and
 # 0.04 to 0.2 ms of a recording and its backward, were seen. At least such a part of its time that four steps promise
@@ -41,14 +42,20 @@ class Goal(NamedTuple):
         return {option.measured: option.seconds for option in slowest_first}
 
 
-def first(steps: int, chunks: Sequence[int], nodes: float) -> int:
+def first(eager: Sequence[Measured], chunks: Sequence[int], goal: Goal, nodes: float) -> int:
     """Return the steps of the core to be compiled first: as many as the fastest eager one has, if that is no large one.
 
+    Of eager cores that a look cannot tell apart, the largest: compiled, it is the fastest one more often.
+
     Args:
-        steps: of the fastest eager core.
+        eager: cores with their times.
         chunks: steps of those that could be compiled, in ascending order.
+        goal: what is planned for.
         nodes: of autograd's graph that a step makes.
     """
+    seconds = goal.least(eager)
+    enough = _SAME * min(seconds.values(), default=inf)
+    steps = max((sizes.chunk for sizes, time in seconds.items() if time <= enough), default=1)
     return max((chunk for chunk in chunks if chunk <= steps and chunk * nodes <= _NODES), default=chunks[0])
 
 
