@@ -217,7 +217,7 @@ def test_no_larger_core_is_compiled_once_a_minute_would_be_over(uncompiled, monk
 
 @pytest.mark.parametrize(
     ("chunk", "says"),
-    [(None, "cores to measure, larger ones for 60 s at most"), (3, "cores of 3 steps to measure them")],
+    [(None, "cores to measure, further ones for 60 s at most"), (3, "cores of 3 steps to measure them")],
 )
 def test_that_cores_are_compiled_is_said_before_the_compiler_is_loaded(chunk, says, monkeypatch, capsys, caplog):
     """In a terminal, and in a log whoever is told; with one size there is no bound."""

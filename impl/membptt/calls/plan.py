@@ -26,7 +26,7 @@ from membptt_theory.policies import find
 
 _LARGEST_CHUNK: Final = 256
 _LARGEST_COMPILED: Final = 16
-_COMPILING: Final = 60.0  # seconds after the smallest core within which others are to be compiled
+_COMPILING: Final = 60.0  # seconds after the first core within which others are to be compiled
 
 
 def plan(
@@ -194,7 +194,7 @@ def _compiling(progress: Progress, given: list[int] | None) -> Tell | None:
 
     Logged it is whatever `progress` says, and shown at once.
     """
-    sizes = f"cores of {given[0]} steps to measure them" if given else f"cores to measure, larger ones for {_BOUND}"
+    sizes = f"cores of {given[0]} steps to measure them" if given else f"cores to measure, further ones for {_BOUND}"
     what = f"compiling {sizes}"
     _log.info(what)
     return told(progress, what, "size", at_once=True)
