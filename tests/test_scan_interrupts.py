@@ -19,6 +19,7 @@ from torch import nn
 import membptt
 from membptt import scan
 from membptt.run import adjoint
+from membptt.state.garbage import uncollected
 from membptt.step import generators
 from membptt.step.autocast import Autocast
 
@@ -123,7 +124,7 @@ def sweep(case, share):
         call()
     gradients()
     gc.collect()
-    least, before = descriptors(), (autocast(), True, True, True)
+    least, before = descriptors(), (autocast(), True, True, True, True)
     struck, wrong = set(), []
     gc.freeze()
     try:
@@ -134,7 +135,8 @@ def sweep(case, share):
             struck.add(interrupt.struck)
             left = sum(ref() is not None for ref in alive)
             on = [len(leaf._backward_hooks) == 1 for leaf in (a, b)]
-            after = autocast(), torch.is_grad_enabled(), others_may_draw(), all(on)
+            after = autocast(), torch.is_grad_enabled(), others_may_draw(), all(on), gc.isenabled()
+            gc.enable()
             opened = descriptors() - least  # what an earlier test has left may be closed meanwhile
             least += min(opened, 0)
             actual = gradients()
@@ -167,6 +169,34 @@ def test_an_interrupt_at_any_line_leaves_nothing_behind_and_the_next_call_works_
     struck, wrong = sweep(case, 1)
     assert wrong == []
     assert len(struck) > 200
+
+
+def test_garbage_collection_goes_on_after_an_interrupt_at_any_line_of_a_call():
+    w, init, xs = torch.ones(2, requires_grad=True), torch.zeros(2), torch.ones(2, 2)
+
+    def call():
+        scan(lambda carry, x: (torch.tanh(carry * w + x), None), init, xs, slots=1, params=[w])
+
+    call()
+    with Interrupt() as calm:
+        call()
+    left_off = []
+    for index in range(calm.count):
+        with Interrupt(index) as interrupt, suppress(KeyboardInterrupt):
+            call()
+        if not gc.isenabled():
+            left_off.append(interrupt.struck)
+            gc.enable()
+    assert calm.count > 200
+    assert left_off == []
+
+
+def test_who_finds_garbage_collection_off_leaves_it_alone():
+    with uncollected():
+        with uncollected():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
 
 
 def test_an_interrupt_while_hooks_are_deferred_silences_none_of_them():

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
+from weakref import finalize
 
 
-@contextmanager
-def uncollected() -> Iterator[None]:
+def uncollected() -> ExitStack:
     """Let nobody collect garbage meanwhile: each look at thousands of objects that stay takes as long as making them.
 
-    Of all threads, for some milliseconds; no code of the user's is to run inside.
+    Of all threads, for some milliseconds; no code of the user's is to run inside. Who finds it off leaves it alone:
+    another thread may be inside, and switches it on again.
     """
-    collects = gc.isenabled()
-    try:
+    stack = ExitStack()
+    if gc.isenabled():
+        stack.callback(gc.enable)
+        finalize(stack, gc.enable)  # wherever an interrupt comes
         gc.disable()
-        yield
-    finally:
-        if collects:
-            gc.enable()
+    return stack
