@@ -1071,6 +1071,7 @@ def test_garbage_collection_waits_while_a_deep_chain_is_looked_at_and_its_graph_
 
     chain(blocks, x, plan=chosen).sum().backward()  # the first call, in which each block is run with graph
     thresholds = gc.get_threshold()
+    gc.enable()  # whatever ran before in this process
     gc.callbacks.append(note)
     gc.set_threshold(50)  # wherever it may, it does
     try:
