@@ -208,7 +208,7 @@ def test_no_larger_core_is_compiled_once_a_minute_would_be_over(uncompiled, monk
     """The clock says that each size takes as long to compile; twice as long is expected of the next."""
     clock = count(0.0, seconds)
     monkeypatch.setattr("membptt.calls.plan.perf_counter", lambda: next(clock))
-    monkeypatch.setattr("membptt.calls.plan.first", lambda eager, chunks, *goal: chunks[0])
+    monkeypatch.setattr("membptt.calls.plan.first", lambda seconds, chunks, nodes: chunks[0])
     monkeypatch.setattr("membptt.calls.plan.promising", lambda measured, chunks, *goal: chunks[0] if chunks else None)
     step, init, xs = problem(Gru, 12, torch.float64)
     plan(step, init, xs, budget="1MiB", compile=True)

@@ -52,7 +52,7 @@ def check_search(steps, budget, start, **sizes):
         assert min(goal.least(known).values(), default=inf) <= best / (1 - module._NOTICED) * (1 + 1e-9)
 
 
-@pytest.mark.parametrize("steps", [1, 5, 33])
+@pytest.mark.parametrize("steps", [1, 5, 12, 33])
 @pytest.mark.parametrize("start", [1, 4, 16])
 @pytest.mark.parametrize("beside", [0.0, 0.1e-4, 0.3e-4, 1e-3])
 def test_no_size_that_is_left_out_would_have_gained_more_than_what_is_noticed(steps, start, beside):
@@ -105,7 +105,7 @@ def test_no_step_is_expected_to_take_less_in_a_smaller_core():
 def test_the_first_core_to_be_compiled_has_as_many_steps_as_the_fastest_eager_one_unless_its_graph_is_large():
     def chosen(fastest, chunks, nodes, close=2.0):
         eager = [line(chunk, 240, step=1.0 if chunk == fastest else close, compiled=False) for chunk in (*CHUNKS, 100)]
-        return first(eager, chunks, Goal(240, 10**5), nodes)
+        return first(Goal(240, 10**5).least(eager), chunks, nodes)
 
     assert chosen(8, CHUNKS, 20) == 8
     assert chosen(100, CHUNKS, 1) == 16
@@ -116,7 +116,7 @@ def test_the_first_core_to_be_compiled_has_as_many_steps_as_the_fastest_eager_on
 
 
 def test_where_no_eager_core_fits_one_step_is_compiled_first():
-    assert first([line(4, 60, compiled=False)], CHUNKS, Goal(60, 1), 1) == 1
+    assert first(Goal(60, 1).least([line(4, 60, compiled=False)]), CHUNKS, 1) == 1
 
 
 def test_of_three_the_two_next_to_it_tell_what_is_expected():

@@ -172,8 +172,8 @@ def _compiled(trial: Trial, eager: list[Measured], chunks: list[int], goal: Goal
     with shown(tell):
         if tell is not None:
             tell(0, len(chunks))
-        chunk = first(eager, left, goal, trial.nodes) if trial.compiles(left[0]) else None
-        adding, before, since = trial.adding(), perf_counter(), inf
+        chunk = first(seconds, left, trial.nodes) if trial.compiles(left[0]) else None
+        before, since = perf_counter(), inf
         while chunk is not None:
             left.remove(chunk)
             # Together, so that what else the machine does at the moment changes no order.
@@ -184,7 +184,7 @@ def _compiled(trial: Trial, eager: list[Measured], chunks: list[int], goal: Goal
             since = min(since, now)
             # One of twice the steps takes up to twice as long.
             ready = [size for size in left if now - since + (now - before) / chunk * size <= _COMPILING]
-            before, chunk = now, promising(looked, ready, goal, adding) if ready else None
+            before, chunk = now, promising(looked, ready, goal, trial.adding()) if ready else None
     others = [sizes for sizes in eager if sizes is not fastest]
     return sorted([*looked, *others], key=lambda sizes: (sizes.compiled, sizes.chunk))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from math import inf
@@ -42,18 +42,16 @@ class Goal(NamedTuple):
         return {option.measured: option.seconds for option in slowest_first}
 
 
-def first(eager: Sequence[Measured], chunks: Sequence[int], goal: Goal, nodes: float) -> int:
+def first(seconds: Mapping[Measured, float], chunks: Sequence[int], nodes: float) -> int:
     """Return the steps of the core to be compiled first: as many as the fastest eager one has, if that is no large one.
 
     Of eager cores that a look cannot tell apart, the largest: compiled, it is the fastest one more often.
 
     Args:
-        eager: cores with their times.
+        seconds: the least predicted time with each eager core that fits.
         chunks: steps of those that could be compiled, in ascending order.
-        goal: what is planned for.
         nodes: of autograd's graph that a step makes.
     """
-    seconds = goal.least(eager)
     enough = _SAME * min(seconds.values(), default=inf)
     steps = max((sizes.chunk for sizes, time in seconds.items() if time <= enough), default=1)
     return max((chunk for chunk in chunks if chunk <= steps and chunk * nodes <= _NODES), default=chunks[0])
