@@ -3,8 +3,8 @@
     python -m bench.chains --models pyramid gpt residual unet --rounds 5
 
 Each method runs once in every round, in another order each time; time is the processor time of this process, one
-thread, and the median of its ratios to plain autograd of the same round: what else runs on the machine counts less than
-in elapsed time. Cost is what the machine's other work leaves alone: every forward that a method runs, and every
+thread, as a multiple of plain autograd's in the same round: what else runs on the machine counts less than in elapsed
+time. All multiples are kept, and their median. Cost is what other work leaves alone: every forward that is run and every
 backward, each at its block's own time, over plain's. The peak is that of all storages beside parameters, their
 gradients and the input, in a run of its own. Every chain ends in its loss. `checkpoint_sequential` runs at every number
 of segments, in both modes; a block's `checkpoint` is the non-reentrant one, and so are all of a network that hands on
@@ -104,22 +104,25 @@ def measured(given: Sequence[Block], x: Tensor, rounds: int) -> dict[str, Any]:
             start = process_time()
             _gradient(runs[name], weights)
             times[name].append(process_time() - start)
+    ratios = {name: [a / b for a, b in zip(times[name], times["plain"], strict=True)] for name in runs}
     rows: dict[str, Any] = {
         name: {
             "peak": peaks[name],
             "budget": budgets.get(name),
             "cost": costs[name] / costs["plain"],
-            "ratio": median(a / b for a, b in zip(times[name], times["plain"], strict=True)),
+            "ratio": median(ratios[name]),
+            "ratios": [round(ratio, 4) for ratio in ratios[name]],
         }
         for name in runs
     }
     for share in COMPILED if len(given) <= FEW else ():
-        peak, ratio = compiled(given, x, weights, share, rounds)
+        peak, of_it = compiled(given, x, weights, share, rounds)
         rows[f"compiled {share}"] = {
             "peak": round(peak * peaks["plain"]),
             "budget": None,
             "cost": None,
-            "ratio": ratio,
+            "ratio": median(of_it),
+            "ratios": [round(ratio, 4) for ratio in of_it],
         }
     return {
         "blocks": len(blocks),
@@ -130,8 +133,10 @@ def measured(given: Sequence[Block], x: Tensor, rounds: int) -> dict[str, Any]:
     }
 
 
-def compiled(given: Sequence[Block], x: Tensor, weights: list[Tensor], share: float, rounds: int) -> list[float]:
-    """Return peak and time of `torch.compile` with an `activation_memory_budget`, both over plain's."""
+def compiled(
+    given: Sequence[Block], x: Tensor, weights: list[Tensor], share: float, rounds: int
+) -> tuple[float, list[float]]:
+    """Return peak and times of `torch.compile` with an `activation_memory_budget`, all over plain's."""
     plain = partial(_each, given, x, len(given) + 1)
     torch._dynamo.reset()
     with torch._functorch.config.patch(activation_memory_budget=share):
@@ -147,7 +152,7 @@ def compiled(given: Sequence[Block], x: Tensor, weights: list[Tensor], share: fl
             _gradient(each, weights)
             times.append(process_time() - start)
         ratios.append(times[0] / times[1])
-    return [peaks[0] / peaks[1], median(ratios)]
+    return peaks[0] / peaks[1], ratios
 
 
 class _Counted(nn.Module):
