@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 import membptt
 from bench.deep import Residual
 from bench.meter import bytes_beside
-from membptt import chain, plan_chain
+from membptt import ChainPlan, chain, plan_chain
 from membptt.run import core as core_module
 from membptt.run.course import Whole
 from membptt.run.linked import keeps_everything, link
@@ -344,6 +344,94 @@ def test_what_the_plain_loop_returns_may_be_written_to():
 def test_the_plain_loop_refuses_a_block_that_changes_its_input_in_place():
     with pytest.raises(RuntimeError, match=r"blocks\[1\] \(ReLU\) changes in place"):
         chain([nn.Linear(3, 3), nn.ReLU(inplace=True)], torch.randn(2, 3), schedule=scheduled(everything(2), 2))
+
+
+# --- what a plan saw need not be looked at again
+
+
+def join(states):
+    return torch.cat(states, 1)
+
+
+VIEWS = [nn.Linear(4, 4), lambda x: (x.sin(), x.cos()), join, torch.tanh, lambda x: x[:1], torch.exp, torch.sum]
+
+
+def held_beside(blocks, run):
+    """Return the most bytes that any state, or its gradient, keeps alive beside its own."""
+    held = []
+
+    def looking(block):
+        def look(state):
+            for leaf in state if isinstance(state, tuple) else (state,):
+                held.append(leaf.untyped_storage().nbytes() - leaf.nbytes)
+                if leaf.requires_grad:
+                    leaf.register_hook(lambda grad: held.append(grad.untyped_storage().nbytes() - grad.nbytes))
+            return block(state)
+
+        return look
+
+    run([looking(block) for block in blocks]).backward()
+    return max(held)
+
+
+def test_a_plan_tells_where_a_state_or_its_gradient_is_a_view():
+    assert plan_chain(VIEWS, torch.randn(3, 4)).views() == (2, 3, 4, 5)
+    assert plan_chain([*layers(), torch.sum], torch.randn(2, 3)).views() == ()
+    assert plan_chain([lambda x: x.t(), torch.tanh, lambda x: x.flatten(), torch.sum], torch.randn(2, 3)).views() == ()
+
+
+@pytest.mark.parametrize("kept", [everything, all_but_the_first])
+def test_states_and_gradients_hold_nobody_elses_bytes_where_a_plan_tells_which_may(kept, monkeypatch):
+    x, blocks = torch.randn(3, 4, requires_grad=True), VIEWS[1:]
+    plan = plan_chain(blocks, x, budget="1MiB")
+    monkeypatch.setattr(ChainPlan, "schedule", lambda _: scheduled(kept(6), 6))
+
+    def run(blocks):
+        return chain(blocks, x, plan=plan)
+
+    assert held_beside(blocks, run) == 0
+    monkeypatch.setattr(ChainPlan, "views", lambda _: ())
+    assert held_beside(blocks, run) > 0
+
+
+@pytest.mark.parametrize("kept", [everything, all_but_the_first])
+def test_where_a_plan_saw_no_view_no_gradient_is_looked_at(kept, monkeypatch):
+    blocks, x = [*layers(5), torch.sum], torch.randn(2, 3)
+    plan = plan_chain(blocks, x, budget="1MiB")
+    monkeypatch.setattr(ChainPlan, "schedule", lambda _: scheduled(kept(6), 6))
+    looked = []
+    for where in ("membptt.run.core", "membptt.calls.chain"):
+        monkeypatch.setattr(f"{where}.compact_gradients", looked.append)
+    chain(blocks, x, plan=plan).backward()
+    assert not looked
+    chain(blocks, x, schedule=scheduled(kept(6), 6)).backward()
+    assert looked
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_block_that_begins_to_write_in_place_where_it_has_a_graph_is_right_or_refused(number):
+    """What changed nothing in place in the first pass is not watched again: its graph is, as in the loop."""
+    begun = False
+
+    def sneaky(x):
+        return x.mul_(2) if torch.is_grad_enabled() and begun else x * 2
+
+    actions = [
+        Advance(0, 2), StoreHidden(2), Record(2), Backpropagate(2), DropHidden(2), Restore(0), Record(0),
+        StoreInternal(0), Record(1), Backpropagate(1), LoadInternal(0), Backpropagate(0), DropHidden(0),
+    ]  # fmt: skip
+    for other, right in (
+        (torch.sin, number == 1),
+        (torch.exp, False),
+    ):  # whose backward reads what it was given, or gave
+        blocks, x = [other, other, other], torch.randn(2, 3, requires_grad=True)
+        blocks[number] = sneaky
+        begun = False
+        chain(blocks, x, schedule=scheduled(actions, 3)).sum().backward()
+        expected, x.grad, begun = x.grad, None, True
+        with nullcontext() if right else pytest.raises(RuntimeError, match=r"in-?place"):
+            chain(blocks, x, schedule=scheduled(actions, 3)).sum().backward()
+        assert torch.equal(x.grad, expected) if right else x.grad is None
 
 
 def test_states_and_gradients_of_the_plain_loop_hold_nobody_elses_bytes():

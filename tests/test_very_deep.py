@@ -26,6 +26,7 @@ from membptt.planning.profile import Moment, _Measurement, now
 from membptt.run import adjoint, parts
 from membptt.run.core import _rounding, is_known_to_round
 from membptt.step.blocks import Blocks
+from membptt.step.modules import modules_below, named_below
 from membptt.step.reach import reach
 from membptt.step.surroundings import Surroundings
 from membptt.torch_private import gradients as gradients_of
@@ -411,6 +412,8 @@ def test_plans_are_saved_and_loaded(tmp_path):
         ({"budget": 1}, "at least"),
         ({"budget": "1"}, "budget must be int"),
         ({"digest": "0" * 64}, "plan anew"),
+        ({"whole": [True]}, "whole must tell of each of 2 kinds"),
+        ({"whole": [1, 1]}, "whole must tell of each of 2 kinds"),
         ({"kinds": [{}]}, "has the fields"),
         ({"extra": 1}, "has the fields"),
     ],
@@ -1087,7 +1090,7 @@ def test_garbage_collection_waits_while_a_deep_chain_is_looked_at_and_its_graph_
 def test_what_surrounds_a_deep_chain_is_few_objects_until_it_is_asked_for():
     """Garbage collection looks at all of them, call after call."""
     blocks = residual_mlp(100, width=2)
-    reached = reach(Blocks(blocks, [[*block.modules()] for block in blocks]))
+    reached = reach(Blocks(blocks))
     gc.collect()
     before = len(gc.get_objects())
     surroundings = Surroundings.of(reached)
@@ -1099,3 +1102,44 @@ def test_what_surrounds_a_deep_chain_is_few_objects_until_it_is_asked_for():
     assert [*surroundings.replaced()] == ["blocks[7].inner.bias", "blocks[8].inner.in_features"]
     with surroundings.replayed():
         assert [*surroundings.replaced()] == ["blocks[8].inner.in_features"]
+
+
+class Shared(nn.Module):
+    """A module that holds another twice, itself, and a place for one that is not there."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.first, self.missing = inner, None
+        self.register_module("again", inner)
+        self.register_module("nobody", None)
+        self._modules["itself"] = self
+
+
+def test_modules_below_are_found_once_each_whoever_holds_them():
+    inner = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+    first, second = Shared(inner), Shared(inner)
+    found = modules_below([first, torch.ones(2), second, len, first])
+    assert found == [first, second, inner, *inner]
+    assert found == sorted(named_below([("one", first), ("", second)]), key=found.index)
+    assert modules_below([]) == []
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_modules_below_are_those_that_torch_finds(name):
+    blocks, _ = model(name)
+    ours = modules_below(blocks)
+    assert len(ours) == len(set(ours))
+    assert set(ours) == {module for block in blocks if isinstance(block, nn.Module) for module in block.modules()}
+
+
+def test_surroundings_keep_no_tensor_that_has_a_graph():
+    """Or the graphs of all calls would hang together."""
+    weight = torch.ones(2, requires_grad=True)
+    kept, step = [2 * weight], nn.Linear(2, 2)
+    step.doubled = 3 * weight
+    alive = [weakref.ref(kept[0]), weakref.ref(step.doubled)]
+    surroundings = Surroundings.of(reach(lambda x: step(x) * kept[0]))
+    kept.clear()
+    del step.doubled
+    assert [reference() for reference in alive] == [None, None]
+    assert {"kept[0]", "step.doubled"} < set(surroundings.names())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain as chained
 from itertools import takewhile
 from typing import Any
 
@@ -30,7 +29,8 @@ from membptt.state.trees import flatten
 from membptt.step.autocast import Autocast
 from membptt.step.blocks import LONGEST, Block, Blocks
 from membptt.step.declared import Params, declared_by, needs_grad, owning_module, weights_of
-from membptt.step.reach import modules_below, reach
+from membptt.step.modules import modules_below
+from membptt.step.reach import reach
 from membptt.step.refusals import refuse_cache, refuse_transforms, refuse_wrapped, refuse_wrapped_below
 from membptt.torch_private import is_transformed, untraced
 from membptt_theory.schedule import Schedule
@@ -98,7 +98,7 @@ def chain(
         plan = remembered_chain_plan(problem, step, budget, progress)
     if plan is not None and not transformed:
         plan.check(count, bytes_of(problem.carry))
-        schedule = plan.schedule()
+        schedule, problem = plan.schedule(), replace(problem, views=plan.views())
     loops = not (transformed or sees_each(check, progress)) and needs_grad(problem.carry, problem.params)
     if loops and schedule is not None and keeps_everything(_settled(schedule, count)):
         return _plain(problem, step)
@@ -175,18 +175,17 @@ def _posed(every: list[Block], x: Any, params: Params | None, *, join: bool) -> 
     if not 1 <= len(every) <= LONGEST:
         raise ValueError(f"a chain has 1 to {LONGEST} blocks, got {len(every)}: join neighbouring ones")
     leaves, spec = flatten("x", x)
-    anywhere = declared_by(Blocks(every, ()), params) if params is not None else ()
+    anywhere = declared_by(Blocks(every), params) if params is not None else ()
     wanted = anywhere or any(leaf.requires_grad for leaf in leaves)
     frozen = [block for block in takewhile(_is_frozen, every) if isinstance(block, nn.Module)] if not wanted else []
     joined = max(len(frozen) - 1, 0) if join else 0
     every = [nn.Sequential(*frozen), *every[len(frozen) :]] if joined else every
-    values = [*map(_values_named_by, every)]
-    named = [*map(_modules_named_by, every, values)]
+    named = [*map(_named_by, every)]
     step = Blocks(every, named, joined)
-    own = [*chained.from_iterable(_modules_of(block, below) for block, below in zip(every, named, strict=True))]
+    own = modules_below(map(owning_module, every)) if any(named) else step.modules
     declared = declared_by(step, [*weights_of(own), *anywhere])
     inputs, rewound = Numbers(len(every)), tuple(step.rewound())
-    earliest = _earliest(values, named, declared, anywhere) if are_of_use(declared) else ()
+    earliest = _earliest(every, named, declared, anywhere) if are_of_use(declared) else ()
     forms = partial(Unlike, joined=joined)
     problem = Problem(step, spec, leaves, inputs, declared, False, forms, rewound, earliest, len(frozen) - joined)
     refuse_wrapped_below(own)
@@ -200,16 +199,16 @@ def _plain(problem: Problem, step: Blocks) -> Any:
     It takes the bytes that are planned: states hold nobody else's storage, nor do their gradients, and no cast of a
     weight outlives its block.
     """
-    outside, leaves, spec = (*problem.params, *problem.carry), problem.carry, problem.spec
+    outside, state, last = (*problem.params, *problem.carry), problem.spec.unflatten(problem.carry), len(step.blocks)
+    views = {*(range(1, last) if problem.views is None else problem.views)}
     with Autocast.current(problem.devices).replayed():
-        for number in range(len(step.blocks)):
-            given = {*map(id, leaves)}
-            state, _ = step(spec.unflatten(leaves), number)
+        for number in range(last):
+            state, _ = step(state, number)
             leaves, spec = flatten(f"what {step.name(number)} returned", state)
-            if number + 1 < len(step.blocks):
-                given.intersection_update(map(id, leaves))
-                leaves = compacted(leaves, outside)
-                compact_gradients(leaves, given)
+            if number + 1 in views:
+                own = compacted(leaves, outside)
+                state = state if own is leaves else spec.unflatten(own)
+                compact_gradients(own)
     return spec.unflatten([leaf.clone() for leaf in leaves])
 
 
@@ -235,32 +234,19 @@ def _is_frozen(block: Block) -> bool:
     return isinstance(block, nn.Module) and not any(weight.requires_grad for weight in block.parameters())
 
 
-def _values_named_by(block: Block) -> Sequence[nn.Module | Tensor]:
+def _named_by(block: Block) -> Sequence[nn.Module | Tensor]:
     """Return the modules and tensors that a function or a method names."""
     return () if isinstance(block, nn.Module) else [value for _, value in reach(block).named]
 
 
-def _modules_named_by(block: Block, values: Sequence[nn.Module | Tensor]) -> list[nn.Module]:
-    """Return the module that a block is, or those among the values that it names, and all below."""
-    return modules_below([block] if isinstance(block, nn.Module) else values)
-
-
-def _modules_of(block: Block, named: list[nn.Module]) -> list[nn.Module]:
-    """Return the module that a block is, or whose method it is, and all below: of a module, those that it names."""
-    owner = owning_module(block)
-    return named if owner is block else modules_below([owner]) if owner is not None else []
-
-
 def _earliest(
-    values: Sequence[Sequence[nn.Module | Tensor]],
-    named: Sequence[list[nn.Module]],
-    declared: Leaves,
-    anywhere: Leaves,
+    blocks: Sequence[Block], named: Sequence[Sequence[nn.Module | Tensor]], declared: Leaves, anywhere: Leaves
 ) -> tuple[int, ...]:
     """Return the first block that names each declared tensor; 0 for those that any may use."""
     first = {id(tensor): 0 for tensor in anywhere}
-    for number, (beside, modules) in enumerate(zip(values, named, strict=True)):
-        for tensor in (*weights_of(modules), *(value for value in beside if isinstance(value, Tensor))):
+    for number, (block, values) in enumerate(zip(blocks, named, strict=True)):
+        modules = modules_below([block, *values])
+        for tensor in (*weights_of(modules), *(value for value in values if isinstance(value, Tensor))):
             first.setdefault(id(tensor), number)
     return tuple([first.get(id(tensor), 0) for tensor in declared])
 

@@ -73,6 +73,7 @@ def remembered_chain_plan(problem: Problem, step: Blocks, budget: int | str, pro
 def measured(problem: Problem, step: Blocks, progress: Progress = None) -> ChainPlan:
     """Measure a chain."""
     weighed = profile(problem, step, told(progress, "planning", "block"))
-    plan = ChainPlan(weighed.kinds, weighed.order, weighed.given, weighed.returned, weighed.kept, weighed.skips)
+    sizes = weighed.given, weighed.returned, weighed.kept
+    plan = ChainPlan(weighed.kinds, weighed.order, *sizes, weighed.skips, weighed.whole)
     plan.solve(told(planning(progress), "planning", "part"))
     return plan

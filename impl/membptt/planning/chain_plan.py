@@ -21,7 +21,7 @@ from membptt_theory.schedule import Schedule
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMAT: Final = "membptt-chain-plan/2"
+FORMAT: Final = "membptt-chain-plan/3"
 DIFFERENT: Final = 100  # kinds of blocks: of more, those that agree within what a measurement is off count as one
 
 
@@ -48,6 +48,8 @@ class ChainPlan:
         returned: bytes of what the last block gives.
         kept: bytes that are there throughout.
         skips: what several states hold together, open skip connections above all: each is there once.
+        whole: of each kind, whether what it gives, and the gradient of what it is given, are views of nothing
+            larger; empty where nobody knows.
         budget: bytes, or ``None``: no point of the front is chosen.
         digest: of the schedule that will be executed; ``None`` without a budget.
     """
@@ -58,6 +60,7 @@ class ChainPlan:
     returned: int
     kept: int
     skips: tuple[Skip, ...] = ()
+    whole: tuple[bool, ...] = ()
     budget: int | None = None
     digest: str | None = None
 
@@ -174,6 +177,16 @@ class ChainPlan:
                 f"{blocks} blocks and an input of {given} bytes: plan anew"
             )
 
+    def views(self) -> tuple[int, ...] | None:
+        """Return the positions at which a state, or its gradient, may be a view of something larger; ``None``: at all.
+
+        A block that was seen to give none gives such only where it was given one, and so it is with gradients.
+        """
+        if not self.whole:
+            return None
+        whole = [*map(self.whole.__getitem__, self.order)]
+        return tuple([position for position in range(1, len(whole)) if not (whole[position - 1] and whole[position])])
+
     def explain(self) -> None:
         """Print the front, thinned where it is long, with the chosen point in bold."""
         from membptt.planning.view import show_chain  # noqa: PLC0415  (rich is slow to import)
@@ -278,5 +291,9 @@ def _plan(plan: Any, stored: dict[str, Any]) -> ChainPlan:
     if not order or any(type(kind) is not int or not 0 <= kind < len(kinds) for kind in order):
         raise ValueError(f"order must name kinds 0 .. {len(kinds) - 1}")
     skips = tuple(exactly(Skip, entry) for entry in stored["skips"])
-    result: ChainPlan = exactly(plan, {**stored, "kinds": kinds, "order": tuple(order), "skips": skips})
+    whole: Sequence[Any] = stored["whole"]
+    if len(whole) not in (0, len(kinds)) or any(type(each) is not bool for each in whole):
+        raise ValueError(f"whole must tell of each of {len(kinds)} kinds whether it is, or of none")
+    sequences = {"kinds": kinds, "order": tuple(order), "skips": skips, "whole": tuple(whole)}
+    result: ChainPlan = exactly(plan, {**stored, **sequences})
     return result

@@ -23,7 +23,7 @@ from membptt.run.problem import Problem
 from membptt.run.progress import Tell, shown
 from membptt.run.region import Region, beyond
 from membptt.state.fingerprints import fingerprint
-from membptt.state.leaves import Leaves, as_leaf, is_differentiable, located, signature
+from membptt.state.leaves import Leaves, as_leaf, compacted_gradient, is_differentiable, located, signature
 from membptt.state.states import Hidden, Internal
 from membptt.step.autocast import Autocast
 from membptt.step.blocks import Blocks
@@ -63,6 +63,7 @@ class Profile:
         returned: bytes of what the last block gives.
         kept: bytes that are there throughout: copies of running statistics, and the fingerprints of a state.
         skips: what several states hold together.
+        whole: of each kind, whether what it gives, and the gradient of what it is given, are views of nothing larger.
     """
 
     kinds: tuple[Block, ...]
@@ -71,6 +72,7 @@ class Profile:
     returned: int
     kept: int
     skips: tuple[Skip, ...]
+    whole: tuple[bool, ...]
 
 
 def profile(problem: Problem, blocks: Blocks, tell: Tell | None = None) -> Profile:
@@ -112,7 +114,7 @@ def profile(problem: Problem, blocks: Blocks, tell: Tell | None = None) -> Profi
         outside = [*problem.params, *problem.carry, *surroundings.tensors()]
         shared = Shared(outside)
         numbers: dict[Any, int] = {}
-        measured: list[tuple[Block, int, int]] = []  # with bytes of its input's gradient, and what it needs with heads
+        measured: list[_Measured] = []
         order: list[int] = []
         weights: list[int] = []  # bytes of each output
         fingerprints = 0
@@ -136,36 +138,54 @@ def profile(problem: Problem, blocks: Blocks, tell: Tell | None = None) -> Profi
             fingerprints = max(fingerprints, sum(bytes_of([fingerprint(leaf)]) for leaf in after.leaves))
             stored = core.compact(after)
             handed, new = shared.follow(shared.sizes(after.leaves, stored.leaves))
-            weights.append(handed + max(new, measured[order[-1]][0].output))
+            weights.append(handed + max(new, measured[order[-1]].block.output))
             state = stored
             if tell is not None:
                 tell(number + 1, len(blocks.blocks))
     guard.check()
     kept = sum(bytes_of([tensor]) for tensor in blocks.rewound()) + _FINGERPRINTS * fingerprints
-    gradients = [*(measured[kind][1] for kind in order[1:]), measured[order[-1]][0].output_gradient]
+    gradients = [*(measured[kind].gradient for kind in order[1:]), measured[order[-1]].block.output_gradient]
     if len(order) > _FEW:  # equal blocks stay equal
         largest = {kind: size for size, kind in sorted(zip(gradients, order, strict=True))}
         gradients = [largest[kind] for kind in order]
     # A kind is measured once; its output may hand on less here than there, and have another gradient.
     entries = [(*entry, False) for entry in zip(order, weights, gradients, strict=True)]
     kind, size, gradient, _ = entries[-1]
-    kept_or_not = [_handed(*measured[kind], size, gradient, kept=each) for each in (True, False)]
+    kept_or_not = [_handed(measured[kind], size, gradient, kept=each) for each in (True, False)]
     # Autograd keeps the gradient of what the chain gave until the backward is over.
     entries[-1] = kind, size, gradient, kept_or_not[0] != kept_or_not[1]
     places = {entry: place for place, entry in enumerate(dict.fromkeys(entries))}
-    kinds = tuple(_handed(*measured[kind], size, gradient, kept=keeps) for kind, size, gradient, keeps in places)
+    kinds = tuple(_handed(measured[kind], size, gradient, kept=keeps) for kind, size, gradient, keeps in places)
     given, returned = bytes_of(problem.carry), bytes_of(after.leaves)
-    return Profile(kinds, tuple([places[entry] for entry in entries]), given, returned, kept, shared.skips())
+    whole = tuple([measured[kind].whole for kind, *_ in places])
+    return Profile(kinds, tuple([places[entry] for entry in entries]), given, returned, kept, shared.skips(), whole)
 
 
-def _handed(block: Block, _: int, need: int, output: int, gradient: int, *, kept: bool) -> Block:
+class _Measured(NamedTuple):
+    """What was measured of one block.
+
+    Args:
+        block: what it weighs and costs, without what it hands on.
+        gradient: bytes of the gradient of its input.
+        need: bytes that its backward needs together with its output's gradient, where that is free once it was used.
+        whole: see `Profile`.
+    """
+
+    block: Block
+    gradient: int
+    need: int
+    whole: bool
+
+
+def _handed(measured: _Measured, output: int, gradient: int, *, kept: bool) -> Block:
     """Return a block where it hands on so many bytes, and so many are its output's gradient, which may be kept.
 
     It needs no more than with gradients that are kept, and than with such that are free once they were used, unless
     several are one and the same.
     """
+    block = measured.block
     kept = kept or gradient < block.output_gradient
-    least = block.backward_need if kept else min(block.backward_need, max(0, need - gradient))
+    least = block.backward_need if kept else min(block.backward_need, max(0, measured.need - gradient))
     return replace(block, output=output, gradient=gradient, backward_need=least)
 
 
@@ -184,11 +204,9 @@ class _Measurement:
         ]
         self._outside = [*outside, *self._state.leaves]
 
-    def block(self) -> tuple[Block, int, int]:
-        """Return what it weighs and costs, without what it hands on, and the bytes of the gradient of its input.
-
-        At last, what its backward needs together with its output's gradient, where that is free once it was used.
-        """
+    def block(self) -> _Measured:
+        """Return what it weighs and costs."""
+        whole = self._is_whole()  # the first run, which is slower than the others
         advance, record, backward = self._times()
         with torch.no_grad(), Tally(self._outside) as tally:
             after = self._core.advance(self._state, (), self._number, self._number + 1)
@@ -222,7 +240,15 @@ class _Measurement:
             gradient=gradient,
         )
         # Both terms of a sum have the same gradient: it is there once.
-        return weighed, bytes_of(grad for grad in adjoint.carry if grad is not None), back[0] - own
+        of_input = bytes_of(grad for grad in adjoint.carry if grad is not None)
+        return _Measured(weighed, of_input, back[0] - own, whole)
+
+    def _is_whole(self) -> bool:
+        internal, adjoint = self._record(), self._adjoint(compact=False)
+        after = internal.output()
+        whole = self._core.compact(after) is after
+        self._backpropagate(internal, adjoint)
+        return whole and all(grad is None or compacted_gradient(grad) is grad for grad in adjoint.carry)
 
     def _new(self, after: Hidden, stored: Hidden) -> int:
         """Return the bytes of the output, as it is stored, that the input does not hold."""
@@ -231,10 +257,10 @@ class _Measurement:
 
     def _times(self) -> tuple[int, int, int]:
         """Return the least time of a forward without graph, of one with graph, and of a backward."""
-        rounds = [self._round()]  # the first one is slower than the others
-        while len(rounds) <= _ROUNDS or (sum(map(sum, rounds)) < _SECONDS * 1e9 and len(rounds) < _MOST):
+        rounds: list[tuple[int, int, int]] = []
+        while len(rounds) < _ROUNDS or (sum(map(sum, rounds)) < _SECONDS * 1e9 and len(rounds) < _MOST):
             rounds.append(self._round())
-        advances, records, backwards = zip(*rounds[1:], strict=True)
+        advances, records, backwards = zip(*rounds, strict=True)
         return min(advances), min(records), min(backwards)
 
     def _round(self) -> tuple[int, int, int]:
@@ -256,9 +282,9 @@ class _Measurement:
             fingerprint(leaf)
         self._core.backpropagate(internal, adjoint)
 
-    def _adjoint(self) -> Adjoint:
+    def _adjoint(self, *, compact: bool = True) -> Adjoint:
         heads = [torch.ones_like(leaf) if leaf is not None else None for leaf in self._after]
-        return Adjoint(heads, [], Outputs(1), (), self._core.params, compact=True)
+        return Adjoint(heads, [], Outputs(1), (), self._core.params, compact=compact)
 
     def _time(self, call: Callable[[], Result]) -> tuple[Result, int]:
         result, seconds = timed(call, self._devices)

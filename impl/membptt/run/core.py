@@ -5,10 +5,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from operator import attrgetter, gt
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import optree
 import torch
@@ -77,6 +77,7 @@ class Core:
         self._step, self._segments, self.params = problem.step, problem.segments, problem.params
         self.forms: Forms = problem.forms(problem.spec, problem.carry)
         self._unwanted = problem.unwanted
+        self._views = None if problem.views is None else frozenset(problem.views)
         self._inputs = inputs
         start = [leaf if leaf.grad_fn is None else leaf.detach() for leaf in problem.carry]
         self._outside = (*inputs.leaves, *problem.params, *start)
@@ -95,11 +96,15 @@ class Core:
         self._unchanged = Unchanged(inputs.leaves, problem.params)
         self._places = {id(tensor): place for place, tensor in enumerate(problem.params)} if joint is not None else {}
         self._kinds: dict[Any, Traced | None] = {}  # of cores, as they were found in this pass
-        self._weights = multiplied(problem.params)
         self._undeclared = Undeclared(problem.step, problem.params, inputs.read)
         self._records = False  # whether the step switches grad mode on by itself
         # Cores of a single step that nothing watches and nobody compiled.
         self._bare = not (isinstance(inputs.at(0), slice) or compiled or witness)
+
+    @cached_property
+    def _weights(self) -> dict[int, int]:
+        """Declared tensors that may be weights of products."""
+        return multiplied(self.params)
 
     def advance(self, state: Hidden, xs: Leaves, start: int, stop: int, outputs: Outputs | None = None) -> Hidden:
         """Run cores ``start .. stop-1`` without graph; the first pass collects their outputs.
@@ -141,9 +146,25 @@ class Core:
             except RuntimeError as error:
                 refuse_graphless(error)
                 raise
+        elif outputs is not None and not (self.forms.alike or self._witness or torch.is_grad_enabled()):
+            carry = self._run_blocks(carry, cores, outputs)
         else:
             carry = self._run_checked(carry, leaves, xs, cores, outputs)
         return self._flatten(carry, cores.stop - 1)
+
+    def _run_blocks(self, carry: Any, cores: range, outputs: Outputs) -> Any:
+        """Run blocks of a chain for the first time, without graph; they have no outputs."""
+        blocks = cast("Blocks", self._step)
+        for core in cores:
+            before = carry
+            carry, y = blocks(carry, core)
+            leaves = self._pass(core, carry)
+            if any(map(_requires_grad, leaves)):
+                given = {*map(id, tree_leaves(before))}
+                if any(leaf.requires_grad and id(leaf) not in given for leaf in leaves):
+                    carry = self.forms.at(core + 1).spec.unflatten([leaf.detach() for leaf in leaves])
+        outputs.put(cores.start, y)
+        return carry
 
     def _advance_traced(self, leaves: Leaves, xs: Leaves, cores: range, outputs: Outputs | None) -> tuple[Leaves, int]:
         """Advance as far as cores are functions of tensors: return the carry there, and the core after it."""
@@ -337,27 +358,27 @@ class Core:
 
     def _link(self, state: Hidden, xs: Leaves, cores: range, outputs: Outputs | None) -> Internal:
         """Run several blocks of a chain with one graph, from leaf inputs of the first one; they have no outputs."""
-        first = cores.start
-        form = self.forms.at(first)
+        first, last, blocks = cores.start, cores[-1], cast("Blocks", self._step)
+        form, views = self.forms.at(first), cores if self._views is None else self._views
+        run = blocks if outputs is not None else blocks.run_again
         with torch.enable_grad():
-            leaves = carry_in = tuple(map(as_leaf, state.leaves, self._wanted(form, first)))
+            carry_in = tuple(map(as_leaf, state.leaves, self._wanted(form, first)))
             carry: Any = form.spec.unflatten(carry_in)
             since = nodes_made()
-            before = carry_in
             for core in cores:
-                since_last = nodes_made()
-                carry, y = self._step(carry, core)  # blocks, which give a pair
-                leaves = self._checked(carry, core) if outputs is not None else self._flatten(carry, core)
-                if outputs is not None and self.continuity is not None:
-                    self.continuity.passed(core, leaves)
-                if core + 1 < self._unwanted and self._undeclared.refuse(leaves, carry_in, since).used:
+                if core == last:
+                    since_last, before_last = nodes_made(), self._flatten(carry, core - 1)
+                carry, y = run(carry, core)
+                if outputs is not None:
+                    self._pass(core, carry)
+                if (
+                    core + 1 < self._unwanted
+                    and self._undeclared.refuse(self._flatten(carry, core), carry_in, since).used
+                ):
                     raise RuntimeError(_NOT_FROZEN)
-                if core + 1 < cores.stop:  # as where each has a graph of its own
-                    own = compacted(leaves, self._outside)
-                    if own is not leaves:
-                        carry = self.forms.at(core + 1).spec.unflatten(own)
-                    compact_gradients(own, {*map(id, before)})
-                    before = own
+                if core < last and core + 1 in views:
+                    carry = self._compacted(carry, core)
+        leaves = self._flatten(carry, last)
         if outputs is not None:
             outputs.put(first, y)
         with uncollected():
@@ -367,12 +388,26 @@ class Core:
         # No products: their factors and gradients would wait for the end of all these blocks.
         at, random = slice(first, cores.stop), self._generators.read()
         internal = Internal(at, carry_in, (), leaves, [], graph.used, (), state, random)
-        internal.cores, internal.before_last = len(cores), before
+        internal.cores, internal.before_last = len(cores), before_last
         of_last = filter(lambda node: number_of(node) >= since_last, graph.nodes)
         internal.last_node = min(of_last, key=number_of, default=None)
         if outputs is not None:
             internal.enclosure = Enclosure(carry_in, graph.gates(since))
         return internal
+
+    def _pass(self, core: int, carry: Any) -> Leaves:
+        """See to the state after a block in the first pass; return its leaves."""
+        leaves = self._checked(carry, core)
+        if self.continuity is not None:
+            self.continuity.passed(core, leaves)
+        return leaves
+
+    def _compacted(self, carry: Any, core: int) -> Any:
+        """Return the carry between two linked cores as where each has a graph of its own: no view is kept."""
+        leaves = self._flatten(carry, core)
+        own = compacted(leaves, self._outside)
+        compact_gradients(own)
+        return carry if own is leaves else self.forms.at(core + 1).spec.unflatten(own)
 
     def _record_watched(self, internal: Internal, state: Hidden, xs: Leaves, core: int) -> Internal:
         """Record a core once more, watched: some nodes of its graph do not tell what they keep."""

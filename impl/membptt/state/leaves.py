@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -169,9 +169,12 @@ def _passed(gradient: Tensor) -> Tensor:
 _compact: Final = hooking(_passed)
 
 
-def compact_gradients(leaves: Leaves, before: Collection[int], /) -> None:
-    """Have the gradients of a state pass through `compacted_gradient`, but for leaves, by identity, that have it."""
-    _compact([leaf for leaf in leaves if leaf.grad_fn is not None and id(leaf) not in before])
+def compact_gradients(leaves: Leaves, /) -> None:
+    """Have the gradients of a state pass through `compacted_gradient`, each once: a leaf may be handed on as it is."""
+    new = [leaf for leaf in leaves if leaf.grad_fn is not None and not hasattr(leaf, "_membptt_compact")]
+    _compact(new)
+    for leaf in new:
+        leaf._membptt_compact = True  # type: ignore[attr-defined]
 
 
 def are_apart(tensors: Sequence[Tensor], /) -> bool:

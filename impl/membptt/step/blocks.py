@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
-from itertools import chain
+from itertools import chain, repeat
 from types import MethodType
 from typing import Any, Final
 from weakref import WeakSet
@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from membptt.state.trees import tree_leaves
 from membptt.step.identity import code_of
+from membptt.step.modules import modules_below
 from membptt.torch_private import buffers_of, versions
 
 Block = Callable[[Any], Any]
 LONGEST: Final = 4096  # blocks
+_NOTHING: Final[tuple[Any, ...]] = ()
 
 
 class Number(int):
@@ -37,18 +39,25 @@ class Blocks:
 
     Args:
         blocks: at least one.
-        modules: those that each block names, and all below them.
+        named: what each of them names that is a function or a method.
         joined: of the caller's blocks, those that the first one here joins beside its first.
+
+    Attributes:
+        modules: those that the blocks are, or name, and all below them.
     """
 
-    def __init__(self, blocks: Iterable[Block], modules: Iterable[Sequence[nn.Module]], joined: int = 0) -> None:
+    def __init__(self, blocks: Iterable[Block], named: Sequence[Sequence[Any]] = (), joined: int = 0) -> None:
         self.blocks = tuple(blocks)
         self._joined = joined
-        every = [*modules]
-        self._statistics = [(*_statistics(each),) for each in every]
         # A module says by itself what is below it: a list for each is felt where there are a thousand.
-        pairs = zip(self.blocks, every, strict=bool(every))
-        self._named = [() if isinstance(block, nn.Module) else each for block, each in pairs]
+        self._named = [
+            modules_below(values) if values else _NOTHING for values in named or repeat((), len(self.blocks))
+        ]
+        self.modules = modules_below(chain(self.blocks, *filter(None, self._named)))
+        self._statistics = [_NOTHING for _ in self.blocks]
+        if next(_statistics(self.modules), None) is not None:
+            pairs = zip(self.blocks, self._named, strict=True)
+            self._statistics = [(*_statistics(modules_below([block, *below])),) for block, below in pairs]
         self._before: list[list[Tensor] | None] = [None for _ in self.blocks]
 
     def fresh(self) -> list[int]:
@@ -86,8 +95,7 @@ class Blocks:
         Raises:
             RuntimeError: it changes in place what it is given.
         """
-        every = tree_leaves(state)
-        leaves = every if type(state) is Tensor else [leaf for leaf in every if isinstance(leaf, Tensor)]
+        leaves = [state] if type(state) is Tensor else [each for each in tree_leaves(state) if isinstance(each, Tensor)]
         given = versions(leaves)
         try:
             if self._statistics[number]:
@@ -102,6 +110,10 @@ class Blocks:
         if versions(leaves) != given:
             raise self._in_place(number)
         return result, ()
+
+    def run_again(self, state: Any, number: int) -> tuple[Any, tuple[()]]:
+        """Run one block once more; that it changes nothing in place was seen before."""
+        return self(state, number) if self._statistics[number] else (self.blocks[number](state), ())
 
     def name(self, number: int) -> str:
         """Return what the caller calls a block."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import compress
-from operator import and_, attrgetter, eq, is_, not_
+from itertools import compress, repeat
+from operator import and_, attrgetter, eq, is_, is_not, not_
 from typing import Final
 
 import torch
@@ -67,7 +67,7 @@ class Accumulated:
     """
 
     def __init__(self, surroundings: Surroundings) -> None:
-        self._leaves = [tensor for tensor in surroundings.tensors() if tensor.requires_grad and tensor.is_leaf]
+        self._leaves = [*filter(_is_leaf, filter(_requires_grad, surroundings.tensors()))]
         self._before = self._now()
 
     def moved(self) -> list[Tensor]:
@@ -76,8 +76,10 @@ class Accumulated:
         same = map(and_, map(is_, before, now), map(eq, counted, counts))
         return [*compress(self._leaves, map(not_, same))]
 
-    def _now(self) -> tuple[list[Tensor | None], list[int]]:
+    def _now(self) -> tuple[list[Tensor | None], Sequence[int]]:
         grads = [*map(_grad, self._leaves)]
+        if not any(map(is_not, grads, repeat(None))):  # as usual
+            return grads, (0,) * len(grads)
         return grads, [0 if grad is None else version(grad) for grad in grads]
 
 
@@ -112,6 +114,8 @@ def accumulation_refused(leaves: Iterable[Tensor]) -> Iterator[None]:
 
 _ACCUMULATES: Final = "membptt: the step must not call backward()"
 _grad: Final = attrgetter("grad")
+_is_leaf: Final = attrgetter("is_leaf")
+_requires_grad: Final = attrgetter("requires_grad")
 
 
 class InPlace:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 
-from membptt.step.reach import Reach, Variable, named_below, variables_of
+from membptt.step.modules import modules_below, named_below
+from membptt.step.reach import Named, Reach, Variable, variables_of
 from membptt.torch_private import SpectralParametrization, buffers_of, parameters_of, pre_hooks_of, version, versions
 
 _mode: Final[Callable[[nn.Module], bool]] = attrgetter("training")
@@ -52,24 +53,26 @@ class Surroundings:
     @classmethod
     def of(cls, reached: Reach) -> Surroundings:
         """Take note of what is around what a step reaches."""
-        modules = named_below(reached.named)
+        roots = tuple([pair for pair in reached.named if isinstance(pair[1], nn.Module)])
+        found = modules_below(module for _, module in roots)
         alone = [(name, _held(value)) for name, value in reached.named if isinstance(value, Tensor)]
-        at_call = _AtCall()
-        pending, most = list(modules.items()), len(modules) + _MANY
-        for module, name in pending:
-            if at_call.takes(module, name):
-                continue
+        at_call = _AtCall(roots)
+        left = at_call.take(found)
+        names, most = named_below(roots) if left else {}, len(found) + _MANY
+        for module in left:
             hidden: list[tuple[str, nn.Module]] = []
-            for table in _tables(module, name, hidden):
+            for table in _tables(module, names[module], hidden):
                 at_call.add(table)
-            for below in named_below(hidden).items() if hidden else ():
-                if below[0] not in modules and len(modules) < most:
-                    modules[below[0]] = below[1]
-                    pending.append(below)
+            for below, name in named_below(hidden).items() if hidden else ():
+                if below not in names and len(names) < most:
+                    names[below] = name
+                    found.append(below)
+                    left += at_call.take([below], name)
+        modules = tuple(found)
         at_call.kinds = [*map(type, map(dict.get, *at_call.others))]
         watched = [*at_call.watched, *(held for _, held in alone)]
         return cls(
-            tuple(modules),
+            modules,
             [*map(_mode, modules)],
             at_call,
             tuple([(variable, _held(variable.read())) for variable in variables_of(reached.functions)]),
@@ -169,8 +172,9 @@ class Surroundings:
                     yield number, tensor
 
     def tensors(self) -> list[Tensor]:
-        """Return every tensor that was found."""
-        return [tensor for tensor in self._found() if isinstance(tensor, Tensor)]
+        """Return every tensor that was found and is there still."""
+        found = self._found()
+        return self.watched if found is self.watched else [each for each in found if isinstance(each, Tensor)]
 
     def numbered(self) -> Iterator[tuple[int, Tensor]]:
         """Yield every tensor that was found, with its number."""
@@ -284,6 +288,7 @@ class _AtCall:
     for: some thousands of objects at every call of a deep chain are felt, above all in garbage collection.
 
     Attributes:
+        named: the modules that the step names.
         dicts: that of each table.
         sizes: how many entries it had.
         places: dict and key of every tensor.
@@ -291,11 +296,12 @@ class _AtCall:
         others: dict and key of everything else among the attributes of a module.
         kinds: the types of these, which hold nothing.
         watched: all tensors, those in short containers among them.
-        names: of the module of each table.
-        numbers: its numbers, where it is made when it is asked for.
+        owners: the module of each table, or the name of that.
+        numbers: those in it, where it is made when it is asked for.
         built: the others, and all of them then.
     """
 
+    named: Named
     dicts: list[dict[str, Any]] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     places: tuple[list[dict[str, Any]], list[str]] = field(default_factory=lambda: ([], []))
@@ -303,59 +309,70 @@ class _AtCall:
     others: tuple[list[dict[str, Any]], list[str]] = field(default_factory=lambda: ([], []))
     kinds: list[type] = field(default_factory=list)
     watched: list[Any] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
+    owners: list[nn.Module | str] = field(default_factory=list)
     numbers: list[dict[str, Any]] = field(default_factory=list)
-    built: list[Any] = field(default_factory=list)
+    built: list[_Table | None] = field(default_factory=list)
 
-    def takes(self, module: nn.Module, name: str) -> bool:
-        """Take note of a module that holds parameters without a graph, numbers and nothing else; false of another.
+    def take(self, modules: Iterable[nn.Module], name: str | None = None) -> list[nn.Module]:
+        """Take note of modules that hold parameters without a graph, numbers and nothing else; return the others.
 
-        Such as a scripted one, which holds what it is in C++.
+        Such as scripted ones, which hold what they are in C++.
         """
-        attributes, parameters = vars(module), parameters_of(module)
-        own = _own_keys(tuple(attributes))
-        if buffers_of(module):
-            return False
-        numbers = {key: attributes[key] for key in own} if own else _NONE
-        if own and not _NUMBERS.issuperset(map(type, numbers.values())):
-            return False
-        if parameters:
-            there = [tensor for tensor in parameters.values() if tensor is not None]
-            if any(map(_graph, there)):
-                return False
-            self.watched += there
-            self._note(name, parameters, self.places, parameters)
-            self.tensors += parameters.values()
-            self.numbers.append(_NONE)
-        if own:
-            self._note(name, attributes, self.others, own)
-            self.numbers.append(numbers)
-        return True
+        left: list[nn.Module] = []
+        weighted: list[nn.Module] = []
+        numbered: list[nn.Module] = []
+        each: list[dict[str, Any]] = []
+        for module in modules:
+            attributes = vars(module)
+            own = _own_keys(tuple(attributes))
+            if buffers_of(module):
+                left.append(module)
+                continue
+            if own:
+                numbers = {key: attributes[key] for key in own}
+                if not _NUMBERS.issuperset(map(type, numbers.values())):
+                    left.append(module)
+                    continue
+                numbered.append(module)
+                each.append(numbers)
+            if parameters_of(module):
+                weighted.append(module)
+        dicts = [*map(parameters_of, weighted)]
+        tensors = [*chain.from_iterable(map(dict.values, dicts))]
+        there = [tensor for tensor in tensors if tensor is not None]
+        if any(map(_graph, there)):
+            return [*modules]
+        self.watched += there
+        self.tensors += tensors
+        self._note(dicts, dicts, self.places)
+        self._note([*map(vars, numbered)], each, self.others)
+        self.owners += [name or module for module in (*weighted, *numbered)]
+        self.numbers += [*repeat(_NONE, len(weighted)), *each]
+        self.built += repeat(None, len(weighted) + len(numbered))
+        return left
 
     def add(self, table: _Table) -> None:
         """Take note of a table."""
         entries = table.entries
-        self._note(table.name, entries, self.places, table.before, table)
+        self._note([entries], [table.before], self.places)
+        self.owners.append(table.name)
+        self.numbers.append(table.numbers)
+        self.built.append(table)
         self.others[0].extend(repeat(entries, len(table.others)))
         self.others[1].extend(table.others)
         self.tensors += table.before.values()
         self.watched += [held for _, held in table.watched()]
-        self.numbers.append(table.numbers)
 
     def _note(
         self,
-        name: str,
-        entries: dict[str, Any],
+        dicts: Sequence[dict[str, Any]],
+        keys: Sequence[Collection[str]],
         to: tuple[list[dict[str, Any]], list[str]],
-        keys: Collection[str],
-        table: _Table | None = None,
     ) -> None:
-        self.names.append(name)
-        self.dicts.append(entries)
-        self.sizes.append(len(entries))
-        to[0].extend(repeat(entries, len(keys)))
-        to[1].extend(keys)
-        self.built.append(table)
+        self.dicts += dicts
+        self.sizes += map(len, dicts)
+        to[0].extend([entries for entries, own in zip(dicts, keys, strict=True) for _ in own])
+        to[1].extend(chain.from_iterable(keys))
 
     def has_others(self) -> bool:
         """Whether any buffer, or attribute of a module, is a tensor."""
@@ -364,19 +381,23 @@ class _AtCall:
 
     def tables(self) -> list[_Table]:
         """Return all tables."""
-        built = self.built
-        if None in built:
-            held = zip(self.places[1], self.tensors, strict=True)
-            columns = zip(self.names, self.dicts, self.sizes, self.numbers, strict=True)
-            for place, (name, entries, size, numbers) in enumerate(columns):
-                if built[place] is not None:
-                    deque(islice(held, len(built[place].before)), maxlen=0)
-                elif numbers:
-                    built[place] = _Table(name, "attribute", entries, _NONE, _NONE, numbers, [*numbers])
+        tables: list[_Table] = []
+        names = named_below(self.named) if None in self.built else {}
+        held = zip(self.places[1], self.tensors, strict=True)
+        columns = zip(self.built, self.owners, self.dicts, self.sizes, self.numbers, strict=True)
+        for built, owner, entries, size, numbers in columns:
+            table = built
+            if table is not None:
+                deque(islice(held, len(table.before)), maxlen=0)
+            else:
+                name = owner if isinstance(owner, str) else names.get(owner, type(owner).__name__)
+                if numbers:
+                    table = _Table(name, "attribute", entries, _NONE, _NONE, numbers, [*numbers])
                 else:
-                    before = dict(islice(held, size))
-                    built[place] = _Table(name, "parameter", entries, before, _NONE, _NONE, _NO_KEYS)
-        return built
+                    table = _Table(name, "parameter", entries, dict(islice(held, size)), _NONE, _NONE, _NO_KEYS)
+            tables.append(table)
+        self.built[:] = tables
+        return tables
 
     def tensors_stand(self) -> bool:
         """Whether the very tensors of the call are in their places."""
