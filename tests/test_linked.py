@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.profiler import ProfilerActivity, profile
 
 import membptt
@@ -372,6 +373,29 @@ def held_beside(blocks, run):
 
     run([looking(block) for block in blocks]).backward()
     return max(held)
+
+
+@pytest.mark.parametrize("kept", [everything, all_but_the_first])
+@pytest.mark.parametrize("planned", [True, False])
+def test_what_a_state_was_cut_from_is_gone_when_the_next_block_runs(kept, planned, monkeypatch):
+    made, gone = [], []
+
+    def cut(x):
+        whole = x.repeat(4, 1)
+        made.append(StorageWeakRef(whole.untyped_storage()))
+        return whole[:1]
+
+    def look(x):
+        gone.append(made[-1].expired())
+        return x + 1
+
+    blocks, x = [nn.Linear(3, 3), cut, look, torch.sum], torch.randn(2, 3)
+    schedule = scheduled(kept(4), 4)
+    choice = {"plan": plan_chain(blocks, x, budget="1MiB")} if planned else {"schedule": schedule}
+    monkeypatch.setattr(ChainPlan, "schedule", lambda _: schedule)
+    gone.clear()
+    chain(blocks, x, **choice).backward()
+    assert gone == [True]
 
 
 def test_a_plan_tells_where_a_state_or_its_gradient_is_a_view():

@@ -206,9 +206,9 @@ def _plain(problem: Problem, step: Blocks) -> Any:
             state, _ = step(state, number)
             leaves, spec = flatten(f"what {step.name(number)} returned", state)
             if number + 1 in views:
-                own = compacted(leaves, outside)
-                state = state if own is leaves else spec.unflatten(own)
-                compact_gradients(own)
+                leaves = compacted(leaves, outside)
+                state = spec.unflatten(leaves)
+                compact_gradients(leaves)
     return spec.unflatten([leaf.clone() for leaf in leaves])
 
 

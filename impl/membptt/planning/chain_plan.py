@@ -178,7 +178,7 @@ class ChainPlan:
             )
 
     def views(self) -> tuple[int, ...] | None:
-        """Return the positions at which a state, or its gradient, may be a view of something larger; ``None``: at all.
+        """Return the positions at which a state, or its gradient, may be a view of something larger; ``None``: at any.
 
         A block that was seen to give none gives such only where it was given one, and so it is with gradients.
         """

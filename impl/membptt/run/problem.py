@@ -39,7 +39,7 @@ class Problem:
         earliest: the first step that may use each of `params`; empty where each may be used by any.
         frozen: steps at the start that use none of them, where the starting carry wants no gradient either.
         fresh: steps at which the step may begin to keep what later calls of it find.
-        views: positions at which a carry, or its gradient, may be a view of something larger; ``None``: at all.
+        views: positions at which a carry, or its gradient, may be a view of something larger; ``None``: at any.
         settle: called after a backward pass in which it turned out to keep nothing that wants a gradient.
     """
 
