@@ -4,8 +4,8 @@
 
 Each method runs once in every round, in another order each time; time is the processor time of this process, one
 thread, as a multiple of plain autograd's in the same round: what else runs on the machine counts less than in elapsed
-time. All multiples are kept, and their median. Cost is what other work leaves alone: every forward that is run and every
-backward, each at its block's own time, over plain's. The peak is that of all storages beside parameters, their
+time. All multiples are kept, and their median. Cost is what other work leaves alone: every forward that is run and
+every backward, each at its block's own time, over plain's. The peak is that of all storages beside parameters, their
 gradients and the input, in a run of its own. Every chain ends in its loss. `checkpoint_sequential` runs at every number
 of segments, in both modes; a block's `checkpoint` is the non-reentrant one, and so are all of a network that hands on
 tuples, which the other loses. A chain runs in budgets spread over its front, and in the measured peak of each of these
