@@ -28,7 +28,7 @@ from membptt.run.core import _rounding, is_known_to_round
 from membptt.step.blocks import Blocks
 from membptt.step.modules import modules_below, named_below
 from membptt.step.reach import reach
-from membptt.step.surroundings import Surroundings
+from membptt.step.surroundings import Surroundings, _AtCall
 from membptt.torch_private import gradients as gradients_of
 from membptt_theory import front_near
 from membptt_theory.actions import Advance, Backpropagate, Block, DropHidden, Record, Restore, StoreHidden
@@ -1135,11 +1135,83 @@ def test_modules_below_are_those_that_torch_finds(name):
 def test_surroundings_keep_no_tensor_that_has_a_graph():
     """Or the graphs of all calls would hang together."""
     weight = torch.ones(2, requires_grad=True)
-    kept, step = [2 * weight], nn.Linear(2, 2)
-    step.doubled = 3 * weight
-    alive = [weakref.ref(kept[0]), weakref.ref(step.doubled)]
-    surroundings = Surroundings.of(reach(lambda x: step(x) * kept[0]))
+    kept, step, layer = [2 * weight], nn.Linear(2, 2), nn.Linear(2, 2)
+    step.doubled, layer._parameters["bias"] = 3 * weight, 4 * weight
+    alive = [weakref.ref(kept[0]), weakref.ref(step.doubled), weakref.ref(layer.bias)]
+    surroundings = Surroundings.of(reach(lambda x: layer(step(x) * kept[0])))
     kept.clear()
-    del step.doubled
-    assert [reference() for reference in alive] == [None, None]
-    assert {"kept[0]", "step.doubled"} < set(surroundings.names())
+    del step.doubled, layer.bias
+    assert [reference() for reference in alive] == [None, None, None]
+    assert {"kept[0]", "step.doubled", "layer.bias"} < set(surroundings.names())
+
+
+class Holding(nn.Module):
+    """A module with attributes of its own, which may hold tensors and modules."""
+
+    def __init__(self, **attributes):
+        super().__init__()
+        self.inner = nn.Linear(2, 2)
+        vars(self).update(attributes)
+
+
+KINDS = {
+    "numbers": lambda: Holding(a=1, b="two", c=None),
+    "objects": lambda: Holding(a=torch.tanh, b=object(), c=3),
+    "objects only": lambda: Holding(a=torch.tanh),
+    "containers of numbers": lambda: Holding(a=(1, 2), b=[3], c={"x": 4}, d=5),
+    "a tensor": lambda: Holding(a=torch.ones(2), b=1),
+    "tensors in containers": lambda: Holding(a=[torch.ones(2)], b={"x": torch.ones(1)}, c=1),
+    "modules in containers": lambda: Holding(a=[nn.Linear(1, 1)], b={"x": nn.Tanh()}, c=2),
+    "a module": lambda: Holding(a=nn.BatchNorm1d(2), b=1),
+    "a long container": lambda: Holding(a=[torch.ones(1)] * 100, b=1),
+    "buffers": lambda: nn.BatchNorm2d(3),
+    "no weight": lambda: nn.Linear(2, 2, bias=False),
+    "torch's own": lambda: nn.TransformerEncoderLayer(4, 2, 8),
+    "a convolution": lambda: nn.Conv2d(1, 1, 3),
+    "scripted": lambda: torch.jit.script(nn.Linear(2, 2)),
+    "parametrized": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)),
+    "a computed weight": lambda: computed(nn.Linear(2, 2)),
+}
+
+
+def computed(layer):
+    weight = 2 * layer.weight.detach().requires_grad_()
+    del layer.weight
+    layer._parameters["weight"] = weight
+    return layer
+
+
+def found_around(modules):
+    """Return what surroundings tell of modules: names of what is watched, of what is replaced, and what is put back."""
+    surroundings = Surroundings.of(reach(Blocks(modules)))
+    names = surroundings.names()
+    watched = {names[number]: id(tensor) for number, tensor in surroundings.numbered()}
+    before = [dict(vars(module)) for module in surroundings.modules]
+    places = []
+    for module in surroundings.modules:
+        attributes = vars(module)
+        for key in [key for key in attributes if type(attributes[key]) in (int, torch.Tensor)]:
+            places.append((attributes, key))
+        places += [(module._parameters, key) for key in [*module._parameters.keys()]][:1]
+    scripted = any(isinstance(module, torch.jit.ScriptModule) for module in surroundings.modules)
+    kept = [] if scripted else [(place, key, place[key]) for place, key in places]
+    for place, key, value in kept:
+        place[key] = (
+            value + 1 if isinstance(value, int) else nn.Parameter(torch.zeros(1)) if value is not None else None
+        )
+    replaced = sorted(surroundings.replaced())
+    with surroundings.replayed():
+        again = sorted(surroundings.replaced())
+    for place, key, value in kept:
+        place[key] = value
+    assert before == [dict(vars(module)) for module in surroundings.modules]
+    return watched, replaced, again, {id(module) for module in surroundings.modules}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_taken_note_of_together_is_what_a_look_at_each_module_tells(kind, monkeypatch):
+    modules = [nn.Linear(2, 2), KINDS[kind](), nn.Tanh(), KINDS[kind]()]
+    together = found_around(modules)
+    monkeypatch.setattr(_AtCall, "take", lambda self, modules, name=None: [*modules])
+    assert together == found_around(modules)

@@ -27,6 +27,7 @@ _OF_EVERY_MODULE: Final = frozenset(vars(nn.Module()))
 _MANY: Final = 64  # longer containers hold data
 _NUMBERS: Final = frozenset({bool, int, float, complex, str, type(None)})
 _CONTAINERS: Final = frozenset({list, tuple, dict})
+_LISTED: Final = (Tensor, nn.Module)
 
 
 @dataclass(slots=True)
@@ -284,7 +285,7 @@ class _Table:
 class _AtCall:
     """What was in tables at the call, in lists: a look at each table by itself takes several times as long.
 
-    Most modules hold parameters without a graph, numbers and nothing else. Their tables are made when they are asked
+    Most modules hold parameters without a graph and, beside them, no tensors. Their tables are made when they are asked
     for: some thousands of objects at every call of a deep chain are felt, above all in garbage collection.
 
     Attributes:
@@ -297,8 +298,9 @@ class _AtCall:
         kinds: the types of these, which hold nothing.
         watched: all tensors, those in short containers among them.
         owners: the module of each table, or the name of that.
-        numbers: those in it, where it is made when it is asked for.
-        built: the others, and all of them then.
+        own: keys of attributes in each table that is made when it is asked for; of parameters there are none.
+        values: of all these attributes.
+        built: the other tables, and all of them once they were asked for.
     """
 
     named: Named
@@ -310,34 +312,25 @@ class _AtCall:
     kinds: list[type] = field(default_factory=list)
     watched: list[Any] = field(default_factory=list)
     owners: list[nn.Module | str] = field(default_factory=list)
-    numbers: list[dict[str, Any]] = field(default_factory=list)
+    own: list[tuple[str, ...]] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
     built: list[_Table | None] = field(default_factory=list)
 
-    def take(self, modules: Iterable[nn.Module], name: str | None = None) -> list[nn.Module]:
-        """Take note of modules that hold parameters without a graph, numbers and nothing else; return the others.
+    def take(self, modules: Sequence[nn.Module], name: str | None = None) -> list[nn.Module]:
+        """Take note of modules that hold parameters without a graph and, beside them, no tensors; return the others.
 
         Such as scripted ones, which hold what they are in C++.
         """
-        left: list[nn.Module] = []
-        weighted: list[nn.Module] = []
-        numbered: list[nn.Module] = []
-        each: list[dict[str, Any]] = []
-        for module in modules:
-            attributes = vars(module)
-            own = _own_keys(tuple(attributes))
-            if buffers_of(module):
-                left.append(module)
-                continue
-            if own:
-                numbers = {key: attributes[key] for key in own}
-                if not _NUMBERS.issuperset(map(type, numbers.values())):
-                    left.append(module)
-                    continue
-                numbered.append(module)
-                each.append(numbers)
-            if parameters_of(module):
-                weighted.append(module)
-        dicts = [*map(parameters_of, weighted)]
+        scripted = {kind for kind in {*map(type, modules)} if issubclass(kind, torch.jit.ScriptModule)}
+        plain = [module for module in modules if not (buffers_of(module) or type(module) in scripted)]
+        own, places, values = _attributes(plain)
+        holding = {kind for kind in {*map(type, values)} if kind in _CONTAINERS or issubclass(kind, _LISTED)}
+        if holding:
+            full = {id(table) for table, value in zip(places[0], values, strict=True) if _holds(value, holding)}
+            plain = [module for module in plain if id(vars(module)) not in full]
+            own, places, values = _attributes(plain)
+        parameters = [*map(parameters_of, plain)]
+        dicts = [*filter(None, parameters)]
         tensors = [*chain.from_iterable(map(dict.values, dicts))]
         there = [tensor for tensor in tensors if tensor is not None]
         if any(map(_graph, there)):
@@ -345,18 +338,24 @@ class _AtCall:
         self.watched += there
         self.tensors += tensors
         self._note(dicts, dicts, self.places)
-        self._note([*map(vars, numbered)], each, self.others)
-        self.owners += [name or module for module in (*weighted, *numbered)]
-        self.numbers += [*repeat(_NONE, len(weighted)), *each]
-        self.built += repeat(None, len(weighted) + len(numbered))
-        return left
+        self.owners += [name or module for module in compress(plain, parameters)]
+        self.own += repeat((), len(dicts))
+        self._note([*map(vars, compress(plain, own))], [*filter(None, own)], self.others)
+        self.owners += [name or module for module in compress(plain, own)]
+        self.own += filter(None, own)
+        self.values += values
+        self.built += repeat(None, len(self.dicts) - len(self.built))
+        if len(plain) == len(modules):
+            return []
+        taken = {*map(id, plain)}
+        return [module for module in modules if id(module) not in taken]
 
     def add(self, table: _Table) -> None:
         """Take note of a table."""
         entries = table.entries
         self._note([entries], [table.before], self.places)
         self.owners.append(table.name)
-        self.numbers.append(table.numbers)
+        self.own.append(())
         self.built.append(table)
         self.others[0].extend(repeat(entries, len(table.others)))
         self.others[1].extend(table.others)
@@ -384,15 +383,18 @@ class _AtCall:
         tables: list[_Table] = []
         names = named_below(self.named) if None in self.built else {}
         held = zip(self.places[1], self.tensors, strict=True)
-        columns = zip(self.built, self.owners, self.dicts, self.sizes, self.numbers, strict=True)
-        for built, owner, entries, size, numbers in columns:
+        values = iter(self.values)
+        columns = zip(self.built, self.owners, self.dicts, self.sizes, self.own, strict=True)
+        for built, owner, entries, size, own in columns:
             table = built
             if table is not None:
                 deque(islice(held, len(table.before)), maxlen=0)
             else:
                 name = owner if isinstance(owner, str) else names.get(owner, type(owner).__name__)
-                if numbers:
-                    table = _Table(name, "attribute", entries, _NONE, _NONE, numbers, [*numbers])
+                if own:
+                    pairs = zip(own, islice(values, len(own)), strict=True)
+                    numbers = {key: value for key, value in pairs if type(value) in _NUMBERS}
+                    table = _Table(name, "attribute", entries, _NONE, _NONE, numbers, own)
                 else:
                     table = _Table(name, "parameter", entries, dict(islice(held, size)), _NONE, _NONE, _NO_KEYS)
             tables.append(table)
@@ -498,6 +500,24 @@ def _tables(module: nn.Module, name: str, hidden: list[tuple[str, nn.Module]]) -
 def _own_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
     """Return those of the attributes of a module that not every one has."""
     return tuple(filterfalse(_OF_EVERY_MODULE.__contains__, keys))
+
+
+def _attributes(
+    modules: Sequence[nn.Module],
+) -> tuple[list[tuple[str, ...]], tuple[list[dict[str, Any]], list[str]], list[Any]]:
+    """Return the keys of each module's own attributes; where all of these are, dict and key; and their values."""
+    tables = [*map(vars, modules)]
+    own = [*map(_own_keys, map(tuple, tables))]
+    places = [table for table, keys in zip(tables, own, strict=True) for _ in keys], [*chain.from_iterable(own)]
+    return own, places, [*map(dict.__getitem__, *places)]
+
+
+def _holds(value: Any, holding: Collection[type]) -> bool:
+    """Whether an attribute of a module is a tensor or a module, or a short container with any."""
+    if type(value) in _CONTAINERS:
+        items = value.values() if type(value) is dict else value
+        return len(value) <= _MANY and any(isinstance(item, _LISTED) for item in items)
+    return type(value) in holding
 
 
 def _inner(entries: Iterable[tuple[str, Any]]) -> dict[str, Tensor]:
