@@ -1154,7 +1154,7 @@ class Holding(nn.Module):
         vars(self).update(attributes)
 
 
-KINDS = {
+HOLDING = {
     "numbers": lambda: Holding(a=1, b="two", c=None),
     "objects": lambda: Holding(a=torch.tanh, b=object(), c=3),
     "objects only": lambda: Holding(a=torch.tanh),
@@ -1186,6 +1186,7 @@ def found_around(modules):
     surroundings = Surroundings.of(reach(Blocks(modules)))
     names = surroundings.names()
     watched = {names[number]: id(tensor) for number, tensor in surroundings.numbered()}
+    inside = {names[number]: id(tensor) for number, tensor in surroundings.inside()}
     before = [dict(vars(module)) for module in surroundings.modules]
     places = []
     for module in surroundings.modules:
@@ -1205,13 +1206,13 @@ def found_around(modules):
     for place, key, value in kept:
         place[key] = value
     assert before == [dict(vars(module)) for module in surroundings.modules]
-    return watched, replaced, again, {id(module) for module in surroundings.modules}
+    return watched, inside, replaced, again, {id(module) for module in surroundings.modules}
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HOLDING)
 def test_what_is_taken_note_of_together_is_what_a_look_at_each_module_tells(kind, monkeypatch):
-    modules = [nn.Linear(2, 2), KINDS[kind](), nn.Tanh(), KINDS[kind]()]
+    modules = [nn.Linear(2, 2), HOLDING[kind](), nn.Tanh(), HOLDING[kind]()]
     together = found_around(modules)
     monkeypatch.setattr(_AtCall, "take", lambda self, modules, name=None: [*modules])
     assert together == found_around(modules)

@@ -199,6 +199,13 @@ def number_of(node: Any) -> float:
     return int(node._sequence_nr()) if _numbered is not None else -1
 
 
+def first_since(nodes: Sequence[Any], since: float) -> Any:
+    """Return the node that was made first of those made since; ``None`` where there is none, or nobody knows."""
+    numbers = [node._sequence_nr() for node in nodes] if _numbered is not None else []
+    first = min([number for number in numbers if number >= since], default=None)
+    return None if first is None else nodes[numbers.index(first)]
+
+
 _run_engine = find("autograd.Variable._execution_engine.run_backward", "cores are backpropagated more slowly", None)
 
 

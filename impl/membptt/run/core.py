@@ -36,7 +36,7 @@ from membptt.step.generators import Generators
 from membptt.step.identity import code_of
 from membptt.step.refusals import refuse_graphless, refuse_signature
 from membptt.step.undeclared import Graph, Undeclared
-from membptt.torch_private import hooks_made, is_opaque, nodes_made, number_of, switch_grad
+from membptt.torch_private import first_since, hooks_made, is_opaque, nodes_made, switch_grad
 
 
 class Core:
@@ -389,8 +389,7 @@ class Core:
         at, random = slice(first, cores.stop), self._generators.read()
         internal = Internal(at, carry_in, (), leaves, [], graph.used, (), state, random)
         internal.cores, internal.before_last = len(cores), before_last
-        of_last = filter(lambda node: number_of(node) >= since_last, graph.nodes)
-        internal.last_node = min(of_last, key=number_of, default=None)
+        internal.last_node = first_since(graph.nodes, since_last)
         if outputs is not None:
             internal.enclosure = Enclosure(carry_in, graph.gates(since))
         return internal

@@ -166,11 +166,9 @@ class Surroundings:
 
     def inside(self) -> Iterator[tuple[int, Tensor]]:
         """Yield the buffers and attributes of modules that are tensors, each with its number."""
-        if self.at_call.has_others():
-            kinds = (table.kind for table in self.tables for _ in table.watched())
-            for number, (kind, held) in enumerate(zip(kinds, self.watched, strict=False)):
-                if kind != "parameter" and isinstance(tensor := _given(held), Tensor):
-                    yield number, tensor
+        for number, held in self.at_call.inside:
+            if isinstance(tensor := _given(held), Tensor):
+                yield number, tensor
 
     def tensors(self) -> list[Tensor]:
         """Return every tensor that was found and is there still."""
@@ -297,6 +295,7 @@ class _AtCall:
         others: dict and key of everything else among the attributes of a module.
         kinds: the types of these, which hold nothing.
         watched: all tensors, those in short containers among them.
+        inside: those of them that are no parameters, with their numbers.
         owners: the module of each table, or the name of that.
         own: keys of attributes in each table that is made when it is asked for; of parameters there are none.
         values: of all these attributes.
@@ -311,6 +310,7 @@ class _AtCall:
     others: tuple[list[dict[str, Any]], list[str]] = field(default_factory=lambda: ([], []))
     kinds: list[type] = field(default_factory=list)
     watched: list[Any] = field(default_factory=list)
+    inside: list[tuple[int, Any]] = field(default_factory=list)
     owners: list[nn.Module | str] = field(default_factory=list)
     own: list[tuple[str, ...]] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
@@ -360,7 +360,9 @@ class _AtCall:
         self.others[0].extend(repeat(entries, len(table.others)))
         self.others[1].extend(table.others)
         self.tensors += table.before.values()
-        self.watched += [held for _, held in table.watched()]
+        held = [held for _, held in table.watched()]
+        self.inside += enumerate(held, len(self.watched)) if table.kind != "parameter" else ()
+        self.watched += held
 
     def _note(
         self,
@@ -372,11 +374,6 @@ class _AtCall:
         self.sizes += map(len, dicts)
         to[0].extend([entries for entries, own in zip(dicts, keys, strict=True) for _ in own])
         to[1].extend(chain.from_iterable(keys))
-
-    def has_others(self) -> bool:
-        """Whether any buffer, or attribute of a module, is a tensor."""
-        tables = [table for table in self.built if table is not None]
-        return any(table.kind != "parameter" and (table.before or table.inner) for table in tables)
 
     def tables(self) -> list[_Table]:
         """Return all tables."""
