@@ -378,15 +378,15 @@ def held_beside(blocks, run):
 @pytest.mark.parametrize("kept", [everything, all_but_the_first])
 @pytest.mark.parametrize("planned", [True, False])
 def test_what_a_state_was_cut_from_is_gone_when_the_next_block_runs(kept, planned, monkeypatch):
-    made, gone = [], []
+    wholes, gone = [], []
 
     def cut(x):
         whole = x.repeat(4, 1)
-        made.append(StorageWeakRef(whole.untyped_storage()))
+        wholes.append(StorageWeakRef(whole.untyped_storage()))
         return whole[:1]
 
     def look(x):
-        gone.append(made[-1].expired())
+        gone.append(wholes[-1].expired())
         return x + 1
 
     blocks, x = [nn.Linear(3, 3), cut, look, torch.sum], torch.randn(2, 3)

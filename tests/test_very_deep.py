@@ -1118,9 +1118,9 @@ class Shared(nn.Module):
 def test_modules_below_are_found_once_each_whoever_holds_them():
     inner = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
     first, second = Shared(inner), Shared(inner)
-    found = modules_below([first, torch.ones(2), second, len, first])
-    assert found == [first, second, inner, *inner]
-    assert found == sorted(named_below([("one", first), ("", second)]), key=found.index)
+    modules = modules_below([first, torch.ones(2), second, len, first])
+    assert modules == [first, second, inner, *inner]
+    assert modules == sorted(named_below([("one", first), ("", second)]), key=modules.index)
     assert modules_below([]) == []
 
 

@@ -13,13 +13,13 @@ from membptt.torch_private import children_of
 
 def modules_below(values: Iterable[Any], /) -> list[nn.Module]:
     """Return the modules among `values`, and all below them: level by level, thousands in no time."""
-    found: dict[nn.Module, None] = {}
+    modules: dict[nn.Module, None] = {}
     level = dict.fromkeys(value for value in values if isinstance(value, nn.Module))
     while level:
-        found |= level
+        modules |= level
         below = chain.from_iterable([table.values() for table in map(children_of, level) if table])
-        level = {module: None for module in below if module is not None and module not in found}
-    return [*found]
+        level = {module: None for module in below if module is not None and module not in modules}
+    return [*modules]
 
 
 def named_below(named: Iterable[tuple[str, Any]], /) -> dict[nn.Module, str]:

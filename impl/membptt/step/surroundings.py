@@ -55,11 +55,11 @@ class Surroundings:
     def of(cls, reached: Reach) -> Surroundings:
         """Take note of what is around what a step reaches."""
         roots = tuple([pair for pair in reached.named if isinstance(pair[1], nn.Module)])
-        found = modules_below(module for _, module in roots)
+        modules = modules_below(module for _, module in roots)
         alone = [(name, _held(value)) for name, value in reached.named if isinstance(value, Tensor)]
         at_call = _AtCall(roots)
-        left = at_call.take(found)
-        names, most = named_below(roots) if left else {}, len(found) + _MANY
+        left = at_call.take(modules)
+        names, most = named_below(roots) if left else {}, len(modules) + _MANY
         for module in left:
             hidden: list[tuple[str, nn.Module]] = []
             for table in _tables(module, names[module], hidden):
@@ -67,13 +67,12 @@ class Surroundings:
             for below, name in named_below(hidden).items() if hidden else ():
                 if below not in names and len(names) < most:
                     names[below] = name
-                    found.append(below)
+                    modules.append(below)
                     left += at_call.take([below], name)
-        modules = tuple(found)
         at_call.kinds = [*map(type, map(dict.get, *at_call.others))]
         watched = [*at_call.watched, *(held for _, held in alone)]
         return cls(
-            modules,
+            tuple(modules),
             [*map(_mode, modules)],
             at_call,
             tuple([(variable, _held(variable.read())) for variable in variables_of(reached.functions)]),
@@ -172,8 +171,8 @@ class Surroundings:
 
     def tensors(self) -> list[Tensor]:
         """Return every tensor that was found and is there still."""
-        found = self._found()
-        return self.watched if found is self.watched else [each for each in found if isinstance(each, Tensor)]
+        tensors = self._found()
+        return self.watched if tensors is self.watched else [each for each in tensors if isinstance(each, Tensor)]
 
     def numbered(self) -> Iterator[tuple[int, Tensor]]:
         """Yield every tensor that was found, with its number."""
