@@ -1216,3 +1216,16 @@ def test_what_is_taken_note_of_together_is_what_a_look_at_each_module_tells(kind
     together = found_around(modules)
     monkeypatch.setattr(_AtCall, "take", lambda self, modules, name=None: [*modules])
     assert together == found_around(modules)
+
+
+def test_of_what_a_module_keeps_in_a_list_nothing_is_kept_by_its_surroundings():
+    """It may come to hold what came of the call, whose graph would keep itself alive."""
+    layer = nn.Linear(2, 2)
+    layer.kept, layer.called = [], torch.tanh
+    before = sys.getrefcount(layer.kept)
+    surroundings = Surroundings.of(reach(layer))
+    after = sys.getrefcount(layer.kept)
+    assert after == before
+    assert surroundings.names() == ["weight", "bias"]
+    layer.in_features = 3
+    assert [*surroundings.replaced()] == ["in_features"]

@@ -297,7 +297,7 @@ class _AtCall:
         inside: those of them that are no parameters, with their numbers.
         owners: the module of each table, or the name of that.
         own: keys of attributes in each table that is made when it is asked for; of parameters there are none.
-        values: of all these attributes.
+        values: of all these attributes, where they are numbers.
         built: the other tables, and all of them once they were asked for.
     """
 
@@ -342,7 +342,8 @@ class _AtCall:
         self._note([*map(vars, compress(plain, own))], [*filter(None, own)], self.others)
         self.owners += [name or module for module in compress(plain, own)]
         self.own += filter(None, own)
-        self.values += values
+        # Of other objects nothing is kept: a list may come to hold what has the graph of this very call.
+        self.values += [value if type(value) in _NUMBERS else _GONE for value in values]
         self.built += repeat(None, len(self.dicts) - len(self.built))
         if len(plain) == len(modules):
             return []
